@@ -1,0 +1,175 @@
+"""Cases, and how they are split: made once, verified, kept in ``folds.json``, and read by everything after that.
+
+A split holds case ids, not row numbers, so that the file stays true when a folder is read in another order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from clipzoo.errors import DataError, LeakError, shortened
+from clipzoo.files import read_json, write_json
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image (or image–text pair).
+
+    Attributes:
+        id: Unique and stable: the path below the dataset's root, ``/`` between folders, NFC-normalised.
+        label: Class index, or ``None`` where cases have no class.
+        group: Cases of one group (a patient) stay together in every split. Its own id where a case stands alone.
+    """
+
+    id: str
+    label: int | None
+    group: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three parts of one fold, as sorted case ids.
+
+    Attributes:
+        name: ``fold_1`` …; also the name of the fold's folder.
+        train: What the weights, and everything else that is fitted, may see.
+        val: Chooses epoch and threshold; may be empty, then the last epoch is scored.
+        test: Scored once, after training.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """All cases and all splits of one experiment.
+
+    Attributes:
+        cases: Sorted by id.
+        classes: Class names; ``case.label`` indexes them.
+        splits: One per fold.
+        spec: How the folds were made: the splitter's type and arguments.
+        exhaustive: Every case is tested exactly once (cross-validation); otherwise at most once (holdout).
+        notes: What the reader of a result should know, such as a class that is missing from a part.
+    """
+
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...]
+    splits: tuple[Split, ...]
+    spec: dict
+    exhaustive: bool = True
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over cases, groups, labels and parts: equal digests mean equal experiments."""
+        content = {
+            "cases": [asdict(c) for c in self.cases],
+            "classes": list(self.classes),
+            "splits": [asdict(s) for s in self.splits],
+        }
+        text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+    def verify(self) -> None:
+        """Refuse everything that would make a score dishonest.
+
+        Raises:
+            LeakError: A case is in two parts of a fold, is tested twice or never, or a group is on two sides of a split.
+            DataError: A part names a case that does not exist, or a train or test part is empty.
+        """
+        groups = {c.id: c.group for c in self.cases}
+        if len(groups) != len(self.cases):
+            twice = [i for i, n in Counter(c.id for c in self.cases).items() if n > 1]
+            raise DataError(f"folds: case ids are not unique: {shortened(twice, 3)}")
+        tested: Counter[str] = Counter()
+        for split in self.splits:
+            _verify_split(split, groups)
+            tested.update(split.test)
+        twice = sorted(i for i, n in tested.items() if n > 1)
+        if twice:
+            raise LeakError(f"folds: {len(twice)} cases are tested more than once, the first is '{twice[0]}'")
+        never = sorted(set(groups) - set(tested))
+        if self.exhaustive and never:
+            raise LeakError(f"folds: {len(never)} cases are never tested, the first is '{never[0]}'")
+
+    def counts(self, split: Split) -> dict[str, list[int]]:
+        """How many cases of each class each part of ``split`` has, in the order of ``classes``."""
+        labels = {c.id: c.label for c in self.cases}
+        table = {}
+        for part in PARTS:
+            per_class = Counter(labels[i] for i in getattr(split, part))
+            table[part] = [per_class[label] for label in range(len(self.classes))]
+        return table
+
+    def write(self, path: str | Path) -> None:
+        """Write ``folds.json`` atomically."""
+        write_json(
+            path,
+            {
+                "version": 1,
+                "digest": self.digest,
+                "spec": self.spec,
+                "exhaustive": self.exhaustive,
+                "notes": list(self.notes),
+                "classes": list(self.classes),
+                "cases": [asdict(c) for c in self.cases],
+                "folds": [{"name": s.name, **{part: list(getattr(s, part)) for part in PARTS}} for s in self.splits],
+            },
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> Folds:
+        """Read and verify ``folds.json``.
+
+        Raises:
+            DataError: The file is not what ``write`` makes, or its digest does not fit its content.
+            LeakError: See ``verify``.
+        """
+        content = read_json(path)
+        try:
+            folds = cls(
+                cases=tuple(Case(c["id"], c["label"], c["group"]) for c in content["cases"]),
+                classes=tuple(content["classes"]),
+                splits=tuple(Split(f["name"], *(tuple(f[part]) for part in PARTS)) for f in content["folds"]),
+                spec=content["spec"],
+                exhaustive=content["exhaustive"],
+                notes=tuple(content["notes"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: not a folds file, {error} is missing. Make one with tools/make_folds.py") from error
+        if content.get("digest") != folds.digest:
+            raise DataError(f"{path}: the digest does not fit the content; the file was edited. Make it again with tools/make_folds.py")
+        folds.verify()
+        return folds
+
+
+def _verify_split(split: Split, groups: dict[str, str]) -> None:
+    part_of_case: dict[str, str] = {}
+    parts_of_group: dict[str, set[str]] = defaultdict(set)
+    for part in PARTS:
+        for case_id in getattr(split, part):
+            if case_id not in groups:
+                raise DataError(f"{split.name}: the {part} part names '{case_id}', which is not a case of the dataset")
+            if case_id in part_of_case:
+                raise LeakError(f"{split.name}: case '{case_id}' is in {part_of_case[case_id]} and in {part}")
+            part_of_case[case_id] = part
+            parts_of_group[groups[case_id]].add(part)
+    for group, parts in parts_of_group.items():
+        if len(parts) > 1:
+            raise LeakError(
+                f"{split.name}: group '{group}' is in {' and '.join(sorted(parts))}. "
+                "Use splits.type='StratifiedGroupKFold', which keeps groups together"
+            )
+    for part in ("train", "test"):
+        if not getattr(split, part):
+            raise DataError(f"{split.name}: the {part} part is empty")

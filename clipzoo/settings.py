@@ -1,0 +1,90 @@
+"""The config sections that have no ``type``: what they hold, and what it means. Checked like constructor arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Section ``data``: the dataset and how batches are made of it.
+
+    Attributes:
+        dataset: What DATASETS builds.
+        batch_size: Cases per step and process.
+        augmentation: ``'none'``, ``'minimal'``, ``'standard'``, or what AUGMENTATIONS builds. Used for training only.
+        sampler: What SAMPLERS builds; ``None`` visits every training case once per epoch.
+        num_workers: Loader processes; 0 reads in the training process. Results do not depend on it.
+        eval_batch_size: Cases per step in evaluation; ``None`` means twice ``batch_size``.
+        allow_overlong_captions: Captions longer than the text encoder's context are cut instead of refused.
+    """
+
+    dataset: dict
+    batch_size: int = 32
+    augmentation: str | dict = "standard"
+    sampler: dict | None = None
+    num_workers: int = 4
+    eval_batch_size: int | None = None
+    allow_overlong_captions: bool = True
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Section ``train``: how long, and how a step is made.
+
+    Attributes:
+        epochs: Passes over the training part.
+        clip_grad: Largest gradient norm, over all parameters; ``None`` does not clip.
+        accumulation: Batches whose gradients are averaged into one optimizer step. It does not add negatives.
+    """
+
+    epochs: int = 100
+    clip_grad: float | None = 1.0
+    accumulation: int = 1
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Section ``evaluation``: what is measured, and what chooses the epoch.
+
+    Attributes:
+        metrics: What METRICS builds, in the order of the tables.
+        select: Name of the metric that chooses the best epoch on the val part.
+        every: Evaluate on the val part every so many epochs; the last epoch is always evaluated.
+    """
+
+    metrics: list = field(default_factory=lambda: ["Accuracy", "BalancedAccuracy", "MacroF1", "AUROC"])
+    select: str = "balanced_accuracy"
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """Section ``runtime``: the machine.
+
+    Attributes:
+        seed: Of initial weights, order, augmentation and dropout.
+        device: ``'auto'`` takes a GPU where there is one; ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``.
+        precision: ``'auto'`` takes bf16 or fp16 autocast where the device gains from it; ``'fp32'``, ``'bf16'``, ``'fp16'``.
+        threads: CPU threads of torch; ``None`` leaves torch's own choice.
+        log_every: Steps between two lines of training progress; the device is waited for at these steps only.
+        deterministic: Refuse nondeterministic GPU kernels (slower). CPU runs are always reproducible.
+        channels_last: Memory order of images and convolutions.
+    """
+
+    seed: int = 42
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads: int | None = None
+    log_every: int = 20
+    deterministic: bool = False
+    channels_last: bool = True
+
+
+SETTINGS: dict[str, type] = {
+    "data": DataSettings,
+    "train": TrainSettings,
+    "evaluation": EvaluationSettings,
+    "runtime": RuntimeSettings,
+}

@@ -1,0 +1,173 @@
+"""What travels between the data, the model and the metrics: every field with shape, dtype and range.
+
+Legend of the shape suffixes used across the project:
+B cases in a batch · U distinct captions in a batch · L tokens · N cases of a part · C classes · D embedding width · M captions of one case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a tower wants its images; it belongs to the tower's weights and reaches the data from there.
+
+    Attributes:
+        size: Height and width in pixels.
+        mean: Per-channel mean, of images in [0, 1].
+        std: Per-channel standard deviation, of images in [0, 1].
+        interpolation: ``'bilinear'`` or ``'bicubic'``.
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "bicubic"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenised sentences, right-padded to the longest of them.
+
+    Attributes:
+        ids: ``[N, L]`` int64.
+        lengths: ``[N]`` int64; how many of each row are tokens, start and end token included. For a CLIP vocabulary the end-of-text
+            token stands at ``lengths - 1``.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Tensor) -> Tokens:
+        """The given rows, trimmed to the longest of them."""
+        lengths = self.lengths[rows]
+        longest = int(lengths.max()) if len(lengths) else 0
+        return Tokens(self.ids[rows, :longest], lengths)
+
+    def to(self, device, non_blocking: bool = False) -> Tokens:
+        """The same tokens on ``device``."""
+        return Tokens(self.ids.to(device, non_blocking=non_blocking), self.lengths.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Tokens:
+        """The same tokens in page-locked memory; the DataLoader calls this."""
+        return Tokens(self.ids.pin_memory(), self.lengths.pin_memory())
+
+
+class Tokenizer(Protocol):
+    """Turns sentences into tokens; every text encoder owns one."""
+
+    context_length: int
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Tokenise; longer sentences are cut to ``context_length`` and keep their end token."""
+
+    def count(self, sentence: str) -> int:
+        """How many tokens the whole sentence has, before it is cut."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of cases; its captions live once.
+
+    Attributes:
+        images: ``[B, 3, H, W]`` float32, normalised.
+        labels: ``[B]`` int64 class indices; -1 where a case has no class.
+        cases: ``[B]`` int64 rows in the dataset, so that results find their way back.
+        text: The U distinct captions of the batch (of the whole table where the loss wants all of them), trimmed; ``None`` in evaluation.
+        caption: ``[B]`` int64 rows into ``text``: the caption drawn for each case.
+        caption_ids: ``[U]`` int64 ids in the dataset's caption table; equal ids mean equal sentences, also across processes.
+        caption_labels: ``[U]`` int64 class that each caption describes; -1 for none.
+        positive_ids: ``[B, M]`` int64 ids of *all* captions that describe each case, padded with -1.
+    """
+
+    images: Tensor
+    labels: Tensor
+    cases: Tensor
+    text: Tokens | None = None
+    caption: Tensor | None = None
+    caption_ids: Tensor | None = None
+    caption_labels: Tensor | None = None
+    positive_ids: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def positives(self) -> Tensor:
+        """``[B, U]`` bool: does caption u describe case b."""
+        return positives(self.positive_ids, self.caption_ids)
+
+    def to(self, device, channels_last: bool = False) -> Batch:
+        """The same batch on ``device``, copied without blocking; images optionally in channels-last order."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: value if value is None else value.to(device, non_blocking=True) for name, value in moved.items()}
+        if channels_last:
+            import torch
+
+            moved["images"] = moved["images"].contiguous(memory_format=torch.channels_last)
+        return Batch(**moved)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; the DataLoader calls this."""
+        pinned = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: value if value is None else value.pin_memory() for name, value in pinned.items()})
+
+
+def positives(positive_ids: Tensor, caption_ids: Tensor) -> Tensor:
+    """``[B, U]`` bool from ``positive_ids [B, M]`` (padded with -1) and ``caption_ids [U]``."""
+    return (positive_ids[:, :, None] == caption_ids[None, None, :]).any(dim=1)
+
+
+@dataclass(frozen=True)
+class ClassCaptions:
+    """The captions that stand for the classes in evaluation.
+
+    Attributes:
+        tokens: All class captions, S of them.
+        labels: ``[S]`` int64 class of each; every class has at least one.
+        caption_ids: ``[S]`` int64 ids in the dataset's caption table.
+        num_classes: C.
+    """
+
+    tokens: Tokens
+    labels: Tensor
+    caption_ids: Tensor
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of a set of cases.
+
+    Attributes:
+        cases: ``[N]`` int64 rows in the dataset.
+        labels: ``[N]`` int64 true classes; -1 where unknown.
+        logits: ``[N, C]`` float32, before the softmax and with the temperature applied.
+    """
+
+    cases: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """``[N, C]`` float32 softmax of the logits, each row summing to 1."""
+        import numpy as np
+
+        shifted = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True))
+        return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def ordered(self) -> Predictions:
+        """The same predictions in the order of ``cases``."""
+        import numpy as np
+
+        order = np.argsort(self.cases, kind="stable")
+        return replace(self, cases=self.cases[order], labels=self.labels[order], logits=self.logits[order])
