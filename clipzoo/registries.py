@@ -7,7 +7,7 @@ SLOTS: dict[str, Registry] = {}
 MODELS = Registry("model", "clipzoo.models", slots=SLOTS)
 BACKBONES = Registry("image encoder", "clipzoo.models.backbones", slots=SLOTS, speller="clipzoo.models.names:image_encoder")
 TEXT_ENCODERS = Registry("text encoder", "clipzoo.models.text_encoders", slots=SLOTS, speller="clipzoo.models.names:text_encoder")
-HEADS = Registry("head", "clipzoo.models.heads", slots=SLOTS)
+HEADS = Registry("head", "clipzoo.models.heads", slots=SLOTS, runtime=("in_features", "out_features"))
 LOSSES = Registry("loss", "clipzoo.models.losses", slots=SLOTS)
 DATASETS = Registry("dataset", "clipzoo.datasets", slots=SLOTS)
 AUGMENTATIONS = Registry("augmentation", "clipzoo.datasets.transforms", slots=SLOTS, speller="clipzoo.datasets.transforms:augmentation")

@@ -23,12 +23,22 @@ class Registry:
         name: What one entry is called in messages, in the singular (``'loss'``).
         home: The package whose import registers the project's own entries; imported at the first lookup. ``None`` for none.
         slots: Which constructor arguments are themselves built, and by which registry. Shared by all tables of a project.
+        runtime: Constructor arguments that the builder supplies and no config may set.
         speller: ``'module:function'`` that turns a short spelling (``'resnet18'``) into a dict with ``type`` and arguments, and returns
             ``None`` for what it does not know. ``None`` where the table has no short spellings.
     """
 
-    def __init__(self, name: str, home: str | None, *, slots: dict[str, Registry] | None = None, speller: str | None = None):
+    def __init__(
+        self,
+        name: str,
+        home: str | None,
+        *,
+        slots: dict[str, Registry] | None = None,
+        runtime: tuple[str, ...] = (),
+        speller: str | None = None,
+    ):
         self.name = name
+        self.runtime = runtime
         self.slots = {} if slots is None else slots
         self._home = home
         self._home_loaded = home is None

@@ -1,0 +1,175 @@
+"""Checks a config against the signatures of what it names, before anything is built; all problems are reported at once."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from clipzoo.config import SECTIONS, Config, foreign_name
+from clipzoo.errors import ConfigError, RegistryError, did_you_mean
+from clipzoo.registries import SLOTS
+from clipzoo.registry import Registry
+from clipzoo.settings import SETTINGS
+
+REQUIRED_SECTIONS = ("model", "data", "splits")
+# Sections built by one table; hooks is a list of them.
+_BUILT = {name: name for name in ("model", "splits", "optimizer", "schedule")}
+
+
+def check(config: Config) -> None:
+    """Check every section.
+
+    Raises:
+        ConfigError: With one line per problem: where it is, what is wrong, and what was probably meant.
+    """
+    problems: list[str] = []
+    for section in REQUIRED_SECTIONS:
+        if section not in config:
+            problems.append(f"{section}: the config has no such section. Inherit one, e.g. _base_ = ['../_base_/…/….py']")
+    for section in SECTIONS:
+        if section not in config:
+            continue
+        value = config[section]
+        if section in _BUILT:
+            check_spec(SLOTS[section], value, section, problems)
+        elif section == "hooks":
+            check_slot("hooks", value, section, problems, many=True)
+        elif section == "plugins":
+            if not fits(value, list[str]):
+                problems.append(f"plugins: {value!r} is not a list of module names")
+        else:
+            check_settings(SETTINGS[section], value, section, problems)
+    if problems:
+        raise ConfigError("\n".join(f"{problem}{_origin(config, problem)}" for problem in problems))
+
+
+def _origin(config: Config, problem: str) -> str:
+    origin = config.origin(problem.partition(":")[0])
+    return "" if origin == "default" else f"  [{origin}]"
+
+
+def check_spec(registry: Registry, spec: object, where: str, problems: list[str]) -> None:
+    """Append to ``problems`` what is wrong with one dict (or name, or short spelling) of ``registry``."""
+    try:
+        arguments = registry.expand(spec)
+        name = arguments.pop("type")
+        cls = registry.get(name)
+    except RegistryError as error:
+        problems.append(f"{where}: {error}")
+        return
+    parameters = dict(inspect.signature(cls).parameters)
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(cls.__init__)
+    required = {
+        key for key, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    known = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and key not in registry.runtime]
+    _check_arguments(cls.__name__, arguments, where, problems, known=known, hints=hints, open_ended=open_ended)
+    for key in sorted(required - set(arguments) - set(registry.runtime)):
+        problems.append(f"{where}: {cls.__name__} needs '{key}'. {_signature(cls.__name__, known, hints)}")
+
+
+def check_settings(cls: type, section: object, where: str, problems: list[str]) -> None:
+    """Append to ``problems`` what is wrong with a section that has no ``type``."""
+    if not isinstance(section, Mapping):
+        problems.append(f"{where}: a dict is expected, not {section!r}")
+        return
+    before = len(problems)
+    known = [f.name for f in fields(cls)]
+    _check_arguments(f"section '{where}'", section, where, problems, known=known, hints=_hints(cls), open_ended=False)
+    for f in fields(cls):
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in section:
+            problems.append(f"{where}: '{f.name}' is missing")
+    if len(problems) == before:
+        try:
+            cls(**section)
+        except ConfigError as error:
+            problems.append(f"{where}.{error}")
+
+
+def check_slot(slot: str, value: object, where: str, problems: list[str], *, many: bool = False) -> None:
+    """Append to ``problems`` what is wrong with an argument that is built: one spec, or a list of them."""
+    if many and not isinstance(value, list):
+        problems.append(f"{where}: a list is expected, not {value!r}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            check_spec(SLOTS[slot], item, f"{where}.{index}", problems)
+    elif value is not None:
+        check_spec(SLOTS[slot], value, where, problems)
+
+
+def _check_arguments(owner: str, arguments: Mapping, where: str, problems: list[str], *, known: list[str], hints: dict, open_ended: bool) -> None:
+    for key, value in arguments.items():
+        if key not in known and not open_ended:
+            hint = did_you_mean(key, known) or foreign_name(key)
+            problems.append(f"{where}: {owner} has no argument '{key}'.{hint} {_signature(owner, known, hints)}")
+        elif key in SLOTS:
+            check_slot(key, value, f"{where}.{key}", problems)
+        elif key in hints and not fits(value, hints[key]):
+            problems.append(f"{where}.{key}: {value!r} is not {described(hints[key])}")
+
+
+def _signature(owner: str, known: list[str], hints: dict) -> str:
+    return f"Known: {', '.join(known)}" if owner.startswith("section") else f"{owner}({', '.join(known)})"
+
+
+def _hints(function: object) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except NameError:  # annotations that exist for type checkers only
+        return {}
+
+
+def fits(value: object, annotation: object) -> bool:
+    """Does a plain config value fit a type annotation? Annotations other than plain types accept everything.
+
+    >>> fits(3, float), fits(True, int), fits('x', Literal['x', 'y']), fits([1, 2], list[int])
+    (True, False, True, True)
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return True
+    if annotation is None or annotation is type(None):
+        return value is None
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in arguments)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, a) for a in arguments)
+    if origin in (list, tuple) or annotation in (list, tuple):
+        inner = [a for a in arguments if a is not Ellipsis]
+        if not isinstance(value, (list, tuple)) or (origin is tuple and Ellipsis not in arguments and inner and len(inner) != len(value)):
+            return False
+        return not inner or all(fits(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
+    if origin is dict or annotation is dict:
+        return isinstance(value, Mapping)
+    if annotation is bool:
+        return isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation in (str, Path):
+        return isinstance(value, str)
+    return True
+
+
+def described(annotation: object) -> str:
+    """An annotation in words, for messages.
+
+    >>> described(float | None), described(Literal['a', 'b'])
+    ('a number or None', "one of 'a', 'b'")
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(a) for a in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(described(a) for a in arguments)
+    if origin in (list, tuple):
+        return f"a list of {', '.join(described(a).removeprefix('a ').removeprefix('an ') for a in arguments if a is not Ellipsis)}s"
+    words = {type(None): "None", bool: "True or False", int: "a whole number", float: "a number", str: "a string", dict: "a dict", list: "a list"}
+    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
