@@ -1,0 +1,270 @@
+"""What a run leaves on disk besides weights, and its tables: predictions, one result per fold, one summary per experiment.
+
+Needs no torch, so that a summary is printed at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clipzoo.errors import CheckpointError, DataError
+from clipzoo.files import read_json, write_json, write_text
+
+RESULT_FILE = "result.json"
+SUMMARY_FILE = "cv_summary.json"
+PREDICTIONS_FILE = "predictions.csv"
+OUT_OF_FOLD_FILE = "oof_predictions.csv"
+
+_FIXED_COLUMNS = ("case_id", "group", "fold", "label", "prediction")
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """Predictions as they stand in a CSV file.
+
+    Attributes:
+        classes: C class names.
+        case_ids: N ids.
+        groups: N group names.
+        folds: N fold names.
+        labels: ``[N]`` int64 true classes; -1 where unknown.
+        probabilities: ``[N, C]`` float32.
+    """
+
+    classes: tuple[str, ...]
+    case_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    folds: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    def write(self, path: str | Path) -> None:
+        """Write ``case_id,group,fold,label,prediction,p_<class>…``; probabilities keep all nine digits of a float32."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*_FIXED_COLUMNS, *(f"p_{name}" for name in self.classes)])
+        predicted = self.probabilities.argmax(axis=1) if len(self.case_ids) else []
+        for row, case_id in enumerate(self.case_ids):
+            label = self.classes[self.labels[row]] if self.labels[row] >= 0 else ""
+            numbers = [f"{p:.9g}" for p in self.probabilities[row]]
+            writer.writerow([case_id, self.groups[row], self.folds[row], label, self.classes[predicted[row]], *numbers])
+        write_text(path, text.getvalue())
+
+    @classmethod
+    def read(cls, path: str | Path) -> PredictionTable:
+        """Read what ``write`` wrote.
+
+        Raises:
+            DataError: The file is missing or is not such a table.
+        """
+        try:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                header, *rows = list(csv.reader(file))
+            classes = tuple(name.removeprefix("p_") for name in header[len(_FIXED_COLUMNS) :])
+            index = {name: i for i, name in enumerate(classes)}
+            if tuple(header[: len(_FIXED_COLUMNS)]) != _FIXED_COLUMNS:
+                raise ValueError(f"its columns are {', '.join(header[:5])}")
+            return cls(
+                classes=classes,
+                case_ids=tuple(r[0] for r in rows),
+                groups=tuple(r[1] for r in rows),
+                folds=tuple(r[2] for r in rows),
+                labels=np.array([index[r[3]] if r[3] else -1 for r in rows], dtype=np.int64),
+                probabilities=np.array([[float(p) for p in r[5:]] for r in rows], dtype=np.float32).reshape(len(rows), len(classes)),
+            )
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such file") from error
+        except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: not a table of predictions ({error})") from error
+
+    @classmethod
+    def join(cls, tables: Sequence[PredictionTable]) -> PredictionTable:
+        """All rows of ``tables``, sorted by case id.
+
+        Raises:
+            DataError: The tables have different classes, or a case stands in two of them.
+        """
+        classes = tables[0].classes
+        if any(t.classes != classes for t in tables):
+            raise DataError("predictions: the folds have different classes")
+        case_ids = [i for t in tables for i in t.case_ids]
+        if len(set(case_ids)) != len(case_ids):
+            raise DataError("predictions: a case is predicted in two folds")
+        order = np.array(sorted(range(len(case_ids)), key=case_ids.__getitem__), dtype=np.int64)
+        groups = [g for t in tables for g in t.groups]
+        folds = [f for t in tables for f in t.folds]
+        return cls(
+            classes=classes,
+            case_ids=tuple(case_ids[i] for i in order),
+            groups=tuple(groups[i] for i in order),
+            folds=tuple(folds[i] for i in order),
+            labels=np.concatenate([t.labels for t in tables])[order],
+            probabilities=np.concatenate([t.probabilities for t in tables])[order],
+        )
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """``result.json``: written last, so that its presence says that the fold is done.
+
+    Attributes:
+        fold: Name of the fold.
+        selection: Which checkpoint was scored, and why.
+        checkpoint: Its file name.
+        epoch: Its epoch, counted from 1.
+        epochs_trained: How many epochs ran.
+        metrics: Test metrics by name; NaN where one is not defined.
+        counts: Cases per part.
+        folds_digest: Digest of the ``folds.json`` that this fold was trained with.
+        seconds: Wall time of training and scoring, over all restarts.
+    """
+
+    fold: str
+    selection: str
+    checkpoint: str
+    epoch: int
+    epochs_trained: int
+    metrics: dict[str, float]
+    counts: dict[str, int]
+    folds_digest: str
+    seconds: float
+
+    def write(self, folder: Path) -> None:
+        """Write ``folder/result.json``."""
+        write_json(folder / RESULT_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> FoldResult:
+        """Read ``folder/result.json``.
+
+        Raises:
+            CheckpointError: It is not such a file.
+        """
+        content = read_json(folder / RESULT_FILE)
+        try:
+            content["metrics"] = {k: math.nan if v is None else v for k, v in content["metrics"].items()}
+            return cls(**content)
+        except (TypeError, KeyError) as error:
+            raise CheckpointError(f"{folder / RESULT_FILE}: not a fold's result ({error})") from error
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``cv_summary.json``: every number can be computed again from ``oof_predictions.csv`` and the folds' results.
+
+    Attributes:
+        name: The config's name.
+        folds: One dict per fold: name, epoch, selection, metrics.
+        mean: Mean over folds of each metric; folds where it is not defined are left out.
+        sd: Standard deviation over folds (ddof 1); it describes the spread of the folds and is no confidence interval.
+        pooled: Each metric over all out-of-fold predictions at once. The primary figure.
+        per_class: One dict per class over the pooled predictions.
+        confusion: ``confusion[i][j]``: pooled cases of class i predicted as class j.
+        classes: Class names.
+        selection: How the scored epoch was chosen.
+        optimistic: The reported cases also chose the epoch (``select_on_test``).
+        folds_digest: Digest of ``folds.json``.
+        notes: What a reader should know about the splits.
+        seconds: Wall time of all folds together.
+    """
+
+    name: str
+    folds: list[dict]
+    mean: dict[str, float]
+    sd: dict[str, float]
+    pooled: dict[str, float]
+    per_class: list[dict]
+    confusion: list[list[int]]
+    classes: list[str]
+    selection: str
+    optimistic: bool
+    folds_digest: str
+    notes: list[str]
+    seconds: float
+
+    def write(self, work_dir: Path) -> None:
+        """Write ``work_dir/cv_summary.json``."""
+        write_json(work_dir / SUMMARY_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, work_dir: str | Path) -> Summary:
+        """Read ``work_dir/cv_summary.json``.
+
+        Raises:
+            DataError: The file is missing: not all folds are done.
+        """
+        path = Path(work_dir) / SUMMARY_FILE
+        content = read_json(path)
+        try:
+            return cls(**{name: _nan(value) if name in ("mean", "sd", "pooled") else value for name, value in content.items()})
+        except TypeError as error:
+            raise DataError(f"{path}: not a summary ({error})") from error
+
+    def tables(self) -> str:
+        """The folds' table, the classes' table and the confusion matrix as aligned text."""
+        names = list(self.pooled)
+        rows = [[f["fold"], str(f["epoch"]), *(_number(f["metrics"].get(n)) for n in names)] for f in self.folds]
+        rows.append(["mean ± sd", "", *(f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in names)])
+        rows.append(["pooled", "", *(_number(self.pooled[n]) for n in names)])
+        mark = "  (OPTIMISTIC: the test part chose the epoch)" if self.optimistic else ""
+        parts = [f"{self.name}: {self.selection}{mark}", aligned(["fold", "epoch", *names], rows, rule_before=len(rows) - 2)]
+        keys = ["precision", "recall", "f1", "auroc"]
+        rows = [[c["class"], str(c["cases"]), *(_number(c.get(k)) for k in keys)] for c in self.per_class]
+        parts.append(aligned(["class (pooled)", "cases", *keys], rows))
+        if len(self.classes) <= 20:
+            rows = [[name, *map(str, row)] for name, row in zip(self.classes, self.confusion, strict=True)]
+            parts.append(aligned(["true \\ predicted", *self.classes], rows))
+        parts.extend(f"note: {note}" for note in self.notes)
+        return "\n\n".join(parts)
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (ddof 1) of the defined values; NaN where there are too few.
+
+    >>> mean_and_sd([1.0, 3.0, math.nan])
+    (2.0, 1.4142135623730951)
+    """
+    values = [v for v in values if v is not None and not math.isnan(v)]
+    if not values:
+        return math.nan, math.nan
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: int | None = None) -> str:
+    """A table in plain text whose columns stay aligned when cells hold Chinese; a second rule stands before row ``rule_before``."""
+    widths = [max(_width(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cells[0] + " " * (widths[0] - _width(cells[0]))]
+        padded += [" " * (w - _width(cell)) + cell for w, cell in zip(widths[1:], cells[1:], strict=True)]
+        return "  ".join(padded).rstrip()
+
+    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [line(header), rule]
+    for index, row in enumerate(rows):
+        if index == rule_before:
+            lines.append(rule)
+        lines.append(line(row))
+    return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: two for wide East Asian characters."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _nan(values: dict[str, float | None]) -> dict[str, float]:
+    return {k: math.nan if v is None else v for k, v in values.items()}
