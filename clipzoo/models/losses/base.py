@@ -1,0 +1,51 @@
+"""What every loss is: image features and the features of the distinct captions in, one number out.
+
+Shapes: B cases of the batch · U distinct captions of the batch · D embedding width.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from clipzoo.structures import Batch
+
+
+class Loss(nn.Module):
+    """Base of all losses; a subclass writes ``compute``.
+
+    A loss is a submodule of the model: its parameters, if it has any, are trained, saved and synchronised with the model's.
+
+    Attributes:
+        captions: Which captions a training batch must hold. ``'batch'``: the distinct ones among those drawn for its cases;
+            ``'all'``: the whole caption table of the dataset, in every batch.
+    """
+
+    captions: ClassVar[Literal["batch", "all"]] = "batch"
+
+    def forward(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
+        """The loss of a batch, computed in fp32 even under autocast: at scale 100, logits in bf16 are 0.5 apart.
+
+        Args:
+            image_BD: ``[B, D]`` image features of length 1.
+            text_UD: ``[U, D]`` features of length 1 of the captions in ``batch.text``.
+            logit_scale: Scalar factor on the cosine similarities, ``exp`` applied already.
+            batch: Who describes whom: ``caption``, ``caption_ids``, ``caption_labels``, ``positive_ids``, ``labels``.
+
+        Returns:
+            A differentiable scalar, the mean over the cases. Where ``torch.distributed`` runs, it is the loss that one process with the
+            cases of all processes would compute, or one whose average over the processes is; its gradient is right
+            once it is averaged over the processes, as DistributedDataParallel does.
+        """
+        with torch.autocast(device_type=image_BD.device.type, enabled=False):
+            return self.compute(_full_precision(image_BD), _full_precision(text_UD), _full_precision(logit_scale), batch)
+
+    def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
+        """The same as ``forward``, with autocast off and features in fp32 (fp64 stays fp64)."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'compute'")
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

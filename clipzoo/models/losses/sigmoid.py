@@ -1,0 +1,56 @@
+"""The sigmoid loss: every image and caption is one yes-or-no question.
+
+Shapes: B cases · U distinct captions · D embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipzoo.errors import BuildError
+from clipzoo.models.losses.base import Loss
+from clipzoo.models.losses.gather import gather
+from clipzoo.registries import LOSSES
+from clipzoo.structures import Batch
+
+
+@LOSSES.register_module()
+class SigmoidContrastiveLoss(Loss):
+    """Does this caption describe this image, asked of all B x U pairs; the sum of the answers' log losses over B.
+
+    Its one parameter, ``logit_bias``, is added to all logits. It starts at -ln(``negatives_per_positive``), the log odds of a "yes",
+    so that the first steps do not go into learning that most answers are "no".
+
+    Args:
+        negatives_per_positive: How many captions of a batch do not describe an image, for each that does: the number of classes
+            less one for class captions, the cases of a step in all processes less one for captions that differ. Greater than 0.
+
+    Raises:
+        BuildError: ``negatives_per_positive`` is not greater than 0.
+
+    Source: SigLIP (Zhai et al. 2023, arXiv:2303.15343), Eq. 1; its bias of -10 is about -ln(32 767), for 32 768 cases. We count every
+    caption that describes the image as a "yes", and a repeated caption once.
+    """
+
+    def __init__(self, negatives_per_positive: float = 31.0):
+        super().__init__()
+        if not 0 < negatives_per_positive < math.inf:
+            raise BuildError(
+                f"SigmoidContrastiveLoss: negatives_per_positive is {negatives_per_positive}. It must be greater than 0; "
+                "for class captions give the number of classes less one"
+            )
+        self.logit_bias = nn.Parameter(torch.tensor(-math.log(negatives_per_positive)))
+
+    def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
+        """The sum over all pairs, divided by the number of cases (not of pairs)."""
+        pairs = gather(image_BD, text_UD, batch)
+        logits_BU = logit_scale * pairs.image_BD @ pairs.text_UD.T + self.logit_bias
+        sign_BU = torch.where(pairs.positives_BU, 1.0, -1.0).to(logits_BU.dtype)
+        loss_BU = -F.logsigmoid(sign_BU * logits_BU)
+        if pairs.distinct_U is not None:
+            loss_BU = loss_BU * pairs.distinct_U
+        return loss_BU.sum() / len(loss_BU)

@@ -1,0 +1,29 @@
+"""One direction per class, from the features of all captions that describe it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def class_prototypes(text_SD: Tensor, labels_S: Tensor, num_classes: int) -> Tensor:
+    """Average the captions of every class: normalise each, average, normalise again.
+
+    No value is read back from the device, so a training step may call this without waiting for it.
+
+    Args:
+        text_SD: ``[S, D]`` caption features of any length; half precision is raised to fp32.
+        labels_S: ``[S]`` int64 class of each caption in ``[0, num_classes)``; captions with -1 describe no class and are left out.
+        num_classes: C.
+
+    Returns:
+        ``[C, D]`` rows of length 1; zeros for a class without captions.
+
+    Source: prompt ensembling of Radford et al. 2021 (arXiv:2103.00020), section 3.1.4.
+    """
+    with torch.autocast(device_type=text_SD.device.type, enabled=False):
+        text_SD = F.normalize(text_SD if text_SD.dtype == torch.float64 else text_SD.float(), dim=-1)
+        member_CS = labels_S[None, :] == torch.arange(num_classes, device=labels_S.device)[:, None]
+        # The sum points where the mean does, and is normalised next. A product with zeros and ones is deterministic on every device.
+        return F.normalize(member_CS.to(text_SD.dtype) @ text_SD, dim=-1)
