@@ -1,0 +1,19 @@
+"""How cases are split: one class per protocol; all of them return verified ``Folds``."""
+
+from clipzoo.datasets.splitters.assign import assign, unevenness
+from clipzoo.datasets.splitters.base import GroupSplitter, Splitter
+from clipzoo.datasets.splitters.from_file import FromFile
+from clipzoo.datasets.splitters.holdout import Holdout
+from clipzoo.datasets.splitters.kfold import KFold, StratifiedGroupKFold, StratifiedKFold
+
+__all__ = [
+    "FromFile",
+    "GroupSplitter",
+    "Holdout",
+    "KFold",
+    "Splitter",
+    "StratifiedGroupKFold",
+    "StratifiedKFold",
+    "assign",
+    "unevenness",
+]

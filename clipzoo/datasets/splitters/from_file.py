@@ -1,0 +1,71 @@
+"""Folds that were made before, or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from clipzoo.datasets.splitters.base import Splitter
+from clipzoo.errors import DataError, shortened
+from clipzoo.folds import Case, Folds
+from clipzoo.registries import SPLITTERS
+
+
+@SPLITTERS.register_module()
+@dataclass(frozen=True)
+class FromFile(Splitter):
+    """The folds of a ``folds.json``, after a check that it is about the same cases.
+
+    Parts, val included, are as in the file. The notes say how the file was made.
+
+    Args:
+        path: The file; ``tools/make_folds.py`` and every work dir have one.
+        select_on_test: The epoch is chosen on the test part (optimistic, labelled so). Not taken from the file: it must be said here.
+    """
+
+    path: str
+
+    def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
+        """The folds of the file.
+
+        Raises:
+            DataError: The file is unreadable, was edited, or its cases, labels, groups or classes are not those of the dataset.
+            LeakError: See ``Folds.verify``.
+        """
+        folds = Folds.read(self.path)
+        differences = compare(folds, tuple(sorted(cases, key=lambda case: case.id)), tuple(classes))
+        if differences:
+            raise DataError(
+                f"{self.path}: these folds are of other cases than the dataset: {'; '.join(differences)}. "
+                "Restore the data, or make new folds with tools/make_folds.py"
+            )
+        made = ", ".join(f"{key}={value!r}" for key, value in folds.spec.items() if key != "type")
+        origin = f"Read from {self.path}, made by {folds.spec.get('type', 'an unknown splitter')}({made})."
+        spec = {"type": "FromFile", "path": str(self.path), "select_on_test": self.select_on_test}
+        return replace(folds, spec=spec, notes=(origin, *folds.notes))
+
+
+def compare(folds: Folds, cases: Sequence[Case], classes: Sequence[str]) -> list[str]:
+    """What differs between the cases of ``folds`` and ``cases``, one phrase for each kind of difference."""
+    then, now = ({case.id: case for case in some} for some in (folds.cases, cases))
+    both = [i for i in then if i in now]
+    found = {
+        "classes missing from the dataset": [f"'{c}'" for c in folds.classes if c not in classes],
+        "classes new in the dataset": [f"'{c}'" for c in classes if c not in folds.classes],
+        "cases missing from the dataset": [f"'{i}'" for i in then if i not in now],
+        "cases new in the dataset": [f"'{i}'" for i in now if i not in then],
+        "changed labels": [
+            f"'{i}' (was {_name(then[i].label, folds.classes)}, is {_name(now[i].label, classes)})"
+            for i in both
+            if _name(then[i].label, folds.classes) != _name(now[i].label, classes)
+        ],
+        "changed groups": [f"'{i}' (was '{then[i].group}', is '{now[i].group}')" for i in both if then[i].group != now[i].group],
+    }
+    differences = [f"{len(names)} {kind}: {shortened(names, 3)}" for kind, names in found.items() if names]
+    if not differences and tuple(classes) != folds.classes:
+        differences.append(f"the classes are in another order: {shortened(folds.classes)} in the file, {shortened(classes)} in the dataset")
+    return differences
+
+
+def _name(label: int | None, classes: Sequence[str]) -> str:
+    return "no class" if label is None else f"'{classes[label]}'"

@@ -1,0 +1,50 @@
+"""One split: a part of the cases is tested, the rest is learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from clipzoo.datasets.splitters.base import GroupSplitter, carve
+from clipzoo.datasets.splitters.table import CaseTable
+from clipzoo.errors import ConfigError, DataError
+from clipzoo.registries import SPLITTERS
+
+
+@SPLITTERS.register_module()
+@dataclass(frozen=True)
+class Holdout(GroupSplitter):
+    """A single fold, stratified and grouped: its test part holds a share of the cases, whole groups, classes in proportion.
+
+    Every class keeps at least one group for training; a class that has only one is not tested.
+
+    Args:
+        test_fraction: Share of the cases that are tested, between 0 and 1.
+        seed: Of every draw.
+        val_fraction: Share of the *other* cases that become the val part; 0 for none.
+        select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part then.
+        min_groups_per_class: A class with fewer groups is refused.
+    """
+
+    test_fraction: float = 0.2
+
+    exhaustive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.test_fraction, bool) or not isinstance(self.test_fraction, (int, float)) or not 0 < self.test_fraction < 1:
+            raise ConfigError(f"splits.test_fraction: {self.test_fraction!r} is not allowed; give a share between 0 and 1")
+
+    def check(self, table: CaseTable) -> None:
+        """Refuse a single group."""
+        if len(table.groups) < 2:
+            raise DataError(f"splits.type: Holdout needs at least 2 groups of cases, but there is only '{table.groups[0]}'")
+
+    def test_parts(self, table: CaseTable) -> list[np.ndarray]:
+        """``[G]`` bool: which groups the only fold tests."""
+        test_G = carve(table.counts_GC, self.test_fraction, self.rng(0))
+        if not test_G.any():
+            raise DataError("splits.type: Holdout has nothing to test, because every group is the only one of some class. Add images")
+        return [test_G]

@@ -1,0 +1,73 @@
+"""No class without a training group, where there is a choice. Legend: G groups · C classes · K folds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipzoo.datasets.splitters.assign import unevenness
+
+
+def alone_in_a_class(counts: np.ndarray) -> np.ndarray:
+    """``[G]`` bool: groups that are the only one of some class."""
+    present_GC = counts > 0
+    return present_GC[:, present_GC.sum(axis=0) == 1].any(axis=1)
+
+
+def leave_every_class(counts: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Give groups back until every class keeps one; of the groups that would do, the smallest goes.
+
+    Never gives the last group back: that would need a class all of whose groups were taken and which has only one of them, and such
+    groups are pinned.
+
+    Args:
+        counts: ``[G, C]``.
+        taken: ``[G]`` bool, groups taken out.
+    """
+    taken = taken.copy()
+    present_GC = counts > 0
+    while True:
+        missing_C = present_GC.any(axis=0) & ~present_GC[~taken].any(axis=0)
+        if not missing_C.any():
+            return taken
+        able = np.flatnonzero(taken & present_GC[:, missing_C.argmax()])
+        taken[able[counts[able].sum(axis=1).argmin()]] = False
+
+
+def spread_every_class(counts: np.ndarray, folds: np.ndarray, num_folds: int) -> np.ndarray:
+    """Move groups until no class with several groups has all of them in one fold, which would test it without ever learning it.
+
+    The evenest assignment is practically always free of this; it can happen where one group holds several classes of very unequal size.
+    Where no single move helps, the assignment stays, and the notes of the folds say so.
+
+    Args:
+        counts: ``[G, C]``.
+        folds: ``[G]`` fold of each group.
+        num_folds: K.
+    """
+    folds = folds.copy()
+    shares = [1 / num_folds] * num_folds
+    stuck = _in_one_fold(counts, folds, num_folds)
+    while stuck.any():
+        held = (counts[:, stuck.argmax()] > 0).nonzero()[0]
+        candidates = []
+        for group in held:
+            for fold in range(num_folds):
+                moved = folds.copy()
+                moved[group] = fold
+                left = int(_in_one_fold(counts, moved, num_folds).sum())
+                if left < stuck.sum():
+                    candidates.append((left, unevenness(counts, moved, shares), int(group), fold))
+        if not candidates:
+            return folds
+        _, _, group, fold = min(candidates)
+        folds[group] = fold
+        stuck = _in_one_fold(counts, folds, num_folds)
+    return folds
+
+
+def _in_one_fold(counts: np.ndarray, folds: np.ndarray, num_folds: int) -> np.ndarray:
+    """``[C]`` bool: classes with several groups, all in the same fold."""
+    present_GC = counts > 0
+    in_fold_KC = np.stack([present_GC[folds == k].sum(axis=0) for k in range(num_folds)])
+    groups_C = present_GC.sum(axis=0)
+    return (groups_C > 1) & (in_fold_KC == groups_C).any(axis=0)

@@ -1,0 +1,51 @@
+"""What the reader of a result should know about the folds: which classes are missing from which parts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from clipzoo.datasets.splitters.table import CaseTable
+from clipzoo.errors import shortened
+from clipzoo.folds import Split
+
+CONSEQUENCE = {
+    "train": "what is tested of them there was never learned",
+    "val": "they have no say in the choice of the epoch there",
+    "test": "their metrics there are left out, not zero",
+}
+
+
+def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool) -> tuple[str, ...]:
+    """At most four sentences: one for each kind of part with missing classes, one for folds without a val part.
+
+    Args:
+        table: The cases.
+        splits: One per fold.
+        wants_val: A val part was asked for.
+    """
+    notes = []
+    labels = {case.id: case.label for case in table.cases}
+    groups_C = table.groups_per_class()
+    without_val = [split.name for split in splits if not split.val]
+    for part in ("train", "val", "test"):
+        missing = defaultdict(list)
+        for split in splits:
+            ids = getattr(split, part)
+            present = {labels[i] for i in ids}
+            for label in range(len(table.classes)):
+                if ids and label not in present:
+                    missing[label].append(split.name)
+        if missing:
+            each = [
+                f"'{table.classes[label]}' ({groups_C[label]} {table.unit(groups_C[label])}) from {_folds(names, len(splits))}"
+                for label, names in sorted(missing.items())
+            ]
+            notes.append(f"Missing from the {part} part: {shortened(each, 6)}; {CONSEQUENCE[part]}.")
+    if wants_val and without_val:
+        notes.append(f"No val part in {_folds(without_val, len(splits))}: no group could be spared, so the last epoch is scored.")
+    return tuple(notes)
+
+
+def _folds(names: Sequence[str], number: int) -> str:
+    return "every fold" if len(names) == number > 1 else shortened(names, 5)
