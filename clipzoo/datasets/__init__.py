@@ -1,0 +1,8 @@
+"""Data: cases, their images, their captions, and how batches are drawn from them. Importing this package registers the datasets."""
+
+from clipzoo.datasets import image_folder
+from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.image_folder import ImageFolderDataset
+
+__all__ = ["Captions", "Dataset", "ImageFolderDataset", "image_folder"]

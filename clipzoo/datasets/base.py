@@ -1,0 +1,108 @@
+"""What every dataset is: cases in a fixed order, one image each, and a table of captions that is shared by all of them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from clipzoo.datasets.captions import Captions
+from clipzoo.errors import DataError, shortened
+from clipzoo.folds import Case
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+
+class Dataset:
+    """Cases sorted by id, with their classes and captions. Reads images on demand; knows no tensors, towers or folds.
+
+    A subclass calls this constructor and implements ``read_image``.
+
+    Args:
+        cases: In any order; they are sorted by id. A *row* is a position in that order.
+        classes: Class names; ``case.label`` indexes them. Empty where cases have no class.
+        captions: The distinct sentences of the dataset.
+        captions_of_case: For every case id, the ids of the captions that describe it, at least one.
+        captions_of_class: For every class, the ids of the captions that stand for it, at least one.
+        notes: What the reader of a result should know about the data, one sentence each.
+
+    Raises:
+        DataError: Two cases have the same id, or there is none.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        classes: Sequence[str],
+        *,
+        captions: Captions,
+        captions_of_case: dict[str, Sequence[int]],
+        captions_of_class: Sequence[Sequence[int]] = (),
+        notes: Sequence[str] = (),
+    ):
+        self.cases: tuple[Case, ...] = tuple(sorted(cases, key=lambda case: case.id))
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.captions = captions
+        self.notes: tuple[str, ...] = tuple(notes)
+        self._captions_of_row = [list(captions_of_case[case.id]) for case in self.cases]
+        self._captions_of_class = [list(ids) for ids in captions_of_class]
+        if not self.cases:
+            raise DataError(f"{type(self).__name__}: there is no case")
+        if len(self.rows) != len(self.cases):
+            twice = [i for i, n in Counter(case.id for case in self.cases).items() if n > 1]
+            raise DataError(f"{type(self).__name__}: case ids are not unique: {shortened(twice, 3)}")
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of every case id."""
+        return {case.id: row for row, case in enumerate(self.cases)}
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """``[N]`` int64 class index of every row; -1 where a case has no class."""
+        import numpy as np
+
+        return np.array([-1 if case.label is None else case.label for case in self.cases], dtype=np.int64)
+
+    def captions_of(self, row: int) -> list[int]:
+        """Ids of all captions that describe the case in ``row``."""
+        return self._captions_of_row[row]
+
+    def class_captions(self) -> list[list[int]]:
+        """For every class, the ids of the captions that stand for it in evaluation; empty where there are no classes."""
+        return self._captions_of_class
+
+    def read_image(self, row: int) -> Image.Image:
+        """The image of the case in ``row``, in Pillow's mode RGB, upright.
+
+        Raises:
+            DataError: The file cannot be read; the message names it.
+        """
+        raise NotImplementedError
+
+    def describe(self) -> list[str]:
+        """Lines for the log: how many cases, groups and captions, in total and per class, then the notes."""
+        num_groups = len({case.group for case in self.cases})
+        lines = [f"{len(self.cases)} cases, {len(self.classes)} classes, {num_groups} groups, {len(self.captions)} distinct captions"]
+        counts = Counter(case.label for case in self.cases)
+        groups: dict[int | None, set[str]] = {}
+        for case in self.cases:
+            groups.setdefault(case.label, set()).add(case.group)
+        width = max((_columns(name) for name in self.classes), default=0)
+        for label, name in enumerate(self.classes):
+            padding = " " * (width - _columns(name))
+            share = f"{100 * counts[label] / len(self.cases):5.1f} %"
+            lines.append(f"  {name}{padding}  {counts[label]:6d} cases  {share}  {len(groups.get(label, ())):6d} groups")
+        return lines + [f"note: {note}" for note in self.notes]
+
+
+def _columns(text: str) -> int:
+    """How many terminal columns ``text`` takes; Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -1,0 +1,124 @@
+"""The table of captions: every distinct sentence of a dataset lives here once, and is tokenised once."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from clipzoo.errors import DataError
+from clipzoo.structures import Tokenizer, Tokens
+
+MAX_WARNINGS = 5
+
+
+def clean(sentence: str) -> str:
+    """The form in which a sentence is stored and compared: NFC, no white space around it. The same in training and inference.
+
+    >>> clean('  髋关节 ')
+    '髋关节'
+    """
+    return unicodedata.normalize("NFC", sentence).strip()
+
+
+class Captions:
+    """Distinct sentences; a sentence's id is its position.
+
+    Attributes:
+        sentences: In order of id.
+        labels: The class that each sentence describes, ``None`` where it describes no class.
+        warnings: What the last ``tokenise`` wants the user to know, one sentence each.
+
+    >>> captions = Captions()
+    >>> captions.add('一只猫'), captions.add(' 一只猫'), captions.add('一只狗')
+    (0, 0, 1)
+    """
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.labels: list[int | None] = []
+        self.warnings: list[str] = []
+        self._ids: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def add(self, sentence: str, label: int | None = None) -> int:
+        """The id of ``sentence``, which is added where it is new.
+
+        Args:
+            sentence: Any text; it is cleaned first.
+            label: The class it describes, ``None`` for no class.
+
+        Raises:
+            DataError: It is empty, or describes another class already: nothing could then tell the two classes apart.
+        """
+        cleaned = clean(sentence)
+        if not cleaned:
+            raise DataError("captions: a caption is empty. Give every class and every image a sentence")
+        known = self._ids.get(cleaned)
+        if known is not None:
+            if self.labels[known] != label:
+                raise DataError(f"captions: '{_short(cleaned)}' describes two classes. Describe every class by a sentence of its own")
+            return known
+        self._ids[cleaned] = len(self.sentences)
+        self.sentences.append(cleaned)
+        self.labels.append(label)
+        return len(self.sentences) - 1
+
+    def tokenise(
+        self, tokenizer: Tokenizer, where: str, *, allow_overlong: bool = True, classes: Sequence[str] | None = None
+    ) -> Tokens:
+        """Tokens of the whole table, in order of id; fills ``warnings``.
+
+        Args:
+            tokenizer: The text encoder's own.
+            where: What the tokenizer belongs to, for messages (``'model.text_encoder'``).
+            allow_overlong: Cut sentences that are longer than the encoder's context, with a warning, instead of refusing them.
+            classes: Class names for messages; ``None`` shows class numbers.
+
+        Raises:
+            DataError: A sentence is too long and ``allow_overlong`` is false, or the captions of two classes have the same tokens
+                (cut at the same place, or made of characters that the vocabulary lacks): the encoder could not tell the classes apart.
+        """
+        tokens = tokenizer(self.sentences)
+        self.warnings = []
+        counts = [tokenizer.count(sentence) for sentence in self.sentences]
+        overlong = [i for i, n in enumerate(counts) if n > tokenizer.context_length]
+        self._check_lengths(overlong, counts, tokenizer.context_length, where, allow_overlong)
+        self._check_distinct(tokens, set(overlong), where, classes)
+        return tokens
+
+    def _check_lengths(self, overlong: list[int], counts: list[int], context: int, where: str, allowed: bool) -> None:
+        lines = [f"'{_short(self.sentences[i])}' has {counts[i]} tokens, {context} fit" for i in overlong]
+        if lines and not allowed:
+            raise DataError(
+                f"{where}: {len(lines)} captions are too long, the first: {lines[0]}. Shorten them, choose a text encoder with a longer "
+                "context or a vocabulary for their language, or set data.allow_overlong_captions=True to cut them"
+            )
+        self.warnings += [f"{where}: caption cut: {line}" for line in lines[:MAX_WARNINGS]]
+        if len(lines) > MAX_WARNINGS:
+            self.warnings.append(f"{where}: {len(lines)} captions are cut in all")
+
+    def _check_distinct(self, tokens: Tokens, overlong: set[int], where: str, classes: Sequence[str] | None) -> None:
+        first: dict[tuple[int, ...], int] = {}
+        merged = 0
+        for i, (row, length) in enumerate(zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)):
+            j = first.setdefault(tuple(row[:length]), i)
+            if j == i:
+                continue
+            merged += 1
+            if self.labels[i] != self.labels[j]:
+                names = " and ".join(f"'{label if classes is None else classes[label]}'" for label in (self.labels[j], self.labels[i]))
+                why = "both are cut" if {i, j} <= overlong else "its vocabulary does not tell them apart"
+                raise DataError(
+                    f"{where}: the captions of the classes {names} have the same tokens ({why}): '{_short(self.sentences[j])}' and "
+                    f"'{_short(self.sentences[i])}'. Put what differs first, shorten them, or choose a text encoder for their language"
+                )
+        if merged:
+            self.warnings.append(f"{where}: {merged} captions have the same tokens as another one")
+
+
+def _short(sentence: str, limit: int = 40) -> str:
+    return sentence if len(sentence) <= limit else sentence[: limit - 1] + "…"
+
+

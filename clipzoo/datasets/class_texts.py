@@ -1,0 +1,77 @@
+"""The sentences that describe the classes: from a JSON file, or from a template."""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+
+from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
+from clipzoo.files import read_json
+
+
+def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
+    """The descriptions of every class, in the order of ``classes``.
+
+    Args:
+        path: UTF-8 JSON, ``{class name: sentence or list of sentences}``; names are compared NFC-normalised.
+        classes: Class names, NFC-normalised.
+
+    Raises:
+        DataError: The file is not of that form, describes a class that does not exist, or leaves one out.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: must be a JSON object {{class name: description}}, not {_kind(content)}")
+    texts: dict[str, list[str]] = {}
+    for key, value in content.items():
+        name = unicodedata.normalize("NFC", key).strip()
+        if name in texts:
+            raise DataError(f"{path}: class '{name}' is described twice. Give several sentences as a list")
+        texts[name] = _sentences(f"{path}: class '{name}'", value)
+    unknown = [name for name in texts if name not in set(classes)]
+    missing = [name for name in classes if name not in texts]
+    if unknown:
+        candidates = missing or classes
+        raise DataError(
+            f"{path}: describes '{unknown[0]}', but there is no such class folder.{did_you_mean(unknown[0], candidates)} "
+            f"Classes{' without a description' if missing else ''}: {shortened(candidates)}"
+        )
+    if missing:
+        raise DataError(f"{path}: no description for class {shortened([repr(name) for name in missing])}. Add one sentence for each")
+    return [texts[name] for name in classes]
+
+
+def texts_from_template(template: str, classes: list[str]) -> list[list[str]]:
+    """One sentence per class: ``template`` with ``{class_name}`` replaced.
+
+    Raises:
+        ConfigError: The template does not contain ``{class_name}``, or contains something else in braces.
+
+    >>> texts_from_template('这是一张{class_name}的图片', ['猫'])
+    [['这是一张猫的图片']]
+    """
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise ConfigError(f"data.dataset.template: {template!r} has unpaired braces ({error}). Write {{class_name}}") from error
+    if fields != {"class_name"}:
+        other = [name for name in fields if name != "class_name"]
+        what = f"contains {{{other[0]}}}" if other else "does not contain {class_name}"
+        raise ConfigError(
+            f"data.dataset.template: {template!r} {what}. Write {{class_name}} where the class name goes, and nothing else in braces"
+        )
+    return [[template.format(class_name=name)] for name in classes]
+
+
+def _sentences(where: str, value: object) -> list[str]:
+    sentences = [value] if isinstance(value, str) else value
+    if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+        raise DataError(f"{where}: must be a sentence or a list of sentences, not {_kind(value)}")
+    if not sentences or not all(sentence.strip() for sentence in sentences):
+        raise DataError(f"{where}: the description is empty. Write a sentence, or leave out the file and use a template")
+    return sentences
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true/false", type(None): "null"}
+    return names.get(type(value), "a number") if not isinstance(value, list) or not value else f"a list of {type(value[0]).__name__}"

@@ -1,0 +1,292 @@
+"""Class folders: one folder per class, images anywhere below it, descriptions and groups in files beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
+from clipzoo.datasets.groups import groups_from_pattern, groups_from_table, merge_groups
+from clipzoo.datasets.images import EXTENSIONS, looks_like_an_image, read_image
+from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
+from clipzoo.folds import Case
+from clipzoo.registries import DATASETS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_IGNORED_FOLDERS = ("__MACOSX", "@eaDir")  # made by archive programs and file servers
+
+
+@dataclass(frozen=True)
+class _File:
+    """One image below the root: its stable id, its class, its real path (which may be NFD) and its size in bytes."""
+
+    id: str
+    class_name: str
+    path: str
+    size: int
+
+
+@DATASETS.register_module()
+class ImageFolderDataset(Dataset):
+    """One folder per class; the folder's name is the class name, Chinese or any other.
+
+    Images are found at any depth below a class folder (symbolic links are followed). Hidden files and files that are no images by their
+    extension are ignored. Case ids are paths below ``root`` with ``/``, NFC-normalised, so that they are the same on every system.
+    Byte-identical images become one group, whatever else the groups say: a copy must not be tested by a model that was trained on it.
+
+    Files are checked when the dataset is made for being empty, or no image by their first bytes; damage further inside shows when the
+    image is read.
+
+    Args:
+        root: The folder that holds the class folders.
+        class_texts: JSON file ``{class name: description or list of descriptions}`` for all classes; ``None`` uses ``template``.
+        template: The caption of a class without ``class_texts``; ``{class_name}`` stands for its name.
+        groups: CSV file ``path,group`` (header required; paths below ``root``) that says which images belong together, such as a patient's.
+        group_pattern: Instead of ``groups``: a regular expression that is searched in the file name; its first group is the case's group.
+        classes: The class names in the order of their labels, as an external test set needs them: a folder of another name is an error,
+            a class without a folder has no case. ``None`` takes the folders, sorted by name.
+        allow_label_conflicts: Accept byte-identical images in two classes.
+
+    Raises:
+        ConfigError: Two arguments exclude each other, or the template or the pattern is wrong.
+        DataError: The folder, a file in it, the descriptions or the groups are not as described above; the message says where.
+
+    Example:
+        ``dict(type='ImageFolderDataset', root='data/hip/images', class_texts='data/hip/class_texts.json', groups='data/hip/groups.csv')``
+    """
+
+    def __init__(
+        self,
+        root: str,
+        class_texts: str | None = None,
+        template: str = "这是一张{class_name}的图片",
+        groups: str | None = None,
+        group_pattern: str | None = None,
+        classes: list[str] | None = None,
+        allow_label_conflicts: bool = False,
+    ):
+        if groups is not None and group_pattern is not None:
+            raise ConfigError("data.dataset: groups and group_pattern exclude each other. Keep one of them")
+        self.root = str(root)
+        files, ignored = _scan(Path(root))
+        names = _class_names(self.root, files, classes)
+        _check_headers(files)
+        group_of = self._groups(files, groups, group_pattern)
+        notes = [_ignored_note(ignored)] if ignored else []
+        copies = _identical(files, allow_label_conflicts)
+        if copies:
+            notes.append(f"{len(copies)} sets of byte-identical images, each kept together in every split: {shortened(copies[0], 3)}")
+            group_of = merge_groups(group_of, copies)
+        texts = texts_from_template(template, names) if class_texts is None else read_class_texts(class_texts, names)
+        captions, of_class = Captions(), []
+        for label, sentences in enumerate(texts):
+            of_class.append(list(dict.fromkeys(captions.add(sentence, label) for sentence in sentences)))
+        label_of = {name: label for label, name in enumerate(names)}
+        super().__init__(
+            [Case(file.id, label_of[file.class_name], group_of[file.id]) for file in files],
+            names,
+            captions=captions,
+            captions_of_case={file.id: of_class[label_of[file.class_name]] for file in files},
+            captions_of_class=of_class,
+            notes=notes,
+        )
+        path_of = {file.id: file.path for file in files}
+        self._paths = [path_of[case.id] for case in self.cases]
+
+    def read_image(self, row: int) -> Image.Image:
+        """See ``Dataset.read_image``."""
+        return read_image(self._paths[row])
+
+    def path_of(self, row: int) -> Path:
+        """The real path of the image in ``row``."""
+        return Path(self._paths[row])
+
+    def describe(self) -> list[str]:
+        """See ``Dataset.describe``."""
+        return [f"{type(self).__name__} {self.root}", *super().describe()]
+
+    def _groups(self, files: list[_File], table: str | None, pattern: str | None) -> dict[str, str]:
+        ids = [file.id for file in files]
+        if table is not None:
+            return groups_from_table(table, ids, self.root)
+        if pattern is not None:
+            return groups_from_pattern(pattern, ids)
+        return {case_id: case_id for case_id in ids}
+
+
+def expected_tree(root: str) -> str:
+    """What the folder should look like, and how to get sample data, for messages."""
+    return (
+        "Expected one folder per class:\n"
+        f"    {root}/\n"
+        "    ├── class A/   image1.png  image2.jpg  …\n"
+        "    └── class B/   …\n"
+        "Sample data are made by: python tools/make_sample_data.py digits data/digits   (its root is data/digits/images)"
+    )
+
+
+def _scan(root: Path) -> tuple[list[_File], Counter[str]]:
+    """All images below ``root`` sorted by id, and how many other files there are of each extension."""
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {what}. {expected_tree(str(root))}")
+    files: list[_File] = []
+    ignored: Counter[str] = Counter()
+    loose: list[str] = []
+    folders: dict[str, os.DirEntry] = {}
+    for entry in _entries(str(root)):
+        name = unicodedata.normalize("NFC", entry.name)
+        if not entry.is_dir():
+            loose += [name] if name.lower().endswith(EXTENSIONS) else []
+        elif name in folders:
+            raise DataError(f"{root}: two folders are called '{name}', in two Unicode spellings. Merge them")
+        else:
+            folders[name] = entry
+    if not folders:
+        raise DataError(f"{root}: no class folder. {expected_tree(str(root))}")
+    if loose:
+        names = shortened(sorted(loose), 3)
+        raise DataError(f"{root}: {len(loose)} images lie beside the class folders ({names}). Move them into a class folder")
+    for name, entry in sorted(folders.items()):
+        files += _scan_class(name, entry.path, ignored)
+    _check_level(root, files, folders)
+    files.sort(key=lambda file: file.id)
+    for a, b in zip(files, files[1:], strict=False):
+        if a.id == b.id:
+            raise DataError(f"{a.path}: another file has the same name in another Unicode spelling. Rename one of them")
+    return files, ignored
+
+
+def _scan_class(class_name: str, folder: str, ignored: Counter[str]) -> list[_File]:
+    files: list[_File] = []
+    others: Counter[str] = Counter()
+    for entry in _walk(folder, ()):
+        name = unicodedata.normalize("NFC", entry.name)
+        extension = os.path.splitext(name)[1].lower()
+        if extension not in EXTENSIONS:
+            others[extension or "(none)"] += 1
+            continue
+        relative = entry.path[len(folder) + 1 :].replace(os.sep, "/")
+        case_id = f"{class_name}/{unicodedata.normalize('NFC', relative)}"
+        files.append(_File(case_id, class_name, entry.path, entry.stat().st_size))
+    if not files:
+        found = f"it holds {_kinds(others)} files" if others else "it is empty"
+        raise DataError(
+            f"{folder}: the class folder has no image, {found}. Supported: {' '.join(e[1:] for e in EXTENSIONS)}. "
+            "Add images or remove the folder"
+        )
+    ignored.update(others)
+    return files
+
+
+def _check_level(root: Path, files: list[_File], folders: dict[str, os.DirEntry]) -> None:
+    """Notice a root that is one level too high: a single folder that holds several folders, and no image itself."""
+    parts = [file.id.split("/") for file in files]
+    if len(folders) == 1 and all(len(p) > 2 for p in parts) and len({p[1] for p in parts}) > 1:
+        (only,) = folders.values()
+        raise DataError(f"{root}: its only folder, '{only.name}', holds folders and no image. Did you mean root='{only.path}'?")
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    """What ``folder`` holds, without hidden and foreign entries."""
+    try:
+        with os.scandir(folder) as scan:
+            return [entry for entry in scan if not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
+
+
+def _walk(folder: str, above: tuple[str, ...]) -> Iterator[os.DirEntry]:
+    """Every file below ``folder``; ``above`` are the real paths of the folders it is in, to notice links that lead back."""
+    here = os.path.realpath(folder)
+    if here in above:
+        raise DataError(f"{folder}: a symbolic link that leads back to a folder it is in. Remove it")
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _walk(entry.path, (*above, here))
+        else:
+            yield entry
+
+
+def _class_names(root: str, files: list[_File], classes: list[str] | None) -> list[str]:
+    found = sorted({file.class_name for file in files})
+    if classes is None:
+        return found
+    names = [unicodedata.normalize("NFC", name) for name in classes]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"data.dataset.classes: names are repeated: {shortened([n for n, k in Counter(names).items() if k > 1])}")
+    unknown = [name for name in found if name not in set(names)]
+    if unknown:
+        raise DataError(f"{root}/{unknown[0]}: no such class.{did_you_mean(unknown[0], names)} The classes are {shortened(names)}")
+    return names
+
+
+def _check_headers(files: list[_File]) -> None:
+    """Refuse empty files and files that are no images by their first bytes. One short read per file: about 15 µs when cached."""
+    empty = [file.path for file in files if file.size == 0]
+    if empty:
+        raise DataError(f"{empty[0]}: the file is empty (zero bytes){_and_more(empty)}. Replace or remove it")
+    foreign = []
+    for file in files:
+        try:
+            with open(file.path, "rb", buffering=0) as stream:
+                if not looks_like_an_image(stream.read(16)):
+                    foreign.append(file.path)
+        except OSError as error:
+            raise DataError(f"{file.path}: cannot be read ({error.strerror or error})") from error
+    if foreign:
+        raise DataError(f"{foreign[0]}: not an image, whatever its name says{_and_more(foreign)}. Replace or remove it")
+
+
+def _and_more(paths: list[str]) -> str:
+    return f" (and {len(paths) - 1} more such files)" if len(paths) > 1 else ""
+
+
+def _identical(files: list[_File], allow_label_conflicts: bool) -> list[list[str]]:
+    """Sets of ids whose files have the same bytes. Only files of equal size are hashed."""
+    by_size: dict[int, list[_File]] = defaultdict(list)
+    for file in files:
+        by_size[file.size].append(file)
+    by_content: dict[tuple[int, bytes], list[_File]] = defaultdict(list)
+    for size, same_size in by_size.items():
+        if len(same_size) > 1:
+            for file in same_size:
+                by_content[size, _digest(file.path)].append(file)
+    copies = [same for same in by_content.values() if len(same) > 1]
+    for same in copies:
+        other = next((file for file in same if file.class_name != same[0].class_name), None)
+        if other is not None and not allow_label_conflicts:
+            raise DataError(
+                f"{other.path}: the same image is in class '{same[0].class_name}' as {same[0].path}. Remove the wrong one, "
+                "or set data.dataset.allow_label_conflicts=True"
+            )
+    return [[file.id for file in same] for same in copies]
+
+
+def _digest(path: str) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return digest.digest()
+
+
+def _kinds(extensions: Counter[str]) -> str:
+    return shortened([f"{n} {extension}" for extension, n in extensions.most_common()], 4)
+
+
+def _ignored_note(ignored: Counter[str]) -> str:
+    return f"files that are no images were ignored: {_kinds(ignored)}"
