@@ -1,0 +1,146 @@
+"""The order in which an epoch visits the training cases: a pure function of the labels of the training part, the seed and the epoch.
+
+There is no state to save: epoch 7 is the same after a restart, in every fold alone or in sequence, and on every process of a distributed
+run, which takes every W-th position of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from clipzoo.errors import ConfigError, DataError, did_you_mean
+from clipzoo.registries import SAMPLERS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Method = Literal["inverse_freq", "inverse_sqrt", "balanced"]
+
+
+class Sampler(Protocol):
+    """What every sampler does."""
+
+    def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """Positions to visit in ``epoch``.
+
+        Args:
+            labels: ``[N]`` int64 classes of the training part, and of nothing else; -1 for none.
+            epoch: From 0.
+            seed: Of the run.
+
+        Returns:
+            ``[N]`` int64 positions in ``labels``.
+        """
+
+
+@SAMPLERS.register_module()
+class RandomSampler:
+    """Every case exactly once, in an order that is new in every epoch."""
+
+    def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """See ``Sampler.order``."""
+        return _generator(seed, epoch).permutation(len(labels))
+
+
+@SAMPLERS.register_module()
+class WeightedSampler:
+    """Rare classes are drawn more often than they occur. An epoch still has as many draws as there are training cases.
+
+    With n_c cases of class c in the training part, C classes and the smooth factor s:
+
+    ================  ================================  ==========================  =================================================
+    method            weight of each case               share of class c            draws
+    ================  ================================  ==========================  =================================================
+    ``inverse_freq``  1 / (n_c + s)                     ∝ n_c / (n_c + s)           independent, with replacement
+    ``inverse_sqrt``  1 / sqrt(n_c + s)                 ∝ n_c / sqrt(n_c + s)       independent, with replacement
+    ``balanced``      none, s has no effect             1 / C, ± one draw           without replacement until a class is used up
+    ================  ================================  ==========================  =================================================
+
+    ``inverse_freq`` makes the classes equally frequent *on average* (exactly so with s = 0); some cases come up several times in an
+    epoch and some, about 1/e in a class of average size, not at all. ``inverse_sqrt`` goes half the way: the share of a class grows with
+    the square root of its size. ``balanced`` makes the classes equally frequent *in every epoch*, and repeats no case before all others
+    of its class had their turn; what an epoch leaves over of a large class comes first in the next one.
+    The smooth factor pulls towards the natural frequencies, most of all for classes that are small compared with s: s cases of each class
+    are imagined on top of those that exist. s → ∞ draws every case equally often.
+
+    Do not combine it with a class-weighted loss: that corrects twice.
+
+    Args:
+        method: See above.
+        smooth_factor: s, at least 0, in cases.
+
+    Raises:
+        ConfigError: The method is unknown, or the smooth factor negative.
+    """
+
+    def __init__(self, method: Method = "inverse_freq", smooth_factor: float = 1.0):
+        if method not in get_args(Method):
+            known = get_args(Method)
+            raise ConfigError(f"WeightedSampler: no method is called {method!r}.{did_you_mean(method, known)} Known: {', '.join(known)}")
+        if not 0 <= smooth_factor < float("inf"):
+            raise ConfigError(f"WeightedSampler: smooth_factor={smooth_factor} must be a number that is not negative")
+        self.method = method
+        self.smooth_factor = smooth_factor
+
+    def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """See ``Sampler.order``.
+
+        Raises:
+            DataError: A case has no class.
+        """
+        import numpy as np
+
+        labels = np.asarray(labels)
+        if len(labels) and labels.min() < 0:
+            raise DataError("WeightedSampler: the dataset has cases without a class. Use RandomSampler")
+        if self.method == "balanced":
+            return _balanced_order(labels, epoch, seed)
+        weights = self.weights(labels)
+        return _generator(seed, epoch).choice(len(labels), size=len(labels), replace=True, p=weights)
+
+    def weights(self, labels: np.ndarray) -> np.ndarray:
+        """``[N]`` float64 probability of each case in one draw of the two random methods; they sum to 1."""
+        import numpy as np
+
+        sizes = np.bincount(labels)[labels] + self.smooth_factor
+        weights = 1.0 / (np.sqrt(sizes) if self.method == "inverse_sqrt" else sizes)
+        return weights / weights.sum()
+
+
+def _balanced_order(labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+    """Every class N // C times, and N % C of them once more, these rotating from epoch to epoch.
+
+    The cases of a class form an endless stream of permutations, of which each epoch takes the next piece.
+    """
+    import numpy as np
+
+    classes = np.unique(labels)
+    share, rest = divmod(len(labels), max(len(classes), 1))
+    pieces = []
+    for place, label in enumerate(classes):
+        cases = np.flatnonzero(labels == label)
+        start, stop = (e * share + _extra_turns(e * rest, place, len(classes)) for e in (epoch, epoch + 1))
+        pieces.append(cases[_stream(len(cases), start, stop, seed, int(label))])
+    drawn = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
+    return _generator(seed, epoch).permutation(drawn)
+
+
+def _extra_turns(dealt: int, place: int, num_places: int) -> int:
+    """How many of ``dealt`` cards, dealt around the table from place 0, lie at ``place``."""
+    return max(0, -(-(dealt - place) // num_places))
+
+
+def _stream(length: int, start: int, stop: int, seed: int, label: int) -> np.ndarray:
+    """Positions ``start`` … ``stop`` of the endless sequence of permutations of ``range(length)``."""
+    import numpy as np
+
+    first, last = start // length, (stop - 1) // length
+    rounds = [_generator(seed, label, k).permutation(length) for k in range(first, last + 1)]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *rounds])[start - first * length : stop - first * length]
+
+
+def _generator(seed: int, *path: int) -> np.random.Generator:
+    """Random numbers of their own for every path. The length goes in as well: numpy takes [1, 2] and [1, 2, 0] for the same seed."""
+    import numpy as np
+
+    return np.random.default_rng([seed % 2**32, len(path), *path])
