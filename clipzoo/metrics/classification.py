@@ -1,0 +1,165 @@
+"""Metrics of classification, through scikit-learn.
+
+The predicted class is the one of the highest probability, the lowest index among equals. A class without cases has no recall, so it is left
+out of every average over classes; counting it as 0 would make a fold look bad for what it does not hold.
+A class that has cases but was never predicted has precision and F1 of 0, as in scikit-learn.
+
+Shapes: N cases · C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from clipzoo.metrics.base import Metric
+from clipzoo.registries import METRICS
+
+
+@METRICS.register_module()
+class Accuracy(Metric):
+    """Share of cases whose predicted class is the true one."""
+
+    name = "accuracy"
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        from sklearn.metrics import accuracy_score
+
+        return accuracy_score(labels, probabilities.argmax(axis=1))
+
+
+@METRICS.register_module()
+class BalancedAccuracy(Metric):
+    """Mean recall of the classes that have cases: every class counts the same, however small."""
+
+    name = "balanced_accuracy"
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        return np.nanmean(_precision_recall_f1(labels, probabilities)[1])
+
+
+@METRICS.register_module()
+class MacroF1(Metric):
+    """Mean F1 of the classes that have cases."""
+
+    name = "macro_f1"
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        return np.nanmean(_precision_recall_f1(labels, probabilities)[2])
+
+
+@METRICS.register_module()
+class MacroPrecision(Metric):
+    """Mean precision of the classes that have cases; 0 for one that was never predicted."""
+
+    name = "macro_precision"
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        return np.nanmean(_precision_recall_f1(labels, probabilities)[0])
+
+
+@METRICS.register_module()
+class MacroRecall(Metric):
+    """Mean recall of the classes that have cases; the same number as ``BalancedAccuracy``, under the name that goes with precision."""
+
+    name = "macro_recall"
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        return np.nanmean(_precision_recall_f1(labels, probabilities)[1])
+
+
+@METRICS.register_module()
+class AUROC(Metric):
+    """Area under the ROC curve, each class against the rest, averaged over the classes that have cases on both sides.
+
+    NaN where no class has both, that is, where all cases are of one class.
+    """
+
+    name = "auroc"
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        areas = _one_vs_rest_auroc(labels, probabilities)
+        return float("nan") if np.isnan(areas).all() else np.nanmean(areas)
+
+
+@METRICS.register_module()
+class LogLoss(Metric):
+    """Mean of -ln(probability of the true class), in nats; probabilities below 2e-16 count as that."""
+
+    name = "log_loss"
+    greater_is_better = False
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        from sklearn.metrics import log_loss
+
+        num_classes = probabilities.shape[1]
+        if num_classes == 1:  # scikit-learn wants two classes
+            return 0.0
+        # Rows of a float32 softmax sum to 1 only to 1e-7; scikit-learn warns of that in float64.
+        return log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=np.arange(num_classes))
+
+
+def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[dict[str, object]]:
+    """One row per class, in the order of ``classes``.
+
+    Args:
+        labels: ``[N]`` int true classes; cases with -1 are left out.
+        probabilities: ``[N, C]`` float, finite.
+        classes: C names.
+
+    Returns:
+        Dicts with ``class``, ``cases`` (how many there are), ``precision``, ``recall``, ``f1`` and ``auroc``; the scores of a class without
+        cases are NaN, and so is the AUROC of a class that all cases are of.
+    """
+    known = labels >= 0
+    labels, probabilities = labels[known], probabilities[known]
+    cases = np.bincount(labels, minlength=len(classes))
+    scores = [*_precision_recall_f1(labels, probabilities), _one_vs_rest_auroc(labels, probabilities)]
+    names = ("precision", "recall", "f1", "auroc")
+    return [
+        {"class": name, "cases": int(cases[c]), **{key: float(values[c]) for key, values in zip(names, scores, strict=True)}}
+        for c, name in enumerate(classes)
+    ]
+
+
+def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """``[C, C]`` int64 counts: rows are true classes, columns predicted ones; cases with label -1 are left out."""
+    from sklearn import metrics
+
+    known, num_classes = labels >= 0, probabilities.shape[1]
+    if not known.any():  # scikit-learn wants at least one case
+        return np.zeros((num_classes, num_classes), dtype=np.int64)
+    return metrics.confusion_matrix(labels[known], probabilities[known].argmax(axis=1), labels=np.arange(num_classes)).astype(np.int64)
+
+
+def _precision_recall_f1(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """``[3, C]``: precision, recall and F1 of every class; NaN in all three for a class without cases."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    num_classes = probabilities.shape[1]
+    if not len(labels):
+        return np.full((3, num_classes), np.nan)
+    *scores, cases = precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), labels=np.arange(num_classes), average=None, zero_division=0.0
+    )
+    return np.where(cases > 0, scores, np.nan)
+
+
+def _one_vs_rest_auroc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """``[C]``: area under the ROC curve of every class; NaN where a class has no cases or all of them."""
+    from sklearn.metrics import roc_auc_score
+
+    areas = np.full(probabilities.shape[1], np.nan)
+    for c in range(len(areas)):
+        positive = labels == c
+        if positive.any() and not positive.all():
+            areas[c] = roc_auc_score(positive, probabilities[:, c])
+    return areas

@@ -1,0 +1,143 @@
+"""Every metric against counting by hand, and on the corners: absent classes, ties, unlabelled cases."""
+
+import math
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from clipzoo.metrics import AUROC, Accuracy, BalancedAccuracy, LogLoss, MacroF1, MacroPrecision, Metric, confusion_matrix, per_class
+from clipzoo.registries import METRICS
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def random_case(seed: int, num_cases: int = 40, num_classes: int = 4, absent: tuple[int, ...] = ()):
+    generator = np.random.default_rng(seed)
+    labels = generator.choice([c for c in range(num_classes) if c not in absent], num_cases)
+    # Few distinct values, so that ties happen, and float32 as predictions are.
+    weights = generator.integers(1, 6, (num_cases, num_classes)).astype(np.float32)
+    return labels, weights / weights.sum(axis=1, keepdims=True)
+
+
+def first_largest(row) -> int:
+    return max(range(len(row)), key=lambda c: (row[c], -c))
+
+
+def naive_scores(labels, probabilities):
+    """Per class: precision, recall, F1, AUROC, by counting cases and pairs; None where undefined."""
+    predicted = [first_largest(row) for row in probabilities]
+    rows = []
+    for c in range(probabilities.shape[1]):
+        hit = sum(y == c and p == c for y, p in zip(labels, predicted, strict=True))
+        true, said = sum(y == c for y in labels), predicted.count(c)
+        if not true:
+            rows.append((None, None, None, None))
+            continue
+        pairs = [(a, b) for a, y in zip(probabilities[:, c], labels, strict=True) if y == c
+                 for b, z in zip(probabilities[:, c], labels, strict=True) if z != c]  # fmt: skip
+        area = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs) if pairs else None
+        rows.append((hit / said if said else 0.0, hit / true, 2 * hit / (true + said), area))
+    return rows
+
+
+def mean(values):
+    values = [v for v in values if v is not None]
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("absent", [(), (0,), (1, 3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_metric_equals_counting(seed, absent):
+    labels, probabilities = random_case(seed, absent=absent)
+    rows = naive_scores(labels, probabilities)
+    expected = {
+        "accuracy": np.mean([first_largest(row) == y for row, y in zip(probabilities, labels, strict=True)]),
+        "macro_precision": mean(r[0] for r in rows),
+        "macro_recall": mean(r[1] for r in rows),
+        "balanced_accuracy": mean(r[1] for r in rows),
+        "macro_f1": mean(r[2] for r in rows),
+        "auroc": mean(r[3] for r in rows),
+        "log_loss": -np.mean([math.log(row[y]) for row, y in zip(probabilities.astype(float), labels, strict=True)]),
+    }
+    got = {metric.name: metric.compute(labels, probabilities) for metric in (METRICS.build(name) for name in METRICS)}
+    assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    for row, (precision, recall, f1, area) in zip(per_class(labels, probabilities, "abcd"), rows, strict=True):
+        values = [math.nan if v is None else v for v in (precision, recall, f1, area)]
+        assert [row[key] for key in ("precision", "recall", "f1", "auroc")] == pytest.approx(values, nan_ok=True)
+
+
+def test_an_absent_class_is_skipped_and_not_zero():
+    labels, probabilities = np.array([0, 1]), np.array([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2]])
+    assert BalancedAccuracy().compute(labels, probabilities) == 1
+    assert MacroF1().compute(labels, probabilities) == 1
+    assert AUROC().compute(labels, probabilities) == 1
+    row = per_class(labels, probabilities, ["a", "b", "c"])[2]
+    assert row["class"] == "c" and row["cases"] == 0
+    assert all(math.isnan(row[key]) for key in ("precision", "recall", "f1", "auroc"))
+
+
+def test_a_class_that_is_never_predicted_has_precision_zero():
+    labels, probabilities = np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]])
+    assert MacroPrecision().compute(labels, probabilities) == 0.25
+    assert MacroF1().compute(labels, probabilities) == pytest.approx((2 / 3) / 2)
+
+
+def test_a_predicted_class_without_cases_costs_recall_only():
+    labels, probabilities = np.array([0, 0]), np.array([[0.8, 0.2], [0.2, 0.8]])
+    assert BalancedAccuracy().compute(labels, probabilities) == 0.5
+    assert math.isnan(AUROC().compute(labels, probabilities))
+
+
+def test_ties_go_to_the_lowest_class():
+    probabilities = np.full((2, 4), 0.25)
+    assert Accuracy().compute(np.array([0, 1]), probabilities) == 0.5
+    assert confusion_matrix(np.array([0, 1]), probabilities)[:, 0].tolist() == [1, 1, 0, 0]
+    assert AUROC().compute(np.array([0, 1]), probabilities) == 0.5
+
+
+def test_confusion_matrix_counts_true_by_predicted():
+    labels, probabilities = random_case(0, absent=(2,))
+    expected = np.zeros((4, 4), int)
+    for y, row in zip(labels, probabilities, strict=True):
+        expected[y, first_largest(row)] += 1
+    got = confusion_matrix(labels, probabilities)
+    assert got.dtype == np.int64 and got.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("name", list(METRICS))
+def test_every_metric_is_nan_where_it_is_undefined_and_ignores_unlabelled_cases(name):
+    metric = METRICS.build(name)
+    assert isinstance(metric, Metric) and metric.name and isinstance(metric.greater_is_better, bool)
+    labels, probabilities = random_case(1)
+    value = metric.compute(labels, probabilities)
+    assert type(value) is float and math.isfinite(value)
+    more = np.concatenate([probabilities, np.full((1, 4), np.nan)])
+    assert metric.compute(np.append(labels, -1), more) == value
+    assert math.isnan(metric.compute(labels[:0], probabilities[:0]))
+    assert math.isnan(metric.compute(np.full(40, -1), probabilities))
+    assert math.isnan(metric.compute(np.append(labels, 0), more))
+
+
+def test_only_log_loss_is_better_when_lower():
+    assert [name for name in METRICS if not METRICS.get(name).greater_is_better] == ["LogLoss"]
+
+
+def test_corners_of_the_tables():
+    one = np.ones((3, 1), np.float32)
+    assert LogLoss().compute(np.zeros(3, int), one) == 0
+    assert LogLoss().compute(np.array([0]), np.array([[0.0, 1.0]])) == pytest.approx(-math.log(np.finfo(float).eps))
+    assert confusion_matrix(np.array([-1]), np.array([[0.5, 0.5]])).tolist() == [[0, 0], [0, 0]]
+    assert [row["cases"] for row in per_class(np.array([-1]), np.array([[0.5, 0.5]]), "ab")] == [0, 0]
+
+
+def test_importing_the_package_imports_no_scikit_learn_and_no_torch():
+    program = "import sys, clipzoo.metrics; sys.exit(any(m in sys.modules for m in ('sklearn', 'torch')))"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
