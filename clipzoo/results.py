@@ -125,7 +125,7 @@ class FoldResult:
         metrics: Test metrics by name; NaN where one is not defined.
         counts: Cases per part.
         folds_digest: Digest of the ``folds.json`` that this fold was trained with.
-        seconds: Wall time of training and scoring, over all restarts.
+        seconds: Wall time of training and scoring, since the last restart.
     """
 
     fold: str

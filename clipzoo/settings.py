@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from clipzoo.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -28,6 +30,11 @@ class DataSettings:
     eval_batch_size: int | None = None
     allow_overlong_captions: bool = True
 
+    def __post_init__(self) -> None:
+        _require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
+        _require("num_workers", self.num_workers, self.num_workers >= 0, "0 or more")
+        _require("eval_batch_size", self.eval_batch_size, self.eval_batch_size is None or self.eval_batch_size >= 1, "1 or more, or None")
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -43,6 +50,11 @@ class TrainSettings:
     clip_grad: float | None = 1.0
     accumulation: int = 1
 
+    def __post_init__(self) -> None:
+        _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        _require("clip_grad", self.clip_grad, self.clip_grad is None or self.clip_grad > 0, "above 0, or None")
+        _require("accumulation", self.accumulation, self.accumulation >= 1, "1 or more")
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -54,9 +66,12 @@ class EvaluationSettings:
         every: Evaluate on the val part every so many epochs; the last epoch is always evaluated.
     """
 
-    metrics: list = field(default_factory=lambda: ["Accuracy", "BalancedAccuracy", "MacroF1", "AUROC"])
+    metrics: list = field(default_factory=lambda: ["Accuracy", "BalancedAccuracy", "MacroF1", "AUROC", "LogLoss"])
     select: str = "balanced_accuracy"
     every: int = 1
+
+    def __post_init__(self) -> None:
+        _require("every", self.every, self.every >= 1, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,15 @@ class RuntimeSettings:
     log_every: int = 20
     deterministic: bool = False
     channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        _require("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more, or None")
+        _require("log_every", self.log_every, self.log_every >= 1, "1 or more")
+
+
+def _require(name: str, value: object, holds: bool, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name}: {value} is not allowed; {allowed}")
 
 
 SETTINGS: dict[str, type] = {

@@ -142,6 +142,10 @@ class ClassCaptions:
     caption_ids: Tensor
     num_classes: int
 
+    def to(self, device) -> ClassCaptions:
+        """The same captions on ``device``."""
+        return replace(self, tokens=self.tokens.to(device), labels=self.labels.to(device), caption_ids=self.caption_ids.to(device))
+
 
 @dataclass(frozen=True)
 class Predictions:

@@ -1,0 +1,40 @@
+"""The command line: one module per command. ``clipzoo train CONFIG`` and ``python tools/train.py CONFIG`` are the same."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "train": "train all folds of a config, or go on where a stopped run left off",
+    "test": "compute the out-of-fold table again from the checkpoints, or score an external folder",
+    "summary": "print the tables of a finished work dir",
+    "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
+    "print_config": "show a config as it is resolved, with the origin of every key",
+    "list_modules": "show what is registered, with arguments",
+    "make_folds": "make, verify and write folds.json without training",
+    "make_sample_data": "write a small data set to try things on",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script ``clipzoo COMMAND …``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = arguments[0].replace("-", "_") if arguments else "--help"
+    if command in COMMANDS:
+        importlib.import_module(f"clipzoo.cli.{command}").main(arguments[1:])
+        return
+    if command in ("__version", "_V"):
+        from clipzoo import __version__
+
+        print(__version__)
+        return
+    width = max(map(len, COMMANDS))
+    text = "usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each)\n\n" + "\n".join(f"  {n:<{width}}  {what}" for n, what in COMMANDS.items())
+    if command in ("__help", "_h"):
+        print(text)
+        return
+    from clipzoo.errors import did_you_mean
+
+    print(f"clipzoo: there is no command '{arguments[0] if arguments else ''}'.{did_you_mean(command, COMMANDS)}\n{text}", file=sys.stderr)
+    raise SystemExit(2)

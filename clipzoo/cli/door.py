@@ -1,0 +1,62 @@
+"""What all commands share: the arguments of configs, and how errors reach people: one clear line, exit status 2, no traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser with ``--debug``, which every command has."""
+    made = argparse.ArgumentParser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return made
+
+
+def add_config_arguments(made: argparse.ArgumentParser) -> None:
+    """``CONFIG`` and ``--cfg-options``, as in mmlab's tools."""
+    made.add_argument("config", metavar="CONFIG", help="a Python config file, e.g. configs/clip/r18_bertzh_digits_5fold.py")
+    made.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config values, e.g. optimizer.lr=3e-4 train.epochs=20")
+
+
+def default_work_dir(config: str) -> Path:
+    """``work_dirs/<config name>``."""
+    return Path("work_dirs") / Path(config).stem
+
+
+def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
+    """Run a command and exit with its status: 0, 2 for what the user can put right, 128 + signal after Ctrl-C or SIGTERM."""
+    from clipzoo.errors import ClipzooError
+
+    try:
+        status = command(arguments) or 0
+    except ClipzooError as error:
+        if arguments.debug:
+            raise
+        say(f"error: {error}")
+        status = 2
+    except KeyboardInterrupt:
+        say("interrupted")
+        status = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 0
+    raise SystemExit(status)
+
+
+def say(text: str) -> None:
+    """Write to standard error, as UTF-8 where the terminal's encoding cannot hold the text."""
+    try:
+        print(text, file=sys.stderr)
+    except UnicodeEncodeError:
+        sys.stderr.buffer.write(text.encode("utf-8") + b"\n")
+
+
+def show(text: str) -> None:
+    """Write to standard output, as UTF-8 where the terminal's encoding cannot hold the text."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        sys.stdout.buffer.write(text.encode("utf-8") + b"\n")

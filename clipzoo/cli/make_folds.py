@@ -1,0 +1,53 @@
+"""``tools/make_folds.py CONFIG --out folds.json``: make and verify folds without training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipzoo.cli import door
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("make_folds.py", "Split the cases of a config, verify the folds, and show how the classes fell.")
+    door.add_config_arguments(parser)
+    parser.add_argument("--out", type=Path, help="write folds.json there; use it with splits=dict(type='FromFile', path=…)")
+    door.run(make_folds, parser.parse_args(arguments))
+
+
+def make_folds(arguments: argparse.Namespace) -> None:
+    """Split, show, write."""
+    from clipzoo.config import Config
+
+    config = Config.load(arguments.config, arguments.cfg_options)
+    from clipzoo.checking import check_settings, check_spec
+    from clipzoo.errors import ConfigError, DataError
+    from clipzoo.plugins import import_plugins
+    from clipzoo.registries import DATASETS, SPLITTERS
+    from clipzoo.results import aligned
+    from clipzoo.settings import DataSettings
+
+    import_plugins(config.get("plugins", []))
+    problems: list[str] = []
+    for section in ("data", "splits"):
+        if section not in config:
+            problems.append(f"{section}: the config has no such section")
+    if not problems:
+        check_settings(DataSettings, config.data, "data", problems)
+        check_spec(SPLITTERS, config.splits, "splits", problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    if arguments.out is not None and arguments.out.exists():
+        raise DataError(f"{arguments.out}: exists already. Choose another name with --out")
+    data = DATASETS.build(config.data.dataset)
+    folds = SPLITTERS.build(config.splits).split(data.cases, data.classes)
+    rows = []
+    for split in folds.splits:
+        for part, counts in folds.counts(split).items():
+            rows.append([f"{split.name} {part}", str(sum(counts)), *map(str, counts)])
+    lines = [*data.describe(), "", aligned(["part", "cases", *folds.classes], rows), "", *(f"note: {n}" for n in folds.notes), f"digest {folds.digest}"]
+    door.show("\n".join(lines))
+    if arguments.out is not None:
+        folds.write(arguments.out)
+        door.show(f"written: {arguments.out}")

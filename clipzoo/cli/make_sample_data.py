@@ -1,0 +1,31 @@
+"""``tools/make_sample_data.py KIND --out FOLDER``: small data sets to try things on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipzoo.cli import door
+
+DESCRIPTION = """Write a small data set:
+  digits   the 1797 handwritten digits of scikit-learn as class folders with Chinese names and descriptions (real images)
+  hip      drawn phantom radiographs of hip prostheses: several 16-bit views per patient, Chinese classes (no real patients)
+  pairs    drawn scenes with captions, for image-text retrieval"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("make_sample_data.py", DESCRIPTION)
+    parser.add_argument("kind", choices=["digits", "hip", "pairs"])
+    parser.add_argument("--out", type=Path, help="a folder that does not exist yet (default: data/<kind>)")
+    parser.add_argument("--num-samples", type=int, help="how many images (default: all digits, 240 radiographs, 400 scenes)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
+    door.run(make, parser.parse_args(arguments))
+
+
+def make(arguments: argparse.Namespace) -> None:
+    """Write and say where."""
+    from clipzoo.datasets.sample_data import create_sample_dataset
+
+    out = create_sample_dataset(arguments.out or Path("data") / arguments.kind, kind=arguments.kind, num_samples=arguments.num_samples, seed=arguments.seed)
+    door.show(f"written: {out}")

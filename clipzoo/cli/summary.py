@@ -1,0 +1,26 @@
+"""``tools/summary.py WORK_DIR…``: print the tables of finished work dirs, without torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipzoo.cli import door
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("summary.py", "Print the tables of finished work dirs.")
+    parser.add_argument("work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="what tools/train.py made")
+    door.run(summarise, parser.parse_args(arguments))
+
+
+def summarise(arguments: argparse.Namespace) -> None:
+    """Read and print."""
+    from clipzoo.errors import CheckpointError
+    from clipzoo.results import SUMMARY_FILE, Summary
+
+    for folder in arguments.work_dirs:
+        if not (folder / SUMMARY_FILE).exists():
+            raise CheckpointError(f"{folder}: no {SUMMARY_FILE}; not all folds are done. Run tools/train.py to go on")
+        door.show(Summary.read(folder).tables())

@@ -1,0 +1,50 @@
+"""``tools/test.py CONFIG WORK_DIR``: score from checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipzoo.cli import door
+
+DESCRIPTION = """Compute the out-of-fold predictions again from the checkpoints and compare with the table on disk (exit status 1 where
+they disagree). With --data: score every fold's model and their ensemble (mean probability) on an external set of class folders."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("test.py", DESCRIPTION)
+    door.add_config_arguments(parser)
+    parser.add_argument("work_dir", type=Path, metavar="WORK_DIR", help="what tools/train.py made")
+    parser.add_argument("--data", metavar="FOLDER", help="external images, one folder per class; a subset of the classes is fine")
+    parser.add_argument("--out", type=Path, help="where the external results go (default: WORK_DIR/external/<folder name>)")
+    parser.add_argument("--allow-overlap", action="store_true", help="score external images that the models were trained on")
+    door.run(test, parser.parse_args(arguments))
+
+
+def test(arguments: argparse.Namespace) -> int:
+    """Score, compare, print."""
+    from clipzoo.config import Config
+
+    config = Config.load(arguments.config, arguments.cfg_options)
+    from clipzoo.engine import testing
+    from clipzoo.engine.cross_validation import CrossValidation, make_summary
+    from clipzoo.engine.runtime import make_console, make_log
+    from clipzoo.results import FoldResult
+
+    testing.require_experiment(arguments.work_dir)
+    log = make_log(make_console(), None)
+    if arguments.data is not None:
+        external = testing.score_external(config, arguments.work_dir, arguments.data, log, allow_overlap=arguments.allow_overlap)
+        out = arguments.out or arguments.work_dir / "external" / Path(arguments.data).resolve().name
+        external.write(out)
+        door.show(f"{external.table()}\n\nresults: {out}")
+        return 0
+    validation = CrossValidation(config, arguments.work_dir)
+    agreement = testing.score_again(validation, log)
+    results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
+    door.show(make_summary(config, validation.folds, results, agreement.table).tables())
+    verdict = "agrees with" if agreement.holds else "DISAGREES with"
+    door.show(f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a probability {agreement.largest:.1e}, "
+              f"{len(agreement.changed)} of {len(agreement.table.case_ids)} predictions changed")
+    return 0 if agreement.holds else 1

@@ -1,0 +1,51 @@
+"""``tools/train.py CONFIG``: train all folds of a config."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipzoo.cli import door
+
+DESCRIPTION = """Train all folds of a config, and print the summary when all are done.
+
+Running the same command again goes on: finished folds are skipped, an unfinished one continues from its last checkpoint.
+Folds are independent: --fold 3 trains the third alone, on this or another machine, with the same result."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("train.py", DESCRIPTION)
+    door.add_config_arguments(parser)
+    parser.add_argument("--work-dir", type=Path, help="where results go (default: work_dirs/<config name>)")
+    parser.add_argument("--fold", type=int, help="train only this fold, counted from 1")
+    parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: started by torchrun, see tools/dist_train.sh")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and train one step in memory; write nothing")
+    door.run(train, parser.parse_args(arguments))
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Load, check, train, sum up."""
+    from clipzoo.config import Config
+
+    config = Config.load(arguments.config, arguments.cfg_options)
+    folder = arguments.work_dir or door.default_work_dir(arguments.config)
+    from clipzoo.engine.cross_validation import CrossValidation
+    from clipzoo.engine.distributed import is_main, process_group
+    from clipzoo.engine.loop import Interrupted
+
+    device = config.get("runtime", {}).get("device", "auto")
+    with process_group(arguments.launcher, device):
+        validation = CrossValidation(config, folder)
+        if arguments.dry_run:
+            door.show("\n".join(validation.dry_run()))
+            return 0
+        try:
+            summary = validation.train(arguments.fold)
+        except Interrupted as stop:
+            if is_main():
+                door.say(f"stopped by signal {stop.signal}; the checkpoint is written, the same command goes on from there")
+            return 128 + stop.signal
+        if summary is not None and is_main():
+            door.show(f"{summary.tables()}\n\nresults: {folder}")
+    return 0

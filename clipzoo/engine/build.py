@@ -1,0 +1,211 @@
+"""From a checked config to objects. The only file that knows the data and the model: the tokenizer and the preprocessing belong to the
+towers and reach the data from here.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch.nn.parallel import DistributedDataParallel
+
+from clipzoo.config import Config
+from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
+from clipzoo.datasets.samplers import RandomSampler
+from clipzoo.datasets.transforms import evaluation_transform
+from clipzoo.engine import distributed, runtime
+from clipzoo.engine.state import Run
+from clipzoo.errors import ConfigError, did_you_mean, shortened
+from clipzoo.folds import Folds, Split
+from clipzoo.registries import AUGMENTATIONS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULES, SPLITTERS
+from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.structures import ClassCaptions, Preprocessing, Tokens
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.metrics.base import Metric
+    from clipzoo.models.base import Model
+
+DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook"]
+
+
+def dataset(config: Config) -> Dataset:
+    """The dataset of section ``data``."""
+    return DATASETS.build(config.data.dataset)
+
+
+def folds(config: Config, data: Dataset) -> Folds:
+    """The folds of section ``splits`` over all cases of ``data``."""
+    return SPLITTERS.build(config.splits).split(data.cases, data.classes)
+
+
+def model(config: Config, device: torch.device, *, channels_last: bool = True) -> Model:
+    """The model with its first weights, which depend on the state of torch's generator alone."""
+    built = MODELS.build(config.model).to(device)
+    return built.to(memory_format=torch.channels_last) if channels_last else built
+
+
+def metrics(settings: EvaluationSettings) -> tuple[list[Metric], Metric]:
+    """All metrics, and the one of them that chooses the epoch.
+
+    Raises:
+        ConfigError: ``evaluation.select`` names none of them.
+    """
+    built = [METRICS.build(spec) for spec in settings.metrics]
+    by_name = {metric.name: metric for metric in built}
+    if settings.select not in by_name:
+        hint = did_you_mean(settings.select, by_name)
+        raise ConfigError(f"evaluation.select: '{settings.select}' is not among the metrics.{hint} There are: {', '.join(by_name)}")
+    return built, by_name[settings.select]
+
+
+def class_captions(data: Dataset, tokens: Tokens) -> ClassCaptions:
+    """The rows of the caption table that stand for the classes."""
+    pairs = [(label, i) for label, ids in enumerate(data.class_captions()) for i in ids]
+    labels, ids = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    return ClassCaptions(tokens=tokens.take(ids), labels=labels, caption_ids=ids, num_classes=len(data.classes))
+
+
+def watched_part(config: Config, split: Split) -> str | None:
+    """The part that chooses the epoch: val where there is one, test only on explicit wish, otherwise none."""
+    if split.val:
+        return "val"
+    return "test" if config.splits.get("select_on_test", False) else None
+
+
+def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: logging.Logger, console: Console, seed_name: str) -> Run:
+    """Everything that training ``config`` on ``split`` needs, with fresh weights and fresh generators.
+
+    Args:
+        seed_name: Seeds this run together with ``runtime.seed``; another name gives other weights and another order.
+
+    Raises:
+        ClipzooError: Something that the config describes cannot be made here.
+    """
+    settings = RuntimeSettings(**config.get("runtime", {}))
+    data_settings = DataSettings(**config.data)
+    evaluation = EvaluationSettings(**config.get("evaluation", {}))
+    device = runtime.choose_device(settings.device)
+    runtime.apply(settings)
+    seed = runtime.derived_seed(settings.seed, seed_name)
+    runtime.seed_everything(seed)
+    net = model(config, device, channels_last=settings.channels_last)
+    tokens = tokens_of(net, data, data_settings, log)
+    net.cache_text(tokens)
+    chosen, selector = metrics(evaluation)
+    batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda")
+    watched = watched_part(config, split)
+    # After the weights: dropout may differ between processes, initial weights may not.
+    runtime.seed_everything(seed + distributed.rank())
+    optimizer = OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net)
+    return Run(
+        model=net,
+        parallel=parallel(net, device),
+        optimizer=optimizer,
+        schedule=SCHEDULES.build(config.get("schedule", {"type": "CosineSchedule"})),
+        scaler=torch.amp.GradScaler(device.type, enabled=runtime.choose_autocast(settings.precision, device) == torch.float16),
+        batches=batches,
+        train_loader=loader,
+        eval_loaders={part: part_loader(data, getattr(split, part), data_settings, net.preprocessing, device) for part in ("val", "test")},
+        dataset=data,
+        classes=class_captions(data, tokens).to(device),
+        split=split,
+        watched=watched,
+        metrics=chosen,
+        selector=selector,
+        hooks=[HOOKS.build(spec) for spec in config.get("hooks", DEFAULT_HOOKS)],
+        train=TrainSettings(**config.get("train", {})),
+        evaluation=evaluation,
+        runtime=settings,
+        device=device,
+        autocast=runtime.choose_autocast(settings.precision, device),
+        folder=folder,
+        log=log,
+        console=console,
+        is_main=distributed.is_main(),
+        world_size=distributed.world_size(),
+        config=config.plain(),
+    )
+
+
+def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens:
+    """The whole caption table, tokenised once by the model's own tokenizer."""
+    tokens = data.captions.tokenise(
+        net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes
+    )
+    if distributed.is_main():
+        for warning in data.captions.warnings:
+            log.warning(f"warning: {warning}")
+    return tokens
+
+
+def training_data(
+    data: Dataset, split: Split, settings: DataSettings, net: Model, tokens: Tokens, *, seed: int, pin_memory: bool
+) -> tuple[EpochBatches, DataLoader]:
+    """The order of the training part, and the loader that reads it."""
+    rows = rows_of(data, split.train)
+    sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
+    batches = EpochBatches(
+        rows,
+        data.labels[rows],
+        sampler.order,
+        batch_size=settings.batch_size,
+        seed=seed,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    if not len(batches):
+        raise ConfigError(f"{split.name}: {len(rows)} training cases give no batch to each of {distributed.world_size()} processes")
+    augment = AUGMENTATIONS.build(settings.augmentation).build(net.preprocessing)
+    loader = train_loader(
+        data, batches, augment, tokens, all_captions=net.wants_all_captions, num_workers=settings.num_workers, pin_memory=pin_memory
+    )
+    return batches, loader
+
+
+def part_loader(data: Dataset, case_ids: tuple[str, ...], settings: DataSettings, preprocessing: Preprocessing, device: torch.device) -> DataLoader:
+    """The loader of a part that is scored: no augmentation, no shuffling."""
+    return eval_loader(
+        data,
+        rows_of(data, case_ids),
+        evaluation_transform(preprocessing),
+        batch_size=settings.eval_batch_size or 2 * settings.batch_size,
+        num_workers=settings.num_workers,
+        pin_memory=device.type == "cuda",
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+
+
+def rows_of(data: Dataset, case_ids: tuple[str, ...]) -> np.ndarray:
+    """Rows in the dataset of case ids."""
+    return np.array([data.rows[case_id] for case_id in case_ids], dtype=np.int64)
+
+
+def parallel(net: Model, device: torch.device) -> torch.nn.Module:
+    """The model itself, or DDP around it where several processes train."""
+    if distributed.world_size() == 1:
+        return net
+    return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def describe(run_: Run) -> list[str]:
+    """Lines for the log: model, cases per class and part, and who is called when."""
+    labels = run_.dataset.labels
+    lines = list(run_.model.describe())
+    parts = {part: labels[rows_of(run_.dataset, getattr(run_.split, part))] for part in ("train", "val", "test")}
+    lines.append("cases  " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()))
+    for part, found in parts.items():
+        absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
+        if absent:
+            lines.append(f"note: {part} has no case of {shortened(absent)}")
+    precision = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[run_.autocast]
+    processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""
+    lines.append(f"{run_.device} {precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}")
+    return lines

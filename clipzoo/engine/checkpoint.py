@@ -1,0 +1,144 @@
+"""Checkpoints: plain tensors and plain types, written whole or not at all, loaded strictly.
+
+``checkpoint_best.pth`` holds the model; ``checkpoint_latest.pth`` also holds what a restart needs to go on bit for bit.
+Not kept: the data (a checkpoint knows its classes and captions, not its images), compiled code, and timings: equal runs
+make equal files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from clipzoo.engine import distributed, runtime
+from clipzoo.errors import CheckpointError, shortened
+from clipzoo.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from clipzoo.engine.state import Run
+
+BEST = "checkpoint_best.pth"
+LATEST = "checkpoint_latest.pth"
+FORMAT = "clipzoo-checkpoint-1"
+
+
+def save_best(run: Run) -> None:
+    """Write the model of the best epoch so far."""
+    if run.is_main:
+        _write(run.folder / BEST, model_content(run))
+
+
+def save_latest(run: Run) -> None:
+    """Write everything that a restart needs."""
+    generators = distributed.gathered(runtime.rng_state())
+    if run.is_main:
+        content = {
+            **model_content(run),
+            "optimizer": run.optimizer.state_dict(),
+            "scaler": run.scaler.state_dict(),
+            "generators": generators,
+            "hooks": [[type(hook).__name__, hook.state_dict()] for hook in run.hooks],
+            "meter": run.meter.state_dict(),
+            "stop_reason": run.stop_reason,
+        }
+        _write(run.folder / LATEST, content)
+
+
+def model_content(run: Run) -> dict:
+    """What every checkpoint holds: weights, and what is needed to use them."""
+    captions = run.dataset.captions
+    preprocessing = asdict(run.model.preprocessing)
+    return {
+        "format": FORMAT,
+        "model": run.model.state_dict(),
+        "config": run.config,
+        "fold": run.split.name,
+        "classes": list(run.dataset.classes),
+        "class_captions": [[captions.sentences[i] for i in ids] for ids in run.dataset.class_captions()],
+        "preprocessing": {**preprocessing, "mean": list(preprocessing["mean"]), "std": list(preprocessing["std"])},
+        "state": asdict(run.state),
+    }
+
+
+def read(path: str | Path, device: torch.device | str = "cpu") -> dict:
+    """Load a checkpoint with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: The file is missing, cut short, or was not written by this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken archive
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: not a whole checkpoint ({reason[:160]}). Delete it; the run then starts that fold again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this project ({FORMAT})")
+    return content
+
+
+def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str | Path) -> None:
+    """Load ``weights`` strictly.
+
+    Raises:
+        CheckpointError: Keys are missing, unexpected or of another shape; all three are listed, and the model is left as it was.
+    """
+    own = model.state_dict()
+    missing = [k for k in own if k not in weights]
+    unexpected = [k for k in weights if k not in own]
+    shapes = [f"{k} {tuple(weights[k].shape)} -> {tuple(own[k].shape)}" for k in own if k in weights and weights[k].shape != own[k].shape]
+    problems = [
+        f"{len(found)} {kind}: {shortened(found, 3)}" for kind, found in (("missing", missing), ("unexpected", unexpected), ("mismatched", shapes)) if found
+    ]
+    if problems:
+        raise CheckpointError(f"{where}: the weights are of another model ({'; '.join(problems)}). Use the config it was trained with")
+    model.load_state_dict(weights)
+
+
+def resume(run: Run) -> bool:
+    """Go on from ``checkpoint_latest.pth`` where there is one; say whether there was."""
+    path = run.folder / LATEST
+    if not path.exists():
+        return False
+    content = read(path)
+    load_weights(run.model, content["model"], path)
+    try:
+        run.optimizer.load_state_dict(content["optimizer"])
+        run.scaler.load_state_dict(content["scaler"])
+        for name, value in content["state"].items():
+            setattr(run.state, name, value)
+        restore_hooks(run, content["hooks"])
+        run.meter.load_state_dict(content["meter"])
+        run.stop_reason = content["stop_reason"]
+        generators = content["generators"]
+        runtime.set_rng_state(generators[min(distributed.rank(), len(generators) - 1)])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: does not fit this run ({error}). Delete it to start {run.split.name} again") from error
+    return True
+
+
+def restore_hooks(run: Run, saved: list) -> None:
+    """Give every hook its state back, by class name and in order; hooks that were added since start fresh."""
+    saved = list(saved)
+    for hook in run.hooks:
+        found = next((entry for entry in saved if entry[0] == type(hook).__name__), None)
+        if found is not None:
+            saved.remove(found)
+            hook.load_state_dict(found[1])
+
+
+def _write(path: Path, content: dict) -> None:
+    """Write through an open file: the archive then does not hold the temporary file's name, and equal runs make equal files."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+
+    write_atomically(path, write)

@@ -1,0 +1,196 @@
+"""Cross-validation: a driver over runs. Folds talk through files only, so that any fold can be trained alone, anywhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from clipzoo import metrics as metric_tables
+from clipzoo.checking import check
+from clipzoo.config import Config
+from clipzoo.engine import build, distributed, runtime, work_dir
+from clipzoo.engine.evaluation import score
+from clipzoo.engine.runner import Runner
+from clipzoo.errors import CheckpointError, ConfigError
+from clipzoo.folds import Folds, Split
+from clipzoo.plugins import import_plugins
+from clipzoo.results import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, FoldResult, PredictionTable, Summary, mean_and_sd
+from clipzoo.settings import EvaluationSettings
+from clipzoo.structures import Predictions
+
+
+class CrossValidation:
+    """Trains every fold of a config that is not done yet, and sums up when all are.
+
+    Args:
+        config: A loaded config; it is checked here.
+        folder: The work dir.
+        console: Where messages go; ``None`` for standard error.
+
+    Raises:
+        ClipzooError: The config, the data or the folder is not what it must be; nothing was changed then.
+    """
+
+    def __init__(self, config: Config, folder: str | Path, *, console: Console | None = None):
+        import_plugins(config.get("plugins", []))
+        check(config)
+        self.config, self.folder = config, Path(folder)
+        self.console = console or runtime.make_console(quiet=not distributed.is_main())
+        runtime.choose_device(config.get("runtime", {}).get("device", "auto"))
+        build.metrics(EvaluationSettings(**config.get("evaluation", {})))
+        self.dataset = build.dataset(config)
+        self.folds: Folds = build.folds(config, self.dataset)
+        self.interrupt = runtime.Interrupt()
+
+    def train(self, fold: int | None = None) -> Summary | None:
+        """Train all folds, or one of them, counted from 1.
+
+        Returns:
+            The summary, if every fold is done now.
+
+        Raises:
+            loop.Interrupted: A signal ended the run; the same call goes on.
+        """
+        splits = self.chosen(fold)
+        distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
+        log = runtime.make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
+        try:
+            if distributed.is_main():
+                self.greet(log)
+            with self.interrupt.listening():
+                for split in splits:
+                    self.train_fold(split, log)
+            return distributed.from_main(lambda: self.summarise(log))
+        finally:
+            runtime.close_log(log)
+
+    def chosen(self, fold: int | None) -> list[Split]:
+        """All splits, or the one that ``--fold`` names.
+
+        Raises:
+            ConfigError: There is no such fold.
+        """
+        splits = list(self.folds.splits)
+        if fold is None:
+            return splits
+        if not 1 <= fold <= len(splits):
+            raise ConfigError(f"--fold: there is no fold {fold}; folds are counted 1 … {len(splits)}")
+        return [splits[fold - 1]]
+
+    def train_fold(self, split: Split, log: logging.Logger) -> None:
+        """Train and score one fold, unless it is done."""
+        folder = self.folder / split.name
+        if distributed.from_main(lambda: work_dir.is_done(folder)):
+            if distributed.is_main():
+                log.info(f"{split.name}: done already, skipped")
+            return
+        if distributed.is_main():
+            with work_dir.locked(folder):
+                self._train_fold(split, folder, log)
+        else:
+            self._train_fold(split, folder, log)
+
+    def _train_fold(self, split: Split, folder: Path, log: logging.Logger) -> None:
+        runner = Runner(self.config, self.dataset, split, folder, log=log, console=self.console, interrupt=self.interrupt)
+        result = runner.train_and_test(self.folds.digest)
+        if distributed.is_main():
+            numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
+            log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
+
+    def greet(self, log: logging.Logger) -> None:
+        """The first lines of the log: config with the origin of overridden keys, data, folds."""
+        environment = runtime.environment()["packages"]
+        log.info(f"{self.config.name} -> {self.folder}")
+        log.info("versions  " + "  ".join(f"{name} {environment[name]}" for name in ("torch", "torchvision", "timm", "transformers")))
+        for line in self.dataset.describe():
+            log.info(line)
+        log.info(f"folds  {self.folds.spec.get('type')} x {len(self.folds.splits)}, digest {self.folds.digest[:12]}")
+        for note in self.folds.notes:
+            log.info(f"note: {note}")
+
+    def dry_run(self) -> list[str]:
+        """Build the first fold that is not done and train and evaluate one step in memory; write nothing.
+
+        Returns:
+            What a real run would log at its start, and the losses of the step.
+        """
+        from clipzoo.engine.loop import set_learning_rate, step
+
+        split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
+        log = runtime.make_log(self.console, None)
+        runner = Runner(self.config, self.dataset, split, self.folder / split.name, log=log, console=self.console)
+        run = runner.run
+        run.hooks = []
+        batch = next(iter(run.train_loader))
+        run.parallel.train()
+        set_learning_rate(run)
+        step(run, [batch])
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in run.meter.means().items())
+        lines = [*self.dataset.describe(), *build.describe(run), f"one step of {len(batch)} cases: {losses}"]
+        return [*lines, "dry run: nothing was written"]
+
+    def summarise(self, log: logging.Logger | None = None) -> Summary | None:
+        """Write ``oof_predictions.csv`` and ``cv_summary.json`` if every fold is done.
+
+        Raises:
+            CheckpointError: A fold was trained with other folds, or its predictions are not of its test part.
+        """
+        folders = [self.folder / split.name for split in self.folds.splits]
+        missing = [folder.name for folder in folders if not work_dir.is_done(folder)]
+        if missing:
+            if log is not None:
+                log.info(f"not done yet: {', '.join(missing)}; the summary is written when all folds are done")
+            return None
+        results = [FoldResult.read(folder) for folder in folders]
+        tables = [PredictionTable.read(folder / PREDICTIONS_FILE) for folder in folders]
+        for split, result, table, folder in zip(self.folds.splits, results, tables, folders, strict=True):
+            if result.folds_digest != self.folds.digest:
+                raise CheckpointError(f"{folder}: trained with other folds (digest {result.folds_digest[:12]}). Delete the folder to train it again")
+            if set(table.case_ids) != set(split.test):
+                raise CheckpointError(f"{folder / PREDICTIONS_FILE}: not the predictions of this fold's test part. Delete the folder to train it again")
+        table = PredictionTable.join(tables)
+        table.write(self.folder / OUT_OF_FOLD_FILE)
+        started = time.perf_counter()
+        summary = make_summary(self.config, self.folds, results, table)
+        summary.write(self.folder)
+        if log is not None:
+            log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
+        return summary
+
+
+def make_summary(config: Config, folds: Folds, results: list[FoldResult], table: PredictionTable) -> Summary:
+    """Every number of ``cv_summary.json`` from the folds' results and the out-of-fold table."""
+    chosen, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})))
+    pooled = score(chosen, as_predictions(table))
+    spread = {name: mean_and_sd([r.metrics[name] for r in results]) for name in pooled}
+    fold_rows: list[dict[str, Any]] = [
+        {"fold": r.fold, "epoch": r.epoch, "epochs_trained": r.epochs_trained, "metrics": r.metrics, "counts": r.counts, "seconds": r.seconds}
+        for r in results
+    ]
+    return Summary(
+        name=config.name,
+        folds=fold_rows,
+        mean={name: mean for name, (mean, _) in spread.items()},
+        sd={name: sd for name, (_, sd) in spread.items()},
+        pooled=pooled,
+        per_class=metric_tables.per_class(table.labels, table.probabilities, table.classes),
+        confusion=metric_tables.confusion_matrix(table.labels, table.probabilities).tolist(),
+        classes=list(table.classes),
+        selection=results[0].selection,
+        optimistic="optimistic" in results[0].selection,
+        folds_digest=folds.digest,
+        notes=list(folds.notes),
+        seconds=round(sum(r.seconds for r in results), 2),
+    )
+
+
+def as_predictions(table: PredictionTable) -> Predictions:
+    """A table as ``Predictions``; log-probabilities serve as logits."""
+    import numpy as np
+
+    logits = np.log(np.maximum(table.probabilities, np.finfo(np.float32).tiny))
+    return Predictions(cases=np.arange(len(table.case_ids)), labels=table.labels, logits=logits)

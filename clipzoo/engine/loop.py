@@ -1,0 +1,193 @@
+"""The training loop. Everything that changes the run is a line below, in order; hooks only watch.
+
+    fit ── train_epoch ── step        forward, backward, clip, update, clamp
+       ├── validate                   all class captions encoded once; the best epoch is kept
+       └── checkpoint_latest          so that a restart continues bit for bit
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import torch
+
+from clipzoo.engine import checkpoint, distributed
+from clipzoo.engine.evaluation import predict, score
+from clipzoo.engine.state import Run
+from clipzoo.errors import TrainingError
+from clipzoo.structures import Batch
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM ended the run after a step; the checkpoint is on disk.
+
+    Attributes:
+        signal: The signal's number; the exit status is 128 more.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(f"signal {signal}")
+        self.signal = signal
+
+
+def fit(run: Run) -> None:
+    """Train to the last epoch, or until a hook stops the run.
+
+    Raises:
+        Interrupted: A signal asked to end; everything needed to go on is in ``checkpoint_latest.pth``.
+        TrainingError: A loss is not finite, or the device ran out of memory.
+    """
+    error: BaseException | None = None
+    run.call("before_fit")
+    try:
+        while run.state.epoch < run.train.epochs and run.stop_reason is None:
+            train_epoch(run)
+            validate(run)
+            run.call("after_epoch")
+            checkpoint.save_latest(run)
+            if asked_to_end(run):
+                raise Interrupted(run.interrupt.signal)
+    except BaseException as cause:
+        error = TrainingError(out_of_memory(run)) if is_out_of_memory(cause) else cause
+        if error is cause:
+            raise
+        raise error from cause
+    finally:
+        run.call("after_fit", error)
+
+
+def train_epoch(run: Run) -> None:
+    """One pass over the training part."""
+    state, started = run.state, time.perf_counter()
+    run.parallel.train()
+    run.batches.set_epoch(state.epoch, start=state.batch)
+    if state.batch == 0:
+        run.meter.reset()
+    for group in groups_of(run.train.accumulation, run.train_loader):
+        set_learning_rate(run)
+        step(run, group)
+        state.step += 1
+        state.batch += len(group)
+        run.call("after_step")
+        if is_logged(run):
+            check_finite(run)
+        if asked_to_end(run) and state.batch < len(run.batches):
+            check_finite(run)
+            checkpoint.save_latest(run)
+            raise Interrupted(run.interrupt.signal)
+    state.epoch += 1
+    state.batch = 0
+    run.epoch_losses = run.meter.means()
+    run.epoch_seconds = time.perf_counter() - started
+
+
+def step(run: Run, group: list[Batch]) -> None:
+    """One optimizer step over ``group``; every case weighs the same however the group is cut into batches."""
+    cases = sum(len(batch) for batch in group)
+    run.optimizer.zero_grad(set_to_none=True)
+    for index, batch in enumerate(group):
+        batch = batch.to(run.device, channels_last=run.runtime.channels_last)
+        with synchronised(run, is_last=index == len(group) - 1):
+            with torch.autocast(run.device.type, run.autocast, enabled=run.autocast is not None):
+                losses = run.parallel(batch)
+            run.scaler.scale(sum(losses.values()) * (len(batch) / cases)).backward()  # outside autocast
+        run.meter.add(losses, len(batch), run.state.step + 1)
+    if run.train.clip_grad is not None:
+        run.scaler.unscale_(run.optimizer)
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.train.clip_grad)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    run.model.after_step()
+
+
+def validate(run: Run) -> None:
+    """Measure the watched part, and keep the weights if this is the best epoch so far; the earliest of equals stays."""
+    state = run.state
+    run.epoch_metrics, run.epoch_predictions = {}, None
+    is_due = state.epoch % run.evaluation.every == 0 or state.epoch == run.train.epochs
+    if run.watched is None or not is_due:
+        return
+    run.epoch_predictions = predict(run, run.watched)
+    run.epoch_metrics = score(run.metrics, run.epoch_predictions)
+    value = run.epoch_metrics[run.selector.name]
+    if is_better(value, state.best_score, run.selector.greater_is_better):
+        state.best_score, state.best_epoch = value, state.epoch
+        checkpoint.save_best(run)
+    run.call("after_eval")
+
+
+def is_better(value: float, best: float, greater_is_better: bool) -> bool:
+    """Is ``value`` strictly better? Anything defined is better than NaN, and NaN is better than nothing."""
+    if value != value:
+        return False
+    return best != best or (value > best if greater_is_better else value < best)
+
+
+def set_learning_rate(run: Run) -> None:
+    """The schedule is a pure function of the number of steps that were really made."""
+    factor = run.schedule.factor(run.state.step - run.state.skipped, run.total_steps, run.steps_per_epoch)
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+
+
+def groups_of(size: int, batches: Iterator[Batch]) -> Iterator[list[Batch]]:
+    """Consecutive groups of ``size`` batches; the last may be shorter."""
+    batches = iter(batches)
+    while group := list(itertools.islice(batches, size)):
+        yield group
+
+
+def synchronised(run: Run, *, is_last: bool):
+    """Under DDP only the last batch of a group exchanges gradients."""
+    if is_last or run.parallel is run.model:
+        return torch.enable_grad()
+    return run.parallel.no_sync()
+
+
+def is_logged(run: Run) -> bool:
+    """Steps at which the device is waited for: every ``runtime.log_every``; every step on a single CPU process, where waiting costs nothing."""
+    at_end = run.state.batch in (0, len(run.batches))
+    free = run.device.type == "cpu" and distributed.world_size() == 1
+    return free or at_end or run.state.step % run.runtime.log_every == 0
+
+
+def check_finite(run: Run) -> None:
+    """Stop at a loss that is not finite; and let the schedule know of the steps that the scaler skipped."""
+    found = run.meter.not_finite()
+    if found:
+        step_, losses = found
+        values = ", ".join(f"{name} = {value}" for name, value in losses.items())
+        rates = ", ".join(f"{rate:.2e}" for rate in sorted({g["lr"] for g in run.optimizer.param_groups}))
+        raise TrainingError(
+            f"{run.split.name}: the loss is not finite at step {step_} (epoch {run.state.epoch + 1}): {values}; learning rate {rates}. "
+            "Lower optimizer.lr, set train.clip_grad, or use runtime.precision='fp32'; checkpoints of earlier epochs are kept"
+        )
+    if run.scaler.is_enabled():
+        counters = [values["step"] for values in run.optimizer.state.values() if "step" in values][:1]
+        run.state.skipped = run.state.step - int(counters[0]) if counters else 0
+
+
+def asked_to_end(run: Run) -> bool:
+    """Did a signal reach any of the processes? Several processes ask each other, at logged steps only: all must agree, or some would hang."""
+    if distributed.world_size() > 1 and is_logged(run):
+        signals = [s for s in distributed.gathered(run.interrupt.signal) if s is not None]
+        run.interrupt.signal = signals[0] if signals else None
+        return bool(signals)
+    return distributed.world_size() == 1 and run.interrupt.signal is not None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Is this how a device, or the CPU's allocator, says that there is no memory left?"""
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
+def out_of_memory(run: Run) -> str:
+    """What to lower, with this run's own numbers."""
+    size, batch = run.model.preprocessing.size, run.batches.batch_size
+    advice = [f"data.batch_size (now {batch}) with train.accumulation (now {run.train.accumulation}) to make up for it"] if batch > 1 else []
+    advice += [f"model.image_encoder.image_size (now {size})", "a smaller tower such as resnet18 or starnet_s1"]
+    if run.autocast is None and run.device.type == "cuda":
+        advice.append("runtime.precision='auto'")
+    return f"{run.split.name}: {run.device} ran out of memory at step {run.state.step + 1}. Lower " + ", or ".join(advice)

@@ -1,0 +1,196 @@
+"""The machine: device, precision, seeds, threads, signals, the log, and what to write down about all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.logging import RichHandler
+
+from clipzoo.errors import BuildError, DataError
+from clipzoo.settings import RuntimeSettings
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; ``'auto'`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        BuildError: There is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    present = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0, "mps": int(torch.backends.mps.is_available())}
+    here = [f"{k}:{i}" if k == "cuda" else k for k, n in present.items() for i in range(n)]
+    if kind not in present or (index and not index.isdigit()) or int(index or 0) >= present[kind]:
+        raise BuildError(f"runtime.device: there is no '{name}' on this machine. Here: {', '.join(here)}; or 'auto'")
+    if kind == "cuda" and not index:
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device(name)
+
+
+def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype, or ``None`` for fp32.
+
+    ``'auto'`` takes bf16 on GPUs that compute in it and fp16 on older ones; on the CPU it takes fp32, where only some processors gain from
+    bf16 and small batches often lose (``benchmarks/class_captions.py`` measures both).
+    """
+    if precision != "auto":
+        return _DTYPES[precision]
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+
+
+def apply(settings: RuntimeSettings) -> None:
+    """Set the process-wide switches of torch that ``runtime`` names."""
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    torch.backends.cudnn.benchmark = not settings.deterministic
+    if settings.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def derived_seed(seed: int, name: str) -> int:
+    """A seed of its own for everything called ``name``, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict:
+    """The state of every generator as plain types and tensors."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: dict) -> None:
+    """Restore what ``rng_state`` returned."""
+    version_, internal, gauss_next = state["python"]
+    random.setstate((version_, tuple(internal), gauss_next))
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def environment() -> dict:
+    """Versions, machine and commit, for ``config.json``."""
+    packages = ["torch", "torchvision", "timm", "open_clip_torch", "transformers", "tokenizers", "numpy", "pillow", "scikit-learn"]
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cuda": torch.version.cuda if devices else None,
+        "devices": devices,
+        "packages": versions,
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def make_console(quiet: bool = False) -> Console:
+    """Where people read: standard error, so that standard output stays free for results."""
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+
+def make_log(console: Console, file: Path | None) -> logging.Logger:
+    """A logger of its own for one run: to the console and, with times, to ``file``. No logger of another run hears it.
+
+    Raises:
+        DataError: ``file`` cannot be written.
+    """
+    log = logging.Logger("clipzoo", level=logging.INFO)
+    log.addHandler(_console_handler(console))
+    if file is not None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(file, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{file}: cannot be written ({error.strerror or error}). Choose another folder with --work-dir") from error
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s"))
+        log.addHandler(handler)
+    return log
+
+
+def _console_handler(console: Console) -> logging.Handler:
+    if console.quiet:
+        return logging.NullHandler()
+    if console.is_terminal:  # above the progress bar
+        return RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False, highlighter=None)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
+def close_log(log: logging.Logger) -> None:
+    """Close the files of ``make_log``."""
+    for handler in list(log.handlers):
+        handler.close()
+        log.removeHandler(handler)
+
+
+class Interrupt:
+    """Remembers that Ctrl-C or SIGTERM asked the run to end; the loop looks at ``signal`` after each step. A second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    @contextmanager
+    def listening(self) -> Iterator[Interrupt]:
+        """Catch both signals inside the block; outside the main thread nothing is caught."""
+        try:
+            previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:
+            yield self
+            return
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

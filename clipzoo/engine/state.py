@@ -1,0 +1,182 @@
+"""What a run holds while it lives, and the few numbers that survive a restart."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader
+
+from clipzoo.engine.runtime import Interrupt
+from clipzoo.folds import Split
+from clipzoo.settings import EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.structures import ClassCaptions, Predictions
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.datasets.loader import EpochBatches
+    from clipzoo.hooks.base import Hook
+    from clipzoo.metrics.base import Metric
+    from clipzoo.models.base import Model
+    from clipzoo.optim.schedules import Schedule
+
+
+@dataclass
+class TrainState:
+    """The numbers that survive a restart. Weights, optimizer, scaler, generators and hooks keep their own state beside them.
+
+    Attributes:
+        epoch: Epochs finished.
+        batch: Batches of the current epoch that are finished; not 0 only in a checkpoint that a signal left.
+        step: Optimizer steps made.
+        skipped: Steps that the fp16 gradient scaler left out; the schedule does not count them. Brought up to date when a step is logged.
+        best_score: Best value of the selecting metric so far; NaN before the first.
+        best_epoch: Its epoch, counted from 1; 0 before the first.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    skipped: int = 0
+    best_score: float = math.nan
+    best_epoch: int = 0
+
+
+class LossMeter:
+    """Sums of the named losses of an epoch, kept on the device so that no step waits for it; weighted by the number of cases.
+
+    It also remembers the first step whose loss was not finite.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Start an epoch."""
+        self.names: list[str] = []
+        self.sums = torch.zeros(0, dtype=torch.float64 if self.device.type != "mps" else torch.float32, device=self.device)
+        self.cases = 0
+        self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+        self.bad_losses = torch.zeros(0, device=self.device)
+
+    def add(self, losses: dict[str, torch.Tensor], cases: int, step: int) -> None:
+        """Add the detached losses of one batch of ``cases`` cases."""
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        if not self.names:
+            self.names = list(losses)
+            self.sums = self.sums.new_zeros(len(values))
+            self.bad_losses = torch.zeros_like(values)
+        first = (self.bad_step < 0) & ~torch.isfinite(values).all()
+        self.bad_losses = torch.where(first, values, self.bad_losses)
+        self.bad_step = torch.where(first, torch.full_like(self.bad_step, step), self.bad_step)
+        self.sums += values.to(self.sums.dtype) * cases
+        self.cases += cases
+
+    def means(self) -> dict[str, float]:
+        """The mean of each loss so far, and their total as ``loss``; waits for the device."""
+        means = (self.sums / max(self.cases, 1)).tolist()
+        return {"loss": sum(means), **(dict(zip(self.names, means, strict=True)) if len(means) > 1 else {})}
+
+    def not_finite(self) -> tuple[int, dict[str, float]] | None:
+        """The first step with a loss that is not finite, and its losses; waits for the device."""
+        step = int(self.bad_step)
+        return None if step < 0 else (step, dict(zip(self.names, self.bad_losses.tolist(), strict=True)))
+
+    def state_dict(self) -> dict:
+        """For a checkpoint in the middle of an epoch."""
+        return {"names": self.names, "sums": self.sums.cpu(), "cases": self.cases}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore ``state_dict``."""
+        self.reset()
+        self.names, self.cases = list(state["names"]), state["cases"]
+        self.sums = state["sums"].to(self.device)
+        self.bad_losses = torch.zeros(len(self.names), device=self.device)
+
+
+@dataclass
+class Run:
+    """One training run on one split: everything that ``loop.py`` and the hooks work with.
+
+    Attributes:
+        model: The model itself; ``parallel`` is what training calls (the model, or DDP around it).
+        classes: The class captions, encoded once per evaluation.
+        row_of_case: Row in the dataset of every case id.
+        watched: The part that chooses the epoch: ``'val'``, ``'test'`` with ``select_on_test``, or ``None`` where nothing chooses.
+        metrics: What is measured.
+        selector: The metric of ``metrics`` that chooses.
+        folder: Where this run's files go.
+        is_main: This process writes files and messages.
+        world_size: Processes that train together.
+        epoch_metrics: Results of the last evaluation; empty for an epoch without one.
+        epoch_predictions: What they were computed from.
+        epoch_losses: Mean training losses of the last epoch.
+        epoch_seconds: Wall time of the last epoch's training.
+        stop_reason: Set through ``stop`` by a hook; training ends after the epoch.
+    """
+
+    model: Model
+    parallel: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    batches: EpochBatches
+    train_loader: DataLoader
+    eval_loaders: dict[str, DataLoader]
+    dataset: Dataset
+    classes: ClassCaptions
+    split: Split
+    row_of_case: dict[str, int]
+    watched: str | None
+    metrics: Sequence[Metric]
+    selector: Metric
+    hooks: Sequence[Hook]
+    train: TrainSettings
+    evaluation: EvaluationSettings
+    runtime: RuntimeSettings
+    device: torch.device
+    autocast: torch.dtype | None
+    folder: Path
+    log: logging.Logger
+    console: Console
+    is_main: bool
+    world_size: int
+    config: dict
+    state: TrainState = field(default_factory=TrainState)
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    epoch_metrics: dict[str, float] = field(default_factory=dict)
+    epoch_predictions: Predictions | None = None
+    epoch_losses: dict[str, float] = field(default_factory=dict)
+    epoch_seconds: float = 0.0
+    stop_reason: str | None = None
+    meter: LossMeter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.meter = LossMeter(self.device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; a last group of fewer batches than ``accumulation`` is a step too."""
+        return math.ceil(len(self.batches) / self.train.accumulation)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.steps_per_epoch * self.train.epochs
+
+    def stop(self, reason: str) -> None:
+        """End training after the current epoch."""
+        self.stop_reason = reason
+
+    def call(self, moment: str, *arguments: object) -> None:
+        """Call ``moment`` on every hook, in list order."""
+        for hook in self.hooks:
+            getattr(hook, moment)(self, *arguments)

@@ -1,0 +1,9 @@
+"""Hooks watch a run: console, history, TensorBoard, early stopping. They are called in list order."""
+
+from clipzoo.hooks.base import Hook
+from clipzoo.hooks.console import ConsoleHook
+from clipzoo.hooks.early_stopping import EarlyStoppingHook
+from clipzoo.hooks.history import HistoryHook
+from clipzoo.hooks.tensorboard import TensorBoardHook
+
+__all__ = ["ConsoleHook", "EarlyStoppingHook", "HistoryHook", "Hook", "TensorBoardHook"]

@@ -1,0 +1,58 @@
+"""Ends training when the selecting metric has not improved for a while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clipzoo.errors import ConfigError
+from clipzoo.hooks.base import Hook
+from clipzoo.registries import HOOKS
+
+if TYPE_CHECKING:
+    from clipzoo.engine.state import Run
+
+
+@HOOKS.register_module()
+class EarlyStoppingHook(Hook):
+    """Stops after ``patience`` evaluations without a new best epoch.
+
+    It needs a val part (or ``splits.select_on_test``); without one it says so once and does nothing.
+
+    Args:
+        patience: Evaluations to wait.
+        min_delta: Smallest change of the selecting metric that counts as an improvement, in its own unit.
+    """
+
+    def __init__(self, patience: int = 10, min_delta: float = 0.0):
+        if patience < 1:
+            raise ConfigError(f"EarlyStoppingHook: patience is {patience}; 1 or more is allowed")
+        self.patience, self.min_delta = patience, min_delta
+        self.waited = 0
+        self.best: float | None = None
+
+    def before_fit(self, run: Run) -> None:
+        """Say so where nothing can be watched."""
+        if run.watched is None and run.is_main:
+            run.log.info("early stopping: this split has no val part, so every epoch is trained")
+
+    def after_eval(self, run: Run) -> None:
+        """Count evaluations since the last improvement."""
+        value = run.epoch_metrics[run.selector.name]
+        if value != value:  # a metric that is not defined is no improvement
+            value = float("-inf")
+        elif not run.selector.greater_is_better:
+            value = -value
+        if self.best is None or value > self.best + self.min_delta:
+            self.best, self.waited = value, 0
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            run.stop(f"no better {run.selector.name} in {self.patience} evaluations")
+
+    def state_dict(self) -> dict:
+        """The best value so far and how long ago it was."""
+        return {"waited": self.waited, "best": self.best}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore the best value so far."""
+        self.waited, self.best = state["waited"], state["best"]

@@ -1,0 +1,22 @@
+"""ResNet-18 x a small Chinese BERT, both from scratch, on the 1 797 real digits of scikit-learn, five folds. `make demo` runs it.
+
+    python tools/train.py configs/clip/r18_bertzh_digits_5fold.py
+
+Expected: not measured yet.
+"""
+
+_base_ = [
+    "../_base_/models/clip.py",
+    "../_base_/data/digits.py",
+    "../_base_/splits/5fold.py",
+    "../_base_/schedules/adamw_cosine_100e.py",
+    "../_base_/runtime/default.py",
+]
+
+model = dict(
+    image_encoder=dict(type="ResNet", depth=18, image_size=32),
+    text_encoder=dict(type="BERT", pretrained=False, hidden_size=128, num_layers=2, num_heads=4),
+)
+optimizer = dict(lr=1e-3)
+schedule = dict(warmup_epochs=1)
+train = dict(epochs=8)

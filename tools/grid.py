@@ -1,0 +1,3 @@
+from clipzoo.cli.grid import main
+
+main()

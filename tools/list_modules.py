@@ -1,0 +1,3 @@
+from clipzoo.cli.list_modules import main
+
+main()

@@ -1,0 +1,3 @@
+from clipzoo.cli.make_folds import main
+
+main()

@@ -1,0 +1,3 @@
+from clipzoo.cli.make_sample_data import main
+
+main()

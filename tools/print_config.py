@@ -1,0 +1,3 @@
+from clipzoo.cli.print_config import main
+
+main()

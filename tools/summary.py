@@ -1,0 +1,3 @@
+from clipzoo.cli.summary import main
+
+main()

@@ -1,0 +1,3 @@
+from clipzoo.cli.test import main
+
+main()

@@ -1,0 +1,3 @@
+from clipzoo.cli.train import main
+
+main()
