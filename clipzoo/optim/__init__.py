@@ -1,0 +1,17 @@
+"""Optimizers, the parameter groups they work on, and learning-rate schedules. Importing this imports no torch."""
+
+from clipzoo.optim.optimizers import SGD, AdamW, Optimizer
+from clipzoo.optim.parameter_groups import parameter_groups
+from clipzoo.optim.schedules import ConstantSchedule, CosineSchedule, LinearSchedule, Schedule, StepSchedule
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "LinearSchedule",
+    "Optimizer",
+    "Schedule",
+    "StepSchedule",
+    "parameter_groups",
+]

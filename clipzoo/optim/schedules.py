@@ -1,0 +1,160 @@
+"""Learning-rate schedules: pure functions of the step, so that there is nothing to save and nothing to fall out of step.
+
+The learning rate of step ``step`` (from 0) is a group's ``initial_lr`` times ``factor``.
+A warm-up of w steps climbs in a straight line, (step + 1) / (w + 1): its first step is not lost, and the first step after it is the first
+at the full rate. The last step of a run has the schedule's smallest factor.
+"""
+
+from __future__ import annotations
+
+import math
+
+from clipzoo.optim.argument import check_argument
+from clipzoo.registries import SCHEDULES
+
+
+class Schedule:
+    """Base of all schedules; a subclass writes ``after_warmup``.
+
+    Args:
+        warmup_epochs: Length of the warm-up in epochs, fractions allowed; rounded to steps.
+        warmup_steps: Length of the warm-up in steps, instead of ``warmup_epochs``. ``None`` leaves it to ``warmup_epochs``.
+
+    A warm-up as long as the run, or longer, is climbed as far as the run goes.
+
+    Raises:
+        ConfigError: An argument is negative, or both lengths are given.
+    """
+
+    def __init__(self, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
+        check_argument(self, "warmup_epochs", warmup_epochs, warmup_epochs >= 0, "0 or greater")
+        if warmup_steps is not None:
+            check_argument(self, "warmup_steps", warmup_steps, warmup_steps >= 0, "0 or greater")
+            check_argument(self, "warmup_epochs", warmup_epochs, warmup_epochs == 0, "0 where warmup_steps is given")
+        self.warmup_epochs = warmup_epochs
+        self.warmup_steps = warmup_steps
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        """What the learning rate of a step is multiplied by.
+
+        Args:
+            step: Optimizer steps done before this one, from 0; beyond the run, the factor is that of the last step.
+            total_steps: Optimizer steps of the whole run, at least 1.
+            steps_per_epoch: Optimizer steps of one epoch, at least 1.
+
+        Returns:
+            A number in [0, 1].
+        """
+        warmup = self.num_warmup_steps(steps_per_epoch)
+        step = min(step, total_steps - 1)
+        return (step + 1) / (warmup + 1) if step < warmup else self.after_warmup(step, warmup, total_steps, steps_per_epoch)
+
+    def num_warmup_steps(self, steps_per_epoch: int) -> int:
+        """How many steps are below the full rate at the beginning."""
+        return round(self.warmup_epochs * steps_per_epoch) if self.warmup_steps is None else self.warmup_steps
+
+    def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
+        """The factor of a step in [``warmup``, ``total_steps``)."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'after_warmup'")
+
+
+@SCHEDULES.register_module()
+class ConstantSchedule(Schedule):
+    """The full rate from the end of the warm-up to the end.
+
+    Args:
+        warmup_epochs: Length of the warm-up in epochs, fractions allowed.
+        warmup_steps: Length of the warm-up in steps, instead.
+    """
+
+    def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
+        """1."""
+        return 1.0
+
+
+class _Falling(Schedule):
+    """From 1 at the first step after the warm-up to ``min_lr_ratio`` at the last; a single step after the warm-up has 1."""
+
+    def __init__(self, warmup_epochs: float = 0.0, warmup_steps: int | None = None, min_lr_ratio: float = 0.01):
+        super().__init__(warmup_epochs, warmup_steps)
+        check_argument(self, "min_lr_ratio", min_lr_ratio, 0 <= min_lr_ratio <= 1, "in [0, 1]")
+        self.min_lr_ratio = min_lr_ratio
+
+    def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
+        last = total_steps - 1
+        progress = (step - warmup) / (last - warmup) if last > warmup else 0.0
+        return self.min_lr_ratio + (1 - self.min_lr_ratio) * self.shape(progress)
+
+    def shape(self, progress: float) -> float:
+        """From 1 at progress 0 to 0 at progress 1."""
+        raise NotImplementedError
+
+
+@SCHEDULES.register_module()
+class LinearSchedule(_Falling):
+    """A straight line from the full rate down to ``min_lr_ratio`` of it.
+
+    Args:
+        warmup_epochs: Length of the warm-up in epochs, fractions allowed.
+        warmup_steps: Length of the warm-up in steps, instead.
+        min_lr_ratio: Factor of the last step, in [0, 1]; at 0 the last step changes nothing.
+    """
+
+    def shape(self, progress: float) -> float:
+        """See the class."""
+        return 1 - progress
+
+
+@SCHEDULES.register_module()
+class CosineSchedule(_Falling):
+    """Half a cosine from the full rate down to ``min_lr_ratio`` of it.
+
+    Args:
+        warmup_epochs: Length of the warm-up in epochs, fractions allowed.
+        warmup_steps: Length of the warm-up in steps, instead.
+        min_lr_ratio: Factor of the last step, in [0, 1]; at 0 the last step changes nothing.
+
+    Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), Eq. 5, without restarts and by steps.
+    """
+
+    def shape(self, progress: float) -> float:
+        """See the class."""
+        return (1 + math.cos(math.pi * progress)) / 2
+
+
+@SCHEDULES.register_module()
+class StepSchedule(Schedule):
+    """The full rate, multiplied by ``gamma`` at every milestone.
+
+    Args:
+        milestones: Epochs done when the rate falls, ascending, fractions allowed; counted from the start of the run, warm-up included.
+        gamma: Factor of each fall, in (0, 1].
+        warmup_epochs: Length of the warm-up in epochs, fractions allowed; milestones in it take effect at its end.
+        warmup_steps: Length of the warm-up in steps, instead.
+        min_lr_ratio: The factor never falls below this, in [0, 1].
+
+    Raises:
+        ConfigError: An argument is out of its range, or the milestones do not ascend.
+    """
+
+    def __init__(
+        self,
+        milestones: list[float],
+        gamma: float = 0.1,
+        warmup_epochs: float = 0.0,
+        warmup_steps: int | None = None,
+        min_lr_ratio: float = 0.0,
+    ):
+        super().__init__(warmup_epochs, warmup_steps)
+        ascending = all(a < b for a, b in zip([0, *milestones], milestones, strict=False))
+        check_argument(self, "milestones", milestones, ascending, "a list of epochs greater than 0, ascending")
+        check_argument(self, "gamma", gamma, 0 < gamma <= 1, "in (0, 1]")
+        check_argument(self, "min_lr_ratio", min_lr_ratio, 0 <= min_lr_ratio <= 1, "in [0, 1]")
+        self.milestones = list(milestones)
+        self.gamma = gamma
+        self.min_lr_ratio = min_lr_ratio
+
+    def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
+        """See the class."""
+        passed = sum(step >= round(milestone * steps_per_epoch) for milestone in self.milestones)
+        return max(self.gamma**passed, self.min_lr_ratio)
