@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import ConfigError
 from clipzoo.models.losses.base import Loss
 from clipzoo.models.losses.gather import mean_over_cases
 from clipzoo.models.prototypes import class_prototypes
@@ -28,7 +28,7 @@ class CaptionCrossEntropyLoss(Loss):
         label_smoothing: Share of the target, in [0, 1), that is spread evenly over all classes.
 
     Raises:
-        BuildError: ``label_smoothing`` is outside [0, 1).
+        ConfigError: ``label_smoothing`` is outside [0, 1).
 
     Source: the zero-shot classifier of Radford et al. 2021 (arXiv:2103.00020), section 3.1, trained; label smoothing as in
     Szegedy et al. 2016 (arXiv:1512.00567), section 7.
@@ -39,7 +39,7 @@ class CaptionCrossEntropyLoss(Loss):
     def __init__(self, label_smoothing: float = 0.0):
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise BuildError(f"CaptionCrossEntropyLoss: label_smoothing is {label_smoothing}. It must lie in [0, 1)")
+            raise ConfigError(f"CaptionCrossEntropyLoss: label_smoothing is {label_smoothing}. It must lie in [0, 1)")
         self.label_smoothing = label_smoothing
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import ConfigError
 from clipzoo.models.losses.base import Loss
 from clipzoo.models.losses.gather import gather
 from clipzoo.registries import LOSSES
@@ -30,7 +30,7 @@ class SigmoidContrastiveLoss(Loss):
             less one for class captions, the cases of a step in all processes less one for captions that differ. Greater than 0.
 
     Raises:
-        BuildError: ``negatives_per_positive`` is not greater than 0.
+        ConfigError: ``negatives_per_positive`` is not greater than 0.
 
     Source: SigLIP (Zhai et al. 2023, arXiv:2303.15343), Eq. 1; its bias of -10 is about -ln(32 767), for 32 768 cases. We count every
     caption that describes the image as a "yes", and a repeated caption once.
@@ -39,7 +39,7 @@ class SigmoidContrastiveLoss(Loss):
     def __init__(self, negatives_per_positive: float = 31.0):
         super().__init__()
         if not 0 < negatives_per_positive < math.inf:
-            raise BuildError(
+            raise ConfigError(
                 f"SigmoidContrastiveLoss: negatives_per_positive is {negatives_per_positive}. It must be greater than 0; "
                 "for class captions give the number of classes less one"
             )
