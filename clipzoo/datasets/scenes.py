@@ -1,0 +1,106 @@
+"""Drawn scenes with composed captions: one or two coloured shapes of some size at some place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SIDE = 160  # pixels
+_OVERSAMPLING = 2  # Pillow's shapes have hard edges; they are drawn larger and scaled down
+
+COLOURS = {  # English: Chinese, red, green, blue
+    "red": ("红色", 214, 40, 40),
+    "orange": ("橙色", 245, 140, 25),
+    "yellow": ("黄色", 245, 215, 60),
+    "green": ("绿色", 45, 160, 70),
+    "blue": ("蓝色", 40, 90, 210),
+    "purple": ("紫色", 130, 60, 170),
+}
+SHAPES = {"circle": "圆形", "square": "正方形", "triangle": "三角形", "star": "五角星", "ring": "圆环", "cross": "十字"}
+SIZES = {"large": ("大", 0.17), "small": ("小", 0.085)}  # radius as a fraction of the side
+PLACES = {  # English: Chinese, centre as fractions of the side
+    "in the upper left": ("左上方", 0.27, 0.27),
+    "in the upper right": ("右上方", 0.73, 0.27),
+    "in the middle": ("中间", 0.5, 0.5),
+    "in the lower left": ("左下方", 0.27, 0.73),
+    "in the lower right": ("右下方", 0.73, 0.73),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One shape of a scene; every field is a key of the table of that name."""
+
+    size: str
+    colour: str
+    shape: str
+    place: str
+
+    def chinese(self) -> str:
+        """``左上方有一个大的红色圆形``"""
+        return f"{PLACES[self.place][0]}有一个{SIZES[self.size][0]}的{COLOURS[self.colour][0]}{SHAPES[self.shape]}"
+
+    def english(self) -> str:
+        """``a large red circle in the upper left``"""
+        article = "an" if self.size[0] in "aeiou" else "a"
+        return f"{article} {self.size} {self.colour} {self.shape} {self.place}"
+
+
+def draw_scene(seed: int, number: int) -> tuple[Image.Image, str, str]:
+    """Scene ``number`` of the set ``seed``: the image, its Chinese caption, its English caption. A third of the scenes has two shapes."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed % 2**32, number])
+    places = rng.permutation(list(PLACES))[: 2 if rng.random() < 1 / 3 else 1]
+    figures = [Figure(_one(rng, SIZES), _one(rng, COLOURS), _one(rng, SHAPES), str(place)) for place in places]
+    image = _background(rng)
+    pen = ImageDraw.Draw(image)
+    for figure in figures:
+        _draw(pen, figure, rng)
+    image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image, "，".join(f.chinese() for f in figures), " and ".join(f.english() for f in figures)
+
+
+def _one(rng: np.random.Generator, table: dict) -> str:
+    return str(rng.choice(list(table)))
+
+
+def _background(rng: np.random.Generator) -> Image.Image:
+    """Pale paper with soft stains, so that no pixel value gives the scene away."""
+    import numpy as np
+
+    paper = rng.uniform(205, 245, size=3)
+    stains = np.clip(paper + rng.normal(0, 7, size=(6, 6, 1)), 0, 255).astype(np.uint8)
+    side = SIDE * _OVERSAMPLING
+    return Image.fromarray(stains).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def _draw(pen: ImageDraw.ImageDraw, figure: Figure, rng: np.random.Generator) -> None:
+    side = SIDE * _OVERSAMPLING
+    x, y = (side * (fraction + rng.uniform(-0.04, 0.04)) for fraction in PLACES[figure.place][1:])
+    radius = side * SIZES[figure.size][1] * rng.uniform(0.9, 1.1)
+    colour = tuple(int(min(255, max(0, c + rng.uniform(-15, 15)))) for c in COLOURS[figure.colour][1:])
+    turn = rng.uniform(-0.2, 0.2)  # radians
+
+    def ring(distances: list[float], start: float) -> list[tuple[float, float]]:
+        step = 2 * math.pi / len(distances)
+        angles = [start + turn + step * i for i in range(len(distances))]
+        return [(x + radius * d * math.sin(a), y - radius * d * math.cos(a)) for d, a in zip(distances, angles, strict=True)]
+
+    box = (x - radius, y - radius, x + radius, y + radius)
+    if figure.shape == "circle":
+        pen.ellipse(box, fill=colour)
+    elif figure.shape == "ring":
+        pen.ellipse(box, outline=colour, width=round(radius * 0.38))
+    elif figure.shape == "cross":
+        for start in (0.0, math.pi / 2):
+            pen.line(ring([1.0, 1.0], start), fill=colour, width=round(radius * 0.6))
+    else:
+        distances = {"square": [1.15] * 4, "triangle": [1.15] * 3, "star": [1.15, 0.48] * 5}[figure.shape]
+        pen.polygon(ring(distances, math.pi / 4 if figure.shape == "square" else 0.0), fill=colour)
