@@ -146,7 +146,7 @@ class Folds:
                 notes=tuple(content["notes"]),
             )
         except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not a folds file, {error} is missing. Make one with tools/make_folds.py") from error
+            raise DataError(f"{path}: not a folds file ({type(error).__name__}: {error}). Make one with tools/make_folds.py") from error
         if content.get("digest") != folds.digest:
             raise DataError(f"{path}: the digest does not fit the content; the file was edited. Make it again with tools/make_folds.py")
         folds.verify()

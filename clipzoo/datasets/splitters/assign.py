@@ -14,6 +14,7 @@ from clipzoo.datasets.splitters.problem import Problem, make_problem
 
 SIZE_WEIGHT = 0.01  # classes first: among equally even splits the one with parts of even size
 ROUNDS = 30  # shakes at most
+PAIR_SAMPLE = 500  # pairs of parts that one sweep of swaps visits: all of them up to 32 parts
 SWAP_SAMPLE = 200  # kinds of groups of one part that one look for a swap compares
 
 
@@ -54,7 +55,7 @@ def assign(
 
     Args:
         counts: ``[G, C]`` cases of each class in each group; no row is zero.
-        shares: K shares, their sum is 1. They are rounded to fractions with denominators of at most 1000.
+        shares: K shares, their sum is 1. Unequal ones are rounded to fractions with denominators of at most 1000.
         rng: Source of every draw. A ``RandomState``, because numpy guarantees its streams across versions.
         size_weight: See ``unevenness``.
         pinned: ``[G]`` part of the groups that have no choice, -1 for the others; ``None`` pins none.
@@ -82,7 +83,7 @@ def assign(
 def _search(problem: Problem, rng: np.random.RandomState) -> np.ndarray:
     """``[M, K]``: how many groups of each kind go to each part."""
     enough = problem.lower_bound()
-    rounds = max(2, min(ROUNDS, 10_000 // len(problem.rows_MF)))
+    rounds = max(1, min(ROUNDS, 10_000 // len(problem.rows_MF), 1000 // problem.num_parts))
     best, best_cost = None, None
     for number in range(rounds):
         state = _State(problem, _greedy(problem, rng) if number % 10 == 0 else best)
@@ -115,10 +116,10 @@ def _greedy(problem: Problem, rng: np.random.RandomState) -> np.ndarray:
 
 
 class _State:
-    """An assignment that can be improved; ``gain`` matrices hold half the change of the cost divided by ``scale``.
+    """An assignment that can be improved.
 
-    Moving v from part a to part b changes the cost by 2·scale·(p_b − p_a + scale·Σ w·v²), where p_k = Σ w·v·deviation_k.
-    Swapping v against u does the same with v − u in place of v.
+    Moving v from part a to part b changes the cost by 2·scale·(p_b − p_a + scale·Σ w·v²), where p_k = Σ w·v·deviation_k; swapping v against
+    u does the same with v − u in place of v. The ``gain`` arrays leave out the factor 2·scale; a negative gain lowers the cost.
     """
 
     def __init__(self, problem: Problem, x_MK: np.ndarray):
@@ -141,15 +142,15 @@ class _State:
         self.deviation_KF[b] += step_F
 
     def descend(self, rng: np.random.RandomState) -> None:
-        """Move and swap groups until nothing lowers the cost (among the sampled swaps, where there are very many kinds of groups)."""
+        """Move and swap groups until nothing lowers the cost (of the sampled swaps, where there are very many kinds of groups or parts)."""
         self._moves()
+        pairs = np.stack(np.triu_indices(self.problem.num_parts, 1), axis=1)
         improved = True
         while improved:
             improved = False
-            for a in range(self.problem.num_parts):
-                for b in range(a + 1, self.problem.num_parts):
-                    while self._swap(a, b, rng):
-                        improved = True
+            for a, b in _at_most(pairs, PAIR_SAMPLE, rng).tolist():
+                while self._swap(a, b, rng):
+                    improved = True
             improved = self._moves() or improved
 
     def shake(self, rng: np.random.RandomState) -> None:

@@ -61,7 +61,7 @@ def compare(folds: Folds, cases: Sequence[Case], classes: Sequence[str]) -> list
         ],
         "changed groups": [f"'{i}' (was '{then[i].group}', is '{now[i].group}')" for i in both if then[i].group != now[i].group],
     }
-    differences = [f"{len(names)} {kind}: {shortened(names, 3)}" for kind, names in found.items() if names]
+    differences = [f"{kind} ({len(names)}): {shortened(names, 3)}" for kind, names in found.items() if names]
     if not differences and tuple(classes) != folds.classes:
         differences.append(f"the classes are in another order: {shortened(folds.classes)} in the file, {shortened(classes)} in the dataset")
     return differences

@@ -56,7 +56,8 @@ def spread_every_class(counts: np.ndarray, folds: np.ndarray, num_folds: int) ->
                 moved[group] = fold
                 left = int(_in_one_fold(counts, moved, num_folds).sum())
                 if left < stuck.sum():
-                    candidates.append((left, unevenness(counts, moved, shares), int(group), fold))
+                    cost = round(unevenness(counts, moved, shares), 9)  # the last digits differ between machines
+                    candidates.append((left, cost, int(group), fold))
         if not candidates:
             return folds
         _, _, group, fold = min(candidates)
