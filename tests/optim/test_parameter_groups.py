@@ -20,6 +20,10 @@ class Text(nn.Module):
         self.attention = nn.MultiheadAttention(4, 2, add_bias_kv=True)
         self.ln_final = nn.LayerNorm([6, 4])
         self.text_projection = nn.Parameter(torch.zeros(4, 4))
+        self.queries = nn.Parameter(torch.zeros(4, 4))
+
+    def no_weight_decay(self):
+        return {"queries"}
 
 
 class Model(nn.Module):
