@@ -1,0 +1,11 @@
+"""Image towers. All come from timm, with its weights, its preprocessing and its depth groups."""
+
+from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.backbones.convnext import ConvNeXt
+from clipzoo.models.backbones.efficientnet import EfficientNet
+from clipzoo.models.backbones.resnet import ResNet
+from clipzoo.models.backbones.starnet import StarNet
+from clipzoo.models.backbones.timm_backbone import TimmBackbone
+from clipzoo.models.backbones.vision_transformer import VisionTransformer
+
+__all__ = ["Backbone", "ConvNeXt", "EfficientNet", "ResNet", "StarNet", "TimmBackbone", "VisionTransformer"]

@@ -1,0 +1,33 @@
+"""ConvNeXt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.registries import BACKBONES
+
+_NAMES = {variant: f"convnext_{variant}" for variant in ("tiny", "small", "base", "large")}
+
+
+@BACKBONES.register_module()
+class ConvNeXt(TimmBackbone):
+    """ConvNeXt, the first version.
+
+    Args:
+        variant: Size of the network.
+        pretrained: As ``TimmBackbone``; ``True`` takes weights trained on ImageNet-12k or -22k and fine-tuned on ImageNet-1k.
+        image_size: As ``TimmBackbone``.
+        freeze: As ``TimmBackbone``.
+
+    Source: Liu et al. 2022 (arXiv:2201.03545).
+    """
+
+    def __init__(
+        self,
+        variant: Literal["tiny", "small", "base", "large"] = "tiny",
+        pretrained: bool | str = False,
+        image_size: int | None = None,
+        freeze: Literal["none", "all"] = "none",
+    ):
+        super().__init__(family_variant("ConvNeXt", "variant", variant, _NAMES), pretrained, image_size, freeze)

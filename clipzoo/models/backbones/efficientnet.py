@@ -1,0 +1,36 @@
+"""EfficientNets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.registries import BACKBONES
+
+# timm trained b0 to b5 itself; b6 and b7 have weights only in the form ported from TensorFlow (same layers, 'SAME' padding).
+# The form follows the variant alone, so that random and pretrained towers of one name are the same function.
+_NAMES = {f"b{i}": f"efficientnet_b{i}" if i <= 5 else f"tf_efficientnet_b{i}" for i in range(8)}
+
+
+@BACKBONES.register_module()
+class EfficientNet(TimmBackbone):
+    """EfficientNet b0 to b7.
+
+    Args:
+        variant: b0 to b5 are timm's own networks and weights. b6 and b7 are the networks ported from TensorFlow, whose padding is
+            asymmetric, because only these have weights.
+        pretrained: As ``TimmBackbone``; ``True`` works for every variant.
+        image_size: As ``TimmBackbone``. The published sizes are large: 528 pixels for b6 and 600 for b7; give 224 where memory is short.
+        freeze: As ``TimmBackbone``.
+
+    Source: Tan and Le 2019 (arXiv:1905.11946).
+    """
+
+    def __init__(
+        self,
+        variant: Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7"] = "b0",
+        pretrained: bool | str = False,
+        image_size: int | None = None,
+        freeze: Literal["none", "all"] = "none",
+    ):
+        super().__init__(family_variant("EfficientNet", "variant", variant, _NAMES), pretrained, image_size, freeze)

@@ -1,0 +1,33 @@
+"""Residual networks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.registries import BACKBONES
+
+_NAMES = {depth: f"resnet{depth}" for depth in (18, 34, 50, 101, 152)}
+
+
+@BACKBONES.register_module()
+class ResNet(TimmBackbone):
+    """ResNet, the version with the stride in the 3x3 convolution.
+
+    Args:
+        depth: Number of layers.
+        pretrained: As ``TimmBackbone``; ``True`` takes timm's ImageNet-1k weights.
+        image_size: As ``TimmBackbone``.
+        freeze: As ``TimmBackbone``.
+
+    Source: He et al. 2016 (arXiv:1512.03385).
+    """
+
+    def __init__(
+        self,
+        depth: Literal[18, 34, 50, 101, 152] = 18,
+        pretrained: bool | str = False,
+        image_size: int | None = None,
+        freeze: Literal["none", "all"] = "none",
+    ):
+        super().__init__(family_variant("ResNet", "depth", depth, _NAMES), pretrained, image_size, freeze)

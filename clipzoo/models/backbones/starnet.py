@@ -1,0 +1,39 @@
+"""StarNet: small networks whose blocks multiply two branches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import timm
+
+from clipzoo.errors import shortened
+from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.registries import BACKBONES
+
+_NAMES = {variant: f"starnet_{variant}" for variant in ("s1", "s2", "s3", "s4", "s050", "s100", "s150")}
+
+
+@BACKBONES.register_module()
+class StarNet(TimmBackbone):
+    """StarNet, 0.5 to 7.5 million parameters.
+
+    Args:
+        variant: ``'s1'`` to ``'s4'`` have published ImageNet-1k weights; ``'s050'``, ``'s100'`` and ``'s150'`` have none.
+        pretrained: As ``TimmBackbone``.
+        image_size: As ``TimmBackbone``.
+        freeze: As ``TimmBackbone``.
+
+    Source: Ma et al. 2024 (arXiv:2403.19967).
+    """
+
+    def __init__(
+        self,
+        variant: Literal["s1", "s2", "s3", "s4", "s050", "s100", "s150"] = "s1",
+        pretrained: bool | str = False,
+        image_size: int | None = None,
+        freeze: Literal["none", "all"] = "none",
+    ):
+        super().__init__(family_variant("StarNet", "variant", variant, _NAMES), pretrained, image_size, freeze)
+
+    def _with_weights(self) -> str:
+        return f" There are weights of {shortened(name for name in _NAMES.values() if timm.models.is_model_pretrained(name))}."

@@ -1,0 +1,145 @@
+"""Any timm model as an image tower; the named families are thin subclasses."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from typing import Literal
+
+import timm
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
+from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.base import check_positive
+from clipzoo.models.pretrained import hub, load_strictly, read_state_dict
+from clipzoo.registries import BACKBONES
+from clipzoo.structures import Preprocessing
+
+
+@BACKBONES.register_module()
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    Args:
+        name: A timm model name, with or without the tag of its weights (``'resnet18'``, ``'resnet18.a1_in1k'``).
+        pretrained: ``True`` takes the weights from the hub (those of the tag, or timm's default for the name); a string is a
+            local ``.safetensors`` or ``.pth`` file in timm's format, with or without a classifier; ``False`` starts at random.
+        image_size: Height and width in pixels. ``None``: the size the weights were trained at when pretrained, else 224.
+        freeze: ``'all'`` trains nothing of this tower.
+
+    Raises:
+        BuildError: timm knows no such model, has no weights for it, or they cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool | str = False,
+        image_size: int | None = None,
+        freeze: Literal["none", "all"] = "none",
+    ):
+        super().__init__(freeze)
+        check_positive(type(self).__name__, image_size=image_size)
+        self.name = name
+        config = self._timm_config(name)
+        if image_size is None:
+            image_size = config.input_size[-1] if pretrained else 224
+        # Towers with position embeddings are made for one size; timm resizes the embeddings of published weights.
+        size = {"img_size": image_size} if config.fixed_input_size else {}
+        if pretrained is True:
+            self.net = self._from_hub(name, size)
+            self.weights = f"timm {config.architecture}.{config.tag}"
+        else:
+            self.net = timm.create_model(name, pretrained=False, num_classes=0, **size)
+        if isinstance(pretrained, str):
+            self._load_file(pretrained)
+            self.weights = f"file {pretrained}"
+        self.num_features = getattr(self.net, "head_hidden_size", None) or self.net.num_features
+        self.preprocessing = Preprocessing(image_size, tuple(config.mean), tuple(config.std), config.interpolation)
+        self.apply_freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` to ``[B, num_features]``, pooled over the image."""
+        return self.net(images)
+
+    def depth_groups(self) -> list[list[str]]:
+        """Parameter names from the stem to the last block, by timm's own grouping; a final norm belongs to the last block."""
+        matcher = getattr(self.net, "group_matcher", None)
+        if matcher is None:
+            return [[f"net.{name}" for name, _ in self.net.named_parameters()]]
+        patterns = matcher(coarse=False)
+        numbered = group_parameters(self.net, patterns)
+        groups = [numbered[key] for key in sorted(numbered)]
+        # timm puts what no pattern matches into a last group of its own: it is the norm or neck after the last block.
+        if len(groups) > 1 and isinstance(patterns, dict) and not any(_matches(patterns, name) for name in groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+        return [[f"net.{name}" for name in group] for group in groups]
+
+    def _timm_config(self, name: str) -> timm.models.PretrainedCfg:
+        """timm's record of the weights that ``name`` means.
+
+        Raises:
+            BuildError: timm has no such architecture, or no such tag.
+        """
+        architecture, _, tag = name.partition(".")
+        if not timm.is_model(architecture):
+            raise BuildError(
+                f"{type(self).__name__}: timm knows no model '{architecture}'.{did_you_mean(architecture, timm.list_models())} "
+                f"timm.list_models() lists all {len(timm.list_models())}"
+            )
+        tagged = timm.list_models(f"{architecture}.*", pretrained=True)
+        if tag and name not in tagged:
+            raise BuildError(f"{type(self).__name__}: timm has no weights '{name}'.{did_you_mean(name, tagged)} Known: {shortened(tagged)}")
+        return timm.get_pretrained_cfg(name)
+
+    def _from_hub(self, name: str, size: dict[str, int]) -> nn.Module:
+        if not timm.models.is_model_pretrained(name):
+            raise BuildError(
+                f"{type(self).__name__}: nobody has published weights of '{name}' through timm.{self._with_weights()} "
+                "Choose one of these, give a local file, pretrained='FILE.pth', or start from random weights, pretrained=False"
+            )
+        with hub(type(self).__name__, name, local="pretrained='FILE.safetensors' (or .pth, in timm's format)"):
+            return timm.create_model(name, pretrained=True, num_classes=0, **size)
+
+    def _with_weights(self) -> str:
+        """Which models are like this one and have weights, for a message."""
+        family = re.split(r"[_\d]", self.name, maxsplit=1)[0]
+        names = [name for name in timm.list_models(f"{family}*") if timm.models.is_model_pretrained(name)]
+        return f" There are weights of {shortened(names, 6)}." if names else ""
+
+    def _load_file(self, path: str) -> None:
+        where = f"{type(self).__name__}(pretrained='{path}')"
+        state = read_state_dict(path, where)
+        # The family's own filter: renames older layouts, resizes position embeddings to this image size.
+        adapt = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
+        if adapt is not None:
+            state = adapt(state, self.net) if len(inspect.signature(adapt).parameters) > 1 else adapt(state)
+        classifiers = self.net.pretrained_cfg.get("classifier") or ()
+        classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+        own = self.net.state_dict()
+        # The classifier of the file's own classes is the one thing left out on purpose.
+        kept = {key: value for key, value in state.items() if key in own or key.rpartition(".")[0] not in classifiers}
+        load_strictly(self.net, kept, where)
+
+
+def family_variant(family: str, argument: str, value: object, names: dict) -> str:
+    """The timm name of a family's variant.
+
+    Raises:
+        ConfigError: The family has no such variant.
+    """
+    if value not in names or isinstance(value, bool):
+        hint = did_you_mean(str(value), map(str, names))
+        raise ConfigError(f"{family}: {argument}={value!r} does not exist.{hint} Known: {shortened(map(repr, names), 12)}")
+    return names[value]
+
+
+def _matches(patterns: dict, name: str) -> bool:
+    for pattern in patterns.values():
+        expressions = [pattern] if isinstance(pattern, str) else [p[0] for p in pattern or ()]
+        if any(re.match(expression, name) for expression in expressions):
+            return True
+    return False

@@ -1,0 +1,200 @@
+"""CLIP: an image tower and a text tower in one space.
+
+Shapes: B cases · U distinct captions of the batch · S class captions · C classes · T captions of the table · D embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipzoo.errors import ConfigError
+from clipzoo.models.base import Model, check_positive
+from clipzoo.models.heads import Head, LinearProjection
+from clipzoo.models.prototypes import class_prototypes
+from clipzoo.registries import MODELS
+from clipzoo.structures import Batch, ClassCaptions, Tokens
+
+# The factor on cosine similarities stays in [1, 100]; Radford et al. 2021, section 2.5.
+_LARGEST_LOG_SCALE = math.log(100)
+_TEXT_CHUNK = 256
+
+
+@MODELS.register_module()
+class CLIP(Model):
+    """Trains an image tower and a text tower so that an image lies near the captions that describe it.
+
+    Args:
+        image_encoder: A ``Backbone``.
+        text_encoder: A ``TextEncoder``.
+        loss: A ``Loss``; ``None`` means ``MultiPositiveContrastiveLoss()``.
+        embed_dim: D, width of the joint space.
+        temperature: Cosine similarities are divided by it; at the start, where it is learned.
+        learn_temperature: Learn the temperature; it then stays in [0.01, 1].
+        image_projection: A ``Head`` from the image tower to the joint space. ``None``: ``LinearProjection``, or nothing where the
+            tower's features lie in a joint space of this width already.
+        text_projection: The same for the text tower.
+
+    Attributes:
+        logit_scale: Scalar, the log of 1 / temperature. In the checkpoint whether learned or not.
+
+    Raises:
+        ConfigError: ``temperature`` is out of range.
+
+    Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. Each distinct caption is encoded once, and a frozen text tower once per run.
+    """
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        text_encoder: nn.Module,
+        loss: nn.Module | None = None,
+        embed_dim: int = 512,
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+        image_projection: nn.Module | None = None,
+        text_projection: nn.Module | None = None,
+    ):
+        super().__init__()
+        check_positive("CLIP", embed_dim=embed_dim, temperature=temperature)
+        if learn_temperature and not 0.01 <= temperature <= 1:
+            raise ConfigError(f"CLIP: temperature={temperature} must lie in [0.01, 1] to be learned; learn_temperature=False takes any")
+        if loss is None:
+            from clipzoo.models.losses import MultiPositiveContrastiveLoss
+
+            loss = MultiPositiveContrastiveLoss()
+        self.embed_dim = embed_dim
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
+        self.image_projection = _projection(image_encoder, image_projection, embed_dim)
+        self.text_projection = _projection(text_encoder, text_projection, embed_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
+        self.loss = loss
+        self.preprocessing = image_encoder.preprocessing
+        self.tokenizer = text_encoder.tokenizer
+        self._cached_tokens: Tokens | None = None
+        self.register_buffer("text_table", None, persistent=False)  # [T, features of the text tower] once cached
+
+    @property
+    def captions(self) -> Literal["batch", "all"]:
+        """What the loss needs."""
+        return self.loss.captions
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss between the batch's images and its captions, under the name ``image_text``."""
+        image_BD = self.encode_image(batch.images)
+        text_UD = self.encode_text(batch.text, batch.caption_ids)
+        return {"image_text": self.loss(image_BD, text_UD, self._scale(), batch)}
+
+    def predict(self, batch: Batch, classes: Tensor) -> Tensor:
+        """``[B, C]`` fp32: similarity of each image to the classes' prototypes, over the temperature.
+
+        Args:
+            batch: Only ``images`` is read.
+            classes: ``[C, D]`` from ``encode_classes``.
+        """
+        image_BD = self.encode_image(batch.images)
+        with torch.autocast(image_BD.device.type, enabled=False):
+            return (self._scale() * image_BD @ classes.T).float()
+
+    def encode_classes(self, captions: ClassCaptions) -> Tensor:
+        """``[C, D]`` prototypes: the normalised mean of the normalised features of each class's captions."""
+        device = self.logit_scale.device
+        ids_S = captions.caption_ids.to(device)
+        if self._in_table(captions):
+            text_SD = self.encode_text(None, ids_S)
+        else:
+            parts = [self.encode_text(captions.tokens.take(rows).to(device)) for rows in torch.arange(len(ids_S)).split(_TEXT_CHUNK)]
+            text_SD = torch.cat(parts)
+        return class_prototypes(text_SD, captions.labels.to(device), captions.num_classes)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` to ``[B, D]`` of length 1, in fp32."""
+        return _normalised(self.image_projection(self.image_encoder(images)))
+
+    def encode_text(self, tokens: Tokens | None, caption_ids: Tensor | None = None) -> Tensor:
+        """Captions to ``[U, D]`` of length 1, in fp32.
+
+        Args:
+            tokens: Of U captions; not read where the table is cached and ``caption_ids`` is given, and may be ``None`` then.
+            caption_ids: ``[U]`` rows of the table that ``cache_text`` was given; ``None`` always runs the tower.
+        """
+        if self.text_table is not None and caption_ids is not None:
+            return _normalised(self.text_projection(self.text_table[caption_ids]))
+        return _normalised(self.text_projection(self.text_encoder(tokens)))
+
+    @torch.no_grad()
+    def cache_text(self, tokens: Tokens, chunk: int = _TEXT_CHUNK) -> None:
+        """Encode the whole caption table once, in fp32; from then on the frozen text tower is a lookup. The table is not saved.
+
+        Args:
+            tokens: The table, T captions; row = caption id.
+            chunk: Captions encoded at a time. They are taken in order of length, so that little padding is encoded.
+
+        Raises:
+            ConfigError: The text tower is trained; a table of it would be wrong after one step.
+        """
+        if not self.text_encoder.frozen:
+            raise ConfigError("CLIP: only a frozen text encoder can be cached. Set text_encoder.freeze='all'")
+        device = self.logit_scale.device
+        order_T = torch.argsort(tokens.lengths.cpu(), stable=True)
+        table = torch.empty(len(tokens), self.text_encoder.num_features, device=device)
+        with torch.autocast(device.type, enabled=False):
+            for rows in order_T.split(chunk):
+                table[rows.to(device)] = self.text_encoder(tokens.take(rows.to(tokens.ids.device)).to(device)).float()
+        self.text_table = table
+        self._cached_tokens = tokens.to("cpu")
+
+    def after_step(self) -> None:
+        """Clamp the learned log scale to [0, ln 100], in place: a clamp in ``forward`` would stop its gradient for ever at the limit."""
+        if self.logit_scale.requires_grad:
+            with torch.no_grad():
+                self.logit_scale.clamp_(0, _LARGEST_LOG_SCALE)
+
+    def describe(self) -> list[str]:
+        """Lines for the log: towers, space, temperature, loss, and how many parameters are trained."""
+        temperature = math.exp(-self.logit_scale.item())
+        learned = "learned" if self.logit_scale.requires_grad else "fixed"
+        cached = "" if self.text_table is None else f", text table of {len(self.text_table)} captions"
+        return [
+            f"image encoder {self.image_encoder.describe()}",
+            f"text encoder {self.text_encoder.describe()}{cached}",
+            f"joint space of width {self.embed_dim}, temperature {temperature:.4g} ({learned}), {type(self.loss).__name__}",
+            *super().describe(),
+        ]
+
+    def _scale(self) -> Tensor:
+        """1 / temperature, at least in fp32."""
+        return _full(self.logit_scale).exp()
+
+    def _in_table(self, captions: ClassCaptions) -> bool:
+        """Are these captions rows of the cached table? The ids of another dataset mean other sentences."""
+        table = self._cached_tokens
+        if table is None:
+            return False
+        ids, lengths = captions.caption_ids.cpu(), captions.tokens.lengths.cpu()
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= len(table)):
+            return False
+        rows = table.take(ids)
+        return torch.equal(rows.lengths, lengths) and torch.equal(rows.ids, captions.tokens.ids.cpu()[:, : rows.ids.shape[1]])
+
+
+def _projection(tower: nn.Module, head: nn.Module | None, embed_dim: int) -> nn.Module:
+    if head is None:
+        if tower.projected and tower.num_features == embed_dim:
+            return nn.Identity()
+        head = LinearProjection()
+    return head.connect(tower.num_features, embed_dim) if isinstance(head, Head) else head
+
+
+def _normalised(features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(_full(features), dim=-1)
+
+
+def _full(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

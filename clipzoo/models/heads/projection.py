@@ -1,0 +1,66 @@
+"""Projections into the joint space of images and texts."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from clipzoo.errors import ConfigError
+from clipzoo.models.base import check_positive
+from clipzoo.models.heads.base import Head
+from clipzoo.registries import HEADS
+
+
+@HEADS.register_module()
+class LinearProjection(Head):
+    """One linear map, CLIP's projection.
+
+    Args:
+        in_features: Width of the tower's features; ``None`` leaves it to the model.
+        out_features: Width of the joint space; ``None`` leaves it to the model.
+        bias: Add a bias.
+
+    Source: Radford et al. 2021 (arXiv:2103.00020), section 2.3; initial standard deviation ``in_features ** -0.5`` as in OpenAI's code.
+    """
+
+    def __init__(self, in_features: int | None = None, out_features: int | None = None, bias: bool = False):
+        self.bias = bias
+        super().__init__(in_features, out_features)
+
+    def make_layers(self, in_features: int, out_features: int) -> nn.Module:
+        """One ``nn.Linear``."""
+        return _linear(in_features, out_features, bias=self.bias)
+
+
+@HEADS.register_module()
+class MLPProjection(Head):
+    """Two linear maps with a GELU and dropout between them, for towers that stay frozen.
+
+    Args:
+        in_features: Width of the tower's features; ``None`` leaves it to the model.
+        out_features: Width of the joint space; ``None`` leaves it to the model.
+        hidden_features: Width between the two maps; ``None`` means ``in_features``.
+        dropout: Share of hidden values set to zero in training, in [0, 1).
+    """
+
+    def __init__(
+        self, in_features: int | None = None, out_features: int | None = None, hidden_features: int | None = None, dropout: float = 0.0
+    ):
+        check_positive(type(self).__name__, hidden_features=hidden_features)
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"MLPProjection: dropout={dropout!r} must lie in [0, 1)")
+        self.hidden_features = hidden_features
+        self.dropout = dropout
+        super().__init__(in_features, out_features)
+
+    def make_layers(self, in_features: int, out_features: int) -> nn.Module:
+        """Linear, GELU, dropout, linear."""
+        hidden = self.hidden_features or in_features
+        return nn.Sequential(_linear(in_features, hidden), nn.GELU(), nn.Dropout(self.dropout), _linear(hidden, out_features))
+
+
+def _linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
+    linear = nn.Linear(in_features, out_features, bias=bias)
+    nn.init.normal_(linear.weight, std=in_features**-0.5)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear

@@ -1,0 +1,111 @@
+"""The short spellings of towers, in one place: a name in, a plain dict with ``type`` and arguments out. Imports nothing heavy.
+
+The rule: the name of an architecture (``resnet18``, ``timm:resnet18``, ``bert``) starts from random weights, and ``:pretrained``
+(or ``:true``) loads published ones. The name of published weights (``clip:ViT-B/32``, ``bert-base-chinese``, ``hf:<name or folder>``,
+``timm:resnet18.a1_in1k``) loads them, and ``:scratch`` (or ``:false``) starts from random weights.
+"""
+
+from __future__ import annotations
+
+from clipzoo.errors import RegistryError, did_you_mean, shortened
+
+_SUFFIXES = {"pretrained": True, "true": True, "false": False, "scratch": False}
+_VITS = ("tiny", "small", "base", "large")
+_IMAGE: dict[str, dict] = {
+    **{f"resnet{depth}": {"type": "ResNet", "depth": depth} for depth in (18, 34, 50, 101, 152)},
+    **{f"starnet_{v}": {"type": "StarNet", "variant": v} for v in ("s1", "s2", "s3", "s4", "s050", "s100", "s150")},
+    **{f"efficientnet-b{i}": {"type": "EfficientNet", "variant": f"b{i}"} for i in range(8)},
+    **{f"convnext-{v}": {"type": "ConvNeXt", "variant": v} for v in ("tiny", "small", "base", "large")},
+    "vit": {"type": "VisionTransformer", "variant": "base"},
+    **{f"vit-{v}": {"type": "VisionTransformer", "variant": v} for v in _VITS},
+}
+_TEXT: dict[str, dict] = {
+    **{f"clip:{v}": {"type": "CLIPText", "variant": v} for v in ("ViT-B/32", "ViT-B/16", "ViT-L/14", "RN50", "RN101")},
+    "bert-base-chinese": {"type": "BERT", "name": "bert-base-chinese"},
+    "bert": {"type": "BERT"},
+}
+# bert-base-chinese:scratch is a network of that size; its vocabulary is made in code, as the published one would need the hub.
+_BERT_BASE = {"type": "BERT", "hidden_size": 768, "num_layers": 12, "num_heads": 12}
+_IMAGE_FAMILIES = "resnet18…152, starnet_s1…s4/s050/s100/s150, efficientnet-b0…b7, convnext-tiny…large, vit, timm:<name>"
+_TEXT_FAMILIES = "clip:ViT-B/32, clip:ViT-B/16, clip:ViT-L/14, clip:RN50, clip:RN101, bert-base-chinese, bert, hf:<name or folder>"
+
+
+def image_encoder(text: str) -> dict | None:
+    """What a short name of an image tower means; ``None`` where it looks like a class name, which is for the registry to find.
+
+    Raises:
+        RegistryError: It is no known name; with the closest one and the families.
+
+    >>> image_encoder('starnet_s1:pretrained')
+    {'type': 'StarNet', 'variant': 's1', 'pretrained': True}
+    >>> image_encoder('timm:resnet10t')
+    {'type': 'TimmBackbone', 'name': 'resnet10t', 'pretrained': False}
+    """
+    name, pretrained = _split(text)
+    if name.startswith("timm:") and len(name) > len("timm:"):
+        model = name.removeprefix("timm:")
+        return {"type": "TimmBackbone", "name": model, "pretrained": "." in model if pretrained is None else pretrained}
+    spec = _IMAGE.get(_known(name, _IMAGE))
+    if spec is not None:
+        return {**spec, "pretrained": bool(pretrained)}
+    return _unknown(text, name, _IMAGE, "image encoder", _IMAGE_FAMILIES)
+
+
+def text_encoder(text: str) -> dict | None:
+    """What a short name of a text tower means; ``None`` where it looks like a class name, which is for the registry to find.
+
+    Raises:
+        RegistryError: It is no known name; with the closest one and the families.
+
+    >>> text_encoder('clip:ViT-B/32')
+    {'type': 'CLIPText', 'variant': 'ViT-B/32', 'pretrained': True}
+    >>> text_encoder('bert')
+    {'type': 'BERT', 'pretrained': False}
+    """
+    name, pretrained = _split(text)
+    published = pretrained is not False
+    if name.startswith("hf:") and len(name) > len("hf:"):
+        return {"type": "HFText", "name": name.removeprefix("hf:"), "pretrained": published}
+    known = _known(name, _TEXT)
+    if known == "bert":
+        if pretrained:
+            raise RegistryError("'bert' is a small network without published weights. bert-base-chinese has some, or hf:<name or folder>")
+        return {**_TEXT["bert"], "pretrained": False}
+    if known == "bert-base-chinese" and not published:
+        return {**_BERT_BASE, "pretrained": False}
+    if known is not None:
+        return {**_TEXT[known], "pretrained": published}
+    return _unknown(text, name, _TEXT, "text encoder", _TEXT_FAMILIES)
+
+
+def _split(text: str) -> tuple[str, bool | None]:
+    """The name, and what its suffix says about weights: ``None`` without a suffix.
+
+    Only the four known suffixes count: a folder may have a colon of its own.
+    """
+    name, colon, suffix = text.strip().rpartition(":")
+    if colon and suffix.lower() in _SUFFIXES:
+        return name, _SUFFIXES[suffix.lower()]
+    return text.strip(), None
+
+
+def _known(name: str, names: dict[str, dict]) -> str | None:
+    """The spelling in ``names`` that differs from ``name`` at most in ``-`` for ``_``, as in timm's own names."""
+    folded = {known.replace("_", "-"): known for known in names}
+    return folded.get(name.replace("_", "-"))
+
+
+def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: str) -> None:
+    """Refuse a name, unless it may be a class of the registry.
+
+    Raises:
+        RegistryError: With what was probably meant.
+    """
+    base, colon, suffix = name.rpartition(":")
+    if colon and (_known(base, names) or base.startswith(("timm:", "hf:"))):
+        raise RegistryError(f"{kind} '{text}': unknown suffix ':{suffix}'.{did_you_mean(suffix, _SUFFIXES)} Known: {shortened(_SUFFIXES)}")
+    near = did_you_mean(name, names)
+    looks_like_class = name.isidentifier() and name[:1].isupper()
+    if looks_like_class and name.casefold() not in {known.casefold() for known in names}:
+        return None
+    raise RegistryError(f"no {kind} is called '{text}'.{near} Known: {families}, or a registered class; :pretrained or :scratch may follow")

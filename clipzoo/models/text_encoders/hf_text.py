@@ -1,0 +1,179 @@
+"""Any Hugging Face encoder as a text tower."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
+
+from clipzoo.errors import BuildError
+from clipzoo.models.base import check_choice, groups_by_layer
+from clipzoo.models.pretrained import hub
+from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
+from clipzoo.models.text_encoders.tokenizer import HFTokenizer, check_context
+from clipzoo.registries import TEXT_ENCODERS
+from clipzoo.structures import Tokens
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+@TEXT_ENCODERS.register_module()
+class HFText(TextEncoder):
+    """A text encoder by its name on the Hugging Face hub, or from a local folder.
+
+    Args:
+        name: Hub name (``'hfl/chinese-roberta-wwm-ext'``), or a folder with ``config.json``, the tokenizer and, if pretrained, the weights.
+        pretrained: ``False`` takes only architecture and tokenizer from ``name``; both are needed even then.
+        pooling: The first token's state, or the mean over all tokens.
+        max_length: Most tokens of a sentence, special tokens included.
+        freeze: ``'all'`` trains nothing of this tower.
+
+    Raises:
+        BuildError: The files cannot be had, the weights do not fit, or the model is no text encoder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = True,
+        pooling: Literal["cls", "mean"] = "mean",
+        max_length: int = 64,
+        freeze: Literal["none", "all"] = "none",
+    ):
+        super().__init__(freeze)
+        from transformers import AutoModel
+
+        check_choice("HFText", "pooling", pooling, ("cls", "mean"))
+        self.name, self.pooling, self.context_length = name, pooling, max_length
+        name = os.path.expanduser(name)
+        config = read_config("HFText", name)
+        _check_encoder(name, config)
+        check_context("HFText", max_length, longest_context(config))
+        self.tokenizer = HFTokenizer(read_tokenizer("HFText", name), max_length)
+        arguments = {"add_pooling_layer": False} if _has_pooling_layer(config) else {}  # unused, it would break distributed training
+        if pretrained:
+            self.net = read_model("HFText", name, AutoModel, **arguments)
+            self.weights = where_from(name)
+        else:
+            self.net = AutoModel.from_config(config, **arguments)
+        self.num_features = self.net.config.hidden_size
+        self.apply_freeze()
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """``[N, L]`` tokens to ``[N, num_features]``."""
+        output = self.net(input_ids=tokens.ids, attention_mask=padding_mask(tokens).long())
+        return pool(output.last_hidden_state, tokens, self.pooling)
+
+    def depth_groups(self) -> list[list[str]]:
+        """Embeddings, then one group per layer."""
+        return groups_by_layer((n for n, _ in self.named_parameters()), r"\.(?:layers?|h|blocks?)\.(\d+)\.", r"embed|\.wte|\.wpe")
+
+
+def read_config(where: str, name: str) -> PretrainedConfig:
+    """``config.json`` of a hub name or folder.
+
+    Raises:
+        BuildError: It cannot be had; with the three ways.
+    """
+    from transformers import AutoConfig
+
+    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
+        raise BuildError(f"{where}: no folder {name}. Save a model there with save_pretrained(), or give a name on the hub")
+    if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
+        raise BuildError(f"{where}: the folder {name} has no config.json. Save the model there with save_pretrained()")
+    with hub(where, name, *_instead(where)), _readable(where, name):
+        return AutoConfig.from_pretrained(name)
+
+
+def read_tokenizer(where: str, name: str):
+    """The tokenizer of a hub name or folder.
+
+    Raises:
+        BuildError: It cannot be had; with the three ways.
+    """
+    from transformers import AutoTokenizer
+
+    with hub(where, name, *_instead(where)), _readable(where, name):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    if not len(tokenizer):
+        raise BuildError(f"{where}: {name} has no tokenizer files. Save them there with tokenizer.save_pretrained()")
+    return tokenizer
+
+
+def read_model(where: str, name: str, cls: type, **arguments: object) -> PreTrainedModel:
+    """The weights of a hub name or folder, in fp32; heads for other tasks in the files are left out.
+
+    Raises:
+        BuildError: They cannot be had (with the three ways), or parameters of the tower are missing in them.
+    """
+    import torch
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the loading report of left-out heads; what is missing is our own error below
+    try:
+        with hub(where, name, *_instead(where)), _readable(where, name):
+            model, report = cls.from_pretrained(name, output_loading_info=True, torch_dtype=torch.float32, **arguments)
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
+    if missing:
+        raise BuildError(f"{where}: the weights of '{name}' do not fit, missing or of another shape: {', '.join(missing[:4])}")
+    return model
+
+
+def where_from(name: str) -> str:
+    """The origin of weights in words."""
+    return f"folder {name}" if os.path.isdir(name) else f"Hugging Face {name}"
+
+
+def longest_context(config: PretrainedConfig) -> int | None:
+    """How many tokens the position embeddings hold; ``None`` where there is no limit."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is None or longest <= 0:
+        return None
+    # RoBERTa counts positions from the padding id on: two rows of its table are never used.
+    return longest - (config.pad_token_id or 0) - 1 if config.model_type in _OFFSET_POSITIONS else longest
+
+
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text", "esm", "ibert")
+
+
+def _instead(where: str) -> tuple[str, str]:
+    """How a user gives local weights, and how he starts from random ones."""
+    if where == "HFText":  # its architecture is on the hub, too
+        return "hf:FOLDER", "bert for a small BERT that needs no files"
+    return "name='FOLDER'", "pretrained=False"
+
+
+class _readable:
+    """Turns transformers' complaints about unreadable content into one line."""
+
+    def __init__(self, where: str, name: str):
+        self.where, self.name = where, name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        from safetensors import SafetensorError
+
+        from clipzoo.models.pretrained import first_line
+
+        if isinstance(error, (ValueError, KeyError, ImportError, RuntimeError, SafetensorError)):
+            raise BuildError(f"{self.where}: '{self.name}' cannot be read ({first_line(error)})") from error
+
+
+def _check_encoder(name: str, config: PretrainedConfig) -> None:
+    if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
+        raise BuildError(f"HFText: '{name}' is a {config.model_type} model, not a text encoder. Take one such as bert, roberta or electra")
+
+
+def _has_pooling_layer(config: PretrainedConfig) -> bool:
+    from transformers import MODEL_MAPPING
+
+    cls = MODEL_MAPPING.get(type(config), None)
+    return cls is not None and "add_pooling_layer" in inspect.signature(cls.__init__).parameters

@@ -1,0 +1,148 @@
+"""The tokenizers of the text towers: sentences in, ids with explicit lengths out."""
+
+from __future__ import annotations
+
+import functools
+import string
+from typing import TYPE_CHECKING
+
+import torch
+
+from clipzoo.errors import ConfigError
+from clipzoo.structures import Tokens
+
+if TYPE_CHECKING:
+    from tokenizers.implementations import BertWordPieceTokenizer
+    from transformers import PreTrainedTokenizerBase
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class CLIPTokenizer:
+    """OpenAI's byte-pair encoding: 49 408 tokens, lower-cased, with start and end token. Merges and cleaning are open_clip's.
+
+    Id 0 pads, but is also the token ``!``: only the lengths say what is padding. Chinese takes 2.3 to 2.7 tokens per character, so
+    about 30 characters fit into 77.
+
+    Args:
+        context_length: Most tokens of a sentence, start and end token included.
+
+    Raises:
+        ConfigError: ``context_length`` leaves no room between start and end.
+    """
+
+    vocab_size = 49408
+
+    def __init__(self, context_length: int = 77):
+        if not 3 <= context_length <= 77:
+            raise ConfigError(f"CLIPText: context_length={context_length} must lie in 3..77")
+        self.context_length = context_length
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Tokenise; longer sentences are cut and keep their end token."""
+        rows = [self._encode(sentence) for sentence in sentences]
+        rows = [row if len(row) <= self.context_length else [*row[: self.context_length - 1], row[-1]] for row in rows]
+        return _padded(rows)
+
+    def count(self, sentence: str) -> int:
+        """Tokens of the whole sentence, start and end token included."""
+        return len(self._encode(sentence))
+
+    def _encode(self, sentence: str) -> list[int]:
+        bpe = _byte_pairs()
+        return [bpe.sot_token_id, *bpe.encode(sentence), bpe.eot_token_id]
+
+
+@functools.lru_cache(maxsize=1)
+def _byte_pairs():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
+
+
+class WordPieceTokenizer:
+    """BERT's tokenizer with a vocabulary made in code, so that Chinese works without a network.
+
+    The vocabulary holds the special tokens, the characters of ASCII and of GB2312 (6 763 Chinese characters and 682 symbols), and
+    every letter and digit also as a continuation (``##a``): Chinese is read character by character, everything else letter by letter.
+    Case and accents are dropped; a character outside the vocabulary is ``[UNK]``.
+
+    Args:
+        context_length: Most tokens of a sentence, ``[CLS]`` and ``[SEP]`` included.
+    """
+
+    def __init__(self, context_length: int = 64):
+        check_context("BERT", context_length, None)
+        self.context_length = context_length
+        self.vocab_size = len(character_vocabulary())
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Tokenise; longer sentences are cut and keep their ``[SEP]``."""
+        rows = [encoding.ids for encoding in _word_pieces().encode_batch(list(sentences))]
+        return _padded([row if len(row) <= self.context_length else [*row[: self.context_length - 1], row[-1]] for row in rows])
+
+    def count(self, sentence: str) -> int:
+        """Tokens of the whole sentence, ``[CLS]`` and ``[SEP]`` included."""
+        return len(_word_pieces().encode(sentence).ids)
+
+
+@functools.lru_cache(maxsize=1)
+def character_vocabulary() -> dict[str, int]:
+    """Token to id: special tokens, ASCII, GB2312, continuations of letters and digits. Lower case only, as the tokenizer drops case."""
+    rows, columns = range(0xA1, 0xF8), range(0xA1, 0xFF)  # GB2312 is a table of 87 rows and 94 columns with gaps
+    table = [bytes([row, column]).decode("gb2312", errors="ignore") for row in rows for column in columns]
+    ascii_characters = string.ascii_lowercase + string.digits + string.punctuation
+    characters = list(dict.fromkeys(c for c in [*ascii_characters, *table] if c.strip() and c == c.lower()))
+    ideographs = {c for c in characters if "\u4e00" <= c <= "\u9fff"}
+    continued = [f"##{c}" for c in characters if c.isalnum() and c not in ideographs]
+    return {token: index for index, token in enumerate([*SPECIAL, *characters, *continued])}
+
+
+@functools.lru_cache(maxsize=1)
+def _word_pieces() -> BertWordPieceTokenizer:
+    from tokenizers.implementations import BertWordPieceTokenizer
+
+    return BertWordPieceTokenizer(vocab=dict(character_vocabulary()), lowercase=True)
+
+
+class HFTokenizer:
+    """A Hugging Face tokenizer with explicit lengths and padding on the right.
+
+    Args:
+        tokenizer: Loaded already.
+        context_length: Most tokens of a sentence, special tokens included.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int = 64):
+        self.context_length = context_length
+        self.vocab_size = len(tokenizer)
+        self._tokenizer = tokenizer
+        self._pad = tokenizer.pad_token_id or 0  # never read where it stands: every tower masks by length
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Tokenise; longer sentences are cut and keep their special tokens."""
+        encoded = self._tokenizer(list(sentences), truncation=True, max_length=self.context_length) if sentences else {"input_ids": []}
+        return _padded(encoded["input_ids"], self._pad)
+
+    def count(self, sentence: str) -> int:
+        """Tokens of the whole sentence, special tokens included."""
+        return len(self._tokenizer(sentence, verbose=False)["input_ids"])
+
+
+def check_context(where: str, context_length: int, longest: int | None) -> None:
+    """Refuse a context that holds no token, or is longer than the weights' position embeddings.
+
+    Raises:
+        ConfigError: With the limits.
+    """
+    if context_length < 3 or (longest is not None and context_length > longest):
+        limit = f"lie in 3..{longest}" if longest is not None else "be at least 3"
+        raise ConfigError(f"{where}: max_length={context_length} must {limit}")
+
+
+def _padded(rows: list[list[int]], pad: int = 0) -> Tokens:
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    ids = torch.full((len(rows), int(lengths.max()) if rows else 0), pad, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return Tokens(ids, lengths)
