@@ -97,7 +97,7 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
     runtime.seed_everything(seed)
     net = model(config, device, channels_last=settings.channels_last)
     tokens = tokens_of(net, data, data_settings, log)
-    net.cache_text(tokens)
+    net.prepare(tokens)
     chosen, selector = metrics(evaluation)
     batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda")
     watched = watched_part(config, split)
@@ -164,7 +164,7 @@ def training_data(
         raise ConfigError(f"{split.name}: {len(rows)} training cases give no batch to each of {distributed.world_size()} processes")
     augment = AUGMENTATIONS.build(settings.augmentation).build(net.preprocessing)
     loader = train_loader(
-        data, batches, augment, tokens, all_captions=net.wants_all_captions, num_workers=settings.num_workers, pin_memory=pin_memory
+        data, batches, augment, tokens, all_captions=net.captions == "all", num_workers=settings.num_workers, pin_memory=pin_memory
     )
     return batches, loader
 

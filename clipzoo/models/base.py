@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from clipzoo.errors import ConfigError, did_you_mean, shortened
-from clipzoo.structures import Batch, ClassCaptions, Preprocessing, Tokenizer
+from clipzoo.structures import Batch, ClassCaptions, Preprocessing, Tokenizer, Tokens
 
 
 class Model(nn.Module):
@@ -44,6 +44,9 @@ class Model(nn.Module):
     def encode_classes(self, captions: ClassCaptions) -> object | None:
         """What stands for the classes in ``predict``; made once per evaluation, never per batch. ``None`` where nothing is needed."""
         return None
+
+    def prepare(self, captions: Tokens) -> None:
+        """Called once before training with the whole caption table, on the CPU; what stays the same all run long is computed here."""
 
     def after_step(self) -> None:
         """Called after every optimizer step, to put parameters back into their range in place."""

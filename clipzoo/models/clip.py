@@ -127,6 +127,11 @@ class CLIP(Model):
             return _normalised(self.text_projection(self.text_table[caption_ids]))
         return _normalised(self.text_projection(self.text_encoder(tokens)))
 
+    def prepare(self, captions: Tokens) -> None:
+        """Encode the whole caption table once where the text tower is frozen."""
+        if self.text_encoder.frozen:
+            self.cache_text(captions)
+
     @torch.no_grad()
     def cache_text(self, tokens: Tokens, chunk: int = _TEXT_CHUNK) -> None:
         """Encode the whole caption table once, in fp32; from then on the frozen text tower is a lookup. The table is not saved.
