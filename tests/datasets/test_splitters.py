@@ -22,7 +22,9 @@ from clipzoo.datasets.splitters import (
     unevenness,
 )
 from clipzoo.datasets.splitters.base import carve
+from clipzoo.datasets.splitters.exact import optimum
 from clipzoo.datasets.splitters.learnable import spread_every_class
+from clipzoo.datasets.splitters.problem import make_problem
 from clipzoo.errors import ConfigError, DataError, LeakError
 from clipzoo.folds import Case, Folds
 from clipzoo.registries import SPLITTERS
@@ -160,6 +162,25 @@ def test_assign_equals_brute_force_on_small_instances(seed):
     for shares, weight in (([1 / num_parts] * num_parts, 0.01), ([fraction, 1 - fraction], counts.shape[1])):
         parts = assign(counts, shares, RNG(seed), size_weight=weight)
         assert unevenness(counts, parts, shares, weight) == pytest.approx(brute_force(counts, shares, weight), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_exact_search_finds_the_best_under_the_tightest_bound(seed):
+    """Nothing below the least cost, and the least cost itself when it is only just allowed: no state is dropped too early."""
+    rng = RNG(seed)
+    counts = rng.randint(0, 5, size=(6, 2)) + [1, 0]
+    shares = [1 / 3] * 3 if seed % 2 else [0.2, 0.3, 0.5]
+    problem, row_of_group = make_problem(counts, shares, 0.5, np.full(6, -1))
+    every = np.array(list(product(range(3), repeat=6)))
+    costs = []
+    for parts in every[[len(set(e)) == 3 for e in every.tolist()]]:
+        x_MK = np.zeros((len(problem.rows_MF), 3), dtype=int)
+        np.add.at(x_MK, (row_of_group, parts), 1)
+        costs.append(int(problem.cost(problem.deviation(x_MK))))
+    assert problem.lower_bound() <= min(costs)
+    assert optimum(problem, min(costs)) is None
+    found = optimum(problem, min(costs) + 1)
+    assert found.sum(axis=1).tolist() == problem.many_M.tolist() and problem.cost(problem.deviation(found)) == min(costs)
 
 
 def test_unevenness_against_a_naive_loop():
