@@ -13,7 +13,9 @@ What is decided here, and why:
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
 
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+# what Pillow's decoders raise on damaged content
+_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _TIFF_PHOTOMETRIC = 262  # tag; value 0 = WhiteIsZero, DICOM's MONOCHROME1
 
@@ -67,8 +71,7 @@ def read_image(path: str | Path) -> Image.Image:
         raise DataError(f"{path}: {what}. Replace or remove the file") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: the image is too large ({error}). Make it smaller") from error
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, EOFError, ArithmeticError) as error:
-        # what Pillow's decoders raise on damaged content; MemoryError and programming errors elsewhere pass
+    except _DAMAGE as error:
         raise DataError(f"{path}: the image cannot be decoded ({error}). It is truncated or damaged: replace or remove the file") from error
 
 

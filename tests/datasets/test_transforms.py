@@ -1,0 +1,116 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipzoo.datasets.transforms import MinimalAugmentation, NoAugmentation, StandardAugmentation, evaluation_transform
+from clipzoo.errors import ConfigError, RegistryError
+from clipzoo.registries import AUGMENTATIONS
+from clipzoo.structures import Preprocessing
+
+PLAIN = Preprocessing(size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
+
+
+def picture(height=40, width=28, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def white(height, width):
+    return Image.new("RGB", (width, height), (255, 255, 255))
+
+
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+@pytest.mark.parametrize("shape", [(32, 32), (50, 20), (20, 50), (1, 300), (7, 7)])
+def test_every_augmentation_gives_what_a_tower_wants(name, shape):
+    transform = pickle.loads(pickle.dumps(AUGMENTATIONS.build(name).build(Preprocessing(size=32))))  # worker processes get a pickle
+    image = picture(*shape)
+    before = image.tobytes()
+    tensor = transform(image)
+    assert tensor.shape == (3, 32, 32) and tensor.dtype == torch.float32 and torch.isfinite(tensor).all()
+    assert image.tobytes() == before
+
+
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+def test_torchs_generator_alone_decides(name):
+    transform = AUGMENTATIONS.build(name).build(PLAIN)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(len(results))
+        results.append(transform(picture()))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2]) == (name == "NoAugmentation")
+
+
+def test_evaluation_shows_the_whole_image_with_its_proportions():
+    tensor = evaluation_transform(PLAIN)(white(64, 32))
+    assert (tensor[:, :, 8:24] == 1).all() and (tensor[:, :, :8] == 0).all() and (tensor[:, :, 24:] == 0).all()
+    tensor = evaluation_transform(PLAIN)(white(16, 64))
+    assert (tensor[:, 12:20] == 1).all() and tensor.sum() == 3 * 8 * 32
+
+
+def test_normalisation_and_scale_against_numpy():
+    preprocessing = Preprocessing(size=24, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    image = picture(24, 24)
+    expected = ((np.asarray(image) / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]).transpose(2, 0, 1)
+    np.testing.assert_allclose(evaluation_transform(preprocessing)(image), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resize_is_antialiased_like_pillow(interpolation):
+    image = picture(96, 96)
+    preprocessing = Preprocessing(size=32, mean=(0.0,) * 3, std=(1.0,) * 3, interpolation=interpolation)
+    expected = np.asarray(image.resize((32, 32), getattr(Image.Resampling, interpolation.upper()))).transpose(2, 0, 1)
+    np.testing.assert_allclose(evaluation_transform(preprocessing)(image) * 255, expected, atol=1.01)
+
+
+def test_none_is_the_evaluation_transform():
+    assert torch.equal(NoAugmentation().build(PLAIN)(picture()), evaluation_transform(PLAIN)(picture()))
+
+
+def test_without_strength_augmentation_changes_nothing():
+    still = StandardAugmentation(rotation=0, translation=0, scale=0, brightness=0, contrast=0).build(PLAIN)
+    torch.testing.assert_close(still(picture()), evaluation_transform(PLAIN)(picture()), atol=1e-5, rtol=0)
+    still = MinimalAugmentation(translation=0, brightness=0, contrast=0).build(PLAIN)
+    assert torch.equal(still(picture()), evaluation_transform(PLAIN)(picture()))
+
+
+@pytest.mark.parametrize("augmentation", [MinimalAugmentation(), StandardAugmentation(), StandardAugmentation(horizontal_flip=True)])
+def test_left_stays_left_unless_asked(augmentation):
+    image = Image.new("RGB", (64, 64))
+    image.paste((255, 255, 255), (0, 0, 20, 64))  # the left third
+    transform = augmentation.build(PLAIN)
+    torch.manual_seed(0)
+    on_the_left = [bool((t := transform(image))[:, :, :16].sum() > t[:, :, 16:].sum()) for _ in range(60)]
+    if getattr(augmentation, "horizontal_flip", False):
+        assert 15 < sum(on_the_left) < 45
+    else:
+        assert all(on_the_left)
+
+
+def test_bars_stay_black_under_every_exposure():
+    torch.manual_seed(0)
+    transform = StandardAugmentation(rotation=0, translation=0, scale=0, brightness=0.5, contrast=0.5).build(PLAIN)
+    for _ in range(20):
+        assert transform(picture(64, 32))[:, :, :8].abs().max() < 1e-6
+
+
+def test_spellings():
+    for text, cls in (("none", NoAugmentation), ("minimal", MinimalAugmentation), ("standard", StandardAugmentation)):
+        assert type(AUGMENTATIONS.build(text)) is cls
+    assert AUGMENTATIONS.build({"type": "standard", "horizontal_flip": True}).horizontal_flip
+    with pytest.raises(RegistryError, match="Did you mean 'standard'"):
+        AUGMENTATIONS.build("standrad")
+    with pytest.raises(RegistryError, match="Did you mean 'NoAugmentation'"):
+        AUGMENTATIONS.build("NoAugmentaton")
+
+
+def test_bad_arguments():
+    with pytest.raises(ConfigError, match="translation"):
+        StandardAugmentation(translation=2)
+    with pytest.raises(ConfigError, match="rotation"):
+        StandardAugmentation(rotation=-1)
+    with pytest.raises(ConfigError, match="lanczos"):
+        evaluation_transform(Preprocessing(interpolation="lanczos"))
