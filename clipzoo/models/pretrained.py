@@ -9,6 +9,7 @@ import socket
 import threading
 import urllib.parse
 import urllib.request
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -102,14 +103,15 @@ def read_state_dict(path: str | Path, where: str) -> dict[str, Tensor]:
     path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise BuildError(f"{where}: no weights file {path}. Give a .safetensors, .pt or .pth file, pretrained=True or pretrained=False")
+    if _is_script(path):
+        raise BuildError(f"{where}: {path} is a TorchScript archive, not a state dict. Save its state_dict() as .safetensors first")
     try:
         if path.suffix == ".safetensors":
             content: object = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        hint = " A TorchScript archive? Save its state_dict() as .safetensors first." if _is_script(path) else ""
-        raise BuildError(f"{where}: {path} cannot be read as weights ({first_line(error)}).{hint}") from error
+        raise BuildError(f"{where}: {path} cannot be read as weights ({first_line(error)})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -120,8 +122,6 @@ def read_state_dict(path: str | Path, where: str) -> dict[str, Tensor]:
 
 
 def _is_script(path: Path) -> bool:
-    import zipfile
-
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
