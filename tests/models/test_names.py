@@ -27,7 +27,8 @@ def test_every_image_tower_of_the_old_scripts_is_spelled(name):
 
 def test_image_spellings_mean_the_right_tower():
     assert image_encoder("resnet50") == {"type": "ResNet", "depth": 50, "pretrained": False}
-    assert image_encoder("efficientnet_b3") == image_encoder("efficientnet-b3") == {"type": "EfficientNet", "variant": "b3", "pretrained": False}
+    assert image_encoder("efficientnet-b3") == {"type": "EfficientNet", "variant": "b3", "pretrained": False}
+    assert image_encoder("efficientnet_b3") == image_encoder("efficientnet-b3")
     assert image_encoder("vit") == {"type": "VisionTransformer", "variant": "base", "pretrained": False}
     assert image_encoder("timm:resnet10t") == {"type": "TimmBackbone", "name": "resnet10t", "pretrained": False}
     assert image_encoder("timm:resnet18.a1_in1k") == {"type": "TimmBackbone", "name": "resnet18.a1_in1k", "pretrained": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
+import unicodedata
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,7 +65,7 @@ class WordPieceTokenizer:
     """BERT's tokenizer with a vocabulary made in code, so that Chinese works without a network.
 
     The vocabulary holds the special tokens, the characters of ASCII and of GB2312 (6 763 Chinese characters and 682 symbols), and
-    every letter and digit also as a continuation (``##a``): Chinese is read character by character, everything else letter by letter.
+    every letter, digit and sign also as a continuation (``##a``): Chinese is read character by character, everything else letter by letter.
     Case and accents are dropped; a character outside the vocabulary is ``[UNK]``.
 
     Args:
@@ -88,13 +89,14 @@ class WordPieceTokenizer:
 
 @functools.lru_cache(maxsize=1)
 def character_vocabulary() -> dict[str, int]:
-    """Token to id: special tokens, ASCII, GB2312, continuations of letters and digits. Lower case only, as the tokenizer drops case."""
+    """Token to id: special tokens, ASCII, GB2312, and what continues a word. Lower case only, as the tokenizer drops case."""
     rows, columns = range(0xA1, 0xF8), range(0xA1, 0xFF)  # GB2312 is a table of 87 rows and 94 columns with gaps
     table = [bytes([row, column]).decode("gb2312", errors="ignore") for row in rows for column in columns]
     ascii_characters = string.ascii_lowercase + string.digits + string.punctuation
     characters = list(dict.fromkeys(c for c in [*ascii_characters, *table] if c.strip() and c == c.lower()))
-    ideographs = {c for c in characters if "\u4e00" <= c <= "\u9fff"}
-    continued = [f"##{c}" for c in characters if c.isalnum() and c not in ideographs]
+    # Ideographs and punctuation are cut off as words of their own; whatever else there is (letters, digits, ×, ℃) also continues one.
+    own_words = {c for c in characters if "\u4e00" <= c <= "\u9fff" or c in string.punctuation or unicodedata.category(c)[0] == "P"}
+    continued = [f"##{c}" for c in characters if c not in own_words]
     return {token: index for index, token in enumerate([*SPECIAL, *characters, *continued])}
 
 

@@ -38,7 +38,7 @@ PUBLISHED = {
     "starnet_s100": 1.04e6,
     "starnet_s150": 1.56e6,
 }
-HEAVY = {"resnet101", "resnet152", "convnext-base", "convnext-large", "convnext-small", "vit", *(f"efficientnet-b{i}" for i in range(3, 8))}
+HEAVY = {"resnet152", "efficientnet-b7", "convnext-small", "convnext-base", "convnext-large", "vit"}
 TOWERS = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in PUBLISHED]
 
 

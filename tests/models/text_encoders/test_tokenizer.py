@@ -1,0 +1,103 @@
+"""The tokenizers: explicit lengths, truncation that keeps the end token, Chinese without a network."""
+
+import open_clip
+import pytest
+import torch
+
+from clipzoo.errors import ConfigError
+from clipzoo.models.text_encoders.tokenizer import SPECIAL, CLIPTokenizer, HFTokenizer, WordPieceTokenizer, character_vocabulary
+
+SENTENCES = ["a photo of a cat", "这是一张髋关节假体的X线图片", "!", "", "hip  prosthesis &amp; cement"]
+
+
+def test_clip_tokens_are_open_clips():
+    tokens = CLIPTokenizer()(SENTENCES)
+    expected = open_clip.tokenize(SENTENCES)
+    longest = int(tokens.lengths.max())
+    assert torch.equal(tokens.ids, expected[:, :longest]) and not expected[:, longest:].any()
+    assert torch.equal(tokens.lengths, expected.argmax(dim=1) + 1)  # the end token has the largest id
+
+
+def test_clip_truncation_keeps_the_end_token_and_count_sees_the_whole_sentence():
+    tokenizer = CLIPTokenizer(context_length=10)
+    tokens = tokenizer(["word " * 30, "short"])
+    assert tokens.ids.shape == (2, 10)
+    assert tokens.ids[0, 9] == 49407 and tokens.ids[0, 0] == 49406
+    assert torch.equal(tokens.ids, torch.nn.functional.pad(open_clip.tokenize(["word " * 30, "short"], 10), (0, 0)))
+    assert tokenizer.count("word " * 30) == 32
+
+
+def test_an_exclamation_mark_is_no_padding():
+    tokens = CLIPTokenizer()(["!", "! !"])
+    assert tokens.lengths.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("context_length", [2, 78])
+def test_clip_context_is_limited(context_length):
+    with pytest.raises(ConfigError, match="3..77"):
+        CLIPTokenizer(context_length)
+
+
+def test_the_offline_vocabulary_holds_ascii_and_gb2312():
+    vocabulary = character_vocabulary()
+    ideographs = [t for t in vocabulary if len(t) == 1 and "\u4e00" <= t <= "\u9fff"]
+    assert len(ideographs) == 6763
+    assert list(vocabulary)[:5] == list(SPECIAL) and list(vocabulary.values()) == list(range(len(vocabulary)))
+    printable = {chr(c).lower() for c in range(33, 127)}
+    assert printable <= set(vocabulary)
+
+
+def test_chinese_is_read_character_by_character_without_unknowns():
+    tokenizer = WordPieceTokenizer()
+    words = {index: token for token, index in character_vocabulary().items()}
+    tokens = tokenizer(["这是一张Hip 7α髋关节，假体！"])
+    read = [words[i] for i in tokens.ids[0].tolist()]
+    assert read == ["[CLS]", *"这是一张h", "##i", "##p", "7", "##α", *"髋关节", "，", *"假体", "！", "[SEP]"]
+    assert tokens.lengths.tolist() == [len(read)] == [tokenizer.count("这是一张Hip 7α髋关节，假体！")]
+
+
+def test_every_gb2312_character_is_known_alone_and_inside_a_word():
+    unknown = character_vocabulary()["[UNK]"]
+    tokenizer = WordPieceTokenizer(context_length=16)
+    characters = [token for token in character_vocabulary() if len(token) == 1]
+    alone = tokenizer(characters)
+    inside = tokenizer([f"a{c}b{c}" for c in characters if not c.isspace()])
+    assert not (alone.ids == unknown).any() and not (inside.ids == unknown).any()
+
+
+def test_characters_outside_gb2312_are_unknown_and_not_lost():
+    tokens = WordPieceTokenizer()(["髖關節"])  # traditional
+    assert tokens.lengths.tolist() == [5] and (tokens.ids == character_vocabulary()["[UNK]"]).any()
+
+
+def test_word_pieces_are_those_of_transformers_bert_tokenizer(tmp_path):
+    from transformers import BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(character_vocabulary()), encoding="utf-8")
+    reference = BertTokenizer(str(tmp_path / "vocab.txt"))
+    tokens = WordPieceTokenizer()(SENTENCES)
+    for row, length, sentence in zip(tokens.ids, tokens.lengths, SENTENCES, strict=True):
+        assert row[:length].tolist() == reference(sentence)["input_ids"]
+
+
+def test_word_piece_truncation_keeps_the_separator():
+    tokens = WordPieceTokenizer(context_length=6)(["一二三四五六七八", "一"])
+    assert tokens.ids.shape == (2, 6) and tokens.ids[0, -1] == character_vocabulary()["[SEP]"]
+    assert tokens.lengths.tolist() == [6, 3]
+
+
+def test_a_hugging_face_tokenizer_agrees_with_the_same_vocabulary(tmp_path):
+    from transformers import BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(character_vocabulary()), encoding="utf-8")
+    wrapped = HFTokenizer(BertTokenizer(str(tmp_path / "vocab.txt"), padding_side="left"), context_length=6)
+    own = WordPieceTokenizer(context_length=6)
+    sentences = ["一二三四五六七八", "一", "abc"]
+    assert torch.equal(wrapped(sentences).ids, own(sentences).ids)
+    assert torch.equal(wrapped(sentences).lengths, own(sentences).lengths)
+    assert wrapped.count(sentences[0]) == own.count(sentences[0]) == 10
+
+
+@pytest.mark.parametrize("make", [CLIPTokenizer, WordPieceTokenizer])
+def test_no_sentences_are_no_tokens(make):
+    assert make()([]).ids.shape == (0, 0)
