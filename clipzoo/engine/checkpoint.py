@@ -7,6 +7,7 @@ make equal files.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,6 +140,15 @@ def _write(path: Path, content: dict) -> None:
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            torch.save(content, file)
+            torch.save(_canonical(content), file)
 
     write_atomically(path, write)
+
+
+def _canonical(value: object) -> object:
+    """A copy in which no list and every equal string is shared: pickle writes what is shared once, and sharing differs after a restart."""
+    if isinstance(value, dict):
+        return {_canonical(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_canonical(v) for v in value)
+    return sys.intern(value) if type(value) is str else value

@@ -109,7 +109,6 @@ class Run:
     Attributes:
         model: The model itself; ``parallel`` is what training calls (the model, or DDP around it).
         classes: The class captions, encoded once per evaluation.
-        row_of_case: Row in the dataset of every case id.
         watched: The part that chooses the epoch: ``'val'``, ``'test'`` with ``select_on_test``, or ``None`` where nothing chooses.
         metrics: What is measured.
         selector: The metric of ``metrics`` that chooses.
@@ -134,7 +133,6 @@ class Run:
     dataset: Dataset
     classes: ClassCaptions
     split: Split
-    row_of_case: dict[str, int]
     watched: str | None
     metrics: Sequence[Metric]
     selector: Metric

@@ -1,0 +1,275 @@
+"""Many trainings of one base config: one process per job, one job at a time on each device, and a leaderboard at the end.
+
+Jobs talk through files only; starting the same grid again skips what is finished and tries the rest. Needs no torch itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipzoo.errors import ConfigError, did_you_mean
+from clipzoo.files import read_json, write_text
+from clipzoo.results import SUMMARY_FILE, Summary
+
+# Keys of the old scripts' train_clip_config.json, and the config paths they set here.
+OLD_KEYS = {
+    "image_encoder_name": "model.image_encoder",
+    "text_encoder_name": "model.text_encoder",
+    "embed_dim": "model.embed_dim",
+    "temperature": "model.temperature",
+    "img_size": "model.image_encoder.image_size",
+    "batch_size": "data.batch_size",
+    "augmentation": "data.augmentation",
+    "num_workers": "data.num_workers",
+    "class_texts_file": "data.dataset.class_texts",
+    "text_template": "data.dataset.template",
+    "data_dir": "data.dataset.root",
+    "epochs": "train.epochs",
+    "learning_rate": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "n_splits": "splits.num_folds",
+    "random_state": "splits.seed",
+}
+OTHER_OLD_KEYS = ("use_amp", "gpu_id", "save_best", "use_cv", "use_weighted_sampling", "weight_method", "weight_smooth_factor")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        name: Also the folder's name.
+        image: Image tower, as it was spelled.
+        text: Text tower, as it was spelled.
+        seed: ``runtime.seed``; the folds stay the same, so that jobs can be compared case by case.
+        overrides: ``key=value`` for ``--cfg-options``.
+        device: Where it must run; ``None`` for any of the grid's devices.
+    """
+
+    name: str
+    image: str
+    text: str
+    seed: int
+    overrides: tuple[str, ...]
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: ``'done'``, ``'skipped'`` (finished earlier) or ``'failed'`` with the last line of its error."""
+
+    job: Job
+    status: str
+    seconds: float
+    message: str = ""
+
+
+def product(images: Sequence[str], texts: Sequence[str], seeds: Sequence[int]) -> list[Job]:
+    """Every image tower with every text tower and seed."""
+    jobs = []
+    for image in images:
+        for text in texts:
+            for seed in seeds:
+                name = folder_name(image, text) + (f"_seed{seed}" if len(seeds) > 1 else "")
+                overrides = (f"model.image_encoder={image}", f"model.text_encoder={text}", f"runtime.seed={seed}")
+                jobs.append(Job(name, image, text, seed, overrides))
+    return jobs
+
+
+def folder_name(image: str, text: str) -> str:
+    """A folder name from two tower names.
+
+    >>> folder_name('starnet_s1:pretrained', 'clip:ViT-B/32')
+    'starnet_s1-pretrained_clip-ViT-B-32'
+    """
+    return "_".join(re.sub(r"[^\w.]+", "-", part).strip("-") for part in (image, text))
+
+
+def jobs_from_json(path: str | Path, data_dir: str | None = None) -> list[Job]:
+    """The experiments of an old ``train_clip_config.json``: a list of objects with the old keys.
+
+    Args:
+        path: The JSON file.
+        data_dir: The class folders, which the old shell script knew and the JSON did not.
+
+    Raises:
+        DataError: The file is not JSON.
+        ConfigError: It is not a list of objects, or a key is unknown.
+    """
+    content = read_json(path)
+    if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
+        raise ConfigError(f"{path}: a list of experiments (objects) is expected")
+    jobs = []
+    for number, entry in enumerate(content, start=1):
+        where = f"{path}: experiment {number}"
+        known = [*OLD_KEYS, *OTHER_OLD_KEYS]
+        for key in entry:
+            if key not in known:
+                raise ConfigError(f"{where}: unknown key '{key}'.{did_you_mean(key, known)} Known: {', '.join(known)}")
+        jobs.append(_job_from_old(entry, where, data_dir))
+    return _unique_names(jobs)
+
+
+def _job_from_old(entry: dict, where: str, data_dir: str | None) -> Job:
+    image, text = entry.get("image_encoder_name", "resnet18"), entry.get("text_encoder_name", "clip:ViT-B/32")
+    if not isinstance(image, str) or not isinstance(text, str):
+        raise ConfigError(f"{where}: image_encoder_name and text_encoder_name must be strings")
+    seed = entry.get("random_state", 42)
+    entry = {"image_encoder_name": image, "text_encoder_name": text, **({"data_dir": data_dir} if data_dir else {}), **entry}
+    overrides = [f"{path}={entry[key]!r}" for key, path in OLD_KEYS.items() if key in entry]
+    overrides.append(f"runtime.seed={seed!r}")
+    if data_dir or "data_dir" in entry:
+        overrides.append("data.dataset.groups=None")  # the old scripts knew no patients
+    if "class_texts_file" not in entry and ("text_template" in entry or data_dir):
+        overrides.append("data.dataset.class_texts=None")
+    if entry.get("use_weighted_sampling"):
+        overrides.append("data.sampler.type='WeightedSampler'")
+        overrides += [f"data.sampler.method={entry['weight_method']!r}"] if "weight_method" in entry else []
+        overrides += [f"data.sampler.smooth_factor={entry['weight_smooth_factor']!r}"] if "weight_smooth_factor" in entry else []
+    else:
+        overrides.append("data.sampler=None")
+    if not entry.get("use_amp", True):
+        overrides.append("runtime.precision='fp32'")
+    if not entry.get("save_best", True):
+        overrides.append("splits.val_fraction=0")
+    if not entry.get("use_cv", True):
+        raise ConfigError(f"{where}: use_cv is false; the old scripts needed it too. For one split use a config with splits.type='Holdout'")
+    device = f"cuda:{entry['gpu_id']}" if "gpu_id" in entry else None
+    return Job(folder_name(image, text), image, text, seed, tuple(overrides), device)
+
+
+def _unique_names(jobs: list[Job]) -> list[Job]:
+    seen: dict[str, int] = {}
+    unique = []
+    for job in jobs:
+        seen[job.name] = seen.get(job.name, 0) + 1
+        suffix = f"_{seen[job.name]}" if seen[job.name] > 1 else ""
+        unique.append(Job(job.name + suffix, job.image, job.text, job.seed, job.overrides, job.device))
+    return unique
+
+
+def run(
+    jobs: Sequence[Job], config: str, folder: Path, devices: Sequence[str], *, options: Sequence[str] = (), say: Callable[[str], None]
+) -> list[Outcome]:
+    """Run every job, each device one at a time; a job that fails does not stop the others.
+
+    Args:
+        config: The base config's path.
+        folder: Every job gets a folder below it.
+        devices: ``['cuda:0', 'cuda:1']``; a device named twice runs two jobs at once. Jobs that name a device wait for that one.
+        options: Further ``key=value`` for all jobs.
+        say: Where progress lines go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pending = list(jobs)
+    outcomes: list[Outcome] = []
+    lock = threading.Lock()
+    running: set[subprocess.Popen] = set()
+
+    def next_job(device: str) -> Job | None:
+        with lock:
+            for job in pending:
+                if job.device in (None, device):
+                    pending.remove(job)
+                    return job
+        return None
+
+    def work(device: str) -> None:
+        while (job := next_job(device)) is not None:
+            outcome = _run_job(job, config, folder, device, options, running, say)
+            with lock:
+                outcomes.append(outcome)
+                note = f": {outcome.message}" if outcome.message else ""
+                say(f"[{len(outcomes)}/{len(jobs)}] {job.name}: {outcome.status} after {outcome.seconds:.0f} s{note}")
+
+    workers = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(timeout=0.2)
+    except KeyboardInterrupt:
+        pending.clear()
+        for process in list(running):
+            process.terminate()  # the job writes its checkpoint and ends
+        for process in list(running):
+            process.wait()
+        raise
+    order = {job.name: i for i, job in enumerate(jobs)}
+    return sorted(outcomes, key=lambda o: order[o.job.name])
+
+
+def _run_job(job: Job, config: str, folder: Path, device: str, options: Sequence[str], running: set, say: Callable[[str], None]) -> Outcome:
+    target = folder / job.name
+    started = time.monotonic()
+    if (target / SUMMARY_FILE).exists():
+        return Outcome(job, "skipped", 0.0, "finished earlier")
+    say(f"{job.name}: starts on {device}")
+    command = [sys.executable, "-m", "clipzoo.cli", "train", config, "--work-dir", str(target)]
+    command += ["--cfg-options", *options, *job.overrides, f"runtime.device={device}"]
+    log = folder / f"{job.name}.log"
+    with open(log, "w", encoding="utf-8") as output:
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
+        running.add(process)
+        status = process.wait()
+        running.discard(process)
+    seconds = time.monotonic() - started
+    if status == 0:
+        return Outcome(job, "done", seconds)
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return Outcome(job, "failed", seconds, f"{lines[-1] if lines else f'exit status {status}'} (see {log})")
+
+
+def check_devices(jobs: Iterable[Job], devices: Sequence[str]) -> None:
+    """Refuse jobs that wait for a device which the grid does not have.
+
+    Raises:
+        ConfigError: With the missing devices.
+    """
+    missing = sorted({job.device for job in jobs if job.device is not None} - set(devices))
+    if missing:
+        raise ConfigError(f"--devices: experiments ask for {', '.join(missing)} (gpu_id), the grid has {', '.join(devices)}")
+
+
+def leaderboard(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path, *, metric: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, best pooled ``metric`` first; jobs that failed stand last. Also written as ``leaderboard.md`` and ``.csv``."""
+    summaries = {job.name: Summary.read(folder / job.name) for job in jobs if (folder / job.name / SUMMARY_FILE).exists()}
+    names = list(next(iter(summaries.values())).pooled) if summaries else []
+    status = {outcome.job.name: outcome.status for outcome in outcomes}
+    header = ["job", "image", "text", "seed", "status", *(f"{n} (pooled)" for n in names), *(f"{n} (mean ± sd)" for n in names), "seconds"]
+
+    def row(job: Job) -> list[str]:
+        start = [job.name, job.image, job.text, str(job.seed), status.get(job.name, "not run")]
+        summary = summaries.get(job.name)
+        if summary is None:
+            return [*start, *[""] * (2 * len(names)), ""]
+        pooled = [f"{summary.pooled[n]:.4f}" for n in names]
+        spread = [f"{summary.mean[n]:.4f} ± {summary.sd[n]:.4f}" for n in names]
+        return [*start, *pooled, *spread, f"{summary.seconds:.0f}"]
+
+    downwards = metric in ("log_loss",)
+
+    def key(job: Job) -> tuple:
+        value = summaries[job.name].pooled.get(metric, float("nan")) if job.name in summaries else float("nan")
+        return (value != value, value if downwards else -value)
+
+    rows = [row(job) for job in sorted(jobs, key=key)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_text(folder / "leaderboard.csv", text.getvalue())
+    table = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
+    write_text(folder / "leaderboard.md", f"# Leaderboard, by pooled {metric}\n\n" + "\n".join(table) + "\n")
+    return header, rows

@@ -1,0 +1,54 @@
+"""Fixtures shared by all tests: one thread, no network, tiny class folders, and a config that trains in a second."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tiny import tiny_config, write_class_folders
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Two cores are shared with other tests; results on the CPU then also do not depend on the machine's size."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The checkout's top level."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory) -> Path:
+    """36 tiny pictures in three classes with Chinese names; read only."""
+    return write_class_folders(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture
+def config_of(class_folders):
+    """``config_of(train={'epochs': 1})``: the tiny config on the shared class folders, with changed sections."""
+    from clipzoo.config import Config
+
+    def make(root: Path | None = None, name: str = "tiny", **sections) -> Config:
+        return Config.from_dict(tiny_config(root or class_folders, **sections), name)
+
+    return make
+
+
+@pytest.fixture
+def quiet():
+    """A console that shows nothing."""
+    from rich.console import Console
+
+    return Console(quiet=True)

@@ -1,0 +1,159 @@
+"""A whole run on tiny class folders: the contract on disk, independence of folds, restarts, and scoring again."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clipzoo.engine import checkpoint, loop, testing
+from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.loop import Interrupted
+from clipzoo.engine.runtime import make_log
+from clipzoo.errors import CheckpointError
+from clipzoo.metrics import Accuracy
+from clipzoo.results import FoldResult, PredictionTable, Summary
+
+EQUAL_FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, class_folders):
+    """The tiny config, trained without interruption."""
+    from rich.console import Console
+    from tiny import tiny_config
+
+    from clipzoo.config import Config
+
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    config = Config.from_dict(tiny_config(class_folders, train={"epochs": 3}), "tiny")
+    validation = CrossValidation(config, folder, console=Console(quiet=True))
+    return validation, validation.train(), folder
+
+
+def test_the_contract_is_on_disk(finished):
+    validation, summary, folder = finished
+    assert {p.name for p in folder.iterdir()} == {
+        "config.py", "config.json", "folds.json", "train.log", "oof_predictions.csv", "cv_summary.json", "fold_1", "fold_2", "fold_3",
+    }  # fmt: skip
+    for split in validation.folds.splits:
+        fold = folder / split.name
+        assert {"checkpoint_best.pth", "checkpoint_latest.pth", "history.json", "predictions.csv", "result.json"} <= {p.name for p in fold.iterdir()}
+        history = json.loads((fold / "history.json").read_text(encoding="utf-8"))
+        assert [row["epoch"] for row in history] == [1, 2, 3] and {"loss", "lr", "val_accuracy"} <= set(history[0])
+        assert FoldResult.read(fold).counts == {part: len(getattr(split, part)) for part in ("train", "val", "test")}
+
+
+def test_every_case_is_predicted_once_and_every_number_follows_from_the_table(finished):
+    validation, summary, folder = finished
+    table = PredictionTable.read(folder / "oof_predictions.csv")
+    assert sorted(table.case_ids) == [case.id for case in validation.dataset.cases]
+    np.testing.assert_allclose(table.probabilities.sum(axis=1), 1, atol=1e-6)
+    assert summary.pooled["accuracy"] == Accuracy().compute(table.labels, table.probabilities)
+    fold = PredictionTable.read(folder / "fold_2" / "predictions.csv")
+    assert summary.folds[1]["metrics"]["accuracy"] == Accuracy().compute(fold.labels, fold.probabilities)
+    again = Summary.read(folder)
+    assert again == summary and "mean ± sd" in again.tables() and "方块" in again.tables()
+
+
+def test_the_same_command_skips_what_is_done(finished, quiet):
+    validation, summary, folder = finished
+    before = {p: digest(p) for p in folder.rglob("*") if p.is_file() and p.name != "train.log"}
+    again = CrossValidation(validation.config, folder, console=quiet)
+    assert again.train() == summary
+    assert {p: digest(p) for p in before} == before
+
+
+def test_a_fold_alone_equals_the_fold_in_sequence(finished, tmp_path, quiet):
+    validation, _, folder = finished
+    alone = CrossValidation(validation.config, tmp_path / "alone", console=quiet)
+    assert alone.train(fold=3) is None, "no summary before all folds are done"
+    for name in EQUAL_FILES:
+        assert digest(tmp_path / "alone" / "fold_3" / name) == digest(folder / "fold_3" / name), name
+
+
+@pytest.mark.parametrize("steps", [2, 4, 6])
+def test_a_stopped_run_goes_on_bit_for_bit(finished, config_of, tmp_path, quiet, monkeypatch, steps):
+    """Ended as by Ctrl-C in the middle of an epoch (3 steps each) or at its end, and started again."""
+    _, _, folder = finished
+
+    def step_then_signal(run, group):
+        original(run, group)
+        if run.state.step + 1 == steps:
+            run.interrupt.signal = 2
+
+    original = loop.step
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(loop, "step", step_then_signal)
+        CrossValidation(config_of(train={"epochs": 3}), tmp_path / "stopped", console=quiet).train(fold=1)
+    assert not (tmp_path / "stopped" / "fold_1" / "result.json").exists()
+    CrossValidation(config_of(train={"epochs": 3}), tmp_path / "stopped", console=quiet).train(fold=1)
+    whole, stopped = (checkpoint.read(f / "fold_1" / "checkpoint_latest.pth") for f in (folder, tmp_path / "stopped"))
+    assert all(torch.equal(whole["model"][key], stopped["model"][key]) for key in whole["model"])
+    for name in EQUAL_FILES:
+        assert digest(tmp_path / "stopped" / "fold_1" / name) == digest(folder / "fold_1" / name), name
+
+
+def test_worker_processes_change_nothing(finished, config_of, tmp_path, quiet):
+    _, _, folder = finished
+    config = config_of(train={"epochs": 3}, data={"num_workers": 2})
+    CrossValidation(config, tmp_path / "workers", console=quiet).train(fold=1)
+    assert digest(tmp_path / "workers" / "fold_1" / "history.json") == digest(folder / "fold_1" / "history.json")
+
+
+def test_dumped_config_repeats_the_run(finished):
+    from clipzoo.config import Config
+
+    validation, _, folder = finished
+    assert Config.load(folder / "config.py").plain() == validation.config.plain()
+
+
+def test_scoring_again_agrees_and_notices_a_change(finished, quiet):
+    validation, _, folder = finished
+    log = make_log(quiet, None)
+    agreement = testing.score_again(validation, log)
+    assert agreement.holds and agreement.largest == 0 and not agreement.changed
+    path = folder / "oof_predictions.csv"
+    original = path.read_text(encoding="utf-8")
+    table = PredictionTable.read(path)
+    table.probabilities[0] = np.roll(table.probabilities[0], 1)
+    table.write(path)
+    assert not testing.score_again(validation, log).holds
+    path.write_text(original, encoding="utf-8")
+
+
+def test_external_images_are_scored_by_every_fold_and_by_their_mean(finished, tmp_path, quiet):
+    from tiny import write_class_folders
+
+    validation, _, folder = finished
+    log = make_log(quiet, None)
+    data = write_class_folders(tmp_path / "external", classes=("圆", "条纹"), per_class=4, seed=7)
+    external = testing.score_external(validation.config, folder, str(data), log)
+    assert set(external.folds) == {"fold_1", "fold_2", "fold_3"} and len(external.ensemble.case_ids) == 8
+    assert {external.ensemble.classes[label] for label in external.ensemble.labels} == {"圆", "条纹"}
+    expected = Accuracy().compute(external.ensemble.labels, external.ensemble.probabilities)
+    assert external.metrics["accuracy"] == expected and "ensemble" in external.table()
+
+
+def test_external_images_that_were_trained_on_are_refused(finished, class_folders, quiet):
+    from clipzoo.errors import LeakError
+
+    validation, _, folder = finished
+    with pytest.raises(LeakError, match="36 images are byte-identical"):
+        testing.score_external(validation.config, folder, str(class_folders), make_log(quiet, None))
+
+
+@pytest.mark.parametrize("change", [{"train": {"epochs": 4}}, {"splits": {"seed": 1}}, {"model": {"embed_dim": 16}}])
+def test_another_config_in_the_same_folder_is_refused(finished, config_of, quiet, change):
+    _, _, folder = finished
+    section, values = next(iter(change.items()))
+    base = {"train": {"epochs": 3}}
+    base[section] = {**base.get(section, {}), **values}
+    with pytest.raises(CheckpointError, match=rf"made with another config.*{section}\.{next(iter(values))}"):
+        CrossValidation(config_of(**base), folder, console=quiet).train()

@@ -1,0 +1,51 @@
+"""Tiny class folders, and a config that trains on them in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def write_class_folders(root: Path, classes=("方块", "圆", "条纹"), per_class: int = 12, size: int = 16, seed: int = 0) -> Path:
+    """Class folders of tiny pictures that a small network tells apart: squares, discs, stripes."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:size, :size]
+    for label, name in enumerate(classes):
+        folder = root / name
+        folder.mkdir(parents=True)
+        for index in range(per_class):
+            centre = size / 2 + rng.integers(-2, 3, size=2)
+            distance = np.stack([rows - centre[0], columns - centre[1]])
+            shapes = [np.abs(distance).max(0) < size / 4, (distance**2).sum(0) < (size / 4) ** 2, (rows + rng.integers(4)) % 4 < 2]
+            picture = 200 * shapes[label % 3] + rng.normal(20, 10, (size, size))
+            Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / f"{index:03d}.png")
+    return root
+
+
+def tiny_config(root: Path, **sections) -> dict:
+    """A config that trains three folds in seconds: a narrow timm ResNet at 16 px and a one-layer BERT."""
+    config = {
+        "model": {
+            "type": "CLIP",
+            "image_encoder": {"type": "TimmBackbone", "name": "resnet10t", "image_size": 32},
+            "text_encoder": {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 1, "num_heads": 2},
+            "embed_dim": 32,
+        },
+        "data": {
+            "dataset": {"type": "ImageFolderDataset", "root": str(root)},
+            "batch_size": 8,
+            "augmentation": "minimal",
+            "num_workers": 0,
+        },
+        "splits": {"type": "StratifiedGroupKFold", "num_folds": 3, "seed": 0, "val_fraction": 0.2},
+        "optimizer": {"type": "AdamW", "lr": 1e-3},
+        "train": {"epochs": 2},
+        "hooks": [{"type": "HistoryHook"}],
+        "runtime": {"device": "cpu", "threads": 1},
+    }
+    for section, values in sections.items():
+        config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values
+    return config
