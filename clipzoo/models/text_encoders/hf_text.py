@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from clipzoo.errors import BuildError
 from clipzoo.models.base import check_choice, groups_by_layer
-from clipzoo.models.pretrained import hub
+from clipzoo.models.pretrained import first_line, hub
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, check_context
 from clipzoo.registries import TEXT_ENCODERS
@@ -98,7 +101,8 @@ def read_tokenizer(where: str, name: str):
 
     with hub(where, name, *_instead(where)), _readable(where, name):
         tokenizer = AutoTokenizer.from_pretrained(name)
-    if not len(tokenizer):
+    # Without its files transformers makes an empty tokenizer, and every word would be unknown.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise BuildError(f"{where}: {name} has no tokenizer files. Save them there with tokenizer.save_pretrained()")
     return tokenizer
 
@@ -110,15 +114,9 @@ def read_model(where: str, name: str, cls: type, **arguments: object) -> PreTrai
         BuildError: They cannot be had (with the three ways), or parameters of the tower are missing in them.
     """
     import torch
-    from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # the loading report of left-out heads; what is missing is our own error below
-    try:
-        with hub(where, name, *_instead(where)), _readable(where, name):
-            model, report = cls.from_pretrained(name, output_loading_info=True, torch_dtype=torch.float32, **arguments)
-    finally:
-        logging.set_verbosity(verbosity)
+    with hub(where, name, *_instead(where)), _readable(where, name), _quiet_loading():
+        model, report = cls.from_pretrained(name, output_loading_info=True, torch_dtype=torch.float32, **arguments)
     missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
     if missing:
         raise BuildError(f"{where}: the weights of '{name}' do not fit, missing or of another shape: {', '.join(missing[:4])}")
@@ -149,22 +147,32 @@ def _instead(where: str) -> tuple[str, str]:
     return "name='FOLDER'", "pretrained=False"
 
 
-class _readable:
+@contextlib.contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Without the report of left-out heads (what is missing is our own error) and the bar of a second's work; downloads keep theirs."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if bars:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _readable(where: str, name: str) -> Iterator[None]:
     """Turns transformers' complaints about unreadable content into one line."""
-
-    def __init__(self, where: str, name: str):
-        self.where, self.name = where, name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        from safetensors import SafetensorError
-
-        from clipzoo.models.pretrained import first_line
-
-        if isinstance(error, (ValueError, KeyError, ImportError, RuntimeError, SafetensorError)):
-            raise BuildError(f"{self.where}: '{self.name}' cannot be read ({first_line(error)})") from error
+    try:
+        yield
+    except (ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise BuildError(f"{where}: '{name}' cannot be read ({first_line(error)})") from error
 
 
 def _check_encoder(name: str, config: PretrainedConfig) -> None:

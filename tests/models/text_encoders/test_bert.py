@@ -87,6 +87,16 @@ def test_missing_weights_are_an_error(folder, tmp_path):
         BERT(str(tmp_path / "copy"), max_length=20)
 
 
+@pytest.mark.parametrize("tower", [BERT, HFText])
+def test_a_folder_without_a_tokenizer_is_an_error(folder, tmp_path, tower):
+    import shutil
+
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(folder / name, tmp_path / name)
+    with pytest.raises(BuildError, match="has no tokenizer files"):
+        tower(str(tmp_path), max_length=20)
+
+
 def test_another_architecture_is_named(tmp_path):
     from transformers import T5Config, ViTConfig
 
