@@ -192,6 +192,9 @@ def parallel(net: Model, device: torch.device) -> torch.nn.Module:
     """The model itself, or DDP around it where several processes train."""
     if distributed.world_size() == 1:
         return net
+    kept = net.state_dict().keys()
+    tables = [name for name, _ in net.named_buffers() if name not in kept]  # computed alike by all; broadcasting them would only cost time
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, tables)
     return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
 
 

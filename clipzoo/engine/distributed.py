@@ -69,6 +69,15 @@ def gathered(value: object) -> list:
     return values
 
 
+def share_buffers(module: torch.nn.Module) -> None:
+    """Give all processes the main process's running statistics; DDP shares them before a training step, but not after the last one."""
+    if world_size() > 1:
+        kept = module.state_dict().keys()
+        for name, buffer in module.named_buffers():
+            if name in kept:
+                dist.broadcast(buffer, src=0)
+
+
 def from_main(make: object) -> object:
     """Call ``make`` on the main process alone and return its result on all of them; an error there is raised everywhere."""
     if world_size() == 1:

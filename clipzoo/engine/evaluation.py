@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def predict(run: Run, part: str) -> Predictions:
     """The predictions of ``part`` (``'val'`` or ``'test'``) in the order of the dataset's rows, on every process."""
+    distributed.share_buffers(run.model)
     return predict_cases(
         run.model, run.eval_loaders[part], run.classes, run.device, autocast=run.autocast, channels_last=run.runtime.channels_last
     )
