@@ -1,0 +1,89 @@
+"""Whatever is registered keeps the same small promises; a new class is held to them without a new test."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from clipzoo.hooks.base import MOMENTS
+from clipzoo.metrics.base import Metric
+from clipzoo.registries import HOOKS, LOSSES, METRICS, SAMPLERS, SCHEDULES, SLOTS, TABLES
+from clipzoo.structures import Batch, Tokens
+
+
+def own(registry) -> list[str]:
+    """The project's own entries; tests register more while they run."""
+    return sorted(name for name in registry if registry.get(name).__module__.startswith("clipzoo."))
+
+
+ENTRIES = [(table, name) for table, registry in TABLES.items() for name in own(registry)]
+
+
+@pytest.mark.parametrize(("table", "name"), ENTRIES, ids=lambda value: value)
+def test_every_module_says_what_it_is_and_can_be_checked(table, name):
+    registry = TABLES[table]
+    cls = registry.get(name)
+    assert cls.__name__ == name and (inspect.getdoc(cls) or "").strip()
+    for key, parameter in inspect.signature(cls).parameters.items():
+        assert parameter.annotation is not inspect.Parameter.empty, f"{name}.{key} has no annotation"
+
+
+def test_every_table_has_entries_and_every_slot_a_table():
+    assert all(own(registry) for registry in TABLES.values())
+    assert set(SLOTS.values()) <= set(TABLES.values())
+
+
+@pytest.mark.parametrize("name", own(METRICS))
+def test_metrics_are_better_for_better_predictions(name):
+    metric: Metric = METRICS.build(name)
+    labels = np.arange(12) % 3
+    right = np.full((12, 3), 0.1, dtype=np.float32)
+    right[np.arange(12), labels] = 0.8
+    good, bad = metric.compute(labels, right), metric.compute(labels, np.roll(right, 1, axis=1))
+    assert (good > bad) if metric.greater_is_better else (good < bad)
+    assert metric.name == metric.name.lower() and isinstance(metric.greater_is_better, bool)
+
+
+@pytest.mark.parametrize("name", own(SCHEDULES))
+def test_schedules_are_pure_functions_between_0_and_1(name):
+    schedule = SCHEDULES.build({"type": name, "milestones": [1, 2]} if "milestones" in inspect.signature(SCHEDULES.get(name)).parameters else name)
+    values = [schedule.factor(step, 30, 10) for step in range(30)]
+    assert values == [schedule.factor(step, 30, 10) for step in range(30)] and all(0 <= v <= 1 for v in values) and values[0] > 0
+
+
+@pytest.mark.parametrize("name", own(SAMPLERS))
+def test_samplers_are_pure_functions_of_seed_and_epoch(name):
+    sampler = SAMPLERS.build(name)
+    labels = np.array([0] * 20 + [1] * 5)
+    first = np.asarray(sampler.order(labels, 0, 7))
+    assert len(first) == len(labels) and set(first) <= set(range(25))
+    np.testing.assert_array_equal(first, sampler.order(labels, 0, 7))
+    assert not np.array_equal(first, sampler.order(labels, 1, 7)) and not np.array_equal(first, sampler.order(labels, 0, 8))
+
+
+@pytest.mark.parametrize("name", own(LOSSES))
+def test_losses_are_finite_scalars_with_gradients_for_both_towers(name):
+    torch.manual_seed(0)
+    loss = LOSSES.build(name)
+    captions = torch.tensor([0, 1, 2, 0, 1])
+    image = torch.nn.functional.normalize(torch.randn(5, 8), dim=-1).requires_grad_()
+    text = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1).requires_grad_()
+    scale = torch.tensor(10.0, requires_grad=True)
+    batch = Batch(
+        images=torch.zeros(5, 3, 2, 2), labels=captions, cases=torch.arange(5),
+        text=Tokens(torch.ones(3, 2, dtype=torch.long), torch.full((3,), 2)), caption=captions,
+        caption_ids=torch.arange(3), caption_labels=torch.arange(3), positive_ids=captions[:, None],
+    )  # fmt: skip
+    value = loss(image, text, scale, batch)
+    value.backward()
+    assert value.shape == () and torch.isfinite(value)
+    for tensor in (image, text, scale):
+        assert tensor.grad is not None and torch.isfinite(tensor.grad).all() and tensor.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", own(HOOKS))
+def test_hooks_have_every_moment_and_plain_states(name):
+    hook = HOOKS.build(name)
+    assert all(callable(getattr(hook, moment)) for moment in MOMENTS)
+    hook.load_state_dict(hook.state_dict() or {})
