@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -21,17 +21,37 @@ REQUIRED_SECTIONS = ("model", "data", "splits")
 _BUILT = {name: name for name in ("model", "splits", "optimizer", "schedule")}
 
 
-def check(config: Config) -> None:
-    """Check every section.
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config.
+
+    Attributes:
+        where: Dotted path that the message starts with.
+        what: The rest of the message.
+        key: The key below ``where`` that is to blame, whose line in the config file is shown; empty for ``where`` itself.
+    """
+
+    where: str
+    what: str
+    key: str = ""
+
+    def line(self, config: Config) -> str:
+        """The message, with the file and line (or ``--cfg-options``) it comes from."""
+        origin = config.origin(f"{self.where}.{self.key}" if self.key else self.where)
+        return f"{self.where}: {self.what}" + ("" if origin == "default" else f"  [{origin}]")
+
+
+def check(config: Config, sections: Collection[str] = SECTIONS) -> None:
+    """Check every section, or some of them.
 
     Raises:
         ConfigError: With one line per problem: where it is, what is wrong, and what was probably meant.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     for section in REQUIRED_SECTIONS:
-        if section not in config:
-            problems.append(f"{section}: the config has no such section. Inherit one, e.g. _base_ = ['../_base_/…/….py']")
-    for section in SECTIONS:
+        if section in sections and section not in config:
+            problems.append(Problem(section, "the config has no such section. Inherit one, e.g. _base_ = ['../_base_/…/….py']"))
+    for section in sections:
         if section not in config:
             continue
         value = config[section]
@@ -41,26 +61,21 @@ def check(config: Config) -> None:
             check_slot("hooks", value, section, problems, many=True)
         elif section == "plugins":
             if not fits(value, list[str]):
-                problems.append(f"plugins: {value!r} is not a list of module names")
+                problems.append(Problem("plugins", f"{value!r} is not a list of module names"))
         else:
             check_settings(SETTINGS[section], value, section, problems)
     if problems:
-        raise ConfigError("\n".join(f"{problem}{_origin(config, problem)}" for problem in problems))
+        raise ConfigError("\n".join(problem.line(config) for problem in problems))
 
 
-def _origin(config: Config, problem: str) -> str:
-    origin = config.origin(problem.partition(":")[0])
-    return "" if origin == "default" else f"  [{origin}]"
-
-
-def check_spec(registry: Registry, spec: object, where: str, problems: list[str]) -> None:
+def check_spec(registry: Registry, spec: object, where: str, problems: list[Problem]) -> None:
     """Append to ``problems`` what is wrong with one dict (or name, or short spelling) of ``registry``."""
     try:
         arguments = registry.expand(spec)
         name = arguments.pop("type")
         cls = registry.get(name)
     except RegistryError as error:
-        problems.append(f"{where}: {error}")
+        problems.append(Problem(where, str(error), "type"))
         return
     parameters = dict(inspect.signature(cls).parameters)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
@@ -71,31 +86,32 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[str]
     known = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and key not in registry.runtime]
     _check_arguments(cls.__name__, arguments, where, problems, known=known, hints=hints, open_ended=open_ended)
     for key in sorted(required - set(arguments) - set(registry.runtime)):
-        problems.append(f"{where}: {cls.__name__} needs '{key}'. {_signature(cls.__name__, known, hints)}")
+        problems.append(Problem(where, f"{cls.__name__} needs '{key}'. {_signature(cls.__name__, known)}"))
 
 
-def check_settings(cls: type, section: object, where: str, problems: list[str]) -> None:
+def check_settings(cls: type, section: object, where: str, problems: list[Problem]) -> None:
     """Append to ``problems`` what is wrong with a section that has no ``type``."""
     if not isinstance(section, Mapping):
-        problems.append(f"{where}: a dict is expected, not {section!r}")
+        problems.append(Problem(where, f"a dict is expected, not {section!r}"))
         return
     before = len(problems)
     known = [f.name for f in fields(cls)]
     _check_arguments(f"section '{where}'", section, where, problems, known=known, hints=_hints(cls), open_ended=False)
     for f in fields(cls):
         if f.default is MISSING and f.default_factory is MISSING and f.name not in section:
-            problems.append(f"{where}: '{f.name}' is missing")
+            problems.append(Problem(where, f"'{f.name}' is missing. Known: {', '.join(known)}"))
     if len(problems) == before:
         try:
             cls(**section)
         except ConfigError as error:
-            problems.append(f"{where}.{error}")
+            key, _, what = str(error).partition(": ")
+            problems.append(Problem(f"{where}.{key}", what))
 
 
-def check_slot(slot: str, value: object, where: str, problems: list[str], *, many: bool = False) -> None:
+def check_slot(slot: str, value: object, where: str, problems: list[Problem], *, many: bool = False) -> None:
     """Append to ``problems`` what is wrong with an argument that is built: one spec, or a list of them."""
     if many and not isinstance(value, list):
-        problems.append(f"{where}: a list is expected, not {value!r}")
+        problems.append(Problem(where, f"a list is expected, not {value!r}"))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             check_spec(SLOTS[slot], item, f"{where}.{index}", problems)
@@ -103,18 +119,33 @@ def check_slot(slot: str, value: object, where: str, problems: list[str], *, man
         check_spec(SLOTS[slot], value, where, problems)
 
 
-def _check_arguments(owner: str, arguments: Mapping, where: str, problems: list[str], *, known: list[str], hints: dict, open_ended: bool) -> None:
+def _check_arguments(
+    owner: str, arguments: Mapping, where: str, problems: list[Problem], *, known: list[str], hints: dict, open_ended: bool
+) -> None:
     for key, value in arguments.items():
         if key not in known and not open_ended:
             hint = did_you_mean(key, known) or foreign_name(key)
-            problems.append(f"{where}: {owner} has no argument '{key}'.{hint} {_signature(owner, known, hints)}")
+            problems.append(Problem(where, f"{owner} has no argument '{key}'.{hint} {_signature(owner, known)}", str(key)))
         elif key in SLOTS:
-            check_slot(key, value, f"{where}.{key}", problems)
+            _check_built(key, value, f"{where}.{key}", problems, hints.get(key, Any))
         elif key in hints and not fits(value, hints[key]):
-            problems.append(f"{where}.{key}: {value!r} is not {described(hints[key])}")
+            problems.append(Problem(f"{where}.{key}", f"{value!r} is not {described(hints[key])}"))
 
 
-def _signature(owner: str, known: list[str], hints: dict) -> str:
+def _check_built(slot: str, value: object, where: str, problems: list[Problem], annotation: object) -> None:
+    """An argument that is built fits where its own annotation wants one, a list, or None."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    is_open = Any in members
+    takes_list = any(list in (member, get_origin(member)) for member in members)
+    if value is None and not is_open and type(None) not in members and None not in members:
+        problems.append(Problem(where, f"None is not allowed; {_article(SLOTS[slot].name)} is needed"))
+    elif isinstance(value, list) and not is_open and not takes_list:
+        problems.append(Problem(where, f"one {SLOTS[slot].name} is expected, not a list of {len(value)}"))
+    else:
+        check_slot(slot, value, where, problems, many=takes_list and len(members) == 1)
+
+
+def _signature(owner: str, known: list[str]) -> str:
     return f"Known: {', '.join(known)}" if owner.startswith("section") else f"{owner}({', '.join(known)})"
 
 
@@ -158,6 +189,18 @@ def fits(value: object, annotation: object) -> bool:
     return True
 
 
+_WORDS = {
+    type(None): "None",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    Path: "a path",
+    dict: "a dict",
+    list: "a list",
+}
+
+
 def described(annotation: object) -> str:
     """An annotation in words, for messages.
 
@@ -171,5 +214,8 @@ def described(annotation: object) -> str:
         return " or ".join(described(a) for a in arguments)
     if origin in (list, tuple):
         return f"a list of {', '.join(described(a).removeprefix('a ').removeprefix('an ') for a in arguments if a is not Ellipsis)}s"
-    words = {type(None): "None", bool: "True or False", int: "a whole number", float: "a number", str: "a string", dict: "a dict", list: "a list"}
-    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

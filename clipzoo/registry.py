@@ -83,7 +83,7 @@ class Registry:
         if isinstance(spec, str):
             spec = {"type": spec}
         if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
-            raise RegistryError(f"a {self.name} is described by a name or by a dict with 'type', not by {spec!r}")
+            raise RegistryError(f"{self.name}: give a name or a dict with 'type', not {spec!r}")
         self._load_home()
         if spec["type"] in self._classes or self._speller is None:
             return dict(spec)

@@ -60,5 +60,5 @@ def test_home_is_imported_at_first_lookup_and_again_after_a_failure(tmp_path, mo
 
 
 def test_a_spec_must_have_a_type():
-    with pytest.raises(RegistryError, match="a loss is described by a name or by a dict with 'type'"):
+    with pytest.raises(RegistryError, match="loss: give a name or a dict with 'type'"):
         Registry("loss", None).expand({"temperature": 1})

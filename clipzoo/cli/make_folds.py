@@ -21,23 +21,14 @@ def make_folds(arguments: argparse.Namespace) -> None:
     from clipzoo.config import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
-    from clipzoo.checking import check_settings, check_spec
-    from clipzoo.errors import ConfigError, DataError
+    from clipzoo.checking import check
+    from clipzoo.errors import DataError
     from clipzoo.plugins import import_plugins
     from clipzoo.registries import DATASETS, SPLITTERS
     from clipzoo.results import aligned
-    from clipzoo.settings import DataSettings
 
     import_plugins(config.get("plugins", []))
-    problems: list[str] = []
-    for section in ("data", "splits"):
-        if section not in config:
-            problems.append(f"{section}: the config has no such section")
-    if not problems:
-        check_settings(DataSettings, config.data, "data", problems)
-        check_spec(SPLITTERS, config.splits, "splits", problems)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    check(config, ("data", "splits"))
     if arguments.out is not None and arguments.out.exists():
         raise DataError(f"{arguments.out}: exists already. Choose another name with --out")
     data = DATASETS.build(config.data.dataset)
@@ -46,8 +37,8 @@ def make_folds(arguments: argparse.Namespace) -> None:
     for split in folds.splits:
         for part, counts in folds.counts(split).items():
             rows.append([f"{split.name} {part}", str(sum(counts)), *map(str, counts)])
-    lines = [*data.describe(), "", aligned(["part", "cases", *folds.classes], rows), "", *(f"note: {n}" for n in folds.notes), f"digest {folds.digest}"]
-    door.show("\n".join(lines))
+    table = aligned(["part", "cases", *folds.classes], rows)
+    door.show("\n".join([*data.describe(), "", table, "", *(f"note: {note}" for note in folds.notes), f"digest {folds.digest}"]))
     if arguments.out is not None:
         folds.write(arguments.out)
         door.show(f"written: {arguments.out}")
