@@ -56,6 +56,8 @@ class CrossValidation:
             loop.Interrupted: A signal ended the run; the same call goes on.
         """
         splits = self.chosen(fold)
+        distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
+        self.rehearse(splits[0])
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
         log = runtime.make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
         try:
@@ -67,6 +69,14 @@ class CrossValidation:
             return distributed.from_main(lambda: self.summarise(log))
         finally:
             runtime.close_log(log)
+
+    def rehearse(self, split: Split) -> None:
+        """Before a new work dir is made, build one run and drop it: weights that cannot be loaded, say, then leave nothing behind."""
+        if distributed.from_main(lambda: work_dir.is_experiment(self.folder)):
+            return
+        silent = logging.Logger("rehearsal")
+        silent.addHandler(logging.NullHandler())
+        Runner(self.config, self.dataset, split, self.folder / split.name, log=silent, console=self.console)
 
     def chosen(self, fold: int | None) -> list[Split]:
         """All splits, or the one that ``--fold`` names.

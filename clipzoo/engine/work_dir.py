@@ -29,17 +29,12 @@ def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
         CheckpointError: The folder holds another config or other folds; the message lists the differences, nothing is changed.
         DataError: The folder cannot be written to.
     """
+    check_ours(folder, config, folds)
     check_writable(folder)
-    if (folder / CONFIG_JSON).exists():
-        check_same(folder, config, folds)
+    if is_experiment(folder):
         return
-    strangers = sorted(p.name for p in folder.iterdir() if p.name not in (LOG_FILE, FOLDS_FILE) and not p.name.startswith("."))
-    if strangers:
-        raise CheckpointError(
-            f"{folder}: not empty and not a work dir of clipzoo (it holds {shortened(strangers, 3)}). Choose another folder with --work-dir"
-        )
     folds.write(folder / FOLDS_FILE)
-    write_text(folder / CONFIG_PY, f'"""{config.name}, as it was resolved for this run; train with this file to repeat it."""\n\n{config.dump()}')
+    write_text(folder / CONFIG_PY, _config_text(config))
     content = {
         "name": config.name,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -48,7 +43,43 @@ def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
         "environment": runtime.environment(),
         "config": config.plain(),
     }
-    write_json(folder / CONFIG_JSON, content)
+    write_json(folder / CONFIG_JSON, content)  # last: its presence says that the folder is whole
+
+
+def is_experiment(folder: Path) -> bool:
+    """Did a training make this folder?"""
+    return (folder / CONFIG_JSON).exists()
+
+
+def check_ours(folder: Path, config: Config, folds: Folds) -> None:
+    """Refuse a folder that is neither new nor of this experiment; nothing is changed.
+
+    Raises:
+        CheckpointError: It holds foreign files, another config or other folds.
+    """
+    if is_experiment(folder):
+        check_same(folder, config, folds)
+    elif folder.is_dir():
+        strangers = sorted(p.name for p in folder.iterdir() if not _is_leftover(p, config, folds))
+        if strangers:
+            raise CheckpointError(
+                f"{folder}: not empty and not a work dir of clipzoo (it holds {shortened(strangers, 3)}). "
+                "Choose another folder with --work-dir"
+            )
+
+
+def _is_leftover(path: Path, config: Config, folds: Folds) -> bool:
+    """Is this a file of a start of the same experiment that was killed before it wrote its config?"""
+    if path.name == FOLDS_FILE:
+        content = read_json(path)
+        return isinstance(content, dict) and content.get("digest") == folds.digest
+    if path.name == CONFIG_PY:
+        return path.read_bytes() == _config_text(config).encode()
+    return path.name == LOG_FILE or path.name.startswith(".")
+
+
+def _config_text(config: Config) -> str:
+    return f'"""{config.name}, as it was resolved for this run; train with this file to repeat it."""\n\n{config.dump()}'
 
 
 def check_writable(folder: Path) -> None:
@@ -68,7 +99,10 @@ def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
     Raises:
         CheckpointError: With the list of differences.
     """
-    known = read_json(folder / CONFIG_JSON)
+    try:
+        known = read_json(folder / CONFIG_JSON)
+    except DataError as error:
+        raise CheckpointError(f"{error}. The work dir is damaged; choose another folder with --work-dir") from error
     if not isinstance(known, dict) or "config" not in known:
         raise CheckpointError(f"{folder / CONFIG_JSON}: not a config of clipzoo. Choose another folder with --work-dir")
     found = [d for d in differences(known["config"], config.plain()) if not d.startswith(FREE_KEYS)]
@@ -78,12 +112,14 @@ def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
         return
     old = Folds.read(folder / FOLDS_FILE)
     if old.digest != folds.digest:
-        raise CheckpointError(f"{folder}: made with other folds. Choose another --work-dir, or put the data back: {_difference(old, folds)}")
+        found = _difference(old, folds)
+        raise CheckpointError(f"{folder}: made with other folds. Choose another --work-dir, or put the data back: {found}")
 
 
 def _difference(old: Folds, new: Folds) -> str:
     before, now = {c.id for c in old.cases}, {c.id for c in new.cases}
-    parts = [f"{len(ids)} {what} ({shortened(sorted(ids), 2)})" for what, ids in (("cases are gone", before - now), ("are new", now - before)) if ids]
+    kinds = (("gone", before - now), ("new", now - before))
+    parts = [f"{len(ids)} {'case is' if len(ids) == 1 else 'cases are'} {what} ({shortened(sorted(ids), 2)})" for what, ids in kinds if ids]
     return "; ".join(parts) or "the same cases are labelled, grouped or split differently"
 
 
