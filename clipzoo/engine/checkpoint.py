@@ -8,6 +8,7 @@ make equal files.
 from __future__ import annotations
 
 import sys
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,11 +76,13 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: not a whole checkpoint (cut short, or another file). Delete {path.parent} to train that fold again")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken archive
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a whole checkpoint ({reason[:160]}). Delete it; the run then starts that fold again") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0][:160]
+        raise CheckpointError(f"{path}: not a whole checkpoint ({reason}). Delete {path.parent} to train that fold again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this project ({FORMAT})")
     return content
