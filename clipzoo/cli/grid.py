@@ -47,6 +47,7 @@ def grid(arguments: argparse.Namespace) -> int:
     devices = arguments.devices or sorted({job.device for job in jobs if job.device}) or ["auto"]
     runs.check_devices(jobs, devices)
     folder = arguments.work_dir or Path("work_dirs") / f"grid_{Path(arguments.config).stem}"
+    runs.check_jobs(jobs, arguments.config, folder, arguments.cfg_options)
     door.say(f"{len(jobs)} jobs on {', '.join(devices)} -> {folder}")
     outcomes = runs.run(jobs, arguments.config, folder, devices, options=arguments.cfg_options, say=door.say)
     header, rows = runs.leaderboard(jobs, outcomes, folder, metric=arguments.sort_by)

@@ -1,6 +1,6 @@
 """Many trainings of one base config: one process per job, one job at a time on each device, and a leaderboard at the end.
 
-Jobs talk through files only; starting the same grid again skips what is finished and tries the rest. Needs no torch itself.
+Jobs talk through files only; starting the same grid again skips what is finished and tries the rest.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import queue
 import re
 import subprocess
 import sys
@@ -18,8 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipzoo.errors import ConfigError, did_you_mean
+from clipzoo.checking import check
+from clipzoo.config import Config
+from clipzoo.engine import work_dir
+from clipzoo.errors import ConfigError, did_you_mean, shortened
 from clipzoo.files import read_json, write_text
+from clipzoo.plugins import import_plugins
 from clipzoo.results import SUMMARY_FILE, Summary
 
 # Keys of the old scripts' train_clip_config.json, and the config paths they set here.
@@ -84,7 +87,7 @@ def product(images: Sequence[str], texts: Sequence[str], seeds: Sequence[int]) -
                 name = folder_name(image, text) + (f"_seed{seed}" if len(seeds) > 1 else "")
                 overrides = (f"model.image_encoder={image}", f"model.text_encoder={text}", f"runtime.seed={seed}")
                 jobs.append(Job(name, image, text, seed, overrides))
-    return jobs
+    return _unique_names(list(dict.fromkeys(jobs)))
 
 
 def folder_name(image: str, text: str) -> str:
@@ -242,6 +245,29 @@ def check_devices(jobs: Iterable[Job], devices: Sequence[str]) -> None:
     missing = sorted({job.device for job in jobs if job.device is not None} - set(devices))
     if missing:
         raise ConfigError(f"--devices: experiments ask for {', '.join(missing)} (gpu_id), the grid has {', '.join(devices)}")
+
+
+def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence[str]) -> None:
+    """Refuse what would fail, or be mistaken for something else, before the first job starts.
+
+    Raises:
+        ConfigError: The config of a job is wrong; with the problems of all jobs.
+        CheckpointError: The folder of a job holds a run of another config.
+    """
+    problems: dict[str, list[str]] = {}
+    for job in jobs:
+        try:
+            resolved = Config.load(config, [*options, *job.overrides])
+            import_plugins(resolved.get("plugins", []))
+            check(resolved)
+        except ConfigError as error:
+            for problem in str(error).splitlines():
+                problems.setdefault(problem, []).append(job.name)
+            continue
+        if work_dir.is_experiment(folder / job.name):
+            work_dir.check_same(folder / job.name, resolved, None)
+    if problems:
+        raise ConfigError("\n".join(f"{problem}  (in {shortened(names, 3)})" for problem, names in problems.items()))
 
 
 def leaderboard(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path, *, metric: str) -> tuple[list[str], list[list[str]]]:
