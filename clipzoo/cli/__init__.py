@@ -29,12 +29,13 @@ def main(arguments: list[str] | None = None) -> None:
 
         print(__version__)
         return
-    width = max(map(len, COMMANDS))
-    text = "usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each)\n\n" + "\n".join(f"  {n:<{width}}  {what}" for n, what in COMMANDS.items())
     if command in ("__help", "_h"):
-        print(text)
+        width = max(map(len, COMMANDS))
+        lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+        print("\n".join(["usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each)", "", *lines]))
         return
     from clipzoo.errors import did_you_mean
 
-    print(f"clipzoo: there is no command '{arguments[0] if arguments else ''}'.{did_you_mean(command, COMMANDS)}\n{text}", file=sys.stderr)
+    hint = did_you_mean(command, COMMANDS)
+    print(f"error: clipzoo: there is no command '{arguments[0]}'.{hint} Commands: {', '.join(COMMANDS)}", file=sys.stderr)
     raise SystemExit(2)

@@ -6,11 +6,29 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors look like all others: one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and what was probably meant."""
+        from clipzoo.errors import did_you_mean
+
+        message = message.removeprefix("argument ")
+        if message.startswith("unrecognized arguments: "):
+            unknown = message.partition(": ")[2].split()
+            options = [option for action in self._actions for option in action.option_strings]
+            named = next((word for word in unknown if word.startswith("-")), unknown[0])
+            message = f"{named}: no such argument.{did_you_mean(named.partition('=')[0], options)}"
+        say(f"error: {message.rstrip('.')}. See {self.prog} --help")
+        raise SystemExit(2)
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with ``--debug``, which every command has."""
-    made = argparse.ArgumentParser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
 
@@ -18,7 +36,8 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 def add_config_arguments(made: argparse.ArgumentParser) -> None:
     """``CONFIG`` and ``--cfg-options``, as in mmlab's tools."""
     made.add_argument("config", metavar="CONFIG", help="a Python config file, e.g. configs/clip/r18_bertzh_digits_5fold.py")
-    made.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override config values, e.g. optimizer.lr=3e-4 train.epochs=20")
+    help_ = "override config values, e.g. optimizer.lr=3e-4 train.epochs=20"
+    made.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help=help_)
 
 
 def default_work_dir(config: str) -> Path:
@@ -35,7 +54,7 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
     except ClipzooError as error:
         if arguments.debug:
             raise
-        say(f"error: {error}")
+        say("error: " + str(error).replace("\n", "\n       "))  # further lines stand below the first
         status = 2
     except KeyboardInterrupt:
         say("interrupted")

@@ -27,5 +27,6 @@ def make(arguments: argparse.Namespace) -> None:
     """Write and say where."""
     from clipzoo.datasets.sample_data import create_sample_dataset
 
-    out = create_sample_dataset(arguments.out or Path("data") / arguments.kind, kind=arguments.kind, num_samples=arguments.num_samples, seed=arguments.seed)
+    root = arguments.out or Path("data") / arguments.kind
+    out = create_sample_dataset(root, kind=arguments.kind, num_samples=arguments.num_samples, seed=arguments.seed)
     door.show(f"written: {out}")

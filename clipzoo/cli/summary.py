@@ -22,5 +22,16 @@ def summarise(arguments: argparse.Namespace) -> None:
 
     for folder in arguments.work_dirs:
         if not (folder / SUMMARY_FILE).exists():
-            raise CheckpointError(f"{folder}: no {SUMMARY_FILE}; not all folds are done. Run tools/train.py to go on")
+            raise CheckpointError(f"{folder}: {missing(folder)}")
         door.show(Summary.read(folder).tables())
+
+
+def missing(folder: Path) -> str:
+    """Why there is no summary, and what to do."""
+    from clipzoo.results import RESULT_FILE
+
+    if not (folder / "config.json").exists():
+        what = "not a work dir of clipzoo" if folder.is_dir() else "no such folder"
+        return f"{what}. Give a folder that tools/train.py made"
+    done = sorted(path.parent.name for path in folder.glob(f"fold_*/{RESULT_FILE}"))
+    return f"not all folds are done yet (done: {', '.join(done) or 'none'}). Run tools/train.py to go on"

@@ -202,8 +202,8 @@ def refuse_overlap(config: Config, images: ImageFolderDataset) -> None:
     same = shared_files(known, images)
     if same:
         raise LeakError(
-            f"{images.root}: {len(same)} images are byte-identical with images of {known.root} ({shortened(same, 3)}), which the models were "
-            "trained on. Remove them, or score them all the same with --allow-overlap"
+            f"{images.root}: {len(same)} images are byte-identical with images of {known.root} ({shortened(same, 3)}), which the models "
+            "were trained on. Remove them, or score them all the same with --allow-overlap"
         )
 
 
@@ -227,4 +227,5 @@ def shared_files(known: ImageFolderDataset, images: ImageFolderDataset) -> list[
 def require_experiment(folder: Path) -> None:
     """Refuse a folder that no training made."""
     if not (folder / work_dir.CONFIG_JSON).exists():
-        raise CheckpointError(f"{folder}: not a work dir of clipzoo ({work_dir.CONFIG_JSON} is missing). Run tools/train.py first")
+        what = f"not a work dir of clipzoo ({work_dir.CONFIG_JSON} is missing)" if folder.is_dir() else "no such folder"
+        raise CheckpointError(f"{folder}: {what}. Give a folder that tools/train.py made")
