@@ -6,6 +6,7 @@ A package is named in the config (``plugins = ['my_package']``) or announces its
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 
@@ -21,8 +22,10 @@ def import_plugins(names: Iterable[str] = ()) -> list[str]:
         The names of all imported modules.
 
     Raises:
-        ConfigError: A module cannot be imported; the message says why.
+        ConfigError: ``names`` are no names, or a module cannot be imported; the message says where and why.
     """
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"plugins: {names!r} is not a list of module names. Write plugins = ['my_package']")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     found = [(name, f"plugins: '{name}'") for name in names]
@@ -31,5 +34,23 @@ def import_plugins(names: Iterable[str] = ()) -> list[str]:
         try:
             importlib.import_module(name)
         except Exception as error:
-            raise ConfigError(f"{where}: cannot be imported ({type(error).__name__}: {error})") from error
+            raise ConfigError(f"{where}: cannot be imported ({_reason(error)}). {_advice(error, name)}") from error
     return [name for name, _ in found]
+
+
+def _reason(error: Exception) -> str:
+    """Type, first line and place of ``error``, whose traceback is not shown."""
+    message = (str(error).strip() or "no message").splitlines()[0]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
+    place = f" at {own[-1].filename}:{own[-1].lineno}" if own and not isinstance(error, SyntaxError) else ""
+    return f"{type(error).__name__}: {message}{place}"
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith("<frozen importlib") or file in (importlib.__file__, __file__)
+
+
+def _advice(error: Exception, name: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+        return "Install the package, put its folder into PYTHONPATH, or start from the folder it lies in"
+    return "Correct or uninstall it; --debug shows the traceback"
