@@ -20,7 +20,7 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script ``clipzoo COMMAND …``."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = arguments[0].replace("-", "_") if arguments else "--help"
+    command = (arguments[0] if arguments else "--help").replace("-", "_")
     if command in COMMANDS:
         importlib.import_module(f"clipzoo.cli.{command}").main(arguments[1:])
         return
