@@ -199,11 +199,10 @@ def parallel(net: Model, device: torch.device) -> torch.nn.Module:
 
 
 def describe(run_: Run) -> list[str]:
-    """Lines for the log: model, cases per class and part, and who is called when."""
+    """Lines for the log that differ from fold to fold: cases per part, classes a part lacks, device and steps."""
     labels = run_.dataset.labels
-    lines = list(run_.model.describe())
     parts = {part: labels[rows_of(run_.dataset, getattr(run_.split, part))] for part in ("train", "val", "test")}
-    lines.append("cases  " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()))
+    lines = [f"{run_.split.name}: " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()) + " cases"]
     for part, found in parts.items():
         absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
         if absent:

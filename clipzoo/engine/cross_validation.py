@@ -45,6 +45,7 @@ class CrossValidation:
         self.dataset = build.dataset(config)
         self.folds: Folds = build.folds(config, self.dataset)
         self.interrupt = runtime.Interrupt()
+        self.introduced = False  # the log describes the model once, not once per fold
 
     def train(self, fold: int | None = None) -> Summary | None:
         """Train all folds, or one of them, counted from 1.
@@ -106,6 +107,10 @@ class CrossValidation:
 
     def _train_fold(self, split: Split, folder: Path, log: logging.Logger) -> None:
         runner = Runner(self.config, self.dataset, split, folder, log=log, console=self.console, interrupt=self.interrupt)
+        if distributed.is_main() and not self.introduced:
+            self.introduced = True
+            for line in runner.run.model.describe():
+                log.info(line)
         result = runner.train_and_test(self.folds.digest)
         if distributed.is_main():
             numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
@@ -140,7 +145,7 @@ class CrossValidation:
         set_learning_rate(run)
         step(run, [batch])
         losses = "  ".join(f"{name} {value:.4f}" for name, value in run.meter.means().items())
-        lines = [*self.dataset.describe(), *build.describe(run), f"one step of {len(batch)} cases: {losses}"]
+        lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run), f"one step of {len(batch)} cases: {losses}"]
         return [*lines, "dry run: nothing was written"]
 
     def summarise(self, log: logging.Logger | None = None) -> Summary | None:
