@@ -5,25 +5,26 @@ Jobs talk through files only; starting the same grid again skips what is finishe
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, NoReturn
 
 from clipzoo.checking import check
 from clipzoo.config import Config
 from clipzoo.engine import work_dir
 from clipzoo.errors import ConfigError, did_you_mean, shortened
-from clipzoo.files import read_json, write_text
+from clipzoo.files import read_json
 from clipzoo.plugins import import_plugins
-from clipzoo.results import SUMMARY_FILE, Summary
+from clipzoo.results import SUMMARY_FILE
 
 # Keys of the old scripts' train_clip_config.json, and the config paths they set here.
 OLD_KEYS = {
@@ -57,7 +58,7 @@ class Job:
         text: Text tower, as it was spelled.
         seed: ``runtime.seed``; the folds stay the same, so that jobs can be compared case by case.
         overrides: ``key=value`` for ``--cfg-options``.
-        device: Where it must run; ``None`` for any of the grid's devices.
+        device: Where an old experiment's ``gpu_id`` wants to run; ``None`` for any of the grid's devices.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: ``'done'``, ``'skipped'`` (finished earlier) or ``'failed'`` with the last line of its error."""
+    """How a job ended: ``'done'``, ``'skipped'`` (finished earlier), ``'stopped'`` (by a signal) or ``'failed'``, with its error."""
 
     job: Job
     status: str
@@ -96,7 +97,7 @@ def folder_name(image: str, text: str) -> str:
     >>> folder_name('starnet_s1:pretrained', 'clip:ViT-B/32')
     'starnet_s1-pretrained_clip-ViT-B-32'
     """
-    return "_".join(re.sub(r"[^\w.]+", "-", part).strip("-") for part in (image, text))
+    return "_".join(re.sub(r"[^\w.]+", "-", part).strip("-.") for part in (image, text))
 
 
 def jobs_from_json(path: str | Path, data_dir: str | None = None) -> list[Job]:
@@ -158,8 +159,20 @@ def _unique_names(jobs: list[Job]) -> list[Job]:
     for job in jobs:
         seen[job.name] = seen.get(job.name, 0) + 1
         suffix = f"_{seen[job.name]}" if seen[job.name] > 1 else ""
-        unique.append(Job(job.name + suffix, job.image, job.text, job.seed, job.overrides, job.device))
+        unique.append(replace(job, name=job.name + suffix))
     return unique
+
+
+def in_order(options: Sequence[str], job: Job) -> list[str]:
+    """All overrides of a job: options that set an argument of something the job names come after it, all others before.
+
+    >>> job = Job('vit_bert', 'vit', 'bert', 1, ('model.image_encoder=vit', 'runtime.seed=1'))
+    >>> in_order(['model.image_encoder.image_size=64', 'runtime.seed=7', 'train.epochs=3'], job)[-3:]
+    ['model.image_encoder=vit', 'runtime.seed=1', 'model.image_encoder.image_size=64']
+    """
+    named = tuple(f"{override.partition('=')[0]}." for override in job.overrides)
+    below = [option for option in options if option.startswith(named)]
+    return [*(option for option in options if option not in below), *job.overrides, *below]
 
 
 def run(
@@ -173,20 +186,22 @@ def run(
         devices: ``['cuda:0', 'cuda:1']``; a device named twice runs two jobs at once. Jobs that name a device wait for that one.
         options: Further ``key=value`` for all jobs.
         say: Where progress lines go.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the running jobs have written their checkpoints and ended.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pending = list(jobs)
     outcomes: list[Outcome] = []
     lock = threading.Lock()
-    running: set[subprocess.Popen] = set()
+    running = Running()
 
     def next_job(device: str) -> Job | None:
         with lock:
-            for job in pending:
-                if job.device in (None, device):
-                    pending.remove(job)
-                    return job
-        return None
+            job = next((job for job in pending if job.device in (None, device)), None)
+            if job is not None:
+                pending.remove(job)
+            return job
 
     def work(device: str) -> None:
         while (job := next_job(device)) is not None:
@@ -197,58 +212,98 @@ def run(
                 say(f"[{len(outcomes)}/{len(jobs)}] {job.name}: {outcome.status} after {outcome.seconds:.0f} s{note}")
 
     workers = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
-    try:
+    with running.ended_by_signals():
         for worker in workers:
             worker.start()
-        for worker in workers:
-            while worker.is_alive():
-                worker.join(timeout=0.2)
-    except KeyboardInterrupt:
-        pending.clear()
-        for process in list(running):
-            process.terminate()  # the job writes its checkpoint and ends
-        for process in list(running):
-            process.wait()
-        raise
+        while any(worker.is_alive() for worker in workers):
+            time.sleep(0.05)
     order = {job.name: i for i, job in enumerate(jobs)}
     return sorted(outcomes, key=lambda o: order[o.job.name])
 
 
-def _run_job(job: Job, config: str, folder: Path, device: str, options: Sequence[str], running: set, say: Callable[[str], None]) -> Outcome:
-    target = folder / job.name
+class Running:
+    """The processes that run now. Once they were told to end, no other is started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen] = set()
+        self._ended = False
+
+    def call(self, command: Sequence[str], output: IO[str]) -> int | None:
+        """Run a command to its end and return its status; ``None`` where nothing may start any more."""
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        with self._lock:
+            if self._ended:
+                return None
+            # In a session of its own: otherwise Ctrl-C on the terminal would reach the job twice, and the second ends it at once.
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+            )
+            self._processes.add(process)
+        status = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+        return status
+
+    def end(self) -> None:
+        """Ask all processes to end, and wait until they have written their checkpoints."""
+        with self._lock:
+            self._ended = True
+            processes = list(self._processes)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+    @contextmanager
+    def ended_by_signals(self) -> Iterator[None]:
+        """Inside the block Ctrl-C and SIGTERM end the processes before they are raised as ``KeyboardInterrupt``."""
+
+        def interrupt(number: int, frame: object) -> NoReturn:
+            raise KeyboardInterrupt
+
+        is_main = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGTERM, interrupt) if is_main else None
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.end()
+            raise
+        finally:
+            if is_main:
+                signal.signal(signal.SIGTERM, previous)
+
+
+def _run_job(
+    job: Job, config: str, folder: Path, device: str, options: Sequence[str], running: Running, say: Callable[[str], None]
+) -> Outcome:
+    target, log = folder / job.name, folder / f"{job.name}.log"
     started = time.monotonic()
     if (target / SUMMARY_FILE).exists():
         return Outcome(job, "skipped", 0.0, "finished earlier")
     say(f"{job.name}: starts on {device}")
-    command = [sys.executable, "-m", "clipzoo.cli", "train", config, "--work-dir", str(target)]
-    command += ["--cfg-options", *options, *job.overrides, f"runtime.device={device}"]
-    log = folder / f"{job.name}.log"
-    with open(log, "w", encoding="utf-8") as output:
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment)
-        running.add(process)
-        status = process.wait()
-        running.discard(process)
+    command = [sys.executable, "-m", "clipzoo.cli", "train", str(config), "--work-dir", str(target)]
+    command += ["--cfg-options", *in_order(options, job), f"runtime.device={device}"]
+    try:
+        with open(log, "w", encoding="utf-8") as output:
+            status = running.call(command, output)
+    except OSError as error:
+        return Outcome(job, "failed", time.monotonic() - started, f"{log}: {error.strerror or error}")
     seconds = time.monotonic() - started
     if status == 0:
         return Outcome(job, "done", seconds)
+    if status is None or status >= 128:
+        return Outcome(job, "stopped", seconds, "the same command goes on from there")
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return Outcome(job, "failed", seconds, f"{lines[-1] if lines else f'exit status {status}'} (see {log})")
+    reason = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else f"exit status {status}")
+    return Outcome(job, "failed", seconds, f"{reason} (see {log})")
 
 
-def check_devices(jobs: Iterable[Job], devices: Sequence[str]) -> None:
-    """Refuse jobs that wait for a device which the grid does not have.
-
-    Raises:
-        ConfigError: With the missing devices.
-    """
-    missing = sorted({job.device for job in jobs if job.device is not None} - set(devices))
-    if missing:
-        raise ConfigError(f"--devices: experiments ask for {', '.join(missing)} (gpu_id), the grid has {', '.join(devices)}")
-
-
-def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence[str]) -> None:
+def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence[str]) -> Config:
     """Refuse what would fail, or be mistaken for something else, before the first job starts.
+
+    Returns:
+        The config of a job.
 
     Raises:
         ConfigError: The config of a job is wrong; with the problems of all jobs.
@@ -257,45 +312,15 @@ def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence
     problems: dict[str, list[str]] = {}
     for job in jobs:
         try:
-            resolved = Config.load(config, [*options, *job.overrides])
+            resolved = Config.load(config, in_order(options, job))
             import_plugins(resolved.get("plugins", []))
             check(resolved)
         except ConfigError as error:
             for problem in str(error).splitlines():
-                problems.setdefault(problem, []).append(job.name)
+                problems.setdefault(problem.removesuffix("  [--cfg-options]"), []).append(job.name)
             continue
         if work_dir.is_experiment(folder / job.name):
             work_dir.check_same(folder / job.name, resolved, None)
     if problems:
         raise ConfigError("\n".join(f"{problem}  (in {shortened(names, 3)})" for problem, names in problems.items()))
-
-
-def leaderboard(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path, *, metric: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, best pooled ``metric`` first; jobs that failed stand last. Also written as ``leaderboard.md`` and ``.csv``."""
-    summaries = {job.name: Summary.read(folder / job.name) for job in jobs if (folder / job.name / SUMMARY_FILE).exists()}
-    names = list(next(iter(summaries.values())).pooled) if summaries else []
-    status = {outcome.job.name: outcome.status for outcome in outcomes}
-    header = ["job", "image", "text", "seed", "status", *(f"{n} (pooled)" for n in names), *(f"{n} (mean ± sd)" for n in names), "seconds"]
-
-    def row(job: Job) -> list[str]:
-        start = [job.name, job.image, job.text, str(job.seed), status.get(job.name, "not run")]
-        summary = summaries.get(job.name)
-        if summary is None:
-            return [*start, *[""] * (2 * len(names)), ""]
-        pooled = [f"{summary.pooled[n]:.4f}" for n in names]
-        spread = [f"{summary.mean[n]:.4f} ± {summary.sd[n]:.4f}" for n in names]
-        return [*start, *pooled, *spread, f"{summary.seconds:.0f}"]
-
-    downwards = metric in ("log_loss",)
-
-    def key(job: Job) -> tuple:
-        value = summaries[job.name].pooled.get(metric, float("nan")) if job.name in summaries else float("nan")
-        return (value != value, value if downwards else -value)
-
-    rows = [row(job) for job in sorted(jobs, key=key)]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_text(folder / "leaderboard.csv", text.getvalue())
-    table = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
-    write_text(folder / "leaderboard.md", f"# Leaderboard, by pooled {metric}\n\n" + "\n".join(table) + "\n")
-    return header, rows
+    return resolved
