@@ -131,7 +131,7 @@ def expected_tree(root: str) -> str:
         f"    {root}/\n"
         "    ├── class A/   image1.png  image2.jpg  …\n"
         "    └── class B/   …\n"
-        "Sample data are made by: python tools/make_sample_data.py digits   (then the root is data/digits/images)"
+        "Sample data are made by: python tools/make_sample_data.py digits --out data/digits   (then the root is data/digits/images)"
     )
 
 
