@@ -27,6 +27,7 @@ def test_every_module_says_what_it_is_and_can_be_checked(table, name):
     assert cls.__name__ == name and (inspect.getdoc(cls) or "").strip()
     for key, parameter in inspect.signature(cls).parameters.items():
         assert parameter.annotation is not inspect.Parameter.empty, f"{name}.{key} has no annotation"
+        assert parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD), f"{name}: *{key} lets a config say anything"
 
 
 def test_every_table_has_entries_and_every_slot_a_table():

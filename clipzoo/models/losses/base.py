@@ -25,6 +25,9 @@ class Loss(nn.Module):
 
     captions: ClassVar[Literal["batch", "all"]] = "batch"
 
+    def __init__(self) -> None:  # without it the signature would be nn.Module's (*args, **kwargs), and a config could say anything
+        super().__init__()
+
     def forward(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
         """The loss of a batch, computed in fp32 even under autocast: at scale 100, logits in bf16 are 0.5 apart.
 
