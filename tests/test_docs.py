@@ -212,7 +212,7 @@ def fresh(tmp_path, monkeypatch):
     for table in TABLES.values():
         len(table)  # load the home package now, so that its classes stay
         monkeypatch.setattr(table, "_classes", dict(table._classes))
-    monkeypatch.setattr(grid, "run", checked_jobs)
+    monkeypatch.setattr(grid, "run", no_jobs)
     before, environment = set(sys.modules), dict(os.environ)
     yield tmp_path
     os.environ.clear()
@@ -222,12 +222,10 @@ def fresh(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def checked_jobs(jobs, config, folder, devices, *, options=(), say=print):
-    """In place of a process per job: is every job's config right?"""
+def no_jobs(jobs, *arguments, **options):
+    """In place of a process per job; ``grid`` has checked the config of every job by then."""
     from clipzoo.engine.grid import Outcome
 
-    for job in jobs:
-        checked(config, [*options, *job.overrides])
     return [Outcome(job, "skipped", 0.0, "checked only") for job in jobs]
 
 
