@@ -78,7 +78,7 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
         problems.append(Problem(where, str(error), "type"))
         return
     parameters = dict(inspect.signature(cls).parameters)
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()) and not _takes_nothing(cls)
     hints = _hints(cls.__init__)
     required = {
         key for key, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
@@ -87,6 +87,12 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
     _check_arguments(cls.__name__, arguments, where, problems, known=known, hints=hints, open_ended=open_ended)
     for key in sorted(required - set(arguments) - set(registry.runtime)):
         problems.append(Problem(where, f"{cls.__name__} needs '{key}'. {_signature(cls.__name__, known)}"))
+
+
+def _takes_nothing(cls: type) -> bool:
+    """Has ``cls`` no constructor of its own? ``nn.Module``'s has a signature that accepts everything, and then refuses it."""
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    return owner.__module__.startswith("torch.")
 
 
 def check_settings(cls: type, section: object, where: str, problems: list[Problem]) -> None:
@@ -213,8 +219,19 @@ def described(annotation: object) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(described(a) for a in arguments)
     if origin in (list, tuple):
-        return f"a list of {', '.join(described(a).removeprefix('a ').removeprefix('an ') for a in arguments if a is not Ellipsis)}s"
+        inner = [a for a in arguments if a is not Ellipsis]
+        if origin is tuple and Ellipsis not in arguments:
+            same = len(set(inner)) == 1
+            return f"a list of {len(inner)} {_plural(inner[0])}" if same else f"a list of {', '.join(map(described, inner))}"
+        return f"a list of {_plural(inner[0])}"
     return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _plural(annotation: object) -> str:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(_plural(a) for a in get_args(annotation))
+    words = described(annotation)
+    return words.removeprefix("a ") + "s" if words.startswith("a ") and " of " not in words else words
 
 
 def _article(noun: str) -> str:
