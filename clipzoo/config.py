@@ -171,6 +171,8 @@ def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
     variables = _run(path)
     bases = variables.get("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: _base_ is {bases!r}; a path or a list of paths is expected")
     own = {}
     for name, value in variables.items():
         if name.startswith("_") or (name not in SECTIONS and isinstance(value, (types.ModuleType, types.FunctionType, type))):
@@ -187,6 +189,8 @@ def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
 
 
 def _run(path: Path) -> dict:
+    if path.is_dir():
+        raise ConfigError(f"{path}: a folder, not a config file")
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise ConfigError(f"{path}: no such config file.{did_you_mean(path.name, near)}")
@@ -194,7 +198,7 @@ def _run(path: Path) -> dict:
         return runpy.run_path(str(path))
     except SyntaxError as error:
         raise ConfigError(f"{path}:{error.lineno}: not valid Python ({error.msg})") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}:{lines[-1]}" if lines else str(path)
         raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
@@ -344,6 +348,8 @@ def _parse(text: str) -> object:
     try:
         return _plain(ast.literal_eval(text), "value", "--cfg-options")
     except (ValueError, SyntaxError):
+        if text.startswith("dict("):
+            raise ConfigError(f"--cfg-options: {text} is not a literal. Write {{'type': …}}, or give each key: a.b.type=… a.b.c=…") from None
         return text
 
 

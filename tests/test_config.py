@@ -113,6 +113,7 @@ def test_overrides_reach_lists_spellings_and_new_keys(write):
         ("trian.epochs=3", "Did you mean 'train'"),
         ("hooks.7.every=3", "positions 0 … 0"),
         ("train.epochs.x=3", "train.epochs is 3 and has no 'x'"),
+        ("train=dict(epochs=3)", "is not a literal. Write {'type': …}"),
     ],
 )
 def test_a_wrong_override_is_refused(write, override, message):

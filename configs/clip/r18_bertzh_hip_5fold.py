@@ -3,7 +3,7 @@
     python tools/train.py configs/clip/r18_bertzh_hip_5fold.py
 
 Data: data/hip (drawn ones: python tools/make_sample_data.py hip). BERT's weights come from the Hugging Face hub; a local folder:
---cfg-options model.text_encoder=hf:/path/to/bert-base-chinese; a small BERT from scratch: model.text_encoder=bert
+--cfg-options model.text_encoder.name=/path/to/bert-base-chinese; a small BERT from scratch: r18_bertsmall_hip_5fold.py
 Expected: not measured.
 """
 
