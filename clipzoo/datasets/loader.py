@@ -101,7 +101,7 @@ class CaseReader(torch.utils.data.Dataset):
     def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int]:
         image = self.dataset.read_image(draw.row)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(draw.seed)
+            torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed notes a call, with its stack, for a GPU it has not met
             tensor = self.transform(image)
         caption = random.Random(draw.seed).choice(self.dataset.captions_of(draw.row)) if self.with_captions else -1
         return draw.row, tensor, caption
