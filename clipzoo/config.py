@@ -25,6 +25,8 @@ from clipzoo.errors import ConfigError, did_you_mean
 
 SECTIONS = ("model", "data", "splits", "optimizer", "schedule", "train", "evaluation", "hooks", "runtime", "plugins")
 
+OVERRIDE = "--cfg-options"
+
 # Names that users of mmlab's toolboxes will type, and what they are called here.
 FOREIGN_NAMES = {
     "optim_wrapper": "optimizer",
@@ -135,6 +137,11 @@ class Config(ConfigDict):
             path = path.rpartition(".")[0]
         return "default"
 
+    def overridden(self) -> list[tuple[str, object]]:
+        """Dotted path and value of every key that ``--cfg-options`` set."""
+        origins = self.__dict__["_origins"]
+        return [(path, value_at(self, path)) for path, origin in origins.items() if origin == OVERRIDE]
+
     def plain(self) -> dict:
         """The sections as ordinary dicts and lists."""
         return self.to_dict()
@@ -143,6 +150,14 @@ class Config(ConfigDict):
         """The config as Python text that loads back equal, without bases."""
         sections = [f"{name} = {pprint.pformat(value, sort_dicts=False, width=110)}" for name, value in self.plain().items()]
         return "\n\n".join(sections) + "\n"
+
+
+def value_at(config: Mapping, path: str) -> object:
+    """The value at a dotted path; numbers are positions in lists."""
+    value: object = config
+    for key in path.split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
 
 
 def differences(old: object, new: object, path: str = "") -> list[str]:
@@ -333,7 +348,7 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> None:
     parent[key] = value
     for known in [p for p in origins if p.startswith(f"{path}.")]:
         del origins[known]
-    origins[path] = "--cfg-options"
+    origins[path] = OVERRIDE
 
 
 def _list_index(child: dict | list, key: str, walked: str) -> str | int:

@@ -56,6 +56,7 @@ def test_every_key_knows_its_line(write):
     assert config.origin("model.embed_dim") == f"{leaf}:4"
     assert config.origin("model.temperature") == "--cfg-options"
     assert config.origin("train.epochs") == "default"
+    assert config.overridden() == [("model.temperature", 0.1)]
 
 
 def test_dump_reads_back_equal(write, tmp_path):

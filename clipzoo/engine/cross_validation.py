@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,8 @@ class CrossValidation:
             if distributed.is_main():
                 log.info(f"{split.name}: done already, skipped")
             return
-        if distributed.is_main():
-            with work_dir.locked(folder):
-                self._train_fold(split, folder, log)
-        else:
+        with ExitStack() as lock:
+            distributed.from_main(lambda: lock.enter_context(work_dir.locked(folder)))
             self._train_fold(split, folder, log)
 
     def _train_fold(self, split: Split, folder: Path, log: logging.Logger) -> None:
@@ -117,9 +116,11 @@ class CrossValidation:
             log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
 
     def greet(self, log: logging.Logger) -> None:
-        """The first lines of the log: config with the origin of overridden keys, data, folds."""
+        """The first lines of the log: overridden keys, versions, data, folds; the whole resolved config is in ``config.py``."""
         environment = runtime.environment()["packages"]
         log.info(f"{self.config.name} -> {self.folder}")
+        for path, value in self.config.overridden():
+            log.info(f"override  {path} = {value!r}")
         log.info("versions  " + "  ".join(f"{name} {environment[name]}" for name in ("torch", "torchvision", "timm", "transformers")))
         for line in self.dataset.describe():
             log.info(line)
