@@ -345,6 +345,8 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> None:
         parent, key, walked = child, _list_index(child, following, walked), f"{walked}.{following}"
     if key == "type" and isinstance(parent, dict) and parent.get("type") not in (None, value):
         parent.clear()  # another type takes none of the old one's arguments, just as in a config file
+        for known in [p for p in origins if p.startswith(path.removesuffix("type"))]:
+            del origins[known]
     parent[key] = value
     for known in [p for p in origins if p.startswith(f"{path}.")]:
         del origins[known]

@@ -100,10 +100,11 @@ def test_overrides_reach_lists_spellings_and_new_keys(write):
     path = write("a.py", "model = dict(image_encoder='resnet18', loss=dict(type='A', t=1))\nhooks = [dict(type='H', every=1)]\ndata = dict(sampler=None)")
     config = Config.load(
         path,
-        ["model.image_encoder.image_size=64", "hooks.0.every=5", "data.sampler.type=WeightedSampler", "model.loss.type=B", "data.x=[1, 'b']"],
+        ["model.image_encoder.image_size=64", "hooks.0.every=5", "data.sampler.type=WeightedSampler", "model.loss.t=2", "model.loss.type=B", "data.x=[1, 'b']"],
     )
     assert config.model.image_encoder == {"type": "resnet18", "image_size": 64}
     assert config.model.loss == {"type": "B"}, "another type takes none of the old one's arguments"
+    assert ("model.loss.type", "B") in config.overridden()
     assert config.hooks[0]["every"] == 5 and config.data.sampler == {"type": "WeightedSampler"} and config.data.x == [1, "b"]
 
 
