@@ -92,7 +92,7 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
     data_settings = DataSettings(**config.data)
     evaluation = EvaluationSettings(**config.get("evaluation", {}))
     device = runtime.choose_device(settings.device)
-    runtime.apply(settings)
+    runtime.apply(settings, device)
     seed = runtime.derived_seed(settings.seed, seed_name)
     runtime.seed_everything(seed)
     net = model(config, device, channels_last=settings.channels_last)
@@ -149,6 +149,11 @@ def training_data(
     data: Dataset, split: Split, settings: DataSettings, net: Model, tokens: Tokens, *, seed: int, pin_memory: bool
 ) -> tuple[EpochBatches, DataLoader]:
     """The order of the training part, and the loader that reads it."""
+    if settings.batch_size == 1 and distributed.world_size() == 1 and net.captions == "batch":
+        raise ConfigError(
+            "data.batch_size: in batches of 1 there is nothing to contrast with. "
+            "Use 2 or more (train.accumulation adds no negatives), or a loss over all captions such as CaptionCrossEntropyLoss"
+        )
     rows = rows_of(data, split.train)
     sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
     batches = EpochBatches(
