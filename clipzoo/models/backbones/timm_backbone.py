@@ -54,6 +54,9 @@ class TimmBackbone(Backbone):
             self.weights = f"timm {config.architecture}.{config.tag}"
         else:
             self.net = timm.create_model(name, pretrained=False, num_classes=0, **size)
+        patch = getattr(getattr(self.net, "patch_embed", None), "patch_size", None)
+        if size and isinstance(patch, tuple) and image_size % patch[0]:
+            raise ConfigError(f"{type(self).__name__}: image_size={image_size} is no multiple of the patch size {patch[0]} of '{name}'")
         if isinstance(pretrained, str):
             self._load_file(pretrained)
             self.weights = f"file {pretrained}"
