@@ -22,7 +22,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}). Choose another folder with --work-dir") from error
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}). Choose another folder") from error
     temporary = Path(name)
     try:
         write(temporary)

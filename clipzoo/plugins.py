@@ -24,7 +24,7 @@ def import_plugins(names: Iterable[str] = ()) -> list[str]:
     Raises:
         ConfigError: ``names`` are no names, or a module cannot be imported; the message says where and why.
     """
-    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+    if isinstance(names, str) or not isinstance(names, Iterable) or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"plugins: {names!r} is not a list of module names. Write plugins = ['my_package']")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

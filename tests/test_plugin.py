@@ -122,6 +122,7 @@ def test_a_plugin_trains_by_name(site, repo, tmp_path, class_folders):
     assert (fold / "result.json").exists() and "AcmeNet" in done.stderr and "AcmeLoss" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_plugin_is_checked_like_everything_else(site, repo, tmp_path, class_folders):
     mistaken = config(tmp_path / "acme.py", class_folders)
     mistaken.write_text(mistaken.read_text(encoding="utf-8").replace("'width': 8", "'widht': 8"), encoding="utf-8")
@@ -174,7 +175,7 @@ def test_a_broken_installed_plugin_names_its_entry_point(site, monkeypatch):
         import_plugins()
 
 
-@pytest.mark.parametrize("names", ["acme_parts", [3], [""]])
+@pytest.mark.parametrize("names", ["acme_parts", [3], [""], 3])
 def test_names_must_be_a_list(names):
     with pytest.raises(ConfigError, match="is not a list of module names. Write plugins"):
         import_plugins(names)
