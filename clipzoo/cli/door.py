@@ -70,6 +70,7 @@ def say(text: str) -> None:
     try:
         print(text, file=sys.stderr)
     except UnicodeEncodeError:
+        sys.stderr.flush()
         sys.stderr.buffer.write(text.encode("utf-8") + b"\n")
 
 
@@ -78,4 +79,5 @@ def show(text: str) -> None:
     try:
         print(text)
     except UnicodeEncodeError:
+        sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8") + b"\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +166,41 @@ def override_of_an_unknown_key(place: Place) -> list:
 @bad("plugins: 'no_such_package': cannot be imported")
 def missing_plugin(place: Place) -> list:
     return place.train(plugins=["no_such_package"])
+
+
+@bad("_base_ is 3; a path or a list of paths is expected")
+def base_that_is_no_path(place: Place) -> list:
+    return ["train", place.file("leaf.py", "_base_ = 3\n")]
+
+
+@bad("configs: a folder, not a config file")
+def folder_as_config(place: Place) -> list:
+    return ["train", place.file("configs/a.py", "").parent]
+
+
+@bad("raises.py:1: SystemExit: 3")
+def config_that_exits(place: Place) -> list:
+    return ["train", place.file("raises.py", "raise SystemExit(3)\n")]
+
+
+@bad("data.batch_size: in batches of 1 there is nothing to contrast with", "CaptionCrossEntropyLoss")
+def batches_of_one(place: Place) -> list:
+    return place.train(data={"batch_size": 1})
+
+
+@bad("TimmBackbone: image_size=50 is no multiple of the patch size 16")
+def image_size_that_patches_do_not_fill(place: Place) -> list:
+    return place.train(model={"image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 50}})
+
+
+@bad("AdamW: lr is -1. It must be greater than 0")
+def negative_learning_rate(place: Place) -> list:
+    return place.train("--cfg-options", "optimizer.lr=-1")
+
+
+@bad("model.loss: ContrastiveLoss has no argument 'temprature'")
+def argument_of_a_class_without_arguments(place: Place) -> list:
+    return place.train(model={"loss": {"type": "ContrastiveLoss", "temprature": 0.1}})
 
 
 @bad("model.image_encoder: None is not allowed; an image encoder is needed")
@@ -500,6 +537,17 @@ def test_a_bad_input_is_one_clear_line(name, command, write_config, finished, sn
     assert makes or not new, "a failed start makes nothing"
     changed = [path for path in before if after.get(path) != before[path] and Path(path).name != "train.log"]
     assert not changed, "earlier results are as they were"
+
+
+def test_from_a_shell(write_config, repo, tmp_path):
+    """The same through the door in tools/, in a process of its own: once before torch is loaded, once after."""
+    mistyped = write_config(name="mistyped.py", text="\ntrian = dict()\n")
+    wrong = write_config(name="wrong.py", model={"embde_dim": 3})
+    for config, message in ((mistyped, "there is no section 'trian'"), (wrong, "CLIP has no argument 'embde_dim'")):
+        command = [sys.executable, repo / "tools" / "train.py", config, "--work-dir", tmp_path / "work"]
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+        assert done.returncode == 2 and done.stdout == "" and not (tmp_path / "work").exists()
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and message in done.stderr
 
 
 def test_there_are_enough_of_them():

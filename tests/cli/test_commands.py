@@ -210,6 +210,13 @@ def test_the_config_that_a_run_left_repeats_it(command, finished, tmp_path):
     assert (tmp_path / "again" / name).read_bytes() == (finished / name).read_bytes()
 
 
+def test_chinese_reaches_a_terminal_that_cannot_encode_it(finished, repo, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(repo), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "clipzoo.cli", "summary", finished, finished]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0 and done.stdout.decode("utf-8").count("方块") == 6
+
+
 def test_debug_shows_the_traceback(write_config, command):
     from clipzoo.errors import ConfigError
 
