@@ -22,6 +22,7 @@ from clipzoo.engine.state import Run
 from clipzoo.errors import ConfigError, did_you_mean, shortened
 from clipzoo.folds import Folds, Split
 from clipzoo.registries import AUGMENTATIONS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULES, SPLITTERS
+from clipzoo.results import aligned
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.structures import ClassCaptions, Preprocessing, Tokens
 
@@ -73,10 +74,10 @@ def class_captions(data: Dataset, tokens: Tokens) -> ClassCaptions:
 
 
 def watched_part(config: Config, split: Split) -> str | None:
-    """The part that chooses the epoch: val where there is one, test only on explicit wish, otherwise none."""
-    if split.val:
-        return "val"
-    return "test" if config.splits.get("select_on_test", False) else None
+    """The part that chooses the epoch: test only on explicit wish, otherwise val where there is one, otherwise none."""
+    if config.splits.get("select_on_test", False):
+        return "test"
+    return "val" if split.val else None
 
 
 def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: logging.Logger, console: Console, seed_name: str) -> Run:
@@ -208,6 +209,9 @@ def describe(run_: Run) -> list[str]:
     labels = run_.dataset.labels
     parts = {part: labels[rows_of(run_.dataset, getattr(run_.split, part))] for part in ("train", "val", "test")}
     lines = [f"{run_.split.name}: " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()) + " cases"]
+    if len(run_.dataset.classes) <= 20:
+        rows = [[part, *map(str, np.bincount(found, minlength=len(run_.dataset.classes)))] for part, found in parts.items()]
+        lines += aligned(["cases", *run_.dataset.classes], rows).splitlines()
     for part, found in parts.items():
         absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
         if absent:

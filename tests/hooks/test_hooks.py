@@ -86,3 +86,10 @@ def test_choosing_on_test_is_labelled_optimistic(config_of, tmp_path, quiet):
     config = config_of(splits={"select_on_test": True}, train={"epochs": 1})
     summary = CrossValidation(config, tmp_path / "run", console=quiet).train()
     assert summary.optimistic and "optimistic" in summary.selection and "OPTIMISTIC" in summary.tables()
+
+
+def test_select_on_test_wins_over_a_val_part_that_a_file_brings(config_of):
+    split = Split("fold_1", train=("a",), val=("b",), test=("c",))
+    assert build.watched_part(config_of(), split) == "val"
+    assert build.watched_part(config_of(splits={"select_on_test": True}), split) == "test"
+    assert build.watched_part(config_of(), Split("fold_1", train=("a",), val=(), test=("c",))) is None
