@@ -140,14 +140,13 @@ class CrossValidation:
         log = runtime.make_log(self.console, None)
         runner = Runner(self.config, self.dataset, split, self.folder / split.name, log=log, console=self.console)
         run = runner.run
-        run.hooks = []
+        lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run)]
         batch = next(iter(run.train_loader))
         run.parallel.train()
         set_learning_rate(run)
         step(run, [batch])
         losses = "  ".join(f"{name} {value:.4f}" for name, value in run.meter.means().items())
-        lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run), f"one step of {len(batch)} cases: {losses}"]
-        return [*lines, "dry run: nothing was written"]
+        return [*lines, f"one step of {len(batch)} cases: {losses}", "dry run: nothing was written"]
 
     def summarise(self, log: logging.Logger | None = None) -> Summary | None:
         """Write ``oof_predictions.csv`` and ``cv_summary.json`` if every fold is done.
