@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import platform
@@ -22,6 +23,7 @@ from rich.logging import RichHandler
 from clipzoo.errors import BuildError, DataError
 from clipzoo.settings import RuntimeSettings
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -56,13 +58,28 @@ def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
-def apply(settings: RuntimeSettings) -> None:
-    """Set the process-wide switches of torch that ``runtime`` names."""
+def apply(settings: RuntimeSettings, device: torch.device) -> None:
+    """Set the process-wide switches of torch that ``runtime`` names, and the allocator's where ``device`` is the CPU."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.backends.cudnn.benchmark = not settings.deterministic
     if settings.deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
+    if device.type == "cpu":
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed for the next step, as torch does on GPUs; the process then stays as large as its largest step.
+
+    By default glibc maps every large tensor anew and returns it when freed, and the kernel has to clear each of its pages at the first touch:
+    a fifth of a training step at 224 px. Elsewhere than in glibc nothing happens.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def derived_seed(seed: int, name: str) -> int:

@@ -157,7 +157,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
 def predict_with(config: Config, fold_folder: Path, images: ImageFolderDataset, settings: RuntimeSettings) -> Predictions:
     """The predictions of one fold's chosen checkpoint; classes and captions come from the checkpoint."""
     device = runtime.choose_device(settings.device)
-    runtime.apply(settings)
+    runtime.apply(settings, device)
     path = fold_folder / FoldResult.read(fold_folder).checkpoint
     content = checkpoint.read(path)
     net = build.model(config, device, channels_last=settings.channels_last)
