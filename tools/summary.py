@@ -1,3 +1,4 @@
 from clipzoo.cli.summary import main
 
-main()
+if __name__ == "__main__":
+    main()
