@@ -4,6 +4,7 @@ processes change nothing.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -117,14 +118,13 @@ class Collate:
     """
 
     def __init__(self, dataset: Dataset, tokens: Tokens | None, *, all_captions: bool = False):
-        self.labels = np.array([-1 if c.label is None else c.label for c in dataset.cases], dtype=np.int64)
         self.dataset, self.tokens, self.all_captions = dataset, tokens, all_captions
         self.caption_labels = None if tokens is None else _caption_labels(dataset, len(tokens))
 
     def __call__(self, samples: Sequence[tuple[int, torch.Tensor, int]]) -> Batch:
         rows = [row for row, _, _ in samples]
         images = torch.stack([image for _, image, _ in samples])
-        labels = torch.from_numpy(self.labels[rows])
+        labels = torch.from_numpy(self.dataset.labels[rows])
         if self.tokens is None:
             return Batch(images=images, labels=labels, cases=torch.tensor(rows))
         drawn = torch.tensor([caption for _, _, caption in samples])
@@ -200,6 +200,8 @@ def _loader(reader: CaseReader, batches: object, collate: Collate, num_workers: 
 
 
 def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the training process, which ends its workers."""
+    """Leave Ctrl-C and SIGTERM to the training process, which ends its workers: a worker killed with it would keep it from saving."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(os, "setpgrp"):  # torchrun and timeout(1) signal the whole process group
+        os.setpgrp()
