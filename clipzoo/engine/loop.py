@@ -119,7 +119,7 @@ def validate(run: Run) -> None:
 
 
 def is_better(value: float, best: float, greater_is_better: bool) -> bool:
-    """Is ``value`` strictly better? Anything defined is better than NaN, and NaN is better than nothing."""
+    """Is ``value`` strictly better? NaN never is, and anything defined is better than NaN."""
     if value != value:
         return False
     return best != best or (value > best if greater_is_better else value < best)
@@ -147,10 +147,9 @@ def synchronised(run: Run, *, is_last: bool):
 
 
 def is_logged(run: Run) -> bool:
-    """Steps at which the device is waited for: every ``runtime.log_every``; every step on a single CPU process, where waiting costs nothing."""
+    """Steps at which the device is waited for: every ``runtime.log_every``; every step on a CPU, where waiting costs next to nothing."""
     at_end = run.state.batch in (0, len(run.batches))
-    free = run.device.type == "cpu" and distributed.world_size() == 1
-    return free or at_end or run.state.step % run.runtime.log_every == 0
+    return run.device.type == "cpu" or at_end or run.state.step % run.runtime.log_every == 0
 
 
 def check_finite(run: Run) -> None:
@@ -171,11 +170,12 @@ def check_finite(run: Run) -> None:
 
 def asked_to_end(run: Run) -> bool:
     """Did a signal reach any of the processes? Several processes ask each other, at logged steps only: all must agree, or some would hang."""
-    if distributed.world_size() > 1 and is_logged(run):
-        signals = [s for s in distributed.gathered(run.interrupt.signal) if s is not None]
-        run.interrupt.signal = signals[0] if signals else None
-        return bool(signals)
-    return distributed.world_size() == 1 and run.interrupt.signal is not None
+    if distributed.world_size() == 1:
+        return run.interrupt.signal is not None
+    signals = [s for s in distributed.gathered(run.interrupt.signal) if s is not None] if is_logged(run) else []
+    if signals:  # otherwise one may have come in the meantime: it stays for the next time
+        run.interrupt.signal = signals[0]
+    return bool(signals)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

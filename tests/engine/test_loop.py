@@ -194,3 +194,16 @@ def test_two_runs_in_one_process_share_nothing(make_run, config_of, tmp_path, qu
     assert first.log is not second.log and first.optimizer is not second.optimizer
     assert losses_of(second, 4) != alone
     assert losses_of(first, 4) == alone
+
+
+def test_a_signal_that_comes_while_processes_ask_each_other_is_not_lost(make_run, monkeypatch):
+    run = make_run(hooks=[]).run
+    monkeypatch.setattr(loop.distributed, "world_size", lambda: 2)
+
+    def gathered(value):
+        run.interrupt.signal = run.interrupt.signal or 15  # comes after this process has said its own
+        return [value, None]
+
+    monkeypatch.setattr(loop.distributed, "gathered", gathered)
+    assert not loop.asked_to_end(run), "nobody had heard of it when all were asked"
+    assert loop.asked_to_end(run) and run.interrupt.signal == 15
