@@ -47,9 +47,13 @@ def folds(config: Config, data: Dataset) -> Folds:
 
 
 def model(config: Config, device: torch.device, *, channels_last: bool = True) -> Model:
-    """The model with its first weights, which depend on the state of torch's generator alone."""
+    """The model with its first weights, which depend on the state of torch's generator alone.
+
+    On the CPU only the images are channels-last: convolutions repack their weights anyway, and the fused optimizers copy weights, gradients
+    and moments there and back if they are not in the default order.
+    """
     built = MODELS.build(config.model).to(device)
-    return built.to(memory_format=torch.channels_last) if channels_last else built
+    return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
 
 
 def metrics(settings: EvaluationSettings) -> tuple[list[Metric], Metric]:
