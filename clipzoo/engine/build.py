@@ -109,12 +109,13 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())
     optimizer = OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net)
+    autocast = runtime.choose_autocast(settings.precision, device, net)
     return Run(
         model=net,
         parallel=parallel(net, device),
         optimizer=optimizer,
         schedule=SCHEDULES.build(config.get("schedule", {"type": "CosineSchedule"})),
-        scaler=torch.amp.GradScaler(device.type, enabled=runtime.choose_autocast(settings.precision, device) == torch.float16),
+        scaler=torch.amp.GradScaler(device.type, enabled=autocast == torch.float16),
         batches=batches,
         train_loader=loader,
         eval_loaders={part: part_loader(data, getattr(split, part), data_settings, net.preprocessing, device) for part in ("val", "test")},
@@ -129,7 +130,7 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
         evaluation=evaluation,
         runtime=settings,
         device=device,
-        autocast=runtime.choose_autocast(settings.precision, device),
+        autocast=autocast,
         folder=folder,
         log=log,
         console=console,

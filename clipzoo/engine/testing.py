@@ -172,7 +172,7 @@ def predict_with(config: Config, fold_folder: Path, images: ImageFolderDataset, 
         num_workers=data.num_workers,
         pin_memory=device.type == "cuda",
     )
-    autocast = runtime.choose_autocast(settings.precision, device)
+    autocast = runtime.choose_autocast(settings.precision, device, net)
     return predict_cases(net, loader, classes, device, autocast=autocast, channels_last=settings.channels_last)
 
 
