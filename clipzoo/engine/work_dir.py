@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,17 @@ from clipzoo.files import read_json, write_json, write_text
 from clipzoo.folds import Folds
 from clipzoo.results import RESULT_FILE
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
 CONFIG_PY, CONFIG_JSON, FOLDS_FILE, LOG_FILE = "config.py", "config.json", "folds.json", "train.log"
 
 # What may differ between two starts of one experiment: it changes where and how fast the work is done, not its results.
-FREE_KEYS = ("hooks", "data.num_workers", "data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.log_every")
+FREE_KEYS = ("data.num_workers", "data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.log_every")
+# Hooks that only watch, and may differ too; any other may end the training, which changes its results.
+WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook")
 
 
 def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
@@ -105,7 +111,7 @@ def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
         raise CheckpointError(f"{error}. The work dir is damaged; choose another folder with --work-dir") from error
     if not isinstance(known, dict) or "config" not in known:
         raise CheckpointError(f"{folder / CONFIG_JSON}: not a config of clipzoo. Choose another folder with --work-dir")
-    found = [d for d in differences(known["config"], config.plain()) if not d.startswith(FREE_KEYS)]
+    found = [d for d in differences(_decisive(known["config"]), _decisive(config.plain())) if not d.startswith(FREE_KEYS)]
     if found:
         raise CheckpointError(f"{folder}: made with another config. Choose another --work-dir, or undo: {shortened(found, 6)}")
     if folds is None:
@@ -114,6 +120,12 @@ def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
     if old.digest != folds.digest:
         found = _difference(old, folds)
         raise CheckpointError(f"{folder}: made with other folds. Choose another --work-dir, or put the data back: {found}")
+
+
+def _decisive(config: dict) -> dict:
+    """``config`` without the hooks that only watch."""
+    hooks = config.get("hooks", [])
+    return {**config, "hooks": [hook for hook in hooks if (hook if isinstance(hook, str) else hook["type"]) not in WATCHERS]}
 
 
 def _difference(old: Folds, new: Folds) -> str:
@@ -129,12 +141,14 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         CheckpointError: Another process is training there.
+        DataError: The folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     with open(folder / ".lock", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: loader processes would inherit it and outlive a kill with it
+        except (BlockingIOError, PermissionError) as error:
             raise CheckpointError(f"{folder}: another process is training this fold. Wait for it, or train another with --fold") from error
         except OSError:
             pass  # a file system without locks
