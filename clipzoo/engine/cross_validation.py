@@ -14,14 +14,12 @@ from clipzoo import metrics as metric_tables
 from clipzoo.checking import check
 from clipzoo.config import Config
 from clipzoo.engine import build, distributed, runtime, work_dir
-from clipzoo.engine.evaluation import score
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.folds import Folds, Split
 from clipzoo.plugins import import_plugins
 from clipzoo.results import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, FoldResult, PredictionTable, Summary, mean_and_sd
 from clipzoo.settings import EvaluationSettings
-from clipzoo.structures import Predictions
 
 
 class CrossValidation:
@@ -129,7 +127,7 @@ class CrossValidation:
             log.info(f"note: {note}")
 
     def dry_run(self) -> list[str]:
-        """Build the first fold that is not done and train and evaluate one step in memory; write nothing.
+        """Build the first fold that is not done and train one step in memory; write nothing.
 
         Returns:
             What a real run would log at its start, and the losses of the step.
@@ -180,7 +178,8 @@ class CrossValidation:
 def make_summary(config: Config, folds: Folds, results: list[FoldResult], table: PredictionTable) -> Summary:
     """Every number of ``cv_summary.json`` from the folds' results and the out-of-fold table."""
     chosen, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})))
-    pooled = score(chosen, as_predictions(table))
+    pooled = {metric.name: float(metric.compute(table.labels, table.probabilities)) for metric in chosen}
+    selections = list(dict.fromkeys(r.selection for r in results))
     spread = {name: mean_and_sd([r.metrics[name] for r in results]) for name in pooled}
     fold_rows: list[dict[str, Any]] = [
         {"fold": r.fold, "epoch": r.epoch, "epochs_trained": r.epochs_trained, "metrics": r.metrics, "counts": r.counts, "seconds": r.seconds}
@@ -195,17 +194,9 @@ def make_summary(config: Config, folds: Folds, results: list[FoldResult], table:
         per_class=metric_tables.per_class(table.labels, table.probabilities, table.classes),
         confusion=metric_tables.confusion_matrix(table.labels, table.probabilities).tolist(),
         classes=list(table.classes),
-        selection=results[0].selection,
-        optimistic="optimistic" in results[0].selection,
+        selection="; ".join(selections),
+        optimistic=any("optimistic" in selection for selection in selections),
         folds_digest=folds.digest,
         notes=list(folds.notes),
         seconds=round(sum(r.seconds for r in results), 2),
     )
-
-
-def as_predictions(table: PredictionTable) -> Predictions:
-    """A table as ``Predictions``; log-probabilities serve as logits."""
-    import numpy as np
-
-    logits = np.log(np.maximum(table.probabilities, np.finfo(np.float32).tiny))
-    return Predictions(cases=np.arange(len(table.case_ids)), labels=table.labels, logits=logits)
