@@ -113,6 +113,12 @@ def resume(run: Run) -> bool:
         return False
     content = read(path)
     load_weights(run.model, content["model"], path)
+    before = len(content["generators"])
+    if before != run.world_size:
+        raise CheckpointError(
+            f"{path}: the number of processes was {before} and is {run.world_size}, so the joint batch would be another. "
+            f"Start as many as before, or delete {path.parent} to train that fold again"
+        )
     try:
         run.optimizer.load_state_dict(content["optimizer"])
         run.scaler.load_state_dict(content["scaler"])
@@ -121,8 +127,7 @@ def resume(run: Run) -> bool:
         restore_hooks(run, content["hooks"])
         run.meter.load_state_dict(content["meter"])
         run.stop_reason = content["stop_reason"]
-        generators = content["generators"]
-        runtime.set_rng_state(generators[min(distributed.rank(), len(generators) - 1)])
+        runtime.set_rng_state(content["generators"][distributed.rank()])
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this run ({error}). Delete it to start {run.split.name} again") from error
     return True

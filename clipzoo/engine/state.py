@@ -98,7 +98,7 @@ class LossMeter:
         """Restore ``state_dict``."""
         self.reset()
         self.names, self.cases = list(state["names"]), state["cases"]
-        self.sums = state["sums"].to(self.device)
+        self.sums = state["sums"].to(self.device, self.sums.dtype)
         self.bad_losses = torch.zeros(len(self.names), device=self.device)
 
 

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import multiprocessing
+import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from clipzoo.engine import checkpoint, loop, testing
-from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine import checkpoint, loop, testing, work_dir
+from clipzoo.engine.cross_validation import CrossValidation, make_summary
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runtime import make_log
 from clipzoo.errors import CheckpointError
@@ -157,3 +161,54 @@ def test_another_config_in_the_same_folder_is_refused(finished, config_of, quiet
     base[section] = {**base.get(section, {}), **values}
     with pytest.raises(CheckpointError, match=rf"made with another config.*{section}\.{next(iter(values))}"):
         CrossValidation(config_of(**base), folder, console=quiet).train()
+
+
+def test_hooks_that_only_watch_may_change_and_those_that_end_training_may_not(finished, config_of, quiet):
+    _, summary, folder = finished
+    watching = config_of(train={"epochs": 3}, hooks=["ConsoleHook", {"type": "HistoryHook"}])
+    assert CrossValidation(watching, folder, console=quiet).train() == summary
+    with pytest.raises(CheckpointError, match=r"made with another config.*hooks: \[\] -> \[.*EarlyStoppingHook"):
+        CrossValidation(config_of(train={"epochs": 3}, hooks=[{"type": "EarlyStoppingHook"}]), folder, console=quiet).train()
+
+
+def hold_and_fork(folder: Path, told) -> None:
+    """Lock ``folder``, start a process as a loader would, and die without it."""
+    with work_dir.locked(folder):
+        told.send(multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start())
+        told.recv()
+        os._exit(0)
+
+
+def test_a_fold_is_locked_while_its_process_lives_and_no_longer(tmp_path):
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=hold_and_fork, args=(tmp_path / "fold_1", there))
+    process.start()
+    here.recv()
+    with pytest.raises(CheckpointError, match="another process is training this fold"), work_dir.locked(tmp_path / "fold_1"):
+        pass
+    here.send(None)
+    process.join()
+    with work_dir.locked(tmp_path / "fold_1"):
+        pass
+
+
+def test_a_run_does_not_go_on_with_another_number_of_processes(config_of, tmp_path, quiet, monkeypatch):
+    """The joint batch would be another, and half an epoch of one process is not half an epoch of two."""
+    validation = CrossValidation(config_of(train={"epochs": 1}), tmp_path / "run", console=quiet)
+    validation.train(fold=1)
+    (tmp_path / "run" / "fold_1" / "result.json").unlink()
+    path = tmp_path / "run" / "fold_1" / "checkpoint_latest.pth"
+    content = checkpoint.read(path)
+    torch.save({**content, "generators": content["generators"] * 2}, path)
+    with pytest.raises(CheckpointError, match="the number of processes was 2 and is 1"):
+        validation.train(fold=1)
+
+
+def test_one_fold_chosen_on_test_makes_the_summary_optimistic(finished):
+    """Also where it is not the first: folds of a file may have a val part or not."""
+    validation, _, folder = finished
+    results = [FoldResult.read(folder / split.name) for split in validation.folds.splits]
+    results[1] = replace(results[1], selection="best balanced_accuracy on test, optimistic: the reported cases chose the epoch")
+    table = PredictionTable.read(folder / "oof_predictions.csv")
+    summary = make_summary(validation.config, validation.folds, results, table)
+    assert summary.optimistic and summary.selection == f"{results[0].selection}; {results[1].selection}"
