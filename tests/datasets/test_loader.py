@@ -25,14 +25,15 @@ def test_everything_that_workers_get_can_be_sent_to_them(config_of, tmp_path, qu
     for loader in (run.train_loader, run.eval_loaders["test"]):
         reader, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
         draws = next(iter(loader.batch_sampler))
-        assert (collate([reader[draw] for draw in draws]).images == loader.collate_fn([loader.dataset[draw] for draw in draws]).images).all()
+        sent, own = collate([reader[draw] for draw in draws]), loader.collate_fn([loader.dataset[draw] for draw in draws])
+        assert (sent.images == own.images).all()
 
 
 def test_commands_may_be_imported_again_by_a_worker(repo):
     """A worker started as a new process imports the main script: whatever it calls outside ``if __name__ == …`` would run again."""
     for path in (repo / "tools").glob("*.py"):
-        calls = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
-        assert not calls, path
+        statements = ast.parse(path.read_text(encoding="utf-8")).body
+        assert not any(isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) for node in statements), path
 
 
 @pytest.mark.slow
