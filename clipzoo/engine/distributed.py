@@ -21,7 +21,7 @@ def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
     """Join the processes that ``torchrun`` started (gloo on CPU, nccl on GPU), and leave them at the end.
 
     Raises:
-        BuildError: ``launcher='pytorch'`` without torchrun's environment.
+        BuildError: ``launcher='pytorch'`` without torchrun's environment, or there is no GPU of its own for each process.
     """
     if launcher == "none":
         yield
@@ -31,12 +31,26 @@ def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
         raise BuildError(f"--launcher pytorch: {', '.join(missing)} not set. Start through tools/dist_train.sh CONFIG NUM_PROCESSES or torchrun")
     on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        check_gpus(device)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(minutes=30))
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def check_gpus(device: str) -> None:
+    """Every process needs a GPU of its own.
+
+    Raises:
+        BuildError: ``device`` names a single one, or this machine has fewer.
+    """
+    if ":" in device:
+        raise BuildError(f"runtime.device: '{device}' is one GPU for all processes. Use 'auto'; CUDA_VISIBLE_DEVICES says which GPUs may be used")
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if processes > gpus:
+        raise BuildError(f"--launcher pytorch: {processes} processes, but {gpus} GPUs on this machine. Start {gpus}, or set runtime.device='cpu'")
 
 
 def world_size() -> int:
