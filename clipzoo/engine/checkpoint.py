@@ -37,7 +37,7 @@ def save_best(run: Run) -> None:
 
 def save_latest(run: Run) -> None:
     """Write everything that a restart needs."""
-    generators = distributed.gathered(runtime.rng_state())
+    generators = distributed.gathered(runtime.rng_state(run.device))
     if run.is_main:
         content = {
             **model_content(run),
@@ -127,7 +127,7 @@ def resume(run: Run) -> bool:
         restore_hooks(run, content["hooks"])
         run.meter.load_state_dict(content["meter"])
         run.stop_reason = content["stop_reason"]
-        runtime.set_rng_state(content["generators"][distributed.rank()])
+        runtime.set_rng_state(content["generators"][distributed.rank()], run.device)
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this run ({error}). Delete it to start {run.split.name} again") from error
     return True
@@ -148,7 +148,10 @@ def _write(path: Path, content: dict) -> None:
 
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            torch.save(_canonical(content), file)
+            try:
+                torch.save(_canonical(content), file)
+            except RuntimeError as error:  # what torch makes of a failed write: 'unexpected pos 704 vs 598'
+                raise OSError(f"torch could not save it: {str(error).splitlines()[0]}") from error
 
     write_atomically(path, write)
 

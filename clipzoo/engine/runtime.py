@@ -80,8 +80,9 @@ def apply(settings: RuntimeSettings, device: torch.device) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.backends.cudnn.benchmark = not settings.deterministic
-    if settings.deterministic:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what names no device means this one: generators, pinned memory, collectives
     if device.type == "cpu":
         keep_freed_memory()
 
@@ -111,26 +112,26 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def rng_state() -> dict:
-    """The state of every generator as plain types and tensors."""
+def rng_state(device: torch.device) -> dict:
+    """The state of every generator that a run on ``device`` draws from, as plain types and tensors; the same run may go on on another GPU."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(),
     }
 
 
-def set_rng_state(state: dict) -> None:
+def set_rng_state(state: dict, device: torch.device) -> None:
     """Restore what ``rng_state`` returned."""
     version_, internal, gauss_next = state["python"]
     random.setstate((version_, tuple(internal), gauss_next))
     kind, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    if state["device"] is not None and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state["device"].cpu())
 
 
 def environment() -> dict:

@@ -16,7 +16,7 @@ from clipzoo.engine import checkpoint, loop, testing, work_dir
 from clipzoo.engine.cross_validation import CrossValidation, make_summary
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runtime import make_log
-from clipzoo.errors import CheckpointError
+from clipzoo.errors import CheckpointError, DataError
 from clipzoo.metrics import Accuracy
 from clipzoo.results import FoldResult, PredictionTable, Summary
 
@@ -212,3 +212,15 @@ def test_one_fold_chosen_on_test_makes_the_summary_optimistic(finished):
     table = PredictionTable.read(folder / "oof_predictions.csv")
     summary = make_summary(validation.config, validation.folds, results, table)
     assert summary.optimistic and summary.selection == f"{results[0].selection}; {results[1].selection}"
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
+    def fail(content, file):
+        file.write(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+
+    (tmp_path / "c.pth").write_bytes(b"before")
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(DataError, match=r"c.pth: cannot be written \(torch could not save it: .*Is the disk full"):
+        checkpoint._write(tmp_path / "c.pth", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pth"] and (tmp_path / "c.pth").read_bytes() == b"before"

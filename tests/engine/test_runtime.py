@@ -1,7 +1,9 @@
-"""The machine: when half precision is worth it on a CPU."""
+"""The machine: when half precision is worth it on a CPU, and generators."""
 
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,3 +37,17 @@ def test_memory_that_is_freed_stays(monkeypatch):
     runtime.keep_freed_memory()
     monkeypatch.setattr(runtime.platform, "libc_ver", lambda: ("", ""))
     runtime.keep_freed_memory()
+
+
+def test_generators_go_on_on_whatever_gpu_the_run_goes_on(monkeypatch):
+    """Only the run's own device counts: how many others there are, and its number, may be others after a restart."""
+    restored: list = []
+    gpu = SimpleNamespace(get_rng_state=lambda: torch.tensor([7]), set_rng_state=restored.append)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: gpu)
+    state = runtime.rng_state(torch.device("cuda", 1))
+    drawn = torch.rand(3), np.random.rand(3), random.random()
+    runtime.set_rng_state(state, torch.device("cuda", 0))
+    again = torch.rand(3), np.random.rand(3), random.random()
+    assert drawn[0].equal(again[0]) and (drawn[1] == again[1]).all() and drawn[2] == again[2] and restored == [torch.tensor([7])]
+    runtime.set_rng_state(runtime.rng_state(torch.device("cpu")), torch.device("cuda", 0))
+    assert len(restored) == 1, "a run that was on the CPU knows nothing of a GPU"
