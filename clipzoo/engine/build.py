@@ -79,7 +79,7 @@ def class_captions(data: Dataset, tokens: Tokens) -> ClassCaptions:
 
 def watched_part(config: Config, split: Split) -> str | None:
     """The part that chooses the epoch: test only on explicit wish, otherwise val where there is one, otherwise none."""
-    if config.splits.get("select_on_test", False):
+    if SPLITTERS.expand(config.splits).get("select_on_test", False):
         return "test"
     return "val" if split.val else None
 

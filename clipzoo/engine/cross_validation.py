@@ -13,7 +13,7 @@ from rich.console import Console
 from clipzoo import metrics as metric_tables
 from clipzoo.checking import check
 from clipzoo.config import Config
-from clipzoo.engine import build, distributed, runtime, work_dir
+from clipzoo.engine import build, distributed, loop, runtime, work_dir
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.folds import Folds, Split
@@ -132,8 +132,6 @@ class CrossValidation:
         Returns:
             What a real run would log at its start, and the losses of the step.
         """
-        from clipzoo.engine.loop import set_learning_rate, step
-
         split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
         log = runtime.make_log(self.console, None)
         runner = Runner(self.config, self.dataset, split, self.folder / split.name, log=log, console=self.console)
@@ -141,8 +139,9 @@ class CrossValidation:
         lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run)]
         batch = next(iter(run.train_loader))
         run.parallel.train()
-        set_learning_rate(run)
-        step(run, [batch])
+        loop.set_learning_rate(run)
+        with loop.memory_advice(run):
+            loop.step(run, [batch])
         losses = "  ".join(f"{name} {value:.4f}" for name, value in run.meter.means().items())
         return [*lines, f"one step of {len(batch)} cases: {losses}", "dry run: nothing was written"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -42,18 +43,17 @@ def fit(run: Run) -> None:
     error: BaseException | None = None
     run.call("before_fit")
     try:
-        while run.state.epoch < run.train.epochs and run.stop_reason is None:
-            train_epoch(run)
-            validate(run)
-            run.call("after_epoch")
-            checkpoint.save_latest(run)
-            if asked_to_end(run):
-                raise Interrupted(run.interrupt.signal)
+        with memory_advice(run):
+            while run.state.epoch < run.train.epochs and run.stop_reason is None:
+                train_epoch(run)
+                validate(run)
+                run.call("after_epoch")
+                checkpoint.save_latest(run)
+                if asked_to_end(run):
+                    raise Interrupted(run.interrupt.signal)
     except BaseException as cause:
-        error = TrainingError(out_of_memory(run)) if is_out_of_memory(cause) else cause
-        if error is cause:
-            raise
-        raise error from cause
+        error = cause
+        raise
     finally:
         run.call("after_fit", error)
 
@@ -176,6 +176,21 @@ def asked_to_end(run: Run) -> bool:
     if signals:  # otherwise one may have come in the meantime: it stays for the next time
         run.interrupt.signal = signals[0]
     return bool(signals)
+
+
+@contextmanager
+def memory_advice(run: Run) -> Iterator[None]:
+    """Say what to lower where memory runs out inside.
+
+    Raises:
+        TrainingError: It did.
+    """
+    try:
+        yield
+    except RuntimeError as cause:
+        if is_out_of_memory(cause):
+            raise TrainingError(out_of_memory(run)) from cause
+        raise
 
 
 def is_out_of_memory(error: BaseException) -> bool:

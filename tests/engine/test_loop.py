@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from clipzoo.config import Config
 from clipzoo.engine import build, loop
+from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.loop import is_better
 from clipzoo.engine.runner import Runner
 from clipzoo.engine.runtime import make_log
@@ -115,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_losses(make_run, log_ever
     assert (runner.run.folder / "checkpoint_latest.pth").exists(), "the first epoch's checkpoint is kept"
 
 
-def test_out_of_memory_says_what_to_lower(make_run, monkeypatch):
+def test_out_of_memory_says_what_to_lower(make_run, config_of, tmp_path, quiet, monkeypatch):
     runner = make_run(hooks=[])
 
     def explode(*_):
@@ -124,6 +126,13 @@ def test_out_of_memory_says_what_to_lower(make_run, monkeypatch):
     monkeypatch.setattr(loop, "step", explode)
     with pytest.raises(TrainingError, match=r"ran out of memory at step 1. Lower data.batch_size \(now 8\).*image_size \(now 32\)"):
         runner.fit()
+    with pytest.raises(TrainingError, match="ran out of memory at step 1. Lower data.batch_size"):
+        CrossValidation(config_of(), tmp_path / "dry", console=quiet).dry_run()
+
+
+def test_splits_may_be_a_mere_name(config_of):
+    config = Config.from_dict({**config_of().plain(), "splits": "Holdout"})
+    assert build.watched_part(config, Split("fold_1", ("a",), (), ("b",))) is None
 
 
 def test_hooks_hear_five_moments_in_order_and_the_end(make_run):
@@ -165,8 +174,6 @@ def test_only_strictly_better_epochs_replace_the_best(value, best, up, expected)
 
 
 def test_early_stopping_waits_for_patience_evaluations(config_of, tmp_path, quiet):
-    from clipzoo.engine.cross_validation import CrossValidation
-
     hooks = [{"type": "EarlyStoppingHook", "patience": 2}, {"type": "HistoryHook"}]
     config = config_of(train={"epochs": 30}, hooks=hooks, optimizer={"lr": 1e-8})  # nothing improves after the first epochs
     validation = CrossValidation(config, tmp_path / "run", console=quiet)
