@@ -162,7 +162,8 @@ def predict_with(config: Config, fold_folder: Path, images: ImageFolderDataset, 
     content = checkpoint.read(path)
     net = build.model(config, device, channels_last=settings.channels_last)
     checkpoint.load_weights(net, content["model"], path)
-    classes = captions_of(content, net.tokenizer).to(device)
+    classes = captions_of(content, net.tokenizer)
+    net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training
     data = DataSettings(**config.data)
     loader = eval_loader(
         images,
@@ -173,7 +174,7 @@ def predict_with(config: Config, fold_folder: Path, images: ImageFolderDataset, 
         pin_memory=device.type == "cuda",
     )
     autocast = runtime.choose_autocast(settings.precision, device, net)
-    return predict_cases(net, loader, classes, device, autocast=autocast, channels_last=settings.channels_last)
+    return predict_cases(net, loader, classes.to(device), device, autocast=autocast, channels_last=settings.channels_last)
 
 
 def captions_of(content: dict, tokenizer: object) -> ClassCaptions:

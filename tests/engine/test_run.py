@@ -19,6 +19,7 @@ from clipzoo.engine.runtime import make_log
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.metrics import Accuracy
 from clipzoo.results import FoldResult, PredictionTable, Summary
+from clipzoo.settings import RuntimeSettings
 
 EQUAL_FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
 
@@ -224,3 +225,15 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeyp
     with pytest.raises(DataError, match=r"c.pth: cannot be written \(torch could not save it: .*Is the disk full"):
         checkpoint._write(tmp_path / "c.pth", {})
     assert [path.name for path in tmp_path.iterdir()] == ["c.pth"] and (tmp_path / "c.pth").read_bytes() == b"before"
+
+
+def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, quiet):
+    """Also where a frozen text tower was encoded once, in full precision, under autocast for the rest."""
+    text = {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "freeze": "all"}
+    runtime = {"device": "cpu", "threads": 1, "precision": "bf16"}
+    validation = CrossValidation(config_of(train={"epochs": 1}, model={"text_encoder": text}, runtime=runtime), tmp_path / "run", console=quiet)
+    validation.train(fold=1)
+    table = PredictionTable.read(tmp_path / "run" / "fold_1" / "predictions.csv")
+    found = testing.predict_with(validation.config, tmp_path / "run" / "fold_1", validation.dataset, RuntimeSettings(**runtime))
+    rows = [validation.dataset.rows[case_id] for case_id in table.case_ids]
+    np.testing.assert_allclose(found.probabilities[rows], table.probabilities, atol=1e-6)
