@@ -65,7 +65,23 @@ def foreign_name(name: str) -> str:
 
 
 class ConfigDict(Dict):
-    """A dict with attribute access that refuses to invent missing keys, and to change once it is frozen."""
+    """A dict with attribute access that refuses to invent missing keys, and to change once it is frozen.
+
+    Keys that are also methods of a dict (``freeze``, ``items``, ``copy`` …) are read with square brackets.
+    """
+
+    @classmethod
+    def _hook(cls, item: object) -> object:
+        """Nested dicts are ``ConfigDict``, whatever they are nested in."""
+        return ConfigDict(item) if type(item) is dict else super()._hook(item)
+
+    def freeze(self, shouldFreeze: bool = True) -> None:  # noqa: N803, addict's own spelling
+        """Refuse changes from now on, also in dicts inside lists."""
+        super().freeze(shouldFreeze)
+        for value in self.values():
+            for item in value if isinstance(value, list) else ():
+                if isinstance(item, ConfigDict):
+                    item.freeze(shouldFreeze)
 
     def __missing__(self, name: str) -> None:
         raise KeyError(f"no key '{name}'.{did_you_mean(name, self)} There are: {', '.join(self) or 'none'}")
@@ -80,6 +96,12 @@ class ConfigDict(Dict):
         if self.__dict__.get("__frozen"):
             raise ConfigError(f"config: frozen after loading; '{name}' cannot be set. Use --cfg-options or Config.load(…, overrides)")
         super().__setitem__(name, value)
+
+    def pop(self, name: str, *default: object) -> object:
+        """As ``dict.pop``, but refused once frozen."""
+        if self.__dict__.get("__frozen"):
+            raise ConfigError(f"config: frozen after loading; '{name}' cannot be removed")
+        return super().pop(name, *default)
 
     def __delitem__(self, name: str) -> None:
         if self.__dict__.get("__frozen"):
@@ -269,6 +291,8 @@ def _merge(base: dict, child: dict, origins: dict, child_origins: dict, path: st
         where = f"{path}.{key}" if path else key
         old = merged.get(key)
         if isinstance(value, dict):
+            if isinstance(old, str) and "type" not in value:
+                old = {"type": old}  # a short spelling that gets further arguments
             replaces = value.get("_delete_", False) or not isinstance(old, dict) or value.get("type", old.get("type")) != old.get("type")
             value = {k: v for k, v in value.items() if k != "_delete_"}
             if not replaces:
@@ -329,6 +353,8 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> None:
     section, *keys = path.split(".")
     if section not in SECTIONS:
         raise ConfigError(f"--cfg-options: there is no section '{section}'.{foreign_name(section) or did_you_mean(section, SECTIONS)}")
+    if "_delete_" in keys:
+        raise ConfigError(f"--cfg-options: '{path}': _delete_ works in config files only. Here, another type drops the old arguments")
     value = _parse(text)
     parent: dict | list = values
     walked = section

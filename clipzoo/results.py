@@ -126,6 +126,9 @@ class FoldResult:
         counts: Cases per part.
         folds_digest: Digest of the ``folds.json`` that this fold was trained with.
         seconds: Wall time of training and scoring, since the last restart.
+        device: Where it was trained.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
+        processes: How many trained together.
     """
 
     fold: str
@@ -137,6 +140,9 @@ class FoldResult:
     counts: dict[str, int]
     folds_digest: str
     seconds: float
+    device: str
+    precision: str
+    processes: int
 
     def write(self, folder: Path) -> None:
         """Write ``folder/result.json``."""
@@ -174,7 +180,7 @@ class Summary:
         optimistic: The reported cases also chose the epoch (``select_on_test``).
         folds_digest: Digest of ``folds.json``.
         notes: What a reader should know about the splits.
-        seconds: Wall time of all folds together.
+        seconds: Sum of the folds' ``seconds``.
     """
 
     name: str
@@ -206,7 +212,7 @@ class Summary:
         content = read_json(path)
         try:
             return cls(**{name: _nan(value) if name in ("mean", "sd", "pooled") else value for name, value in content.items()})
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise DataError(f"{path}: not a summary ({error})") from error
 
     def tables(self) -> str:

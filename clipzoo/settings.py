@@ -84,7 +84,7 @@ class RuntimeSettings:
         precision: ``'auto'`` takes bf16 or fp16 autocast where the device gains from it; ``'fp32'``, ``'bf16'``, ``'fp16'``.
         threads: CPU threads of torch; ``None`` leaves torch's own choice.
         log_every: Steps between two lines of training progress; the device is waited for at these steps only.
-        deterministic: Refuse nondeterministic GPU kernels (slower). CPU runs are always reproducible.
+        deterministic: Prefer deterministic GPU kernels (slower), and warn where there is none. CPU runs are always reproducible.
         channels_last: Memory order of images and convolutions.
     """
 

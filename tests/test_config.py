@@ -139,3 +139,26 @@ def test_differences_name_both_values():
     old = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
     assert differences(old, {"a": {"b": 2, "c": [1, 2]}, "e": 1}) == ["a.b: 1 -> 2", "d: 1 -> (not set)", "e: (not set) -> 1"]
     assert differences(old, old) == []
+
+
+def test_arguments_join_a_short_spelling_in_files_as_on_the_command_line(write):
+    write("base.py", "model = dict(text_encoder='bert-base-chinese', image_encoder='resnet18')")
+    leaf = write("leaf.py", "_base_ = 'base.py'\nmodel = dict(text_encoder=dict(freeze='all'), image_encoder=dict(type='ResNet', depth=34))")
+    assert Config.load(leaf).plain()["model"] == {
+        "text_encoder": {"type": "bert-base-chinese", "freeze": "all"},
+        "image_encoder": {"type": "ResNet", "depth": 34},
+    }
+
+
+def test_nested_keys_may_be_called_as_properties_of_a_config_and_lists_are_frozen_too():
+    config = Config.from_dict({"model": {"image_encoder": {"type": "TimmBackbone", "name": "x"}}, "hooks": [{"type": "H"}]})
+    assert config.model.image_encoder.name == "x" and config.name == "config"
+    with pytest.raises(ConfigError, match="frozen"):
+        config.hooks[0]["type"] = "other"
+    with pytest.raises(ConfigError, match="frozen"):
+        config.model.pop("image_encoder")
+
+
+def test_delete_belongs_into_files(write):
+    with pytest.raises(ConfigError, match="_delete_ works in config files only"):
+        Config.load(write("a.py", "train = dict(epochs=3)"), ["train._delete_=True"])

@@ -50,7 +50,7 @@ def test_what_is_no_table_is_refused(tmp_path, text):
 
 
 def test_fold_result_keeps_undefined_metrics(tmp_path):
-    result = FoldResult("fold_1", "last epoch", "checkpoint_latest.pth", 3, 3, {"auroc": math.nan, "accuracy": 0.5}, {"train": 1}, "d", 1.0)
+    result = FoldResult("fold_1", "last epoch", "checkpoint_latest.pth", 3, 3, {"auroc": math.nan, "accuracy": 0.5}, {"train": 1}, "d", 1.0, "cpu", "fp32", 1)
     result.write(tmp_path)
     assert json.loads((tmp_path / "result.json").read_text())["metrics"] == {"auroc": None, "accuracy": 0.5}
     assert math.isnan(FoldResult.read(tmp_path).metrics["auroc"])

@@ -39,7 +39,9 @@ def train(arguments: argparse.Namespace) -> int:
     with process_group(arguments.launcher, device):
         validation = CrossValidation(config, folder)
         if arguments.dry_run:
-            door.show("\n".join(validation.dry_run()))
+            lines = validation.dry_run()
+            if is_main():
+                door.show("\n".join(lines))
             return 0
         try:
             summary = validation.train(arguments.fold)

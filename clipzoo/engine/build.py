@@ -221,7 +221,6 @@ def describe(run_: Run) -> list[str]:
         absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
         if absent:
             lines.append(f"note: {part} has no case of {shortened(absent)}")
-    precision = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[run_.autocast]
     processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""
-    lines.append(f"{run_.device} {precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}")
+    lines.append(f"{run_.device} {run_.precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}")
     return lines

@@ -63,6 +63,7 @@ def model_content(run: Run) -> dict:
         "classes": list(run.dataset.classes),
         "class_captions": [[captions.sentences[i] for i in ids] for ids in run.dataset.class_captions()],
         "preprocessing": {**preprocessing, "mean": list(preprocessing["mean"]), "std": list(preprocessing["std"])},
+        "precision": run.precision,
         "state": asdict(run.state),
     }
 
@@ -118,6 +119,11 @@ def resume(run: Run) -> bool:
         raise CheckpointError(
             f"{path}: the number of processes was {before} and is {run.world_size}, so the joint batch would be another. "
             f"Start as many as before, or delete {path.parent} to train that fold again"
+        )
+    if content["precision"] != run.precision:
+        raise CheckpointError(
+            f"{path}: was trained in {content['precision']}, and runtime.precision='auto' means {run.precision} on this machine. "
+            f"Go on where it began, or delete {path.parent} to train that fold again"
         )
     try:
         run.optimizer.load_state_dict(content["optimizer"])

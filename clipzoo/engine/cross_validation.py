@@ -196,6 +196,16 @@ def make_summary(config: Config, folds: Folds, results: list[FoldResult], table:
         selection="; ".join(selections),
         optimistic=any("optimistic" in selection for selection in selections),
         folds_digest=folds.digest,
-        notes=list(folds.notes),
+        notes=[*folds.notes, *unlike(results)],
         seconds=round(sum(r.seconds for r in results), 2),
     )
+
+
+def unlike(results: list[FoldResult]) -> list[str]:
+    """Notes on folds that were trained in different precisions or by different numbers of processes: that is a difference of the recipe."""
+    notes = []
+    for what in ("precision", "processes"):
+        found = sorted({str(getattr(result, what)) for result in results})
+        if len(found) > 1:
+            notes.append(f"the folds were trained with different {what}: {', '.join(found)}")
+    return notes

@@ -21,6 +21,10 @@ from clipzoo.errors import TrainingError
 from clipzoo.structures import Batch
 
 
+# How allocators that raise a plain RuntimeError say it: torch's own for the CPU, and Apple's.
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
+
+
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM ended the run after a step; the checkpoint is on disk.
 
@@ -65,6 +69,7 @@ def train_epoch(run: Run) -> None:
     run.batches.set_epoch(state.epoch, start=state.batch)
     if state.batch == 0:
         run.meter.reset()
+    cases_before = run.meter.cases
     for group in groups_of(run.train.accumulation, run.train_loader):
         set_learning_rate(run)
         step(run, group)
@@ -81,6 +86,7 @@ def train_epoch(run: Run) -> None:
     state.batch = 0
     run.epoch_losses = run.meter.means()
     run.epoch_seconds = time.perf_counter() - started
+    run.images_per_second = (run.meter.cases - cases_before) * run.world_size / run.epoch_seconds
 
 
 def step(run: Run, group: list[Batch]) -> None:
@@ -195,7 +201,7 @@ def memory_advice(run: Run) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Is this how a device, or the CPU's allocator, says that there is no memory left?"""
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY))
 
 
 def out_of_memory(run: Run) -> str:

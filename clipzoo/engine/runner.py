@@ -11,9 +11,9 @@ from rich.console import Console
 
 from clipzoo.config import Config
 from clipzoo.datasets.base import Dataset
-from clipzoo.engine import build, checkpoint, distributed, loop
+from clipzoo.engine import build, checkpoint, distributed, loop, runtime
 from clipzoo.engine.evaluation import predict, score
-from clipzoo.engine.runtime import Interrupt, close_log, make_console, make_log
+from clipzoo.engine.runtime import Interrupt, make_console, make_log
 from clipzoo.engine.state import Run
 from clipzoo.errors import CheckpointError
 from clipzoo.folds import Split
@@ -46,7 +46,6 @@ class Runner:
         interrupt: Interrupt | None = None,
     ):
         self.console = console or make_console()
-        self._owns_log = log is None
         self.log = log or make_log(self.console, None)
         self.run: Run = build.run(config, dataset, split, Path(folder), log=self.log, console=self.console, seed_name=split.name)
         self.run.interrupt = interrupt or Interrupt()
@@ -72,7 +71,9 @@ class Runner:
         """
         name = self.chosen()
         path = self.run.folder / name
-        checkpoint.load_weights(self.run.model, checkpoint.read(path)["model"], path)
+        content = checkpoint.read(path)
+        checkpoint.load_weights(self.run.model, content["model"], path)
+        self.run.autocast = runtime.DTYPES[content["precision"]]  # what 'auto' means here may be something else
         predictions = predict(self.run, "test")
         return self.table(predictions), score(self.run.metrics, predictions), name
 
@@ -108,6 +109,9 @@ class Runner:
             counts={part: len(getattr(run.split, part)) for part in ("train", "val", "test")},
             folds_digest=folds_digest,
             seconds=round(time.perf_counter() - started, 2),
+            device=str(run.device),
+            precision=run.precision,
+            processes=run.world_size,
         )
         if run.is_main:
             table.write(run.folder / PREDICTIONS_FILE)
@@ -133,8 +137,3 @@ class Runner:
             labels=predictions.labels.astype(np.int64),
             probabilities=predictions.probabilities,
         )
-
-    def close(self) -> None:
-        """Close the log if this runner made it."""
-        if self._owns_log:
-            close_log(self.log)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clipzoo.models.base import Model
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
-_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -56,7 +56,7 @@ def choose_autocast(precision: str, device: torch.device, net: Model) -> torch.d
     elsewhere.
     """
     if precision != "auto":
-        return _DTYPES[precision]
+        return DTYPES[precision]
     if device.type == "cpu":
         return torch.bfloat16 if gains_from_amx(net) else None
     if device.type != "cuda":

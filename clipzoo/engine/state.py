@@ -118,7 +118,8 @@ class Run:
         epoch_metrics: Results of the last evaluation; empty for an epoch without one.
         epoch_predictions: What they were computed from.
         epoch_losses: Mean training losses of the last epoch.
-        epoch_seconds: Wall time of the last epoch's training.
+        epoch_seconds: Wall time of the last epoch's training; of its rest, where it was resumed in its middle.
+        images_per_second: Training cases in that time, over all processes.
         stop_reason: Set through ``stop`` by a hook; training ends after the epoch.
     """
 
@@ -154,11 +155,17 @@ class Run:
     epoch_predictions: Predictions | None = None
     epoch_losses: dict[str, float] = field(default_factory=dict)
     epoch_seconds: float = 0.0
+    images_per_second: float = 0.0
     stop_reason: str | None = None
     meter: LossMeter = field(init=False)
 
     def __post_init__(self) -> None:
         self.meter = LossMeter(self.device)
+
+    @property
+    def precision(self) -> str:
+        """``'fp32'``, ``'bf16'`` or ``'fp16'``: what ``runtime.precision`` came to on this device."""
+        return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.autocast]
 
     @property
     def steps_per_epoch(self) -> int:

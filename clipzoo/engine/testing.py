@@ -133,7 +133,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
         raise CheckpointError(f"{folder}: no fold is done. Run tools/train.py first")
     images = ImageFolderDataset(data, template="{class_name}", classes=list(folds.classes))
     if not allow_overlap:
-        refuse_overlap(config, images)
+        refuse_overlap(config, images, log)
     settings = RuntimeSettings(**config.get("runtime", {}))
     metrics, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})))
     per_fold: dict[str, Predictions] = {}
@@ -173,7 +173,7 @@ def predict_with(config: Config, fold_folder: Path, images: ImageFolderDataset, 
         num_workers=data.num_workers,
         pin_memory=device.type == "cuda",
     )
-    autocast = runtime.choose_autocast(settings.precision, device, net)
+    autocast = runtime.DTYPES[content["precision"]]
     return predict_cases(net, loader, classes.to(device), device, autocast=autocast, channels_last=settings.channels_last)
 
 
@@ -188,7 +188,7 @@ def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
     return ClassCaptions(tokens=tokens, labels=torch.tensor(labels), caption_ids=torch.tensor(ids), num_classes=len(content["classes"]))
 
 
-def refuse_overlap(config: Config, images: ImageFolderDataset) -> None:
+def refuse_overlap(config: Config, images: ImageFolderDataset, log: logging.Logger) -> None:
     """Refuse external images that are byte-identical with training images, where those are at hand.
 
     Raises:
@@ -196,8 +196,9 @@ def refuse_overlap(config: Config, images: ImageFolderDataset) -> None:
     """
     try:
         known = build.dataset(config)
-    except DataError:
-        return  # the training data are not on this machine
+    except DataError as error:
+        log.info(f"not compared with the training images, which cannot be read here ({str(error).splitlines()[0]})")
+        return
     if not isinstance(known, ImageFolderDataset):
         return
     same = shared_files(known, images)

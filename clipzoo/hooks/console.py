@@ -60,12 +60,11 @@ class ConsoleHook(Hook):
         losses = "  ".join(f"{name} {value:.4f}" for name, value in run.epoch_losses.items())
         value = run.epoch_metrics.get(run.selector.name)
         score = "" if value is None else f"  val {run.selector.name} {value:.4f}{'  *best' if state.best_epoch == state.epoch else ''}"
-        speed = run.meter.cases * run.world_size / max(run.epoch_seconds, 1e-9)
         rate = max(group["lr"] for group in run.optimizer.param_groups)
         width = len(str(run.train.epochs))
         run.log.info(
             f"{run.split.name} epoch {state.epoch:>{width}}/{run.train.epochs}  {losses}{score}  lr {rate:.2e}  "
-            f"{speed:.0f} images/s  {_clock(left)} left"
+            f"{run.images_per_second:.0f} images/s  {_clock(left)} left"
         )
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:

@@ -237,3 +237,30 @@ def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, qui
     found = testing.predict_with(validation.config, tmp_path / "run" / "fold_1", validation.dataset, RuntimeSettings(**runtime))
     rows = [validation.dataset.rows[case_id] for case_id in table.case_ids]
     np.testing.assert_allclose(found.probabilities[rows], table.probabilities, atol=1e-6)
+
+
+def test_folds_of_different_recipes_are_noted(finished):
+    from dataclasses import replace
+
+    from clipzoo.engine.cross_validation import unlike
+
+    _, _, folder = finished
+    result = FoldResult.read(folder / "fold_1")
+    assert (result.device, result.precision, result.processes) == ("cpu", "fp32", 1)
+    assert unlike([result, result]) == []
+    notes = unlike([result, replace(result, precision="bf16", processes=4)])
+    assert notes == [
+        "the folds were trained with different precision: bf16, fp32",
+        "the folds were trained with different processes: 1, 4",
+    ]
+
+
+def test_a_run_does_not_go_on_in_another_precision(config_of, tmp_path, quiet):
+    config = config_of(train={"epochs": 1})
+    validation = CrossValidation(config, tmp_path / "run", console=quiet)
+    validation.train(fold=1)
+    (tmp_path / "run" / "fold_1" / "result.json").unlink()
+    path = tmp_path / "run" / "fold_1" / "checkpoint_latest.pth"
+    torch.save({**checkpoint.read(path), "precision": "bf16"}, path)
+    with pytest.raises(CheckpointError, match="was trained in bf16, and runtime.precision='auto' means fp32"):
+        CrossValidation(config, tmp_path / "run", console=quiet).train(fold=1)
