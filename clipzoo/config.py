@@ -392,7 +392,9 @@ def _parse(text: str) -> object:
         return _plain(ast.literal_eval(text), "value", "--cfg-options")
     except (ValueError, SyntaxError):
         if text.startswith("dict("):
-            raise ConfigError(f"--cfg-options: {text} is not a literal. Write {{'type': …}}, or give each key: a.b.type=… a.b.c=…") from None
+            raise ConfigError(
+                f"--cfg-options: {text} is not a literal. Write {{'type': …}}, or give each key: a.b.type=… a.b.c=…"
+            ) from None
         return text
 
 

@@ -1,11 +1,11 @@
 """A registry: names to classes, filled by a decorator and by the modules of one home package.
 
-    >>> LOSSES = Registry('loss', home=None)
-    >>> @LOSSES.register_module()
-    ... class MyLoss:
-    ...     def __init__(self, temperature: float = 0.07): self.temperature = temperature
-    >>> LOSSES.build({'type': 'MyLoss', 'temperature': 0.1}).temperature
-    0.1
+>>> LOSSES = Registry('loss', home=None)
+>>> @LOSSES.register_module()
+... class MyLoss:
+...     def __init__(self, temperature: float = 0.07): self.temperature = temperature
+>>> LOSSES.build({'type': 'MyLoss', 'temperature': 0.1}).temperature
+0.1
 """
 
 from __future__ import annotations

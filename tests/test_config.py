@@ -97,10 +97,20 @@ def test_missing_file_suggests_a_neighbour(write, tmp_path):
 
 
 def test_overrides_reach_lists_spellings_and_new_keys(write):
-    path = write("a.py", "model = dict(image_encoder='resnet18', loss=dict(type='A', t=1))\nhooks = [dict(type='H', every=1)]\ndata = dict(sampler=None)")
+    path = write(
+        "a.py",
+        "model = dict(image_encoder='resnet18', loss=dict(type='A', t=1))\nhooks = [dict(type='H', every=1)]\ndata = dict(sampler=None)",
+    )
     config = Config.load(
         path,
-        ["model.image_encoder.image_size=64", "hooks.0.every=5", "data.sampler.type=WeightedSampler", "model.loss.t=2", "model.loss.type=B", "data.x=[1, 'b']"],
+        [
+            "model.image_encoder.image_size=64",
+            "hooks.0.every=5",
+            "data.sampler.type=WeightedSampler",
+            "model.loss.t=2",
+            "model.loss.type=B",
+            "data.x=[1, 'b']",
+        ],
     )
     assert config.model.image_encoder == {"type": "resnet18", "image_size": 64}
     assert config.model.loss == {"type": "B"}, "another type takes none of the old one's arguments"
@@ -143,7 +153,9 @@ def test_differences_name_both_values():
 
 def test_arguments_join_a_short_spelling_in_files_as_on_the_command_line(write):
     write("base.py", "model = dict(text_encoder='bert-base-chinese', image_encoder='resnet18')")
-    leaf = write("leaf.py", "_base_ = 'base.py'\nmodel = dict(text_encoder=dict(freeze='all'), image_encoder=dict(type='ResNet', depth=34))")
+    leaf = write(
+        "leaf.py", "_base_ = 'base.py'\nmodel = dict(text_encoder=dict(freeze='all'), image_encoder=dict(type='ResNet', depth=34))"
+    )
     assert Config.load(leaf).plain()["model"] == {
         "text_encoder": {"type": "bert-base-chinese", "freeze": "all"},
         "image_encoder": {"type": "ResNet", "depth": 34},

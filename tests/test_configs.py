@@ -21,7 +21,9 @@ def name_of(path: Path) -> str:
 
 
 def test_there_are_configs_and_each_is_tested():
-    assert len(LEAVES) == len(set(LEAVES)) and {"clip/r18_bertzh_digits_5fold.py", "clip/r18_bertzh_hip_5fold.py"} <= {name_of(p) for p in LEAVES}
+    assert len(LEAVES) == len(set(LEAVES)) and {"clip/r18_bertzh_digits_5fold.py", "clip/r18_bertzh_hip_5fold.py"} <= {
+        name_of(p) for p in LEAVES
+    }
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)

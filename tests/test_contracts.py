@@ -48,7 +48,9 @@ def test_metrics_are_better_for_better_predictions(name):
 
 @pytest.mark.parametrize("name", own(SCHEDULES))
 def test_schedules_are_pure_functions_between_0_and_1(name):
-    schedule = SCHEDULES.build({"type": name, "milestones": [1, 2]} if "milestones" in inspect.signature(SCHEDULES.get(name)).parameters else name)
+    schedule = SCHEDULES.build(
+        {"type": name, "milestones": [1, 2]} if "milestones" in inspect.signature(SCHEDULES.get(name)).parameters else name
+    )
     values = [schedule.factor(step, 30, 10) for step in range(30)]
     assert values == [schedule.factor(step, 30, 10) for step in range(30)] and all(0 <= v <= 1 for v in values) and values[0] > 0
 

@@ -50,7 +50,20 @@ def test_what_is_no_table_is_refused(tmp_path, text):
 
 
 def test_fold_result_keeps_undefined_metrics(tmp_path):
-    result = FoldResult("fold_1", "last epoch", "checkpoint_latest.pth", 3, 3, {"auroc": math.nan, "accuracy": 0.5}, {"train": 1}, "d", 1.0, "cpu", "fp32", 1)
+    result = FoldResult(
+        "fold_1",
+        "last epoch",
+        "checkpoint_latest.pth",
+        3,
+        3,
+        {"auroc": math.nan, "accuracy": 0.5},
+        {"train": 1},
+        "d",
+        1.0,
+        "cpu",
+        "fp32",
+        1,
+    )
     result.write(tmp_path)
     assert json.loads((tmp_path / "result.json").read_text())["metrics"] == {"auroc": None, "accuracy": 0.5}
     assert math.isnan(FoldResult.read(tmp_path).metrics["auroc"])
@@ -63,7 +76,8 @@ def test_summary_marks_what_is_optimistic_and_shows_undefined_numbers(tmp_path):
     summary = Summary(
         name="run", folds=[{"fold": "fold_1", "epoch": 2, "metrics": {"accuracy": 0.5}}], mean={"accuracy": 0.5}, sd={"accuracy": math.nan},
         pooled={"accuracy": 0.5}, per_class=[{"class": "髋臼", "cases": 2, "precision": None, "recall": 1.0, "f1": 0.5, "auroc": None}],
-        confusion=[[2]], classes=["髋臼"], selection="best accuracy on test", optimistic=True, folds_digest="d", notes=["a note"], seconds=1.0,
+        confusion=[[2]], classes=["髋臼"], selection="best accuracy on test", optimistic=True, folds_digest="d",
+        notes=["a note"], seconds=1.0,
     )  # fmt: skip
     summary.write(tmp_path)
     text = Summary.read(tmp_path).tables()

@@ -1,6 +1,6 @@
 """The same training as tools/train.py, as a library: no registry, no config, no hooks. Read it to see how the parts fit together.
 
-    python tools/plain_train.py data/digits/images --class-texts data/digits/class_texts.json --epochs 8
+python tools/plain_train.py data/digits/images --class-texts data/digits/class_texts.json --epochs 8
 """
 
 import argparse
@@ -56,7 +56,9 @@ def train_fold(data, split, args, device):
             losses.append(loss.detach())
             step += 1
         print(f"{split.name} epoch {epoch + 1}/{args.epochs}  loss {torch.stack(losses).mean():.4f}", flush=True)
-    test = eval_loader(data, rows_of(data, split.test), evaluation_transform(model.preprocessing), batch_size=64, num_workers=0, pin_memory=False)
+    test = eval_loader(
+        data, rows_of(data, split.test), evaluation_transform(model.preprocessing), batch_size=64, num_workers=0, pin_memory=False
+    )
     return predict_cases(model, test, class_captions(data, tokens), torch.device(device))
 
 

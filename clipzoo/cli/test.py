@@ -45,6 +45,8 @@ def test(arguments: argparse.Namespace) -> int:
     results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
     door.show(make_summary(config, validation.folds, results, agreement.table).tables())
     verdict = "agrees with" if agreement.holds else "DISAGREES with"
-    door.show(f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a probability {agreement.largest:.1e}, "
-              f"{len(agreement.changed)} of {len(agreement.table.case_ids)} predictions changed")
+    door.show(
+        f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a probability {agreement.largest:.1e}, "
+        f"{len(agreement.changed)} of {len(agreement.table.case_ids)} predictions changed"
+    )
     return 0 if agreement.holds else 1

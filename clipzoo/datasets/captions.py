@@ -65,9 +65,7 @@ class Captions:
         self.labels.append(label)
         return len(self.sentences) - 1
 
-    def tokenise(
-        self, tokenizer: Tokenizer, where: str, *, allow_overlong: bool = True, classes: Sequence[str] | None = None
-    ) -> Tokens:
+    def tokenise(self, tokenizer: Tokenizer, where: str, *, allow_overlong: bool = True, classes: Sequence[str] | None = None) -> Tokens:
         """Tokens of the whole table, in order of id; fills ``warnings``.
 
         Args:
@@ -120,5 +118,3 @@ class Captions:
 
 def _short(sentence: str, limit: int = 40) -> str:
     return sentence if len(sentence) <= limit else sentence[: limit - 1] + "…"
-
-

@@ -198,9 +198,7 @@ def _neck_bar(body: np.random.Generator, reach: float = 46) -> list[Point]:
     return bar(along((0, 0), NECK, 6), along((0, 0), NECK, reach), body.uniform(11, 13), 16)
 
 
-def _stem_edges(
-    tip: float, *, top_width: float, tip_width: float, varus: float, fluted: bool = False
-) -> tuple[list[Point], list[Point]]:
+def _stem_edges(tip: float, *, top_width: float, tip_width: float, varus: float, fluted: bool = False) -> tuple[list[Point], list[Point]]:
     """The inner edge of a straight stem from the neck down, and its outer edge from the tip up; ``varus`` in degrees."""
     slope = math.tan(math.radians(varus))
     middle = min(82.0, tip - 20)

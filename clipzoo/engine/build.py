@@ -180,7 +180,9 @@ def training_data(
     return batches, loader
 
 
-def part_loader(data: Dataset, case_ids: tuple[str, ...], settings: DataSettings, preprocessing: Preprocessing, device: torch.device) -> DataLoader:
+def part_loader(
+    data: Dataset, case_ids: tuple[str, ...], settings: DataSettings, preprocessing: Preprocessing, device: torch.device
+) -> DataLoader:
     """The loader of a part that is scored: no augmentation, no shuffling."""
     return eval_loader(
         data,
@@ -222,5 +224,7 @@ def describe(run_: Run) -> list[str]:
         if absent:
             lines.append(f"note: {part} has no case of {shortened(absent)}")
     processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""
-    lines.append(f"{run_.device} {run_.precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}")
+    lines.append(
+        f"{run_.device} {run_.precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}"
+    )
     return lines

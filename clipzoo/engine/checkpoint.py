@@ -100,7 +100,9 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str 
     unexpected = [k for k in weights if k not in own]
     shapes = [f"{k} {tuple(weights[k].shape)} -> {tuple(own[k].shape)}" for k in own if k in weights and weights[k].shape != own[k].shape]
     problems = [
-        f"{len(found)} {kind}: {shortened(found, 3)}" for kind, found in (("missing", missing), ("unexpected", unexpected), ("mismatched", shapes)) if found
+        f"{len(found)} {kind}: {shortened(found, 3)}"
+        for kind, found in (("missing", missing), ("unexpected", unexpected), ("mismatched", shapes))
+        if found
     ]
     if problems:
         raise CheckpointError(f"{where}: the weights are of another model ({'; '.join(problems)}). Use the config it was trained with")

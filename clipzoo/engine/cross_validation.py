@@ -161,9 +161,13 @@ class CrossValidation:
         tables = [PredictionTable.read(folder / PREDICTIONS_FILE) for folder in folders]
         for split, result, table, folder in zip(self.folds.splits, results, tables, folders, strict=True):
             if result.folds_digest != self.folds.digest:
-                raise CheckpointError(f"{folder}: trained with other folds (digest {result.folds_digest[:12]}). Delete the folder to train it again")
+                raise CheckpointError(
+                    f"{folder}: trained with other folds (digest {result.folds_digest[:12]}). Delete the folder to train it again"
+                )
             if set(table.case_ids) != set(split.test):
-                raise CheckpointError(f"{folder / PREDICTIONS_FILE}: not the predictions of this fold's test part. Delete the folder to train it again")
+                raise CheckpointError(
+                    f"{folder / PREDICTIONS_FILE}: not the predictions of this fold's test part. Delete the folder to train it again"
+                )
         table = PredictionTable.join(tables)
         table.write(self.folder / OUT_OF_FOLD_FILE)
         started = time.perf_counter()
@@ -181,7 +185,14 @@ def make_summary(config: Config, folds: Folds, results: list[FoldResult], table:
     selections = list(dict.fromkeys(r.selection for r in results))
     spread = {name: mean_and_sd([r.metrics[name] for r in results]) for name in pooled}
     fold_rows: list[dict[str, Any]] = [
-        {"fold": r.fold, "epoch": r.epoch, "epochs_trained": r.epochs_trained, "metrics": r.metrics, "counts": r.counts, "seconds": r.seconds}
+        {
+            "fold": r.fold,
+            "epoch": r.epoch,
+            "epochs_trained": r.epochs_trained,
+            "metrics": r.metrics,
+            "counts": r.counts,
+            "seconds": r.seconds,
+        }
         for r in results
     ]
     return Summary(

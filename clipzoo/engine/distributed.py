@@ -28,7 +28,9 @@ def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
         return
     missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
-        raise BuildError(f"--launcher pytorch: {', '.join(missing)} not set. Start through tools/dist_train.sh CONFIG NUM_PROCESSES or torchrun")
+        raise BuildError(
+            f"--launcher pytorch: {', '.join(missing)} not set. Start through tools/dist_train.sh CONFIG NUM_PROCESSES or torchrun"
+        )
     on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
     if on_gpu:
         check_gpus(device)
@@ -47,10 +49,14 @@ def check_gpus(device: str) -> None:
         BuildError: ``device`` names a single one, or this machine has fewer.
     """
     if ":" in device:
-        raise BuildError(f"runtime.device: '{device}' is one GPU for all processes. Use 'auto'; CUDA_VISIBLE_DEVICES says which GPUs may be used")
+        raise BuildError(
+            f"runtime.device: '{device}' is one GPU for all processes. Use 'auto'; CUDA_VISIBLE_DEVICES says which GPUs may be used"
+        )
     processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if processes > gpus:
-        raise BuildError(f"--launcher pytorch: {processes} processes, but {gpus} GPUs on this machine. Start {gpus}, or set runtime.device='cpu'")
+        raise BuildError(
+            f"--launcher pytorch: {processes} processes, but {gpus} GPUs on this machine. Start {gpus}, or set runtime.device='cpu'"
+        )
 
 
 def world_size() -> int:

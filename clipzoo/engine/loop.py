@@ -1,8 +1,8 @@
 """The training loop. Everything that changes the run is a line below, in order; hooks only watch.
 
-    fit ── train_epoch ── step        forward, backward, clip, update, clamp
-       ├── validate                   all class captions encoded once; the best epoch is kept
-       └── checkpoint_latest          so that a restart continues bit for bit
+fit ── train_epoch ── step        forward, backward, clip, update, clamp
+   ├── validate                   all class captions encoded once; the best epoch is kept
+   └── checkpoint_latest          so that a restart continues bit for bit
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from clipzoo.engine.evaluation import predict, score
 from clipzoo.engine.state import Run
 from clipzoo.errors import TrainingError
 from clipzoo.structures import Batch
-
 
 # How allocators that raise a plain RuntimeError say it: torch's own for the CPU, and Apple's.
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
@@ -175,7 +174,7 @@ def check_finite(run: Run) -> None:
 
 
 def asked_to_end(run: Run) -> bool:
-    """Did a signal reach any of the processes? Several processes ask each other, at logged steps only: all must agree, or some would hang."""
+    """Did a signal reach any of the processes? Processes ask each other, at logged steps only: all must agree, or some would hang."""
     if distributed.world_size() == 1:
         return run.interrupt.signal is not None
     signals = [s for s in distributed.gathered(run.interrupt.signal) if s is not None] if is_logged(run) else []
@@ -201,13 +200,17 @@ def memory_advice(run: Run) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Is this how a device, or the CPU's allocator, says that there is no memory left?"""
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY))
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    )
 
 
 def out_of_memory(run: Run) -> str:
     """What to lower, with this run's own numbers."""
     size, batch = run.model.preprocessing.size, run.batches.batch_size
-    advice = [f"data.batch_size (now {batch}) with train.accumulation (now {run.train.accumulation}) to make up for it"] if batch > 1 else []
+    advice = (
+        [f"data.batch_size (now {batch}) with train.accumulation (now {run.train.accumulation}) to make up for it"] if batch > 1 else []
+    )
     advice += [f"model.image_encoder.image_size (now {size})", "a smaller tower such as resnet18 or starnet_s1"]
     if run.autocast is None and run.device.type == "cuda":
         advice.append("runtime.precision='auto'")

@@ -88,7 +88,7 @@ class Runner:
         if not (self.run.folder / checkpoint.BEST).exists():
             raise CheckpointError(
                 f"{self.run.folder}: {self.run.selector.name} was never defined on the {self.run.watched} part, so no epoch could be "
-                "chosen: the weights are not finite (lower optimizer.lr), or the part is too small (raise splits.val_fraction, or set it to 0)"
+                "chosen: weights are not finite (lower optimizer.lr), or the part is too small (raise splits.val_fraction or set it to 0)"
             )
         return checkpoint.BEST
 

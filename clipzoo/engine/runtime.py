@@ -40,7 +40,11 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    present = {"cpu": 1, "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0, "mps": int(torch.backends.mps.is_available())}
+    present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
     here = [f"{k}:{i}" if k == "cuda" else k for k, n in present.items() for i in range(n)]
     if kind not in present or (index and not index.isdigit()) or int(index or 0) >= present[kind]:
         raise BuildError(f"runtime.device: there is no '{name}' on this machine. Here: {', '.join(here)}; or 'auto'")
@@ -113,7 +117,7 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state(device: torch.device) -> dict:
-    """The state of every generator that a run on ``device`` draws from, as plain types and tensors; the same run may go on on another GPU."""
+    """The state of every generator that a run on ``device`` draws from, as plain types and tensors; a run may go on on another GPU."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),

@@ -26,7 +26,9 @@ class Hook:
         super().__init_subclass__(**kwargs)
         for name in vars(cls):
             if name.startswith(("before_", "after_", "on_")) and name not in MOMENTS:
-                raise RegistryError(f"hook {cls.__name__}: there is no moment '{name}'.{did_you_mean(name, MOMENTS)} Moments: {', '.join(MOMENTS)}")
+                raise RegistryError(
+                    f"hook {cls.__name__}: there is no moment '{name}'.{did_you_mean(name, MOMENTS)} Moments: {', '.join(MOMENTS)}"
+                )
 
     def before_fit(self, run: Run) -> None:
         """Before the first step of this process; after a restart the states are already restored."""

@@ -31,7 +31,13 @@ class ConsoleHook(Hook):
         self.started = self.last_line = time.monotonic()
         self.first_epoch = run.state.epoch
         if run.is_main and run.console.is_terminal and not run.console.quiet:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
             self.bar = Progress(*columns, console=run.console, transient=True)
             self.task = self.bar.add_task(run.split.name, total=len(run.batches), note="")
             self.bar.start()

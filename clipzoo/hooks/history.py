@@ -35,7 +35,9 @@ class HistoryHook(Hook):
         rate = max(group["lr"] for group in run.optimizer.param_groups)
         metrics = {f"val_{name}": value for name, value in run.epoch_metrics.items()}
         self.epochs.append(finite({"epoch": run.state.epoch, "step": run.state.step, "lr": rate, **run.epoch_losses, **metrics}))
-        self.timings.append({"epoch": run.state.epoch, "seconds": round(run.epoch_seconds, 3), "images_per_second": round(run.images_per_second, 2)})
+        self.timings.append(
+            {"epoch": run.state.epoch, "seconds": round(run.epoch_seconds, 3), "images_per_second": round(run.images_per_second, 2)}
+        )
         if run.is_main:
             write_json(run.folder / "history.json", self.epochs)
             write_json(run.folder / "timing.json", self.timings)

@@ -66,7 +66,7 @@ class TensorBoardHook(Hook):
 
 
 def confusion_figure(matrix: np.ndarray, classes: tuple[str, ...]) -> object:
-    """A confusion matrix ``[C, C]`` (rows: true class) as a matplotlib figure; names are drawn only in scripts that a font here can draw."""
+    """A confusion matrix ``[C, C]`` (rows: true class) as a matplotlib figure; names are drawn only where a font can draw them."""
     from matplotlib.figure import Figure
 
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -79,5 +79,7 @@ def confusion_figure(matrix: np.ndarray, classes: tuple[str, ...]) -> object:
     axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= 20:
         for (row, column), count in np.ndenumerate(matrix):
-            axes.text(column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black", fontsize=8)
+            axes.text(
+                column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black", fontsize=8
+            )
     return figure

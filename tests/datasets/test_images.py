@@ -202,9 +202,7 @@ def test_damaged_bytes_inside_never_escape_as_another_error(tmp_path):
                 assert str(path) in str(error)
 
 
-@pytest.mark.parametrize(
-    "content, words", [(b"", "empty"), (b"this is no image", "not an image"), (b"\x89PNG\r\n\x1a\nrubbish", "")]
-)
+@pytest.mark.parametrize("content, words", [(b"", "empty"), (b"this is no image", "not an image"), (b"\x89PNG\r\n\x1a\nrubbish", "")])
 def test_foreign_files_are_named(tmp_path, content, words):
     path = tmp_path / "image.jpg"
     path.write_bytes(content)

@@ -70,7 +70,9 @@ def test_two_processes_train_the_folds_and_agree(class_folders, tmp_path, repo):
     assert done.stderr.count("fold_2: test accuracy") == 1, "only the main process speaks"
 
 
-@pytest.mark.parametrize(("device", "gpus", "message"), [("cuda:1", 2, "'cuda:1' is one GPU for all"), ("auto", 1, "2 processes, but 1 GPUs")])
+@pytest.mark.parametrize(
+    ("device", "gpus", "message"), [("cuda:1", 2, "'cuda:1' is one GPU for all"), ("auto", 1, "2 processes, but 1 GPUs")]
+)
 def test_every_process_needs_a_gpu_of_its_own(monkeypatch, device, gpus, message):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)

@@ -111,7 +111,9 @@ class SpoiledLoss(torch.nn.Module):
 
 @pytest.mark.parametrize("log_every", [1, 20])
 def test_a_loss_that_is_not_finite_stops_with_step_and_losses(make_run, log_every):
-    runner = make_run(model={"loss": {"type": "SpoiledLoss"}}, runtime={"device": "cpu", "log_every": log_every}, hooks=[], train={"epochs": 3})
+    runner = make_run(
+        model={"loss": {"type": "SpoiledLoss"}}, runtime={"device": "cpu", "log_every": log_every}, hooks=[], train={"epochs": 3}
+    )
     with pytest.raises(TrainingError, match=r"fold_1: the loss is not finite at step 5 \(epoch 2\): image_text = nan"):
         runner.fit()
     assert (runner.run.folder / "checkpoint_latest.pth").exists(), "the first epoch's checkpoint is kept"
@@ -167,7 +169,13 @@ def test_a_method_that_only_looks_like_a_moment_is_an_error():
 
 @pytest.mark.parametrize(
     ("value", "best", "up", "expected"),
-    [(0.5, math.nan, True, True), (0.6, 0.5, True, True), (0.5, 0.5, True, False), (0.4, 0.5, False, True), (math.nan, math.nan, True, False)],
+    [
+        (0.5, math.nan, True, True),
+        (0.6, 0.5, True, True),
+        (0.5, 0.5, True, False),
+        (0.4, 0.5, False, True),
+        (math.nan, math.nan, True, False),
+    ],
 )
 def test_only_strictly_better_epochs_replace_the_best(value, best, up, expected):
     assert is_better(value, best, up) is expected
@@ -197,7 +205,10 @@ def test_two_runs_in_one_process_share_nothing(make_run, config_of, tmp_path, qu
     alone = losses_of(make_run(hooks=[], model={"text_encoder": {"type": "BERT", "pretrained": False, "hidden_size": 16, "num_layers": 1,
                                                                  "num_heads": 1, "dropout": 0.0}}).run, 4)  # fmt: skip
     text = {"type": "BERT", "pretrained": False, "hidden_size": 16, "num_layers": 1, "num_heads": 1, "dropout": 0.0}
-    first, second = make_run(hooks=[], model={"text_encoder": text}).run, make_run(hooks=[], model={"text_encoder": text, "embed_dim": 8}).run
+    first, second = (
+        make_run(hooks=[], model={"text_encoder": text}).run,
+        make_run(hooks=[], model={"text_encoder": text, "embed_dim": 8}).run,
+    )
     assert first.log is not second.log and first.optimizer is not second.optimizer
     assert losses_of(second, 4) != alone
     assert losses_of(first, 4) == alone

@@ -49,7 +49,9 @@ def test_the_contract_is_on_disk(finished):
     }  # fmt: skip
     for split in validation.folds.splits:
         fold = folder / split.name
-        assert {"checkpoint_best.pth", "checkpoint_latest.pth", "history.json", "predictions.csv", "result.json"} <= {p.name for p in fold.iterdir()}
+        assert {"checkpoint_best.pth", "checkpoint_latest.pth", "history.json", "predictions.csv", "result.json"} <= {
+            p.name for p in fold.iterdir()
+        }
         history = json.loads((fold / "history.json").read_text(encoding="utf-8"))
         assert [row["epoch"] for row in history] == [1, 2, 3] and {"loss", "lr", "val_accuracy"} <= set(history[0])
         assert FoldResult.read(fold).counts == {part: len(getattr(split, part)) for part in ("train", "val", "test")}
@@ -231,7 +233,9 @@ def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, qui
     """Also where a frozen text tower was encoded once, in full precision, under autocast for the rest."""
     text = {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "freeze": "all"}
     runtime = {"device": "cpu", "threads": 1, "precision": "bf16"}
-    validation = CrossValidation(config_of(train={"epochs": 1}, model={"text_encoder": text}, runtime=runtime), tmp_path / "run", console=quiet)
+    validation = CrossValidation(
+        config_of(train={"epochs": 1}, model={"text_encoder": text}, runtime=runtime), tmp_path / "run", console=quiet
+    )
     validation.train(fold=1)
     table = PredictionTable.read(tmp_path / "run" / "fold_1" / "predictions.csv")
     found = testing.predict_with(validation.config, tmp_path / "run" / "fold_1", validation.dataset, RuntimeSettings(**runtime))

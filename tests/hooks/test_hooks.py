@@ -40,7 +40,17 @@ def test_history_holds_results_and_timing_holds_clocks(run_with):
     run, _ = run_with(["HistoryHook"])
     history, timing = (json.loads((run.folder / name).read_text(encoding="utf-8")) for name in ("history.json", "timing.json"))
     assert [row["epoch"] for row in history] == [1, 2] == [row["epoch"] for row in timing]
-    assert set(history[0]) == {"epoch", "step", "lr", "loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_auroc", "val_log_loss"}
+    assert set(history[0]) == {
+        "epoch",
+        "step",
+        "lr",
+        "loss",
+        "val_accuracy",
+        "val_balanced_accuracy",
+        "val_macro_f1",
+        "val_auroc",
+        "val_log_loss",
+    }
     assert timing[0]["seconds"] > 0 and timing[0]["images_per_second"] > 0
     assert history[1]["val_accuracy"] == run.epoch_metrics["accuracy"] and history[1]["loss"] == run.epoch_losses["loss"]
 

@@ -62,9 +62,7 @@ class Problem:
         return int(self.cost(np.where(up_KF, self.scale - rest_KF, rest_KF)))
 
 
-def make_problem(
-    counts_GC: np.ndarray, shares: list[float], size_weight: float, pinned_G: np.ndarray
-) -> tuple[Problem, np.ndarray]:
+def make_problem(counts_GC: np.ndarray, shares: list[float], size_weight: float, pinned_G: np.ndarray) -> tuple[Problem, np.ndarray]:
     """The problem, and which row of it each free group is (``[G]``, -1 for pinned groups)."""
     counts_GF = np.concatenate([counts_GC, counts_GC.sum(axis=1, keepdims=True)], axis=1)
     counts_GF = counts_GF[:, counts_GF.any(axis=0)]

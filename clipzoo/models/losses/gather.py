@@ -68,9 +68,7 @@ def gather(image_BD: Tensor, text_UD: Tensor, batch: Batch) -> Pairs:
         # Sent as a mask, not as ids: how many ids a case has may differ between processes.
         local = positives(batch.positive_ids, ids_U) & distinct_U
         positives_BU = _all_gather(local.to(torch.uint8)).flatten(0, 1).bool()
-    return Pairs(
-        features[:, :num_cases].flatten(0, 1), features[:, num_cases:].flatten(0, 1), first_U[caption_B], positives_BU, distinct_U
-    )
+    return Pairs(features[:, :num_cases].flatten(0, 1), features[:, num_cases:].flatten(0, 1), first_U[caption_B], positives_BU, distinct_U)
 
 
 def mean_over_cases(loss_B: Tensor, counts_B: Tensor) -> Tensor:
