@@ -3,7 +3,7 @@
     python tools/make_sample_data.py hip
     python tools/train.py configs/clip/r18_bertsmall_hip_5fold.py
 
-Expected: not measured yet.
+Expected: not measured.
 """
 
 _base_ = ["./r18_bertzh_hip_5fold.py"]
