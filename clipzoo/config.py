@@ -10,7 +10,6 @@ Names that start with an underscore are the file's own. After loading a config i
 from __future__ import annotations
 
 import ast
-import json
 import math
 import pprint
 import runpy
@@ -396,8 +395,3 @@ def _parse(text: str) -> object:
                 f"--cfg-options: {text} is not a literal. Write {{'type': …}}, or give each key: a.b.type=… a.b.c=…"
             ) from None
         return text
-
-
-def fingerprint(config: Config) -> str:
-    """The config as one canonical line, for comparing."""
-    return json.dumps(config.plain(), ensure_ascii=False, sort_keys=True)

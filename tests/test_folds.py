@@ -24,7 +24,7 @@ GOOD = (
 
 
 def test_good_folds_pass():
-    folds().verify()
+    assert folds().verify() is None
 
 
 @pytest.mark.parametrize(

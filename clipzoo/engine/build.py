@@ -103,17 +103,15 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
     net = model(config, device, channels_last=settings.channels_last)
     tokens = tokens_of(net, data, data_settings, log)
     net.prepare(tokens)
-    chosen, selector = metrics(evaluation)
     batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda")
-    watched = watched_part(config, split)
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())
-    optimizer = OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net)
     autocast = runtime.choose_autocast(settings.precision, device, net)
+    chosen, selector = metrics(evaluation)
     return Run(
         model=net,
         parallel=parallel(net, device),
-        optimizer=optimizer,
+        optimizer=OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net),
         schedule=SCHEDULES.build(config.get("schedule", {"type": "CosineSchedule"})),
         scaler=torch.amp.GradScaler(device.type, enabled=autocast == torch.float16),
         batches=batches,
@@ -122,7 +120,7 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
         dataset=data,
         classes=class_captions(data, tokens).to(device),
         split=split,
-        watched=watched,
+        watched=watched_part(config, split),
         metrics=chosen,
         selector=selector,
         hooks=[HOOKS.build(spec) for spec in config.get("hooks", DEFAULT_HOOKS)],

@@ -78,4 +78,4 @@ def test_padding_does_not_make_sentences_equal():
         def __call__(self, sentences):
             return Tokens(torch.tensor([[1, 0], [1, 0]]), torch.tensor([1, 2]))
 
-    table("a", "b").tokenise(PadIsAToken(), "text")
+    assert len(table("a", "b").tokenise(PadIsAToken(), "text")) == 2

@@ -34,9 +34,9 @@ def test_a_precision_that_is_named_is_taken():
 
 def test_memory_that_is_freed_stays(monkeypatch):
     """Not more than that it can be called anywhere, twice, and where there is no glibc."""
-    runtime.keep_freed_memory()
+    assert runtime.keep_freed_memory() is None
     monkeypatch.setattr(runtime.platform, "libc_ver", lambda: ("", ""))
-    runtime.keep_freed_memory()
+    assert runtime.keep_freed_memory() is None
 
 
 def test_generators_go_on_on_whatever_gpu_the_run_goes_on(monkeypatch):
