@@ -247,11 +247,11 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: int | None = None) -> str:
     """A table in plain text whose columns stay aligned when cells hold Chinese; a second rule stands before row ``rule_before``."""
-    widths = [max(_width(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    widths = [max(terminal_columns(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [cells[0] + " " * (widths[0] - _width(cells[0]))]
-        padded += [" " * (w - _width(cell)) + cell for w, cell in zip(widths[1:], cells[1:], strict=True)]
+        padded = [cells[0] + " " * (widths[0] - terminal_columns(cells[0]))]
+        padded += [" " * (w - terminal_columns(cell)) + cell for w, cell in zip(widths[1:], cells[1:], strict=True)]
         return "  ".join(padded).rstrip()
 
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
@@ -263,8 +263,8 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: i
     return "\n".join(lines)
 
 
-def _width(text: str) -> int:
-    """Columns on a terminal: two for wide East Asian characters."""
+def terminal_columns(text: str) -> int:
+    """Columns that ``text`` takes on a terminal: two for a wide East Asian character, none for a combining one."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 

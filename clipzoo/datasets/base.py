@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from clipzoo.datasets.captions import Captions
 from clipzoo.errors import DataError, shortened
 from clipzoo.folds import Case
+from clipzoo.results import terminal_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,14 +95,9 @@ class Dataset:
         groups: dict[int | None, set[str]] = {}
         for case in self.cases:
             groups.setdefault(case.label, set()).add(case.group)
-        width = max((_columns(name) for name in self.classes), default=0)
+        width = max((terminal_columns(name) for name in self.classes), default=0)
         for label, name in enumerate(self.classes):
-            padding = " " * (width - _columns(name))
+            padding = " " * (width - terminal_columns(name))
             share = f"{100 * counts[label] / len(self.cases):5.1f} %"
             lines.append(f"  {name}{padding}  {counts[label]:6d} cases  {share}  {len(groups.get(label, ())):6d} groups")
         return lines + [f"note: {note}" for note in self.notes]
-
-
-def _columns(text: str) -> int:
-    """How many terminal columns ``text`` takes; Chinese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
