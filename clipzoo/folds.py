@@ -25,11 +25,17 @@ class Case:
         id: Unique and stable: the path below the dataset's root, ``/`` between folders, NFC-normalised.
         label: Class index, or ``None`` where cases have no class.
         group: Cases of one group (a patient) stay together in every split. Its own id where a case stands alone.
+        part: ``'train'``, ``'val'`` or ``'test'`` where the data's own files assign one; the splitter ``AsGiven`` follows it.
     """
 
     id: str
     label: int | None
     group: str
+    part: str | None = None
+
+    def plain(self) -> dict:
+        """As it stands in ``folds.json``; ``part`` only where there is one."""
+        return {key: value for key, value in asdict(self).items() if key != "part" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Folds:
     def digest(self) -> str:
         """SHA-256 over cases, groups, labels and parts: equal digests mean equal experiments."""
         content = {
-            "cases": [asdict(c) for c in self.cases],
+            "cases": [c.plain() for c in self.cases],
             "classes": list(self.classes),
             "splits": [asdict(s) for s in self.splits],
         }
@@ -122,7 +128,7 @@ class Folds:
                 "exhaustive": self.exhaustive,
                 "notes": list(self.notes),
                 "classes": list(self.classes),
-                "cases": [asdict(c) for c in self.cases],
+                "cases": [c.plain() for c in self.cases],
                 "folds": [{"name": s.name, **{part: list(getattr(s, part)) for part in PARTS}} for s in self.splits],
             },
         )
@@ -138,7 +144,7 @@ class Folds:
         content = read_json(path)
         try:
             folds = cls(
-                cases=tuple(Case(c["id"], c["label"], c["group"]) for c in content["cases"]),
+                cases=tuple(Case(c["id"], c["label"], c["group"], c.get("part")) for c in content["cases"]),
                 classes=tuple(content["classes"]),
                 splits=tuple(Split(f["name"], *(tuple(f[part]) for part in PARTS)) for f in content["folds"]),
                 spec=content["spec"],

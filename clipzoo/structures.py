@@ -23,12 +23,15 @@ class Preprocessing:
         mean: Per-channel mean, of images in [0, 1].
         std: Per-channel standard deviation, of images in [0, 1].
         interpolation: ``'bilinear'`` or ``'bicubic'``.
+        fit: How an image that is not square is made so. ``'pad'``: the whole image, centred on black. ``'crop'``: the shorter side is
+            scaled to ``size`` and the middle is kept, as OpenAI's CLIP was trained. ``'squash'``: both sides are scaled, without proportions.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
+    fit: str = "pad"
 
 
 @dataclass(frozen=True)
