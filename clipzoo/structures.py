@@ -6,6 +6,7 @@ B cases in a batch · U distinct captions in a batch · L tokens · N cases of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -122,6 +123,35 @@ class Batch:
         """The same batch in page-locked memory; the DataLoader calls this."""
         pinned = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{name: value if value is None else value.pin_memory() for name, value in pinned.items()})
+
+
+def joined(batches: Sequence[Batch]) -> tuple[Batch, Tensor]:
+    """Several training batches as one, without images.
+
+    Returns:
+        The joint batch, ``images`` being ``[B, 0]`` and ``text`` ``None``, and ``[U]`` int64: which row of the batches' captions, one
+        after the other, each of its distinct captions is; of a caption that several batches hold, the first.
+    """
+    import torch
+
+    ids = torch.cat([batch.caption_ids for batch in batches])
+    caption_ids, place = ids.unique(return_inverse=True)
+    rows = torch.full_like(caption_ids, len(ids)).scatter_reduce_(0, place, torch.arange(len(ids), device=ids.device), "amin")
+    offsets = [0]
+    for batch in batches:
+        offsets.append(offsets[-1] + len(batch.caption_ids))
+    widest = max(batch.positive_ids.shape[1] for batch in batches)
+    pad = torch.nn.functional.pad
+    joint = Batch(
+        images=torch.empty(sum(map(len, batches)), 0),
+        labels=torch.cat([batch.labels for batch in batches]),
+        cases=torch.cat([batch.cases for batch in batches]),
+        caption=torch.cat([place[batch.caption + offset] for batch, offset in zip(batches, offsets, strict=False)]),
+        caption_ids=caption_ids,
+        caption_labels=torch.cat([batch.caption_labels for batch in batches])[rows],
+        positive_ids=torch.cat([pad(batch.positive_ids, (0, widest - batch.positive_ids.shape[1]), value=-1) for batch in batches]),
+    )
+    return joint, rows
 
 
 def positives(positive_ids: Tensor, caption_ids: Tensor) -> Tensor:

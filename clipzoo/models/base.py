@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from clipzoo.errors import ConfigError, did_you_mean, shortened
+from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.structures import Batch, ClassCaptions, Preprocessing, Tokenizer, Tokens
 
 
@@ -28,8 +28,16 @@ class Model(nn.Module):
         """Which captions a training batch must hold: those drawn for its cases, or all captions of the dataset."""
         return "batch"
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named losses of a batch, each a differentiable scalar; the training loss is their sum."""
+    def forward(self, batch: Batch, feature_gradients: tuple[Tensor, ...] | None = None) -> dict[str, Tensor]:
+        """Named losses of a batch, each a differentiable scalar; the training loss is their sum.
+
+        Entries whose names begin with ``in_batch_`` are measures of the batch: they are reported, and no part of the loss.
+
+        Args:
+            batch: The cases and their captions.
+            feature_gradients: Only for ``train.cached_features``, and only from models with ``encode`` and ``contrast``: the gradient of
+                the loss with respect to each of the features that ``encode`` returns. The result is then the sum of their products.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
 
     def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
@@ -47,6 +55,14 @@ class Model(nn.Module):
 
     def prepare(self, captions: Tokens) -> None:
         """Called once before training with the whole caption table, on the CPU; what stays the same all run long is computed here."""
+
+    def checkpoint_gradients(self) -> None:
+        """From now on keep only the activations between blocks, and compute the others again in the backward pass.
+
+        Raises:
+            BuildError: The model cannot.
+        """
+        raise BuildError(f"train.gradient_checkpointing: {type(self).__name__} cannot compute activations again. Leave it out")
 
     def after_step(self) -> None:
         """Called after every optimizer step, to put parameters back into their range in place."""

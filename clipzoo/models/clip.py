@@ -38,6 +38,8 @@ class CLIP(Model):
         image_projection: A ``Head`` from the image tower to the joint space. ``None``: ``LinearProjection``, or nothing where the
             tower's features lie in a joint space of this width already.
         text_projection: The same for the text tower.
+        in_batch_measures: Report, beside the loss, how well the captions of a training batch are told apart: see ``in_batch_measures``
+            below. The numbers depend on the batch size, and are no metrics of classification or retrieval.
 
     Attributes:
         logit_scale: Scalar, the log of 1 / temperature. In the checkpoint whether learned or not.
@@ -58,6 +60,7 @@ class CLIP(Model):
         learn_temperature: bool = True,
         image_projection: nn.Module | None = None,
         text_projection: nn.Module | None = None,
+        in_batch_measures: bool = False,
     ):
         super().__init__()
         check_positive("CLIP", embed_dim=embed_dim, temperature=temperature)
@@ -74,9 +77,11 @@ class CLIP(Model):
         self.text_projection = _projection(text_encoder, text_projection, embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
         self.loss = loss
+        self.in_batch_measures = in_batch_measures
         self.preprocessing = image_encoder.preprocessing
         self.tokenizer = text_encoder.tokenizer
         self._cached_tokens: Tokens | None = None
+        self._prepared: Tokens | None = None  # the very object that was cached
         self.register_buffer("text_table", None, persistent=False)  # [T, features of the text tower] once cached
 
     @property
@@ -84,11 +89,26 @@ class CLIP(Model):
         """What the loss needs."""
         return self.loss.captions
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss between the batch's images and its captions, under the name ``image_text``."""
-        image_BD = self.encode_image(batch.images)
-        text_UD = self.encode_text(batch.text, batch.caption_ids)
-        return {"image_text": self.loss(image_BD, text_UD, self._scale(), batch)}
+    def forward(self, batch: Batch, feature_gradients: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+        """The loss between the batch's images and its captions, under the name ``image_text``; see ``Model.forward``."""
+        features = self.encode(batch)
+        if feature_gradients is None:
+            return self.contrast(*features, batch)
+        product = sum((feature * gradient).sum() for feature, gradient in zip(features, feature_gradients, strict=True))
+        # The others have their gradients already; with a zero they take part, and DDP does not wait for them.
+        others = [self.logit_scale, *self.loss.parameters()]
+        return {"product": product + 0 * sum(parameter.sum() for parameter in others if parameter.requires_grad)}
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """``[B, D]`` features of the batch's images and ``[U, D]`` of its captions."""
+        return self.encode_image(batch.images), self.encode_text(batch.text, batch.caption_ids)
+
+    def contrast(self, image_BD: Tensor, text_UD: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss between features, and the in-batch measures where they are wanted; of ``batch`` images and text are not read."""
+        losses = {"image_text": self.loss(image_BD, text_UD, self._scale(), batch)}
+        if self.in_batch_measures:
+            losses.update(in_batch_measures(image_BD, text_UD, self._scale(), batch))
+        return losses
 
     def predict(self, batch: Batch, classes: Tensor) -> Tensor:
         """``[B, C]`` fp32: similarity of each image to the classes' prototypes, over the temperature.
@@ -104,13 +124,25 @@ class CLIP(Model):
     def encode_classes(self, captions: ClassCaptions) -> Tensor:
         """``[C, D]`` prototypes: the normalised mean of the normalised features of each class's captions."""
         device = self.logit_scale.device
-        ids_S = captions.caption_ids.to(device)
-        if self._in_table(captions):
-            text_SD = self.encode_text(None, ids_S)
-        else:
-            parts = [self.encode_text(captions.tokens.take(rows).to(device)) for rows in torch.arange(len(ids_S)).split(_TEXT_CHUNK)]
-            text_SD = torch.cat(parts)
+        cached = self._in_table(captions)
+        text_SD = self.encode_text(None, captions.caption_ids.to(device)) if cached else self.encode_captions(captions.tokens)
         return class_prototypes(text_SD, captions.labels.to(device), captions.num_classes)
+
+    def encode_captions(self, tokens: Tokens, ids: Tensor | None = None) -> Tensor:
+        """``[T, D]`` of length 1: captions of a table, a chunk at a time and in order of length, so that little padding is encoded.
+
+        Args:
+            tokens: The table; where it is the one that ``cache_text`` was given, a frozen tower is a lookup.
+            ids: ``[T]`` rows of it; ``None`` for all.
+        """
+        device = self.logit_scale.device
+        ids = torch.arange(len(tokens)) if ids is None else ids.cpu()
+        if tokens is self._prepared:
+            return torch.cat([self.encode_text(None, rows.to(device)) for rows in ids.split(_TEXT_CHUNK)])
+        chosen = tokens.take(ids.to(tokens.ids.device))
+        order = torch.argsort(chosen.lengths.cpu(), stable=True)
+        parts = [self.encode_text(chosen.take(rows.to(chosen.ids.device)).to(device)) for rows in order.split(_TEXT_CHUNK)]
+        return torch.cat(parts)[torch.argsort(order).to(device)]
 
     def encode_image(self, images: Tensor) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, D]`` of length 1, in fp32."""
@@ -152,7 +184,13 @@ class CLIP(Model):
             for rows in order_T.split(chunk):
                 table[rows.to(device)] = self.text_encoder(tokens.take(rows.to(tokens.ids.device)).to(device)).float()
         self.text_table = table
-        self._cached_tokens = tokens.to("cpu")
+        self._cached_tokens, self._prepared = tokens.to("cpu"), tokens
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations anyway."""
+        for tower in (self.image_encoder, self.text_encoder):
+            if not tower.frozen:
+                tower.checkpoint_gradients()
 
     def after_step(self) -> None:
         """Clamp the learned log scale to [0, ln 100], in place: a clamp in ``forward`` would stop its gradient for ever at the limit."""
@@ -186,6 +224,21 @@ class CLIP(Model):
             return False
         rows = table.take(ids)
         return torch.equal(rows.lengths, lengths) and torch.equal(rows.ids, captions.tokens.ids.cpu()[:, : rows.ids.shape[1]])
+
+
+@torch.no_grad()
+def in_batch_measures(image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """How well the captions of one process's batch are told apart; the more captions it holds, the harder.
+
+    Returns:
+        ``in_batch_accuracy``: share of the images whose most similar caption of the batch describes them. ``in_batch_similarity``: mean
+        over the images of the softmax probability, over the captions of the batch, of those that describe them.
+    """
+    positives_BU = batch.positives()
+    logits_BU = _full(logit_scale) * _full(image_BD) @ _full(text_UD).T
+    hits_B = positives_BU.gather(1, logits_BU.argmax(dim=1, keepdim=True))
+    shares_B = (logits_BU.softmax(dim=1) * positives_BU).sum(dim=1)
+    return {"in_batch_accuracy": hits_B.float().mean(), "in_batch_similarity": shares_B.mean()}
 
 
 def _projection(tower: nn.Module, head: nn.Module | None, embed_dim: int) -> nn.Module:
