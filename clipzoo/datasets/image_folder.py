@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
+from clipzoo.datasets.copies import copies_among
+from clipzoo.datasets.folders import ImageFile, kinds, scan_class_folders
 from clipzoo.datasets.groups import groups_from_pattern, groups_from_table, merge_groups
-from clipzoo.datasets.images import EXTENSIONS, looks_like_an_image, read_image
+from clipzoo.datasets.images import looks_like_an_image, read_image
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.folds import Case
 from clipzoo.registries import DATASETS
 
 if TYPE_CHECKING:
     from PIL import Image
-
-_IGNORED_FOLDERS = ("__MACOSX", "@eaDir")  # made by archive programs and file servers
-
-
-@dataclass(frozen=True)
-class _File:
-    """One image below the root: its stable id, its class, its real path (which may be NFD) and its size in bytes."""
-
-    id: str
-    class_name: str
-    path: str
-    size: int
 
 
 @DATASETS.register_module()
@@ -78,7 +64,7 @@ class ImageFolderDataset(Dataset):
         if groups is not None and group_pattern is not None:
             raise ConfigError("data.dataset: groups and group_pattern exclude each other. Keep one of them")
         self.root = str(root)
-        files, ignored = _scan(Path(root))
+        files, ignored = scan_class_folders(Path(root))
         names = _class_names(self.root, files, classes)
         _check_headers(files)
         group_of = self._groups(files, groups, group_pattern)
@@ -115,7 +101,7 @@ class ImageFolderDataset(Dataset):
         """See ``Dataset.describe``."""
         return [f"{type(self).__name__} {self.root}", *super().describe()]
 
-    def _groups(self, files: list[_File], table: str | None, pattern: str | None) -> dict[str, str]:
+    def _groups(self, files: list[ImageFile], table: str | None, pattern: str | None) -> dict[str, str]:
         ids = [file.id for file in files]
         if table is not None:
             return groups_from_table(table, ids, self.root)
@@ -124,101 +110,7 @@ class ImageFolderDataset(Dataset):
         return {case_id: case_id for case_id in ids}
 
 
-def expected_tree(root: str) -> str:
-    """What the folder should look like, and how to get sample data, for messages."""
-    return (
-        "Expected one folder per class:\n"
-        f"    {root}/\n"
-        "    ├── class A/   image1.png  image2.jpg  …\n"
-        "    └── class B/   …\n"
-        "Sample data are made by: python tools/make_sample_data.py digits --out data/digits   (then the root is data/digits/images)"
-    )
-
-
-def _scan(root: Path) -> tuple[list[_File], Counter[str]]:
-    """All images below ``root`` sorted by id, and how many other files there are of each extension."""
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {what}. {expected_tree(str(root))}")
-    files: list[_File] = []
-    ignored: Counter[str] = Counter()
-    loose: list[str] = []
-    folders: dict[str, os.DirEntry] = {}
-    for entry in _entries(str(root)):
-        name = unicodedata.normalize("NFC", entry.name)
-        if not entry.is_dir():
-            loose += [name] if name.lower().endswith(EXTENSIONS) else []
-        elif name in folders:
-            raise DataError(f"{root}: two folders are called '{name}', in two Unicode spellings. Merge them")
-        else:
-            folders[name] = entry
-    if not folders:
-        raise DataError(f"{root}: no class folder. {expected_tree(str(root))}")
-    if loose:
-        names = shortened(sorted(loose), 3)
-        raise DataError(f"{root}: {len(loose)} images lie beside the class folders ({names}). Move them into a class folder")
-    for name, entry in sorted(folders.items()):
-        files += _scan_class(name, entry.path, ignored)
-    _check_level(root, files, folders)
-    files.sort(key=lambda file: file.id)
-    for a, b in zip(files, files[1:], strict=False):
-        if a.id == b.id:
-            raise DataError(f"{a.path}: another file has the same name in another Unicode spelling. Rename one of them")
-    return files, ignored
-
-
-def _scan_class(class_name: str, folder: str, ignored: Counter[str]) -> list[_File]:
-    files: list[_File] = []
-    others: Counter[str] = Counter()
-    for entry in _walk(folder, ()):
-        name = unicodedata.normalize("NFC", entry.name)
-        extension = os.path.splitext(name)[1].lower()
-        if extension not in EXTENSIONS:
-            others[extension or "(none)"] += 1
-            continue
-        relative = entry.path[len(folder) + 1 :].replace(os.sep, "/")
-        case_id = f"{class_name}/{unicodedata.normalize('NFC', relative)}"
-        files.append(_File(case_id, class_name, entry.path, entry.stat().st_size))
-    if not files:
-        found = f"it holds {_kinds(others)} files" if others else "it is empty"
-        raise DataError(
-            f"{folder}: the class folder has no image, {found}. Supported: {' '.join(e[1:] for e in EXTENSIONS)}. "
-            "Add images or remove the folder"
-        )
-    ignored.update(others)
-    return files
-
-
-def _check_level(root: Path, files: list[_File], folders: dict[str, os.DirEntry]) -> None:
-    """Notice a root that is one level too high: a single folder that holds several folders, and no image itself."""
-    parts = [file.id.split("/") for file in files]
-    if len(folders) == 1 and all(len(p) > 2 for p in parts) and len({p[1] for p in parts}) > 1:
-        (only,) = folders.values()
-        raise DataError(f"{root}: its only folder, '{only.name}', holds folders and no image. Did you mean root='{only.path}'?")
-
-
-def _entries(folder: str) -> list[os.DirEntry]:
-    """What ``folder`` holds, without hidden and foreign entries."""
-    try:
-        with os.scandir(folder) as scan:
-            return [entry for entry in scan if not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
-
-
-def _walk(folder: str, above: tuple[str, ...]) -> Iterator[os.DirEntry]:
-    """Every file below ``folder``; ``above`` are the real paths of the folders it is in, to notice links that lead back."""
-    here = os.path.realpath(folder)
-    if here in above:
-        raise DataError(f"{folder}: a symbolic link that leads back to a folder it is in. Remove it")
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from _walk(entry.path, (*above, here))
-        else:
-            yield entry
-
-
-def _class_names(root: str, files: list[_File], classes: list[str] | None) -> list[str]:
+def _class_names(root: str, files: list[ImageFile], classes: list[str] | None) -> list[str]:
     found = sorted({file.class_name for file in files})
     if classes is None:
         return found
@@ -231,7 +123,7 @@ def _class_names(root: str, files: list[_File], classes: list[str] | None) -> li
     return names
 
 
-def _check_headers(files: list[_File]) -> None:
+def _check_headers(files: list[ImageFile]) -> None:
     """Refuse empty files and files that are no images by their first bytes. One short read per file: about 15 µs when cached."""
     empty = [file.path for file in files if file.size == 0]
     if empty:
@@ -252,41 +144,20 @@ def _and_more(paths: list[str]) -> str:
     return f" (and {len(paths) - 1} more such files)" if len(paths) > 1 else ""
 
 
-def _identical(files: list[_File], allow_label_conflicts: bool) -> list[list[str]]:
-    """Sets of ids whose files have the same bytes. Only files of equal size are hashed."""
-    by_size: dict[int, list[_File]] = defaultdict(list)
-    for file in files:
-        by_size[file.size].append(file)
-    by_content: dict[tuple[int, bytes], list[_File]] = defaultdict(list)
-    for size, same_size in by_size.items():
-        if len(same_size) > 1:
-            for file in same_size:
-                by_content[size, _digest(file.path)].append(file)
-    copies = [same for same in by_content.values() if len(same) > 1]
+def _identical(files: list[ImageFile], allow_label_conflicts: bool) -> list[list[str]]:
+    """Sets of ids whose files have the same bytes."""
+    copies = copies_among((file.id, file.path, file.size) for file in files)
+    file_of = {file.id: file for file in files} if copies else {}
     for same in copies:
-        other = next((file for file in same if file.class_name != same[0].class_name), None)
+        first, *others = (file_of[case_id] for case_id in same)
+        other = next((file for file in others if file.class_name != first.class_name), None)
         if other is not None and not allow_label_conflicts:
             raise DataError(
-                f"{other.path}: the same image is in class '{same[0].class_name}' as {same[0].path}. Remove the wrong one, "
+                f"{other.path}: the same image is in class '{first.class_name}' as {first.path}. Remove the wrong one, "
                 "or set data.dataset.allow_label_conflicts=True"
             )
-    return [[file.id for file in same] for same in copies]
-
-
-def _digest(path: str) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        with open(path, "rb", buffering=0) as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return digest.digest()
-
-
-def _kinds(extensions: Counter[str]) -> str:
-    return shortened([f"{n} {extension}" for extension, n in extensions.most_common()], 4)
+    return copies
 
 
 def _ignored_note(ignored: Counter[str]) -> str:
-    return f"files that are no images were ignored: {_kinds(ignored)}"
+    return f"files that are no images were ignored: {kinds(ignored)}"
