@@ -100,28 +100,58 @@ def read_state_dict(path: str | Path, where: str) -> dict[str, Tensor]:
     Raises:
         BuildError: There is no such file, it is not such a file, or it holds more than tensors and plain types.
     """
+    path = weights_file(path, where)
+    if is_script(path):
+        raise BuildError(f"{where}: {path} is a TorchScript archive, not a state dict. Save its state_dict() as .safetensors first")
+    return tensors(read_file(path, where), f"{where}: {path}")
+
+
+def weights_file(path: str | Path, where: str) -> Path:
+    """The path with ``~`` resolved.
+
+    Raises:
+        BuildError: There is no such file.
+    """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise BuildError(f"{where}: no weights file {path}. Give a .safetensors, .pt or .pth file, pretrained=True or pretrained=False")
-    if _is_script(path):
-        raise BuildError(f"{where}: {path} is a TorchScript archive, not a state dict. Save its state_dict() as .safetensors first")
+    return path
+
+
+def read_file(path: Path, where: str) -> object:
+    """What a ``.safetensors`` or a torch file holds; code in it is never run.
+
+    Raises:
+        BuildError: It cannot be read, or holds more than tensors and plain types.
+    """
     try:
         if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it holds Python objects besides tensors, whose code is not run" if "nsupported" in str(error) else first_line(error)
+        raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{where}: {path} cannot be read as weights ({first_line(error)})") from error
+
+
+def tensors(content: object, where: str) -> dict[str, Tensor]:
+    """The tensors of a state dict, plain or under ``state_dict`` or ``model``, in fp32 and without the prefix ``module.``.
+
+    Raises:
+        BuildError: There is no state dict.
+    """
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise BuildError(f"{where}: {path} holds no state dict of tensors")
-    tensors = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+        raise BuildError(f"{where} holds no state dict of tensors")
+    found = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
+    return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
 
 
-def _is_script(path: Path) -> bool:
+def is_script(path: Path) -> bool:
+    """Is the file a TorchScript archive?"""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -134,19 +164,22 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) ->
     Raises:
         BuildError: Keys are missing, unexpected or of another shape; they are listed. The module is unchanged then.
     """
-    own = module.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    mismatched = [
-        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if state[key].shape != own[key].shape
-    ]
+    own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    problems = differences({key: tuple(value.shape) for key, value in state.items()}, own)
+    if problems:
+        raise BuildError(f"{where}: the weights do not fit. {problems}")
+    module.load_state_dict(dict(state))
+
+
+def differences(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, unexpected or of another shape, in words; empty where all fits."""
+    missing = sorted(wanted.keys() - shapes.keys())
+    unexpected = sorted(shapes.keys() - wanted.keys())
+    both = sorted(wanted.keys() & shapes.keys())
+    mismatched = [f"{key} {list(shapes[key])} instead of {list(wanted[key])}" for key in both if shapes[key] != wanted[key]]
     problems = [
         f"{len(keys)} {words}: {shortened(keys, 4)}"
         for words, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched))
         if keys
     ]
-    if problems:
-        raise BuildError(f"{where}: the weights do not fit. {'; '.join(problems)}")
-    module.load_state_dict(dict(state))
+    return "; ".join(problems)

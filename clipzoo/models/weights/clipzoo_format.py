@@ -1,0 +1,10 @@
+"""Checkpoints of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def is_checkpoint(content: Mapping) -> bool:
+    """Was the file written by this project?"""
+    return str(content.get("format", "")).startswith("clipzoo-checkpoint-")

@@ -1,0 +1,246 @@
+"""Which tensors a CLIP has, and what their shapes say of its sizes. Names are OpenAI's; of a BERT, Hugging Face's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from clipzoo.errors import BuildError
+from clipzoo.models.pretrained import differences
+
+Shapes = dict[str, tuple[int, ...]]
+
+CLIP_VOCABULARY = 49408
+# Shapes do not say how many heads there are. A head is 64 wide, but in these larger transformers of open_clip, by their width.
+_HEAD_WIDTH = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
+
+
+def vision_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
+    """The fields of ``CLIPWeights`` that the image tower decides, after every tensor was found to be there and to fit.
+
+    Raises:
+        BuildError: It is no image tower of a CLIP, or tensors are missing, unexpected or of another shape.
+    """
+    if "attnpool.positional_embedding" in visual and "layer1.0.conv1.weight" in visual:
+        sizes = _resnet_sizes(visual, where)
+        wanted = resnet_shapes(sizes["vision_width"], sizes["vision_layers"], sizes["image_size"], sizes["embed_dim"])
+    elif {"conv1.weight", "positional_embedding", "proj"} <= visual.keys() and visual["conv1.weight"].ndim == 4:
+        sizes = _vit_sizes(visual, where)
+        wanted = vit_shapes(
+            sizes["vision_width"], sizes["vision_layers"], sizes["vision_mlp"], sizes["patch_size"], sizes["image_size"], sizes["embed_dim"]
+        )
+    else:
+        raise BuildError(f"{where}: {_other_image_tower(visual)}. Read here: CLIP's vision transformers and its ResNets")
+    _check(visual, wanted, f"{where}: the image tower")
+    return sizes
+
+
+def text_sizes(text: Mapping[str, Tensor], where: str) -> dict:
+    """The same for CLIP's text transformer.
+
+    Raises:
+        BuildError: Tensors are missing, unexpected or of another shape, or the vocabulary is not OpenAI's.
+    """
+    if not {"token_embedding.weight", "positional_embedding", "text_projection"} <= text.keys():
+        raise BuildError(f"{where}: {_other_text_tower(text)}. Read here: CLIP's text transformer, and Chinese-CLIP's BERT")
+    vocab_size, width = text["token_embedding.weight"].shape
+    if vocab_size != CLIP_VOCABULARY:
+        raise BuildError(
+            f"{where}: the text tower has a vocabulary of {vocab_size} tokens, not OpenAI's {CLIP_VOCABULARY} byte pairs. "
+            "Its tokenizer is another one, which is not known here"
+        )
+    sizes = {
+        "context_length": len(text["positional_embedding"]),
+        "vocab_size": vocab_size,
+        "text_width": width,
+        "text_layers": _blocks(text, "transformer.resblocks."),
+        "text_heads": max(1, width // 64),
+        "text_mlp": _rows(text, "transformer.resblocks.0.mlp.c_fc.weight"),
+    }
+    embed_dim = text["text_projection"].shape[-1]
+    wanted = text_shapes(width, sizes["text_layers"], sizes["text_mlp"], sizes["context_length"], vocab_size, embed_dim)
+    _check(text, wanted, f"{where}: the text tower")
+    return sizes
+
+
+def bert_sizes(text: Mapping[str, Tensor], where: str) -> dict:
+    """The same for a BERT, its context length apart, which no tensor says.
+
+    Raises:
+        BuildError: Tensors are missing, unexpected or of another shape.
+    """
+    if not {"embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight", "text_projection"} <= text.keys():
+        raise BuildError(f"{where}: the text tower is no BERT. It has {_some(text)}")
+    vocab_size, width = text["embeddings.word_embeddings.weight"].shape
+    sizes = {
+        "vocab_size": vocab_size,
+        "text_width": width,
+        "text_layers": _blocks(text, "encoder.layer."),
+        "text_heads": max(1, width // 64),
+        "text_mlp": _rows(text, "encoder.layer.0.intermediate.dense.weight"),
+    }
+    positions, types = (_rows(text, f"embeddings.{kind}_embeddings.weight") for kind in ("position", "token_type"))
+    embed_dim = text["text_projection"].shape[-1]
+    wanted = bert_shapes(width, sizes["text_layers"], sizes["text_mlp"], positions, types, vocab_size, embed_dim)
+    _check(text, wanted, f"{where}: the text tower")
+    return sizes
+
+
+def vit_shapes(width: int, layers: int, mlp: int, patch: int, image_size: int, embed_dim: int) -> Shapes:
+    """Of CLIP's vision transformer."""
+    return {
+        "class_embedding": (width,),
+        "positional_embedding": ((image_size // patch) ** 2 + 1, width),
+        "proj": (width, embed_dim),
+        "conv1.weight": (width, 3, patch, patch),
+        **_affine("ln_pre", width),
+        **_block_shapes("transformer.resblocks.", layers, width, mlp),
+        **_affine("ln_post", width),
+    }
+
+
+def text_shapes(width: int, layers: int, mlp: int, context_length: int, vocab_size: int, embed_dim: int) -> Shapes:
+    """Of CLIP's text transformer."""
+    return {
+        "positional_embedding": (context_length, width),
+        "text_projection": (width, embed_dim),
+        **_block_shapes("transformer.resblocks.", layers, width, mlp),
+        "token_embedding.weight": (vocab_size, width),
+        **_affine("ln_final", width),
+    }
+
+
+def resnet_shapes(width: int, layers: tuple[int, ...], image_size: int, embed_dim: int) -> Shapes:
+    """Of CLIP's ResNet: a stem of three convolutions, four stages of bottlenecks, and attention pooling."""
+    shapes: Shapes = {}
+    for index, (inner, outer) in enumerate(((3, width // 2), (width // 2, width // 2), (width // 2, width)), start=1):
+        shapes |= {f"conv{index}.weight": (outer, inner, 3, 3), **_batch_norm(f"bn{index}", outer)}
+    inner = width
+    for stage, blocks in enumerate(layers):
+        middle = width * 2**stage
+        for block in range(blocks):
+            name = f"layer{stage + 1}.{block}"
+            shapes |= {f"{name}.conv1.weight": (middle, inner, 1, 1), **_batch_norm(f"{name}.bn1", middle)}
+            shapes |= {f"{name}.conv2.weight": (middle, middle, 3, 3), **_batch_norm(f"{name}.bn2", middle)}
+            shapes |= {f"{name}.conv3.weight": (4 * middle, middle, 1, 1), **_batch_norm(f"{name}.bn3", 4 * middle)}
+            if block == 0:
+                shapes |= {f"{name}.downsample.0.weight": (4 * middle, inner, 1, 1), **_batch_norm(f"{name}.downsample.1", 4 * middle)}
+            inner = 4 * middle
+    shapes["attnpool.positional_embedding"] = ((image_size // 32) ** 2 + 1, inner)
+    for name, outer in (("k_proj", inner), ("q_proj", inner), ("v_proj", inner), ("c_proj", embed_dim)):
+        shapes |= {f"attnpool.{name}.weight": (outer, inner), f"attnpool.{name}.bias": (outer,)}
+    return shapes
+
+
+def bert_shapes(width: int, layers: int, mlp: int, positions: int, types: int, vocab_size: int, embed_dim: int) -> Shapes:
+    """Of a BERT without its pooling layer, and the projection."""
+    rows = {"word_embeddings": vocab_size, "position_embeddings": positions, "token_type_embeddings": types}
+    shapes: Shapes = {f"embeddings.{name}.weight": (count, width) for name, count in rows.items()}
+    shapes |= _affine("embeddings.LayerNorm", width)
+    for layer in range(layers):
+        name = f"encoder.layer.{layer}"
+        for part in ("query", "key", "value"):
+            shapes |= _linear(f"{name}.attention.self.{part}", width, width)
+        shapes |= {**_linear(f"{name}.attention.output.dense", width, width), **_affine(f"{name}.attention.output.LayerNorm", width)}
+        shapes |= {**_linear(f"{name}.intermediate.dense", width, mlp), **_linear(f"{name}.output.dense", mlp, width)}
+        shapes |= _affine(f"{name}.output.LayerNorm", width)
+    return {**shapes, "text_projection": (width, embed_dim)}
+
+
+def _vit_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
+    width, channels, patch, _ = visual["conv1.weight"].shape
+    grid = _side(len(visual["positional_embedding"]) - 1, f"{where}: the image tower's positional_embedding")
+    if channels != 3:
+        raise BuildError(f"{where}: the image tower reads {channels} channels, not 3")
+    return {
+        "vision_kind": "vit",
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "vision_width": width,
+        "vision_layers": _blocks(visual, "transformer.resblocks."),
+        "vision_heads": max(1, width // _HEAD_WIDTH.get(width, 64)),
+        "vision_mlp": _rows(visual, "transformer.resblocks.0.mlp.c_fc.weight"),
+        "embed_dim": visual["proj"].shape[-1],
+    }
+
+
+def _resnet_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
+    width = len(visual["layer1.0.conv1.weight"])
+    grid = _side(len(visual["attnpool.positional_embedding"]) - 1, f"{where}: the image tower's attnpool.positional_embedding")
+    return {
+        "vision_kind": "resnet",
+        "image_size": grid * 32,
+        "patch_size": None,
+        "vision_width": width,
+        "vision_layers": tuple(_blocks(visual, f"layer{stage}.") for stage in (1, 2, 3, 4)),
+        "vision_heads": max(1, width * 32 // 64),
+        "vision_mlp": None,
+        "embed_dim": _rows(visual, "attnpool.c_proj.weight"),
+    }
+
+
+def _check(state: Mapping[str, Tensor], wanted: Shapes, where: str) -> None:
+    problems = differences({key: tuple(value.shape) for key, value in state.items()}, wanted)
+    if problems:
+        raise BuildError(f"{where} is no plain CLIP tower. {problems}")
+
+
+def _other_image_tower(visual: Mapping[str, Tensor]) -> str:
+    """What an image tower is that is not read here."""
+    if any(key.startswith("trunk.") for key in visual):
+        return "the image tower is a timm network inside open_clip (visual.trunk.*)"
+    return f"the image tower is not CLIP's. It has {_some(visual)}" if visual else "there is no image tower (visual.*)"
+
+
+def _other_text_tower(text: Mapping[str, Tensor]) -> str:
+    """What a text tower is that is not read here."""
+    if any(key.startswith("transformer.") and not key.startswith("transformer.resblocks.") for key in text):
+        return "the text tower is a Hugging Face network inside open_clip (text.transformer.*)"
+    if "text_projection.weight" in text:
+        return "the text tower's projection has a bias, which CLIP's has not"
+    return f"the text tower is not CLIP's. It has {_some(text)}" if text else "there is no text tower"
+
+
+def _some(state: Mapping[str, Tensor]) -> str:
+    return f"{len(state)} tensors such as {', '.join(list(state)[:3])}"
+
+
+def _blocks(state: Mapping[str, Tensor], prefix: str) -> int:
+    numbers = {key[len(prefix) :].partition(".")[0] for key in state if key.startswith(prefix)}
+    return len(numbers)
+
+
+def _rows(state: Mapping[str, Tensor], key: str) -> int:
+    """Rows of a tensor; 0 where it is missing, which the check then lists."""
+    return len(state[key]) if key in state and state[key].ndim else 0
+
+
+def _side(count: int, where: str) -> int:
+    side = round(count**0.5)
+    if side < 1 or side**2 != count:
+        raise BuildError(f"{where} has {count + 1} rows, which is no square grid and a class token")
+    return side
+
+
+def _linear(name: str, inner: int, outer: int) -> Shapes:
+    return {f"{name}.weight": (outer, inner), f"{name}.bias": (outer,)}
+
+
+def _affine(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _batch_norm(name: str, width: int) -> Shapes:
+    return {**_affine(name, width), f"{name}.running_mean": (width,), f"{name}.running_var": (width,), f"{name}.num_batches_tracked": ()}
+
+
+def _block_shapes(prefix: str, layers: int, width: int, mlp: int) -> Shapes:
+    shapes: Shapes = {}
+    for layer in range(layers):
+        name = f"{prefix}{layer}"
+        shapes |= {**_affine(f"{name}.ln_1", width), **_affine(f"{name}.ln_2", width)}
+        shapes |= {f"{name}.attn.in_proj_weight": (3 * width, width), f"{name}.attn.in_proj_bias": (3 * width,)}
+        shapes |= {**_linear(f"{name}.attn.out_proj", width, width), **_linear(f"{name}.mlp.c_fc", width, mlp)}
+        shapes |= _linear(f"{name}.mlp.c_proj", mlp, width)
+    return shapes
