@@ -1,5 +1,6 @@
 """Files that are whole or not there: temporary name, sync, rename."""
 
+import codecs
 import json
 import math
 import os
@@ -46,22 +47,49 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, json.dumps(finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 text file, with or without a byte-order mark.
+
+    Raises:
+        DataError: The file is missing, cannot be read, or is not UTF-8; the message says at which line and byte.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        what = "it looks like UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "it may be GBK or Latin-1"
+        raise DataError(
+            f"{path}:{line}: not UTF-8 text (byte {error.start} is 0x{content[error.start]:02X}; {what}). Save the file as UTF-8"
+        ) from error
+
+
 def read_json(path: str | Path) -> object:
     """Read UTF-8 JSON, with or without a byte-order mark.
 
     Raises:
         DataError: The file is missing, is not UTF-8 or is not JSON; the message says at which line.
     """
+    return parse_json(path, read_text(path))
+
+
+def parse_json(path: str | Path, text: str) -> object:
+    """What ``read_json`` makes of the text of ``path``.
+
+    Raises:
+        DataError: The text is not JSON; the message says at which line.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text. Save the file as UTF-8") from error
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: not valid JSON (nested too deeply)") from error
 
 
 def finite(value: object) -> object:

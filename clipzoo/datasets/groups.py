@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import unicodedata
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
+from clipzoo.files import read_text
 
 
 def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
@@ -23,18 +25,13 @@ def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
     """
     known = set(ids)
     groups: dict[str, str] = {}
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if not {"path", "group"} <= set(reader.fieldnames or ()):
-                raise DataError(f"{path}:1: needs the columns path,group; found: {shortened(reader.fieldnames or ['nothing'])}")
-            for row in reader:
-                _add_row(groups, known, row, f"{path}:{reader.line_num}", root)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text. Save the file as UTF-8") from error
-    except (OSError, csv.Error) as error:
+        if not {"path", "group"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{path}:1: needs the columns path,group; found: {shortened(reader.fieldnames or ['nothing'])}")
+        for row in reader:
+            _add_row(groups, known, row, f"{path}:{reader.line_num}", root)
+    except csv.Error as error:
         raise DataError(f"{path}: cannot be read as CSV ({error})") from error
     missing = [case_id for case_id in ids if case_id not in groups]
     if missing:
@@ -64,12 +61,16 @@ def _near(case_id: str, known: set[str], limit: int = 500) -> list[str]:
 def groups_from_pattern(pattern: str, ids: list[str]) -> dict[str, str]:
     """The group of every case: what the first group of ``pattern`` (the whole match where it has none) finds in the file name.
 
+    A pattern with ``/`` is searched in the whole id instead, for patients who have a folder each; no file name contains ``/``.
+
     Raises:
         ConfigError: ``pattern`` is not a regular expression.
         DataError: It is not found in a file name, or finds nothing there.
 
     >>> groups_from_pattern('^(P[0-9]+)_', ['a/P001_view1.png', 'b/P001_view2.png'])
     {'a/P001_view1.png': 'P001', 'b/P001_view2.png': 'P001'}
+    >>> groups_from_pattern('^images/([^/]+)/', ['images/P001/1.png', 'images/P002/1.png'])
+    {'images/P001/1.png': 'P001', 'images/P002/1.png': 'P002'}
     """
     try:
         compiled = re.compile(pattern)
@@ -77,7 +78,7 @@ def groups_from_pattern(pattern: str, ids: list[str]) -> dict[str, str]:
         raise ConfigError(f"data.dataset.group_pattern: {pattern!r} is not a regular expression ({error})") from error
     groups = {}
     for case_id in ids:
-        match = compiled.search(case_id.rsplit("/", 1)[-1])
+        match = compiled.search(case_id if "/" in pattern else case_id.rsplit("/", 1)[-1])
         group = match and match.group(1 if compiled.groups else 0)
         if not group:
             raise DataError(f"data.dataset.group_pattern: {pattern!r} finds no group in the name of '{case_id}'. It must fit every image")

@@ -38,7 +38,8 @@ class ImageFolderDataset(Dataset):
         class_texts: JSON file ``{class name: description or list of descriptions}`` for all classes; ``None`` uses ``template``.
         template: The caption of a class without ``class_texts``; ``{class_name}`` stands for its name.
         groups: CSV file ``path,group`` (header required; paths below ``root``) that says which images belong together, such as a patient's.
-        group_pattern: Instead of ``groups``: a regular expression that is searched in the file name; its first group is the case's group.
+        group_pattern: Instead of ``groups``: a regular expression that is searched in the file name (in the whole id where the pattern
+            contains ``/``); its first group is the case's group.
         classes: The class names in the order of their labels, as an external test set needs them: a folder of another name is an error,
             a class without a folder has no case. ``None`` takes the folders, sorted by name.
         allow_label_conflicts: Accept byte-identical images in two classes.
