@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from clipzoo.hooks.base import MOMENTS
-from clipzoo.metrics.base import Metric
+from clipzoo.metrics import RETRIEVAL_DEFAULTS, Metric
 from clipzoo.registries import HOOKS, LOSSES, METRICS, SAMPLERS, SCHEDULES, SLOTS, TABLES
 from clipzoo.structures import Batch, Tokens
+from clipzoo.tables import RetrievalTable
 
 
 def own(registry) -> list[str]:
@@ -35,7 +36,7 @@ def test_every_table_has_entries_and_every_slot_a_table():
     assert set(SLOTS.values()) <= set(TABLES.values())
 
 
-@pytest.mark.parametrize("name", own(METRICS))
+@pytest.mark.parametrize("name", [name for name in own(METRICS) if METRICS.get(name).kind == "classification"])
 def test_metrics_are_better_for_better_predictions(name):
     metric: Metric = METRICS.build(name)
     labels = np.arange(12) % 3
@@ -44,6 +45,29 @@ def test_metrics_are_better_for_better_predictions(name):
     good, bad = metric.compute(labels, right), metric.compute(labels, np.roll(right, 1, axis=1))
     assert (good > bad) if metric.greater_is_better else (good < bad)
     assert metric.name == metric.name.lower() and isinstance(metric.greater_is_better, bool)
+
+
+def retrieval_ranks(ahead: int, positive: float) -> RetrievalTable:
+    directions = ["image_to_text"] * 3 + ["text_to_image"] * 3
+    numbers = dict(gallery=[20] * 6, ahead=[ahead] * 6, tied=[0] * 6, positives=[1] * 6)
+    similarities = dict(positive_similarity=[positive] * 6, negative_similarity=[0.3 - positive] * 6)
+    text = dict(direction=directions, query=list("abcdef"), group=[""] * 6, fold=["fold_1"] * 6, best_match=[""] * 6)
+    return RetrievalTable.from_columns(**text, **numbers, **similarities)
+
+
+def test_every_retrieval_metric_is_among_the_defaults():
+    assert {spec["type"] for spec in RETRIEVAL_DEFAULTS} == {name for name in own(METRICS) if METRICS.get(name).kind == "retrieval"}
+
+
+@pytest.mark.parametrize("spec", RETRIEVAL_DEFAULTS, ids=lambda spec: METRICS.build(spec).name)
+def test_retrieval_metrics_are_better_for_better_ranks(spec):
+    metric: Metric = METRICS.build(spec)
+    good, bad = metric.compute(retrieval_ranks(0, 0.8)), metric.compute(retrieval_ranks(15, 0.2))
+    assert (good > bad) if metric.greater_is_better else (good < bad)
+    assert metric.kind == "retrieval" and metric.name == metric.name.lower() and isinstance(metric.greater_is_better, bool)
+    one_missing = retrieval_ranks(0, 0.8)
+    one_missing.positive_similarity[[1, 4]] = np.nan
+    assert np.isnan(metric.compute(one_missing)) and np.isnan(metric.compute(one_missing.take(slice(0, 0))))
 
 
 @pytest.mark.parametrize("name", own(SCHEDULES))

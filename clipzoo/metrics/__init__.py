@@ -1,6 +1,6 @@
-"""What is measured on predictions. Importing this does not import scikit-learn; the first measurement does."""
+"""What is measured on predictions and ranks. Importing this imports neither scikit-learn nor torch; the first measurement does."""
 
-from clipzoo.metrics.base import Metric
+from clipzoo.metrics.base import Metric, RetrievalMetric
 from clipzoo.metrics.classification import (
     AUROC,
     Accuracy,
@@ -12,16 +12,43 @@ from clipzoo.metrics.classification import (
     confusion_matrix,
     per_class,
 )
+from clipzoo.metrics.ranking import QueryRanks, Ranks, Similarities, rank, retrieval_table
+from clipzoo.metrics.retrieval import (
+    MRR,
+    RETRIEVAL_DEFAULTS,
+    MeanRank,
+    MedianRank,
+    NegativeSimilarity,
+    PositiveSimilarity,
+    Recall,
+    RSum,
+    SimilarityGap,
+)
 
 __all__ = [
     "AUROC",
     "Accuracy",
     "BalancedAccuracy",
     "LogLoss",
+    "MRR",
     "MacroF1",
     "MacroPrecision",
     "MacroRecall",
+    "MeanRank",
+    "MedianRank",
     "Metric",
+    "NegativeSimilarity",
+    "PositiveSimilarity",
+    "QueryRanks",
+    "RETRIEVAL_DEFAULTS",
+    "RSum",
+    "Ranks",
+    "Recall",
+    "RetrievalMetric",
+    "Similarities",
+    "SimilarityGap",
     "confusion_matrix",
     "per_class",
+    "rank",
+    "retrieval_table",
 ]

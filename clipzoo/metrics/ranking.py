@@ -1,0 +1,315 @@
+"""Ranks of images and captions among each other, block by block: the matrix of all similarities is never held.
+
+Shapes: N images · T captions · D embedding width · P pairs of an image and a caption of its own · Q queries · G items of a gallery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipzoo.tables import DIRECTIONS, RetrievalTable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from clipzoo.folds import Case
+
+TIE = 1e-6
+NUM_BINS = 200
+# A block of 4096 x 4096 has 2^24 products, the most that counters in float32 (torch.histc) count exactly.
+LARGEST_BLOCK = 4096
+# Below every cosine: pairs that belong together are set to it, and then count neither as ahead nor as tied nor in a histogram.
+_MASKED = -2.0
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """How the cosines of all pairs are distributed.
+
+    Attributes:
+        positive_histogram: ``[200]`` int64 counts of pairs that belong together.
+        negative_histogram: ``[200]`` int64 counts of all other pairs.
+        edges: ``[201]`` float64 edges of the bins, -1 to 1; the last bin holds 1 itself.
+    """
+
+    positive_histogram: np.ndarray
+    negative_histogram: np.ndarray
+    edges: np.ndarray
+
+
+@dataclass(frozen=True)
+class QueryRanks:
+    """What the queries of one direction found; the columns of ``RetrievalTable`` of the same names, with row numbers for names.
+
+    Attributes:
+        gallery: G, the same for all.
+        ahead: ``[Q]`` int64; G where nothing belongs to the query.
+        tied: ``[Q]`` int64.
+        positives: ``[Q]`` int64; 0 where nothing belongs to the query.
+        positive_similarity: ``[Q]`` float64.
+        negative_similarity: ``[Q]`` float64.
+        best_match: ``[Q]`` int64 row in the gallery; the first of several tied with the best that belongs to the query. -1 for none.
+    """
+
+    gallery: int
+    ahead: np.ndarray
+    tied: np.ndarray
+    positives: np.ndarray
+    positive_similarity: np.ndarray
+    negative_similarity: np.ndarray
+    best_match: np.ndarray
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Both directions, and the similarities they were ranked by.
+
+    Attributes:
+        image_to_text: One query per image.
+        text_to_image: One query per caption.
+        similarities: Histograms over all pairs.
+    """
+
+    image_to_text: QueryRanks
+    text_to_image: QueryRanks
+    similarities: Similarities
+
+
+def rank(
+    image_ND: Tensor | np.ndarray,
+    text_TD: Tensor | np.ndarray,
+    positives: Sequence[Sequence[int]],
+    *,
+    block: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Ranks:
+    """Search every image's captions among all captions, and every caption's images among all images.
+
+    Similarities of pairs that belong together are computed in float64, the others in float32 whatever the program's settings for matrix
+    products are. Two that differ by at most 1e-6 are tied: more than the two roundings can do to features of unit length. Beside the
+    features on ``device`` this holds three blocks: 50 MB on a CPU.
+
+    Args:
+        image_ND: ``[N, D]`` float, rows of unit length.
+        text_TD: ``[T, D]`` float, rows of unit length.
+        positives: For each image the rows of its captions in ``text_TD``; none, one or several, and several images may share one.
+        block: Rows and columns of a block, at most 4096; ``None``: 2048 on a CPU, 4096 on a GPU. It changes no result beyond ties.
+        device: Where to multiply.
+
+    Returns:
+        If a single feature is not finite, no rank is known: all similarities are NaN, all other items are ahead, the histograms are empty.
+
+    Raises:
+        ValueError: Shapes or rows do not fit, or ``block`` is too large.
+    """
+    import torch
+
+    device = torch.device(device)
+    if device.type == "mps":  # it has no float64
+        device = torch.device("cpu")
+    block = block or (2048 if device.type == "cpu" else LARGEST_BLOCK)
+    if not 1 <= block <= LARGEST_BLOCK:
+        raise ValueError(f"rank: block is {block}; it must be 1 to {LARGEST_BLOCK}")
+    image_ND, text_TD = (torch.as_tensor(features).detach().to(device, torch.float32) for features in (image_ND, text_TD))
+    if image_ND.ndim != 2 or text_TD.ndim != 2 or image_ND.shape[1] != text_TD.shape[1] or len(positives) != len(image_ND):
+        raise ValueError(f"rank: {tuple(image_ND.shape)} images, {tuple(text_TD.shape)} captions, positives of {len(positives)} images")
+    pairs = _pairs(positives, len(text_TD))
+    if not (bool(image_ND.isfinite().all()) and bool(text_TD.isfinite().all())):
+        return _undefined(pairs, len(image_ND), len(text_TD))
+    with torch.no_grad(), _exact_products(device):
+        return _rank(image_ND, text_TD, pairs, block)
+
+
+def retrieval_table(ranks: Ranks, *, cases: Sequence[Case], captions: Sequence[str], fold: str) -> RetrievalTable:
+    """The table of one part; a query that nothing belongs to is left out, it was only a distractor.
+
+    Args:
+        ranks: Of N images and T captions.
+        cases: The N images.
+        captions: The T sentences.
+        fold: Its name.
+    """
+    case_ids, groups = [case.id for case in cases], [case.group for case in cases]
+    sides = (
+        (ranks.image_to_text, case_ids, groups, captions),
+        (ranks.text_to_image, captions, [""] * len(captions), case_ids),
+    )
+    tables = []
+    for direction, (found, queries, of_group, gallery) in zip(DIRECTIONS, sides, strict=True):
+        table = RetrievalTable.from_columns(
+            direction=[direction] * len(queries),
+            query=queries,
+            group=of_group,
+            fold=[fold] * len(queries),
+            gallery=np.full(len(queries), found.gallery),
+            ahead=found.ahead,
+            tied=found.tied,
+            positives=found.positives,
+            positive_similarity=found.positive_similarity,
+            negative_similarity=found.negative_similarity,
+            best_match=[gallery[row] if row >= 0 else "" for row in found.best_match],
+        )
+        tables.append(table.take(table.positives > 0))
+    return RetrievalTable.join(tables)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The P pairs that belong together, each once: ``images`` and ``texts`` are ``[P]`` int64 rows."""
+
+    images: np.ndarray
+    texts: np.ndarray
+
+
+def _pairs(positives: Sequence[Sequence[int]], num_texts: int) -> _Pairs:
+    counts = [len(rows) for rows in positives]
+    texts = np.array([row for rows in positives for row in rows], dtype=np.int64)
+    if len(texts) and not (0 <= texts.min() and texts.max() < num_texts):
+        raise ValueError(f"rank: positives name captions {texts.min()} to {texts.max()}, but there are {num_texts}")
+    keys = np.unique(np.repeat(np.arange(len(counts), dtype=np.int64), counts) * num_texts + texts)
+    return _Pairs(*(np.divmod(keys, num_texts) if num_texts else (keys, keys)))
+
+
+@contextlib.contextmanager
+def _exact_products(device: torch.device) -> Iterator[None]:
+    """float32 products in float32: no TF32 (an error of 1e-3 would be ties and ranks), no bfloat16, no autocast around the caller."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _rank(image_ND: Tensor, text_TD: Tensor, pairs: _Pairs, block: int) -> Ranks:
+    import torch
+
+    cosine_P = _cosines_of_pairs(image_ND, text_TD, pairs, block)
+    by_image = _Side(pairs.images, pairs.texts, cosine_P, len(image_ND), image_ND.device)
+    by_text = _Side(pairs.texts, pairs.images, cosine_P, len(text_TD), text_TD.device)
+    negative = torch.zeros(NUM_BINS, dtype=torch.int64, device=image_ND.device)
+    scratch = torch.empty(block * block, device=image_ND.device)
+    tiles = _tiles(pairs, len(image_ND), len(text_TD), block, image_ND.device)
+    for first_image, first_text, own_images, own_texts in tiles:
+        tile = torch.mm(image_ND[first_image : first_image + block], text_TD[first_text : first_text + block].T).clamp_(-1, 1)
+        tile[own_images, own_texts] = _MASKED
+        by_image.add(tile, first_image, first_text, scratch)
+        by_text.add(tile.T.contiguous(), first_text, first_image, scratch)
+        negative += torch.histc(tile, NUM_BINS, -1, 1).to(torch.int64)
+    positive = torch.histc(torch.from_numpy(cosine_P).clamp(-1, 1), NUM_BINS, -1, 1).to(torch.int64)
+    return Ranks(
+        by_image.ranks(image_ND, text_TD, block),
+        by_text.ranks(text_TD, image_ND, block),
+        Similarities(positive.numpy(), negative.cpu().numpy(), np.linspace(-1, 1, NUM_BINS + 1)),
+    )
+
+
+def _cosines_of_pairs(image_ND: Tensor, text_TD: Tensor, pairs: _Pairs, block: int) -> np.ndarray:
+    """``[P]`` float64."""
+    found = np.empty(len(pairs.images))
+    for first in range(0, len(found), block):
+        chunk = slice(first, first + block)
+        image_BD, text_BD = image_ND[pairs.images[chunk]].double(), text_TD[pairs.texts[chunk]].double()
+        found[chunk] = (image_BD * text_BD).sum(dim=1).cpu().numpy()
+    return found
+
+
+def _tiles(pairs: _Pairs, num_images: int, num_texts: int, block: int, device: torch.device) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Corner of every block, and the positions inside it of the pairs that belong together."""
+    import torch
+
+    down, across = -(-num_images // block), -(-num_texts // block)
+    keys = pairs.images // block * across + pairs.texts // block
+    order = np.argsort(keys, kind="stable")
+    borders = np.searchsorted(keys[order], np.arange(down * across + 1))
+    images, texts = (torch.from_numpy(rows[order] % block).to(device) for rows in (pairs.images, pairs.texts))
+    for number in range(down * across):
+        own = slice(borders[number], borders[number + 1])
+        yield number // across * block, number % across * block, images[own], texts[own]
+
+
+class _Side:
+    """Counts for the queries of one direction, over one block after another."""
+
+    def __init__(self, query_P: np.ndarray, item_P: np.ndarray, cosine_P: np.ndarray, num_queries: int, device: torch.device):
+        import torch
+
+        self.counts = np.bincount(query_P, minlength=num_queries)
+        self.sums = np.bincount(query_P, weights=cosine_P, minlength=num_queries)
+        self.best = np.full(num_queries, -np.inf)
+        np.maximum.at(self.best, query_P, cosine_P)
+        top = cosine_P >= self.best[query_P] - TIE
+        self.positives = np.bincount(query_P[top], minlength=num_queries)
+        self.best_own = np.full(num_queries, np.iinfo(np.int64).max)
+        np.minimum.at(self.best_own, query_P[top], item_P[top])
+        self.above, self.below = (torch.from_numpy(self.best + shift).to(device, torch.float32)[:, None] for shift in (TIE, -TIE))
+        self.ahead, self.reached = (torch.zeros(num_queries, dtype=torch.int64, device=device) for _ in range(2))
+        self.hardest = torch.full((num_queries,), _MASKED, device=device)
+        self.hardest_item = torch.full((num_queries,), -1, dtype=torch.int64, device=device)
+
+    def add(self, tile_QG: Tensor, first_query: int, first_item: int, scratch: Tensor) -> None:
+        """Count a block; ``scratch`` is memory of at least its size."""
+        import torch
+
+        rows = slice(first_query, first_query + len(tile_QG))
+        scratch = scratch[: tile_QG.numel()].view_as(tile_QG)
+        # Comparisons written as float32 are summed ten times as fast as bool ones, and exactly: a block has at most 4096 columns.
+        self.ahead[rows] += torch.gt(tile_QG, self.above[rows], out=scratch).sum(dim=1).to(torch.int64)
+        self.reached[rows] += torch.ge(tile_QG, self.below[rows], out=scratch).sum(dim=1).to(torch.int64)
+        value, item = tile_QG.max(dim=1)
+        harder = value > self.hardest[rows]
+        self.hardest[rows] = torch.where(harder, value, self.hardest[rows])
+        self.hardest_item[rows] = torch.where(harder, item + first_item, self.hardest_item[rows])
+
+    def ranks(self, query_QD: Tensor, gallery_GD: Tensor, block: int) -> QueryRanks:
+        """The columns, once all blocks are counted."""
+        import torch
+
+        total_D = gallery_GD.sum(dim=0, dtype=torch.float64)
+        totals = [(query_QD[first : first + block].double() @ total_D).cpu().numpy() for first in range(0, len(query_QD), block)]
+        negative_sums = (np.concatenate(totals) if totals else np.zeros(0)) - self.sums
+        negatives = len(gallery_GD) - self.counts
+        hardest, hardest_item = self.hardest.cpu().double().numpy(), self.hardest_item.cpu().numpy()
+        tied = np.abs(hardest - self.best) <= TIE
+        best_match = np.where(hardest > self.best, hardest_item, self.best_own)
+        return QueryRanks(
+            gallery=len(gallery_GD),
+            ahead=self.ahead.cpu().numpy(),
+            tied=(self.reached - self.ahead).cpu().numpy(),
+            positives=self.positives,
+            positive_similarity=_ratio(self.sums, self.counts),
+            negative_similarity=_ratio(negative_sums, negatives),
+            best_match=np.where(tied, np.minimum(hardest_item, self.best_own), best_match),
+        )
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``sums / counts``, NaN where there is nothing."""
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+
+
+def _undefined(pairs: _Pairs, num_images: int, num_texts: int) -> Ranks:
+    def side(query_P: np.ndarray, num_queries: int, num_items: int) -> QueryRanks:
+        own = np.bincount(query_P, minlength=num_queries)
+        return QueryRanks(
+            gallery=num_items,
+            ahead=num_items - own,
+            tied=np.zeros(num_queries, dtype=np.int64),
+            positives=np.minimum(own, 1),
+            positive_similarity=np.full(num_queries, np.nan),
+            negative_similarity=np.full(num_queries, np.nan),
+            best_match=np.full(num_queries, -1),
+        )
+
+    empty = np.zeros(NUM_BINS, dtype=np.int64)
+    histograms = Similarities(empty, empty.copy(), np.linspace(-1, 1, NUM_BINS + 1))
+    return Ranks(side(pairs.images, num_images, num_texts), side(pairs.texts, num_texts, num_images), histograms)

@@ -1,0 +1,196 @@
+"""Metrics of retrieval: functions of a ``RetrievalTable`` alone, with ties by expectation.
+
+Of a query, a items are ahead of the best one that belongs to it; t others and p of its own are tied there. Every order of these n = t + p
+is equally likely, so the place J of its own first one among them has P(J > j) = C(t, j) / C(n, j), and its rank is a + J.
+A model that finds everything equally similar scores exactly chance; ties counted in its favour would make it perfect.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from clipzoo.errors import ConfigError, did_you_mean
+from clipzoo.metrics.base import RetrievalMetric
+from clipzoo.registries import METRICS
+from clipzoo.tables import DIRECTIONS, RetrievalTable
+
+Direction = Literal["image_to_text", "text_to_image"]
+
+RETRIEVAL_DEFAULTS: tuple[dict, ...] = (
+    *({"type": "Recall", "direction": direction, "k": k} for direction in DIRECTIONS for k in (1, 5, 10)),
+    *({"type": name, "direction": direction} for name in ("MeanRank", "MedianRank", "MRR") for direction in DIRECTIONS),
+    {"type": "RSum"},
+    {"type": "PositiveSimilarity"},
+    {"type": "NegativeSimilarity"},
+    {"type": "SimilarityGap"},
+)
+
+
+class DirectedMetric(RetrievalMetric):
+    """Base of the metrics over the queries of one direction; a subclass says in ``suffix`` what its name ends in."""
+
+    suffix: str
+
+    def __init__(self, direction: Direction):
+        if direction not in DIRECTIONS:
+            hint = did_you_mean(direction, DIRECTIONS)
+            raise ConfigError(f"{type(self).__name__}: direction is {direction!r}.{hint} It must be {' or '.join(map(repr, DIRECTIONS))}")
+        self.directions = (direction,)
+        short = {"image_to_text": "i2t", "text_to_image": "t2i"}[direction]
+        self.name = f"{short}_{self.suffix}"
+
+
+@METRICS.register_module()
+class Recall(DirectedMetric):
+    """R@K: share of queries that find something of their own among the first K, in [0, 1]. One hit is enough, however many belong to it.
+
+    Args:
+        direction: ``'image_to_text'`` (captions are searched for an image) or ``'text_to_image'`` (images for a caption).
+        k: K; where the gallery is smaller, the whole gallery.
+    """
+
+    def __init__(self, direction: Direction, k: int):
+        if k < 1:
+            raise ConfigError(f"Recall: k is {k}; 1 or more is allowed")
+        self.k = k
+        self.suffix = f"r{k}"
+        super().__init__(direction)
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return hit_probabilities(table, self.k).mean()
+
+
+@METRICS.register_module()
+class MeanRank(DirectedMetric):
+    """Mean rank of the first item that belongs to a query; 1 is the best there is.
+
+    Args:
+        direction: As in ``Recall``.
+    """
+
+    suffix = "mean_rank"
+    greater_is_better = False
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return expected_ranks(table).mean()
+
+
+@METRICS.register_module()
+class MedianRank(DirectedMetric):
+    """Median rank of the first item that belongs to a query; 1 is the best there is, and a half is possible.
+
+    Args:
+        direction: As in ``Recall``.
+    """
+
+    suffix = "median_rank"
+    greater_is_better = False
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return np.median(expected_ranks(table))
+
+
+@METRICS.register_module()
+class MRR(DirectedMetric):
+    """Mean reciprocal rank of the first item that belongs to a query, in (0, 1].
+
+    Args:
+        direction: As in ``Recall``.
+    """
+
+    suffix = "mrr"
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return expected_reciprocal_ranks(table).mean()
+
+
+@METRICS.register_module()
+class RSum(RetrievalMetric):
+    """Sum of R@1, R@5 and R@10 in both directions, in percent: 0 to 600."""
+
+    name = "rsum"
+    directions = DIRECTIONS
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return 100 * sum(Recall(direction, k).compute(table) for direction in DIRECTIONS for k in (1, 5, 10))
+
+
+@METRICS.register_module()
+class PositiveSimilarity(RetrievalMetric):
+    """Mean cosine of an image and its captions; first over the captions of each image, then over images."""
+
+    name = "positive_similarity"
+    directions = DIRECTIONS[:1]
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return table.positive_similarity.mean()
+
+
+@METRICS.register_module()
+class NegativeSimilarity(RetrievalMetric):
+    """Mean cosine of an image and the captions of others; first over those captions, then over images."""
+
+    name = "negative_similarity"
+    directions = DIRECTIONS[:1]
+    greater_is_better = False
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return _mean_of_defined(table.negative_similarity)
+
+
+@METRICS.register_module()
+class SimilarityGap(RetrievalMetric):
+    """Mean over images of how much more similar their own captions are than the others; 0 where nothing was learned, at most 2."""
+
+    name = "similarity_gap"
+    directions = DIRECTIONS[:1]
+
+    def score(self, table: RetrievalTable) -> float:
+        """See the class."""
+        return _mean_of_defined(table.positive_similarity - table.negative_similarity)
+
+
+def expected_ranks(table: RetrievalTable) -> np.ndarray:
+    """``[Q]`` float64: a + E[J] = a + 1 + t / (p + 1); the p own items cut the t others into p + 1 stretches of equal expected length."""
+    return 1 + table.ahead + table.tied / (table.positives + 1)
+
+
+def hit_probabilities(table: RetrievalTable, k: int) -> np.ndarray:
+    """``[Q]`` float64: probability that something of the query's own is among the first ``k``: 1 - P(J > k - a)."""
+    tied, positives = table.tied, table.positives
+    num_tops = tied + positives
+    seen = np.clip(np.minimum(k, table.gallery) - table.ahead, 0, num_tops)
+    # P(J > m) = C(t, m) / C(n, m) = C(n - m, p) / C(n, p): as a product it has m factors in the one form and p in the other.
+    by_seen = seen.max() <= positives.max()
+    start, factors = (tied, seen) if by_seen else (num_tops - seen, positives)
+    miss = np.ones(len(table))
+    for i in range(factors.max()):
+        miss *= np.where(i < factors, (start - i) / np.maximum(num_tops - i, 1), 1)
+    return 1 - miss
+
+
+def expected_reciprocal_ranks(table: RetrievalTable) -> np.ndarray:
+    """``[Q]`` float64: E[1 / (a + J)], with P(J = j) = P(J > j - 1) p / (n - j + 1) for j = 1 … t + 1."""
+    cases, rows = np.unique(np.stack([table.ahead, table.tied, table.positives], axis=1), axis=0, return_inverse=True)
+    values = np.empty(len(cases))
+    for number, (ahead, tied, positives) in enumerate(cases):
+        before = np.arange(tied + 1)  # j - 1
+        left = tied + positives - before
+        survival = np.cumprod(np.concatenate([[1.0], (tied - before[:-1]) / left[:-1]]))
+        values[number] = (survival * positives / left / (ahead + before + 1)).sum()
+    return values[rows.reshape(-1)]
+
+
+def _mean_of_defined(values: np.ndarray) -> float:
+    """Mean without NaN; an image that every caption of its gallery belongs to has no others."""
+    defined = values[~np.isnan(values)]
+    return defined.mean() if len(defined) else float("nan")
