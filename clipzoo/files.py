@@ -92,6 +92,19 @@ def parse_json(path: str | Path, text: str) -> object:
         raise DataError(f"{path}: not valid JSON (nested too deeply)") from error
 
 
+def json_kind(value: object) -> str:
+    """What a JSON value is, for messages.
+
+    >>> json_kind('x'), json_kind(None), json_kind(['x', 3])
+    ('a string', 'null', 'a list with a number in it')
+    """
+    if isinstance(value, list):
+        odd = next((item for item in value if not isinstance(item, str)), None)
+        return "a list" if odd is None and None not in value else f"a list with {json_kind(odd)} in it"
+    names = {dict: "an object", str: "a string", bool: "true/false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
 def finite(value: object) -> object:
     """The same nested value with ``None`` for every float that JSON cannot hold."""
     if isinstance(value, dict):

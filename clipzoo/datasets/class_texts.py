@@ -6,7 +6,7 @@ import string
 import unicodedata
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import read_json
+from clipzoo.files import json_kind, read_json
 
 
 def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
@@ -21,7 +21,7 @@ def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise DataError(f"{path}: must be a JSON object {{class name: description}}, not {_kind(content)}")
+        raise DataError(f"{path}: must be a JSON object {{class name: description}}, not {json_kind(content)}")
     texts: dict[str, list[str]] = {}
     for key, value in content.items():
         name = unicodedata.normalize("NFC", key).strip()
@@ -41,8 +41,13 @@ def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
     return [texts[name] for name in classes]
 
 
-def texts_from_template(template: str, classes: list[str]) -> list[list[str]]:
+def texts_from_template(template: str, classes: list[str], where: str = "data.dataset.template") -> list[list[str]]:
     """One sentence per class: ``template`` with ``{class_name}`` replaced.
+
+    Args:
+        template: Any text with ``{class_name}`` in it.
+        classes: Class names.
+        where: What the template belongs to, for messages.
 
     Raises:
         ConfigError: The template does not contain ``{class_name}``, or contains something else in braces.
@@ -53,25 +58,18 @@ def texts_from_template(template: str, classes: list[str]) -> list[list[str]]:
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise ConfigError(f"data.dataset.template: {template!r} has unpaired braces ({error}). Write {{class_name}}") from error
+        raise ConfigError(f"{where}: {template!r} has unpaired braces ({error}). Write {{class_name}}") from error
     if fields != {"class_name"}:
         other = [name for name in fields if name != "class_name"]
         what = f"contains {{{other[0]}}}" if other else "does not contain {class_name}"
-        raise ConfigError(
-            f"data.dataset.template: {template!r} {what}. Write {{class_name}} where the class name goes, and nothing else in braces"
-        )
+        raise ConfigError(f"{where}: {template!r} {what}. Write {{class_name}} where the class name goes, and nothing else in braces")
     return [[template.format(class_name=name)] for name in classes]
 
 
 def _sentences(where: str, value: object) -> list[str]:
     sentences = [value] if isinstance(value, str) else value
     if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
-        raise DataError(f"{where}: must be a sentence or a list of sentences, not {_kind(value)}")
+        raise DataError(f"{where}: must be a sentence or a list of sentences, not {json_kind(value)}")
     if not sentences or not all(sentence.strip() for sentence in sentences):
         raise DataError(f"{where}: the description is empty. Write a sentence, or leave out the file and use a template")
     return sentences
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true/false", type(None): "null"}
-    return names.get(type(value), "a number") if not isinstance(value, list) or not value else f"a list of {type(value[0]).__name__}"

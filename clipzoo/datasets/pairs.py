@@ -1,0 +1,320 @@
+"""Image–text pairs: every distinct image is a case, with all captions that were written for it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.copies import copies_among
+from clipzoo.datasets.groups import groups_from_pattern, merge_groups
+from clipzoo.datasets.images import read_image
+from clipzoo.datasets.pairs_files import Keys, Pair, PairsFile, read_pairs
+from clipzoo.errors import ConfigError, DataError, LeakError, did_you_mean, shortened
+from clipzoo.folds import PARTS, Case
+from clipzoo.registries import DATASETS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass
+class _Image:
+    """One image: its stable id, its real path (which may be NFD), what is written about it, and where it was first named."""
+
+    id: str
+    path: str
+    size: int
+    source: int
+    where: str
+    group: str | None
+    captions: dict[str, str] = field(default_factory=dict)
+
+
+@DATASETS.register_module()
+class PairsDataset(Dataset):
+    """Images and sentences that describe them, without classes; scored by retrieval.
+
+    A source is one of:
+
+    * a JSON list of ``{image_path, caption}``, where a caption may be a list of sentences;
+    * a table (CSV, TSV) whose first line names the columns, such as ``filepath,title`` or ``image_path,caption``;
+    * a folder with ``images/NAME.*`` and ``captions/NAME.txt``, one caption per line, or with a ``data.json`` or ``captions.json``, which
+      then is what counts.
+
+    An image that is listed several times is one case with several captions. A sentence that describes several images is stored once, so
+    that none of them is taken for a wrong answer. Relative image paths start at the folder of the file that names them. Case ids are paths
+    below that folder (below the deepest folder that holds all sources, where there are several), with ``/`` and NFC-normalised.
+    Byte-identical images become one group, whatever else the groups say.
+
+    Images are not opened when the dataset is made, only looked for; damage shows when one is read.
+
+    Args:
+        path: The source: all pairs, or those of the training part where ``val_path`` or ``test_path`` is given.
+        val_path: Source of the val part; ``splits.type='AsGiven'`` follows it.
+        test_path: Source of the test part, likewise.
+        image_key: Column or key of the image path; ``None`` takes the one that has a usual name.
+        caption_key: Column or key of the caption, likewise.
+        separator: Between the columns of a table: ``'tab'``, ``'comma'``, ``'semicolon'`` or another character; ``None`` finds it.
+        image_root: The folder that relative image paths and case ids start at; ``None`` takes each source's own.
+        group_key: Column or key that says which images belong together, such as a patient's.
+        group_pattern: Instead of ``group_key``: a regular expression that is searched in the file name (in the whole id where the pattern
+            contains ``/``); its first group is the case's group.
+        allow_duplicates: Merge an image and caption that are listed together more than once, instead of refusing them.
+
+    Raises:
+        ConfigError: Two arguments exclude each other, or one has no meaning for these sources.
+        DataError: A source, or an image that it names, is not as described above; the message says which file and line.
+        LeakError: An image is in two sources.
+
+    Example:
+        ``dict(type='PairsDataset', path='data/train.csv', val_path='data/val.csv', image_key='filepath', caption_key='title')``
+    """
+
+    def __init__(
+        self,
+        path: str,
+        val_path: str | None = None,
+        test_path: str | None = None,
+        image_key: str | None = None,
+        caption_key: str | None = None,
+        separator: str | None = None,
+        image_root: str | None = None,
+        group_key: str | None = None,
+        group_pattern: str | None = None,
+        allow_duplicates: bool = False,
+    ):
+        if group_key is not None and group_pattern is not None:
+            raise ConfigError("data.dataset: group_key and group_pattern exclude each other. Keep one of them")
+        keys = Keys(image_key, caption_key, group_key, separator)
+        given = {part: str(source) for part, source in zip(PARTS, (path, val_path, test_path), strict=True) if source is not None}
+        _check_distinct(given)
+        files = [read_pairs(source, keys) for source in given.values()]
+        _check_used(files, keys, image_root)
+        images = _Collector(files, image_root, allow_duplicates).images()
+        groups = {image.id: image.group or image.id for image in images}
+        if group_pattern is not None:
+            groups = groups_from_pattern(group_pattern, list(groups))
+        notes = [note for file in files for note in file.notes]
+        copies = copies_among((image.id, image.path, image.size) for image in images)
+        if copies:
+            notes.append(f"{len(copies)} sets of byte-identical images, each kept together in every split: {shortened(copies[0], 3)}")
+            groups = merge_groups(groups, copies)
+        parts = list(given) if len(given) > 1 else [None]
+        captions = Captions()
+        super().__init__(
+            [Case(image.id, None, groups[image.id], parts[image.source]) for image in images],
+            (),
+            captions=captions,
+            captions_of_case={image.id: [captions.add(caption) for caption in image.captions] for image in images},
+            notes=notes,
+        )
+        self.sources: tuple[str, ...] = tuple(file.name for file in files)
+        path_of = {image.id: image.path for image in images}
+        self._paths = [path_of[case.id] for case in self.cases]
+
+    def read_image(self, row: int) -> Image.Image:
+        """See ``Dataset.read_image``."""
+        return read_image(self._paths[row])
+
+    def path_of(self, row: int) -> Path:
+        """The real path of the image in ``row``."""
+        return Path(self._paths[row])
+
+    def describe(self) -> list[str]:
+        """Lines for the log: sources, how many images, groups and captions, how they go together, the given parts, then the notes."""
+        per_image = [len(self.captions_of(row)) for row in range(len(self))]
+        images_of = Counter(caption for row in range(len(self)) for caption in self.captions_of(row))
+        shared = {caption: n for caption, n in images_of.items() if n > 1}
+        num_groups = len({case.group for case in self.cases})
+        few, many = min(per_image), max(per_image)
+        lines = [
+            f"{type(self).__name__} {', '.join(self.sources)}",
+            f"{len(self)} images, {num_groups} groups, {len(self.captions)} distinct captions",
+            f"  captions per image: {few}"
+            if few == many
+            else f"  captions per image: {few} to {many}, {sum(per_image) / len(self):.2f} on average",
+        ]
+        if shared:
+            caption, most = max(shared.items(), key=lambda item: (item[1], -item[0]))
+            sentence = self.captions.sentences[caption]
+            lines.append(f"  captions of several images: {len(shared)}; '{sentence}' describes {most}")
+        parts = Counter(case.part for case in self.cases if case.part is not None)
+        if parts:
+            lines.append("  parts: " + "  ".join(f"{part} {parts[part]}" for part in PARTS if part in parts))
+        return lines + [f"note: {note}" for note in self.notes]
+
+
+def _check_distinct(given: dict[str, str]) -> None:
+    part_of: dict[str, str] = {}
+    for part, source in given.items():
+        other = part_of.setdefault(os.path.realpath(source), part)
+        if other != part:
+            raise LeakError(
+                f"data.dataset.{part}_path: '{source}' is the source of the {other} part too. Give every part images of its own"
+            )
+
+
+def _check_used(files: Sequence[PairsFile], keys: Keys, image_root: str | None) -> None:
+    """Refuse arguments that no source could mean."""
+    found = {file.kind for file in files}
+    if keys.separator is not None and "table" not in found:
+        raise ConfigError(f"data.dataset.separator: {files[0].name} is no table. Leave it out")
+    if found == {"folder"}:
+        for name, value in (
+            ("image_key", keys.image),
+            ("caption_key", keys.caption),
+            ("group_key", keys.group),
+            ("image_root", image_root),
+        ):
+            if value is not None:
+                raise ConfigError(f"data.dataset.{name}: means nothing for the images/ and captions/ in {files[0].name}. Leave it out")
+    if image_root is not None and not os.path.isdir(image_root):
+        raise DataError(f"{image_root}: no such folder (data.dataset.image_root)")
+
+
+class _Collector:
+    """Finds the images of all pairs and brings the captions of each together.
+
+    Args:
+        files: What was read.
+        image_root: See ``PairsDataset``.
+        allow_duplicates: See ``PairsDataset``.
+    """
+
+    def __init__(self, files: Sequence[PairsFile], image_root: str | None, allow_duplicates: bool):
+        self.files, self.image_root, self.allow_duplicates = files, image_root, allow_duplicates
+        own = [file.root if image_root is None or file.kind == "folder" else image_root for file in files]
+        self.roots = [os.path.realpath(root) for root in own]
+        try:
+            self.top = os.path.commonpath(self.roots)
+        except ValueError:  # two drives
+            self.top = self.roots[0]
+        self.by_path: dict[str, _Image] = {}
+        self.missing: dict[tuple[int, str], Pair] = {}
+        self.leaked: dict[str, tuple[_Image, Pair]] = {}
+        self.repeated: list[tuple[Pair, str]] = []
+
+    def images(self) -> list[_Image]:
+        """All images, sorted by id.
+
+        Raises:
+            DataError: An image is missing or empty, is in two groups, or a pair is repeated.
+            LeakError: An image is in two sources.
+        """
+        for source, file in enumerate(self.files):
+            known: dict[str, _Image | None] = {}
+            for pair in file.pairs:
+                if pair.image not in known:
+                    known[pair.image] = self._image(source, pair)
+                image = known[pair.image]
+                if image is None:
+                    self.missing.setdefault((source, pair.image), pair)
+                elif image.source != source:
+                    self.leaked.setdefault(image.id, (image, pair))
+                else:
+                    self._add(image, pair)
+        self._refuse()
+        images = sorted(self.by_path.values(), key=lambda image: image.id)
+        for a, b in zip(images, images[1:], strict=False):
+            if a.id == b.id:
+                raise DataError(f"{b.where}: '{b.id}' is the name of two files, in two Unicode spellings. Rename one of them")
+        return images
+
+    def _image(self, source: int, pair: Pair) -> _Image | None:
+        found = _locate(self.roots[source], pair.image)
+        if found is None:
+            return None
+        path, size = found
+        if path not in self.by_path:
+            self.by_path[path] = _Image(_id(path, self.top), path, size, source, pair.where, pair.group)
+        return self.by_path[path]
+
+    def _add(self, image: _Image, pair: Pair) -> None:
+        if pair.group != image.group:
+            raise DataError(f"{pair.where}: '{image.id}' is in group '{pair.group}', but at {image.where} in group '{image.group}'")
+        if pair.caption not in image.captions:
+            image.captions[pair.caption] = pair.where
+        elif not self.allow_duplicates:
+            self.repeated.append((pair, image.captions[pair.caption]))
+
+    def _refuse(self) -> None:
+        if self.missing:
+            source, _ = next(iter(self.missing))
+            raise DataError(_missing(self.roots[source], list(self.missing.values()), self.image_root))
+        empty = [image for image in self.by_path.values() if image.size == 0]
+        if empty:
+            raise DataError(f"{empty[0].where}: {empty[0].path}: the image is empty (zero bytes){_more(empty)}. Replace or remove it")
+        if self.leaked:
+            image, pair = next(iter(self.leaked.values()))
+            raise LeakError(
+                f"{pair.where}: image '{image.id}' is at {image.where} too, in another part{_more(self.leaked)}. "
+                "Remove it from one of the files"
+            )
+        if self.repeated:
+            pair, first = self.repeated[0]
+            raise DataError(
+                f"{pair.where}: image '{pair.image}' has this caption at {first} already{_more(self.repeated)}. Remove the repetition, "
+                "or set data.dataset.allow_duplicates=True"
+            )
+
+
+def _locate(root: str, written: str) -> tuple[str, int] | None:
+    """Real path and size of an image; other slashes and other Unicode spellings are tried where the path as it is written leads nowhere."""
+    for name in _spellings(written):
+        path = os.path.normpath(os.path.join(root, name))
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISREG(status.st_mode):
+            return path, status.st_size
+    return None
+
+
+def _spellings(written: str):
+    yield written
+    slashes = written.replace("\\", "/")
+    yield slashes
+    yield unicodedata.normalize("NFC", slashes)
+    yield unicodedata.normalize("NFD", slashes)
+
+
+def _id(path: str, top: str) -> str:
+    """The path below ``top``, or relative to it where it lies elsewhere."""
+    if path.startswith(top + os.sep):
+        relative = path[len(top) + 1 :]
+    else:
+        try:
+            relative = os.path.relpath(path, top)
+        except ValueError:  # another drive
+            relative = path
+    return unicodedata.normalize("NFC", relative.replace(os.sep, "/"))
+
+
+def _missing(root: str, pairs: list[Pair], image_root: str | None) -> str:
+    """The message about images that are not there."""
+    first = pairs[0]
+    if first.image.lower().startswith(("http://", "https://")):
+        return f"{first.where}: '{first.image}' is a web address. Download the images, and write where they are"
+    others = f" ({len(pairs) - 1} more are missing: {shortened([pair.image for pair in pairs[1:]], 3)})" if len(pairs) > 1 else ""
+    folder, name = os.path.split(os.path.normpath(os.path.join(root, first.image.replace("\\", "/"))))
+    try:
+        hint = did_you_mean(name, sorted(os.listdir(folder))[:2000])
+    except OSError:
+        hint = f" There is no folder {folder}."
+    start = (
+        "their file's own folder; data.dataset.image_root sets another" if image_root is None else f"data.dataset.image_root, {image_root}"
+    )
+    return f"{first.where}: there is no image '{first.image}'{others}.{hint} Relative paths start at {start}"
+
+
+def _more(found: Sequence | dict) -> str:
+    return f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
