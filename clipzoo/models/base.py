@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -119,6 +120,21 @@ class Tower(nn.Module):
     def depth_groups(self) -> list[list[str]]:
         """Parameter names from the stem to the last block; every parameter is in exactly one group."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'depth_groups'")
+
+    def blueprint(self) -> dict:
+        """Constructor arguments, of plain types, that make this architecture again when they are laid over those it was made with.
+
+        Nothing is downloaded or read from a file then. A checkpoint keeps it, beside the weights, which replace those of the new tower.
+        """
+        return {"pretrained": False} if "pretrained" in inspect.signature(type(self)).parameters else {}
+
+    def checkpoint_gradients(self) -> None:
+        """From now on keep only the activations between blocks, and compute the others again in the backward pass.
+
+        Raises:
+            BuildError: This tower cannot.
+        """
+        raise BuildError(f"train.gradient_checkpointing: {type(self).__name__} cannot compute activations again. Leave it out")
 
     def describe(self) -> str:
         """One line for the log."""
