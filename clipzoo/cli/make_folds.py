@@ -36,7 +36,7 @@ def make_folds(arguments: argparse.Namespace) -> None:
     rows = []
     for split in folds.splits:
         for part, counts in folds.counts(split).items():
-            rows.append([f"{split.name} {part}", str(sum(counts)), *map(str, counts)])
+            rows.append([f"{split.name} {part}", str(len(getattr(split, part))), *map(str, counts)])
     table = aligned(["part", "cases", *folds.classes], rows)
     door.show("\n".join([*data.describe(), "", table, "", *(f"note: {note}" for note in folds.notes), f"digest {folds.digest}"]))
     if arguments.out is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from clipzoo.datasets.splitters.assign import assign
 from clipzoo.datasets.splitters.learnable import alone_in_a_class, leave_every_class
-from clipzoo.datasets.splitters.notes import notes_on
+from clipzoo.datasets.splitters.notes import notes_on, notes_on_given_parts
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import ConfigError, DataError, shortened
 from clipzoo.folds import Case, Folds, Split
@@ -62,8 +62,7 @@ class GroupSplitter(Splitter):
     def __post_init__(self) -> None:
         require_whole("min_groups_per_class", self.min_groups_per_class, 1)
         require_whole("seed", self.seed, 0)
-        if not _is_number(self.val_fraction) or not 0 <= self.val_fraction < 1:
-            raise ConfigError(f"splits.val_fraction: {self.val_fraction!r} is not allowed; give 0 (no val part) or a share below 1")
+        require_share("val_fraction", self.val_fraction)
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
         """For each fold, ``[G]`` bool: which groups it tests."""
@@ -85,13 +84,14 @@ class GroupSplitter(Splitter):
             parts = (table.ids_of(groups_G) for groups_G in (~test_G & ~val_G, val_G, test_G))
             splits.append(Split(f"fold_{number}", *parts))
         wants_val = bool(self.val_fraction) and not self.select_on_test
-        folds = Folds(table.cases, table.classes, tuple(splits), self.spec, self.exhaustive, notes_on(table, splits, wants_val))
+        notes = (*notes_on(table, splits, wants_val), *notes_on_given_parts(table))
+        folds = Folds(table.cases, table.classes, tuple(splits), self.spec, self.exhaustive, notes)
         folds.verify()
         return folds
 
     def rng(self, stream: int) -> np.random.RandomState:
         """Independent draws for each purpose: 0 for the test parts, the fold's number for its val part."""
-        return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([self.seed, stream])))
+        return random_state(self.seed, stream)
 
     def _check_classes(self, table: CaseTable) -> None:
         groups_C = table.groups_per_class()
@@ -134,5 +134,16 @@ def require_whole(name: str, value: object, least: int) -> None:
         raise ConfigError(f"splits.{name}: {value!r} is not allowed; give a whole number of at least {least}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def require_share(name: str, value: object) -> None:
+    """Refuse what is no share of the cases: a number from 0 to below 1.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
+        raise ConfigError(f"splits.{name}: {value!r} is not allowed; give 0 (no val part) or a share below 1")
+
+
+def random_state(seed: int, stream: int) -> np.random.RandomState:
+    """Independent draws for each purpose of one seed."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, stream])))

@@ -60,6 +60,7 @@ def compare(folds: Folds, cases: Sequence[Case], classes: Sequence[str]) -> list
             if _name(then[i].label, folds.classes) != _name(now[i].label, classes)
         ],
         "changed groups": [f"'{i}' (was '{then[i].group}', is '{now[i].group}')" for i in both if then[i].group != now[i].group],
+        "changed parts": [f"'{i}' (was {then[i].part or 'none'}, is {now[i].part or 'none'})" for i in both if then[i].part != now[i].part],
     }
     differences = [f"{kind} ({len(names)}): {shortened(names, 3)}" for kind, names in found.items() if names]
     if not differences and tuple(classes) != folds.classes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import shortened
-from clipzoo.folds import Split
+from clipzoo.folds import PARTS, Split
 
 CONSEQUENCE = {
     "train": "what is tested of them there was never learned",
@@ -45,6 +45,15 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool) -> tupl
     if wants_val and without_val:
         notes.append(f"No val part in {_folds(without_val, len(splits))}: no group could be spared, so the last epoch is scored.")
     return tuple(notes)
+
+
+def notes_on_given_parts(table: CaseTable) -> tuple[str, ...]:
+    """One sentence where the data's own files assign parts, for splitters that draw others."""
+    given = Counter(case.part for case in table.cases if case.part is not None)
+    if not given:
+        return ()
+    parts = ", ".join(f"{part} {given[part]}" for part in PARTS if given[part])
+    return (f"The parts that the data's own files assign ({parts}) are not used; splits.type='AsGiven' follows them.",)
 
 
 def _folds(names: Sequence[str], number: int) -> str:

@@ -1,0 +1,115 @@
+"""The parts that the data's own files assign."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipzoo.datasets.splitters.base import Splitter, carve, random_state, require_share, require_whole
+from clipzoo.datasets.splitters.notes import notes_on
+from clipzoo.datasets.splitters.table import CaseTable
+from clipzoo.errors import ConfigError, DataError, LeakError, shortened
+from clipzoo.folds import PARTS, Case, Folds, Split
+from clipzoo.registries import SPLITTERS
+
+
+@SPLITTERS.register_module()
+@dataclass(frozen=True)
+class AsGiven(Splitter):
+    """A single fold with the parts that the data's own files assign, such as ``val_path`` of ``PairsDataset``.
+
+    With train, val and test parts all is as given. With train and test, nothing chooses the epoch (the last is scored) unless
+    ``val_fraction`` takes a val part out of the train part. With train and val, the val part is *tested*: every split needs a part that is
+    scored once, after training, and there is no other. Choosing the epoch on it as well is ``select_on_test``, and optimistic.
+
+    Args:
+        seed: Of the draw of the val part.
+        val_fraction: Share of the given train part that becomes the val part, whole groups, classes in proportion; 0 for none. Only where
+            the data give one held-out part.
+        select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part is carved then.
+    """
+
+    seed: int = 42
+    val_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_whole("seed", self.seed, 0)
+        require_share("val_fraction", self.val_fraction)
+
+    def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
+        """The given parts, verified.
+
+        Raises:
+            ConfigError: ``val_fraction`` or ``select_on_test`` where the data give a val part and a test part.
+            DataError: Cases have no part, or there is no train part, or nothing else.
+            LeakError: A group is in two parts.
+        """
+        table = CaseTable(cases, classes)
+        _check_parts(table.cases)
+        _check_groups(table.cases)
+        members = {part: np.zeros(len(table.groups), dtype=bool) for part in PARTS}
+        for case, group in zip(table.cases, table.group_of_case, strict=True):
+            members[case.part][group] = True
+        train_G, val_G, test_G = (members[part] for part in PARTS)
+        self._check_arguments(val_G.any() and test_G.any())
+        notes: tuple[str, ...] = ()
+        if not test_G.any():
+            val_G, test_G = test_G, val_G
+            notes = (f"The data give no test part; their val part is tested instead{self._consequence()}.",)
+        wants_val = bool(self.val_fraction) and not self.select_on_test
+        if wants_val:
+            val_G = np.zeros_like(train_G)
+            val_G[train_G] = carve(table.counts_GC[train_G], self.val_fraction, random_state(self.seed, 1))
+            train_G = train_G & ~val_G
+        split = Split("fold_1", *(table.ids_of(groups_G) for groups_G in (train_G, val_G, test_G)))
+        notes += notes_on(table, [split], wants_val)
+        folds = Folds(table.cases, table.classes, (split,), self.spec, exhaustive=False, notes=notes)
+        folds.verify()
+        return folds
+
+    def _check_arguments(self, complete: bool) -> None:
+        for name, value in (("val_fraction", self.val_fraction), ("select_on_test", self.select_on_test)):
+            if complete and value:
+                raise ConfigError(f"splits.{name}: {value!r} is not allowed, the data give a val part that chooses the epoch. Leave it out")
+
+    def _consequence(self) -> str:
+        if self.select_on_test:
+            return ", and chooses the epoch, which is optimistic"
+        return ", once, after training" + ("" if self.val_fraction else "; the last epoch is scored")
+
+
+def _check_parts(cases: Sequence[Case]) -> None:
+    unknown = [case for case in cases if case.part is not None and case.part not in PARTS]
+    if unknown:
+        raise DataError(f"splits.type: case '{unknown[0].id}' is of part {unknown[0].part!r}. Parts are {', '.join(PARTS)}")
+    found = Counter(case.part for case in cases)
+    without = [f"'{case.id}'" for case in cases if case.part is None]
+    if len(without) == len(cases):
+        raise DataError(
+            "splits.type: AsGiven follows the parts that the data's files assign, and these data assign none. Give their files, such as "
+            "data.dataset.val_path or test_path of PairsDataset, or use splits.type='Holdout', which draws a test part"
+        )
+    if without:
+        raise DataError(f"splits.type: AsGiven needs a part for every case, but {len(without)} have none: {shortened(without, 3)}")
+    if not found["train"] or len(found) == 1:
+        there = ", ".join(f"{part} {found[part]}" for part in PARTS if found[part])
+        raise DataError(f"splits.type: AsGiven needs a train part, and a val or a test part. The data give: {there}")
+
+
+def _check_groups(cases: Sequence[Case]) -> None:
+    first: dict[str, dict[str, str]] = defaultdict(dict)
+    for case in cases:
+        first[case.group].setdefault(case.part, case.id)
+    torn = {group: ids for group, ids in first.items() if len(ids) > 1}
+    if not torn:
+        return
+    group, ids = next(iter(torn.items()))
+    sides = " and ".join(f"in {part} ('{ids[part]}')" for part in PARTS if part in ids)
+    more = f" ({len(torn) - 1} more groups are too)" if len(torn) > 1 else ""
+    raise LeakError(
+        f"splits.type: group '{group}' is {sides}{more}. A group is one patient, or byte-identical images: move all of it to one of the "
+        "data's files, or use splits.type='Holdout' or 'StratifiedGroupKFold', which keep groups together"
+    )
