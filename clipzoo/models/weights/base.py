@@ -15,6 +15,8 @@ Format = Literal["openai-torchscript", "openai", "open_clip", "transformers", "c
 # What OpenAI's CLIP was trained with; open_clip and transformers take the same where a file says nothing.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+# Most tokens of a sentence in all of Chinese-CLIP's published models; their position embeddings would hold 512.
+CHINESE_CONTEXT = 52
 
 
 @dataclass(frozen=True)

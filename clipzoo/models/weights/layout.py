@@ -87,6 +87,27 @@ def bert_sizes(text: Mapping[str, Tensor], where: str) -> dict:
     return sizes
 
 
+def check_joint(embed_dim: int, text: Mapping[str, Tensor], where: str) -> None:
+    """Both towers must end in the same space.
+
+    Raises:
+        BuildError: They do not.
+    """
+    own = text["text_projection"].shape[1]
+    if own != embed_dim:
+        raise BuildError(f"{where}: the image tower ends in {embed_dim} numbers, the text tower in {own}")
+
+
+def scalars(state: Mapping[str, Tensor], where: str) -> tuple[float, float | None]:
+    """``logit_scale`` and ``logit_bias``; some files hold a vector of one number."""
+    for name in ("logit_scale", "logit_bias"):
+        if name in state and state[name].numel() != 1:
+            raise BuildError(f"{where}: {name} holds {state[name].numel()} numbers, not one")
+    if "logit_scale" not in state:
+        raise BuildError(f"{where}: logit_scale is missing")
+    return float(state["logit_scale"]), float(state["logit_bias"]) if "logit_bias" in state else None
+
+
 def vit_shapes(width: int, layers: int, mlp: int, patch: int, image_size: int, embed_dim: int) -> Shapes:
     """Of CLIP's vision transformer."""
     return {

@@ -1,21 +1,46 @@
-"""OpenAI's and open_clip's files, which share their names, and open_clip's folders with a config."""
+"""Reading OpenAI's and open_clip's files, which share their names, and open_clip's folders with a config."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from safetensors import safe_open
 from torch import Tensor
 
-from clipzoo.errors import BuildError, shortened
+from clipzoo.errors import BuildError, did_you_mean, shortened
+from clipzoo.models.pretrained import read_file, tensors
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.weights.layout import text_sizes, vision_sizes
+from clipzoo.models.weights.json_file import as_object, check_sizes, read_object, three_numbers
+from clipzoo.models.weights.layout import check_joint, scalars, text_sizes, vision_sizes
 from clipzoo.structures import Preprocessing
 
 # Only OpenAI's own archives carry these numbers; their models were trained with QuickGELU.
 _OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
 # Left out knowingly: the marks, and the causal mask, which older files hold and which is the same for every CLIP.
 _IGNORED = (*_OPENAI_MARKS, "attn_mask", "text.attn_mask")
+# The folder's files, in open_clip's order of preference.
+CONFIG = "open_clip_config.json"
+WEIGHTS = (
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
+    *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
+)
+# Sizes, which are compared with the tensors, and what matters in training only.
+VISION_SIZES = ("image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio")
+TEXT_SIZES = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio")
+_HARMLESS = {
+    "vision_cfg": ("patch_dropout", "output_tokens", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_drop", "timm_drop_path"),
+    "text_cfg": ("output_tokens", "hf_model_pretrained", "hf_tokenizer_name", "eos_id", "pad_id"),
+    "model_cfg": (
+        *("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"),
+        *("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale"),
+    ),
+}
+FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}
+HEADER = "clipzoo"  # the key of what we add to the header of a .safetensors file; open_clip does not look at it
+_END_OF_TEXT = 49407
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 
 
@@ -40,7 +65,7 @@ def from_state(state: Mapping[str, Tensor], where: str, *, script: bool = False,
         raise BuildError(f"{where}: the file contradicts itself: {'; '.join(wrong)}")
     scale, bias = scalars(state, where)
     check_joint(sizes["embed_dim"], text, where)
-    return CLIPWeights(
+    weights = CLIPWeights(
         format="openai-torchscript" if script else "openai" if openai else "open_clip",
         visual=visual,
         text=text,
@@ -50,6 +75,24 @@ def from_state(state: Mapping[str, Tensor], where: str, *, script: bool = False,
         preprocessing=Preprocessing(sizes["image_size"], OPENAI_MEAN, OPENAI_STD, "bicubic", "crop") if openai else None,
         **sizes,
     )
+    return weights if path is None else _with_header(weights, path, where)
+
+
+def from_folder(folder: Path, where: str) -> CLIPWeights:
+    """A folder with ``open_clip_config.json``, as open_clip's repositories on the hub are."""
+    config = read_object(folder / CONFIG, where)
+    model = as_object(config.get("model_cfg"), f"{where}: {CONFIG}: model_cfg")
+    vision, text = (as_object(model.get(name), f"{where}: {CONFIG}: {name}") for name in ("vision_cfg", "text_cfg"))
+    check_options(model, vision, text, f"{where}: {CONFIG}")
+    file = _weights_file(folder, where)
+    weights = from_state(tensors(read_file(file, where), f"{where}: {file.name}"), f"{where}: {file.name}", path=file)
+    weights = _with_config(weights, model, vision, text, f"{where}: {CONFIG}")
+    quick_gelu = bool(model.get("quick_gelu", False))
+    if weights.quick_gelu not in (None, quick_gelu):
+        raise BuildError(f"{where}: {CONFIG} says quick_gelu={quick_gelu}, {file.name} says {weights.quick_gelu}")
+    where = f"{where}: {CONFIG}: preprocess_cfg"
+    preprocessing = _preprocessing(as_object(config.get("preprocess_cfg", {}), where), weights.image_size, where)
+    return replace(weights, quick_gelu=quick_gelu, preprocessing=preprocessing)
 
 
 def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
@@ -71,22 +114,101 @@ def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Ten
     return visual, text, rest
 
 
-def check_joint(embed_dim: int, text: Mapping[str, Tensor], where: str) -> None:
-    """Both towers must end in the same space.
+def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
+    """With what the header of one of our own ``.safetensors`` files says."""
+    if path.suffix != ".safetensors":
+        return weights
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(HEADER)
+    if text is None:
+        return weights
+    try:
+        said = json.loads(text)
+        shown = said["preprocessing"]
+        preprocessing = shown and Preprocessing(**{**shown, "mean": tuple(shown["mean"]), "std": tuple(shown["std"])})
+        return replace(
+            weights,
+            quick_gelu=said["quick_gelu"],
+            preprocessing=preprocessing,
+            vision_heads=said["vision_heads"],
+            text_heads=said["text_heads"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{where}: the file's header is not what this project writes ({error})") from error
+
+
+def check_options(model: dict, vision: dict, text: dict, where: str) -> None:
+    """Refuse what changes the towers' computation without a trace in the tensors.
 
     Raises:
-        BuildError: They do not.
+        BuildError: With the option.
     """
-    own = text["text_projection"].shape[1]
-    if own != embed_dim:
-        raise BuildError(f"{where}: the image tower ends in {embed_dim} numbers, the text tower in {own}")
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    defaults = {"vision_cfg": asdict(CLIPVisionCfg()), "text_cfg": {**asdict(CLIPTextCfg()), "tokenizer_kwargs": None}, "model_cfg": {}}
+    known = {"vision_cfg": VISION_SIZES, "text_cfg": TEXT_SIZES, "model_cfg": ()}
+    for section, values in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
+        for name, value in values.items():
+            if name in known[section] or name in _HARMLESS[section] or not value or value == defaults[section].get(name):
+                continue
+            if (section, name, value) == ("text_cfg", "pool_type", "eos") and text.get("eos_id") == _END_OF_TEXT:
+                continue  # the same token: the end of text has the largest id
+            raise BuildError(f"{where}: {section}.{name}={value!r} is no option of a plain CLIP, and is not read here")
 
 
-def scalars(state: Mapping[str, Tensor], where: str) -> tuple[float, float | None]:
-    """``logit_scale`` and ``logit_bias``; some files hold a vector of one number."""
-    for name in ("logit_scale", "logit_bias"):
-        if name in state and state[name].numel() != 1:
-            raise BuildError(f"{where}: {name} holds {state[name].numel()} numbers, not one")
-    if "logit_scale" not in state:
-        raise BuildError(f"{where}: logit_scale is missing")
-    return float(state["logit_scale"]), float(state["logit_bias"]) if "logit_bias" in state else None
+def _with_config(weights: CLIPWeights, model: dict, vision: dict, text: dict, where: str) -> CLIPWeights:
+    """With the numbers of heads, after all other sizes were compared with the tensors."""
+    vision, text = ({key: value for key, value in section.items() if value is not None} for section in (vision, text))
+    said = {
+        "embed_dim": (model.get("embed_dim"), weights.embed_dim),
+        "vision_cfg.image_size": (_one_side(vision.get("image_size", 224)), weights.image_size),
+        "vision_cfg.width": (vision.get("width", 768), weights.vision_width),
+        "vision_cfg.layers": (_tuple(vision.get("layers", 12)), weights.vision_layers),
+        "text_cfg.context_length": (text.get("context_length", 77), weights.context_length),
+        "text_cfg.vocab_size": (text.get("vocab_size", 49408), weights.vocab_size),
+        "text_cfg.width": (text.get("width", 512), weights.text_width),
+        "text_cfg.layers": (text.get("layers", 12), weights.text_layers),
+        "text_cfg.mlp_ratio": (int(weights.text_width * text.get("mlp_ratio", 4.0)), weights.text_mlp),
+    }
+    if weights.vision_kind == "vit":
+        said["vision_cfg.patch_size"] = (vision.get("patch_size", 16), weights.patch_size)
+        said["vision_cfg.mlp_ratio"] = (int(weights.vision_width * vision.get("mlp_ratio", 4.0)), weights.vision_mlp)
+    check_sizes(said, where)
+    channels = weights.vision_width * (32 if weights.vision_kind == "resnet" else 1)
+    return replace(weights, vision_heads=channels // vision.get("head_width", 64), text_heads=text.get("heads", 8))
+
+
+def _preprocessing(config: dict, image_size: int, where: str) -> Preprocessing:
+    """open_clip's evaluation transform; what its config leaves out is OpenAI's."""
+    config = {key: value for key, value in config.items() if value is not None}
+    size = _one_side(config.get("size", image_size))
+    if size != image_size:
+        raise BuildError(f"{where}: size={size}, but the weights are for {image_size} px")
+    mode = config.get("resize_mode", "shortest")
+    if mode not in FITS:
+        raise BuildError(f"{where}: resize_mode={mode!r} is not known.{did_you_mean(str(mode), FITS)} Known: {shortened(FITS)}")
+    if mode == "longest" and config.get("fill_color", 0) != 0:
+        raise BuildError(f"{where}: fill_color={config['fill_color']!r}; here images are padded with black only")
+    interpolation = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"  # open_clip's own reading of the word
+    mean = three_numbers(config.get("mean", OPENAI_MEAN), f"{where}: mean")
+    std = three_numbers(config.get("std", OPENAI_STD), f"{where}: std")
+    return Preprocessing(image_size, mean, std, interpolation, FITS[mode])
+
+
+def _weights_file(folder: Path, where: str) -> Path:
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if not found:
+        found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth", ".pt"))
+        if len(found) != 1:
+            which = f"there are {shortened([path.name for path in found])}" if found else "there is none"
+            raise BuildError(f"{where}: the folder needs one weights file, such as {WEIGHTS[0]}, but {which}")
+    return found[0]
+
+
+def _one_side(size: object) -> object:
+    """One number of two equal ones."""
+    return size[0] if isinstance(size, (list, tuple)) and len(set(size)) == 1 else size
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value

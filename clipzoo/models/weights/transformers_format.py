@@ -1,1 +1,258 @@
-"""Being written."""
+"""Reading folders of transformers' ``CLIPModel`` and ``ChineseCLIPModel``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from clipzoo.errors import BuildError, DataError, shortened
+from clipzoo.files import read_text
+from clipzoo.models.pretrained import first_line, read_file, tensors
+from clipzoo.models.weights.base import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
+from clipzoo.models.weights.byte_pairs import check_vocabulary
+from clipzoo.models.weights.json_file import as_object, check_sizes, read_object, three_numbers
+from clipzoo.models.weights.layout import CLIP_VOCABULARY, bert_sizes, check_joint, scalars, text_sizes, vision_sizes
+from clipzoo.structures import Preprocessing
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# The names of one transformer block, transformers' and OpenAI's; the three projections of attention are one tensor there.
+BLOCK = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "self_attn.out_proj": "attn.out_proj",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+VISION = {
+    "vision_model.embeddings.class_embedding": "class_embedding",
+    "vision_model.embeddings.patch_embedding.weight": "conv1.weight",
+    "vision_model.embeddings.position_embedding.weight": "positional_embedding",
+    **{f"vision_model.pre_layrnorm.{kind}": f"ln_pre.{kind}" for kind in ("weight", "bias")},  # the missing letter is transformers' own
+    **{f"vision_model.post_layernorm.{kind}": f"ln_post.{kind}" for kind in ("weight", "bias")},
+}
+TEXT = {
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    **{f"text_model.final_layer_norm.{kind}": f"ln_final.{kind}" for kind in ("weight", "bias")},
+}
+_ACTIVATIONS = {"quick_gelu": True, "gelu": False}
+_EPSILON = 1e-5
+_BERT_KEYS = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size"),
+    *("layer_norm_eps", "pad_token_id"),
+)
+_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # numbers of PIL
+
+
+def from_folder(folder: Path, where: str) -> CLIPWeights:
+    """A folder with ``config.json``; of its weights, preprocessing and tokenizer whatever is there."""
+    raw = read_object(folder / "config.json", where)
+    kind = raw.get("model_type")
+    if kind not in ("clip", "chinese_clip"):
+        raise BuildError(f"{where}: config.json is of a {kind} model, not of a CLIP. Read here: model_type clip and chinese_clip")
+    config = _read_config(raw, f"{where}: config.json")
+    state = read_weights(folder, where)
+    state = {name: value for name, value in state.items() if not name.endswith(".position_ids")}  # 0, 1, 2 … in older files
+    scale, _ = scalars(state, where)
+    state.pop("logit_scale")
+    visual = _visual(state)
+    text = _clip_text(state) if kind == "clip" else _bert_text(state)
+    if state:
+        raise BuildError(f"{where}: {len(state)} tensors belong to no part of a {kind} model: {shortened(state, 4)}")
+    sizes = {**vision_sizes(visual, where), **(text_sizes if kind == "clip" else bert_sizes)(text, where)}
+    check_joint(sizes["embed_dim"], text, where)
+    _check_config(config, sizes, f"{where}: config.json")
+    sizes |= {"vision_heads": config.vision_config.num_attention_heads, "text_heads": config.text_config.num_attention_heads}
+    if kind == "clip":
+        check_vocabulary(folder, where)
+    else:
+        sizes["context_length"] = min(CHINESE_CONTEXT, len(text["embeddings.position_embeddings.weight"]))
+    return CLIPWeights(
+        format="transformers",
+        visual=visual,
+        text=text,
+        text_kind="clip" if kind == "clip" else "bert",
+        text_config=None if kind == "clip" else bert_config(config.text_config.to_dict()),
+        files={} if kind == "clip" else tokenizer_files(folder, where),
+        logit_scale=scale,
+        quick_gelu=_quick_gelu(config, f"{where}: config.json"),
+        preprocessing=_preprocessing(folder, sizes["image_size"], where),
+        **sizes,
+    )
+
+
+def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
+    """The state dict of a transformers folder, in one file or in several with an index."""
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return tensors(read_file(folder / name, where), f"{where}: {name}")
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            parts = as_object(read_object(index, where).get("weight_map"), f"{where}: {index.name}: weight_map")
+            state: dict[str, Tensor] = {}
+            for part in sorted(set(parts.values())):
+                if not (folder / part).is_file():
+                    raise BuildError(f"{where}: {part}, which {index.name} names, is not there")
+                state |= tensors(read_file(folder / part, where), f"{where}: {part}")
+            return state
+    raise BuildError(f"{where}: there are no weights beside config.json. One of {', '.join(_WEIGHTS)} is needed")
+
+
+def tokenizer_files(folder: Path, where: str) -> dict[str, str]:
+    """The files of a BERT's tokenizer that are there, name to content."""
+    try:
+        return {name: read_text(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
+    except DataError as error:
+        raise BuildError(f"{where}: {error}") from error
+
+
+def bert_config(config: dict) -> dict:
+    """What of a text tower's config ``BertConfig`` needs to make the same network."""
+    return {name: config[name] for name in _BERT_KEYS if name in config}
+
+
+def _read_config(raw: dict, where: str) -> PretrainedConfig:
+    """The config with transformers' own defaults, which older files leave out."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import ChineseCLIPConfig, CLIPConfig
+
+    try:
+        return (CLIPConfig if raw["model_type"] == "clip" else ChineseCLIPConfig).from_dict(raw)
+    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        raise BuildError(f"{where} cannot be read ({first_line(error)})") from error
+
+
+def _visual(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the image tower out of ``state``, with OpenAI's names."""
+    visual = _take(state, VISION) | _take_blocks(state, "vision_model.encoder.layers.")
+    if "visual_projection.weight" in state:
+        visual["proj"] = state.pop("visual_projection.weight").T.contiguous()
+    return visual
+
+
+def _clip_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take CLIP's text tower out of ``state``, with OpenAI's names."""
+    text = _take(state, TEXT) | _take_blocks(state, "text_model.encoder.layers.")
+    if "text_projection.weight" in state:
+        text["text_projection"] = state.pop("text_projection.weight").T.contiguous()
+    return text
+
+
+def _bert_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take a BERT out of ``state``, without its pooling layer, which neither library reads."""
+    names = [name for name in state if name.startswith("text_model.")]
+    text = {name.removeprefix("text_model."): state.pop(name) for name in names}
+    if "text_projection.weight" in state:
+        text["text_projection"] = state.pop("text_projection.weight").T.contiguous()
+    return {name: value for name, value in text.items() if not name.startswith("pooler.")}
+
+
+def _take(state: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    return {new: state.pop(old) for old, new in names.items() if old in state}
+
+
+def _take_blocks(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The blocks with OpenAI's names; what has no such name stays in ``state``."""
+    found: dict[str, Tensor] = {}
+    for name in [name for name in state if name.startswith(prefix)]:
+        number, _, rest = name.removeprefix(prefix).partition(".")
+        part, _, kind = rest.rpartition(".")
+        if part in BLOCK:
+            found[f"transformer.resblocks.{number}.{BLOCK[part]}.{kind}"] = state.pop(name)
+        elif part == "self_attn.q_proj":
+            three = [f"{prefix}{number}.self_attn.{letter}_proj.{kind}" for letter in "qkv"]
+            if all(one in state for one in three):
+                found[f"transformer.resblocks.{number}.attn.in_proj_{kind}"] = torch.cat([state.pop(one) for one in three])
+    return found
+
+
+def _check_config(config: PretrainedConfig, sizes: dict, where: str) -> None:
+    """Compare sizes, and refuse what changes the computation without a trace in the tensors."""
+    vision, text = config.vision_config, config.text_config
+    said = {
+        "projection_dim": (config.projection_dim, sizes["embed_dim"]),
+        "vision_config.image_size": (vision.image_size, sizes["image_size"]),
+        "vision_config.patch_size": (vision.patch_size, sizes["patch_size"]),
+        "vision_config.hidden_size": (vision.hidden_size, sizes["vision_width"]),
+        "vision_config.num_hidden_layers": (vision.num_hidden_layers, sizes["vision_layers"]),
+        "vision_config.intermediate_size": (vision.intermediate_size, sizes["vision_mlp"]),
+        "text_config.hidden_size": (text.hidden_size, sizes["text_width"]),
+        "text_config.num_hidden_layers": (text.num_hidden_layers, sizes["text_layers"]),
+        "text_config.intermediate_size": (text.intermediate_size, sizes["text_mlp"]),
+        "text_config.vocab_size": (text.vocab_size, sizes["vocab_size"]),
+    }
+    clip = config.model_type == "clip"
+    if clip:
+        said["text_config.max_position_embeddings"] = (text.max_position_embeddings, sizes["context_length"])
+    check_sizes(said, where)
+    for name, part in (("vision_config", vision), *((("text_config", text),) if clip else ())):
+        if part.layer_norm_eps != _EPSILON:
+            raise BuildError(f"{where}: {name}.layer_norm_eps={part.layer_norm_eps}, but here it is always CLIP's {_EPSILON}")
+    # 2 stands in OpenAI's own files for "the largest id", which is the end of text.
+    if clip and text.eos_token_id not in (2, CLIP_VOCABULARY - 1):
+        raise BuildError(f"{where}: text_config.eos_token_id={text.eos_token_id}, but OpenAI's end of text is {CLIP_VOCABULARY - 1}")
+    if getattr(text, "position_embedding_type", None) not in (None, "absolute"):
+        raise BuildError(f"{where}: text_config.position_embedding_type={text.position_embedding_type!r} is not read here, only 'absolute'")
+
+
+def _quick_gelu(config: PretrainedConfig, where: str) -> bool:
+    said = {"vision_config": config.vision_config.hidden_act}
+    if config.model_type == "clip":
+        said["text_config"] = config.text_config.hidden_act
+    for name, activation in said.items():
+        if activation not in _ACTIVATIONS:
+            raise BuildError(f"{where}: {name}.hidden_act={activation!r} is not read here, only {' and '.join(_ACTIVATIONS)}")
+    if len(set(said.values())) > 1:
+        raise BuildError(f"{where}: the towers have two activations, {' and '.join(said.values())}; here a CLIP has one")
+    return _ACTIVATIONS[said["vision_config"]]
+
+
+def _preprocessing(folder: Path, image_size: int, where: str) -> Preprocessing | None:
+    """From ``preprocessor_config.json`` or, since transformers 5, ``processor_config.json``; ``None`` where there is neither."""
+    config = None
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            config = read_object(folder / name, where)
+            config = config if name.startswith("pre") else config.get("image_processor")
+            if config is not None:
+                where = f"{where}: {name}"
+                break
+    if config is None:
+        return None
+    config = as_object(config, where)
+    for switch in ("do_resize", "do_rescale", "do_normalize"):
+        if config.get(switch, True) is not True:
+            raise BuildError(f"{where}: {switch}={config[switch]!r} is not possible here")
+    if abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+        raise BuildError(f"{where}: rescale_factor={config['rescale_factor']!r}, but images are scaled to [0, 1] here")
+    resample = config.get("resample", 3)
+    if resample not in _INTERPOLATIONS:
+        raise BuildError(f"{where}: resample={resample!r} is not possible here, only 2 (bilinear) and 3 (bicubic)")
+    mean = three_numbers(config.get("image_mean", OPENAI_MEAN), f"{where}: image_mean")
+    std = three_numbers(config.get("image_std", OPENAI_STD), f"{where}: image_std")
+    return Preprocessing(image_size, mean, std, _INTERPOLATIONS[resample], _fit(config, image_size, where))
+
+
+def _fit(config: dict, image_size: int, where: str) -> str:
+    """How an image becomes square, from the sizes that it is scaled and cropped to."""
+    size, crop = config.get("size", {"shortest_edge": 224}), config.get("crop_size", 224)
+    size = {"shortest_edge": size} if isinstance(size, int) else as_object(size, f"{where}: size")
+    crop = {"height": crop, "width": crop} if isinstance(crop, int) else as_object(crop, f"{where}: crop_size")
+    cropped = config.get("do_center_crop", True)
+    if {*size.values(), *(crop.values() if cropped else ())} != {image_size}:
+        scaled = f"scaled to {size} and cropped to {crop}" if cropped else f"scaled to {size}"
+        raise BuildError(f"{where}: images are {scaled}, but the weights are for {image_size} px")
+    if size.keys() == {"height", "width"}:
+        return "squash"
+    if size.keys() == {"shortest_edge"} and cropped:
+        return "crop"
+    raise BuildError(f"{where}: size={size} with do_center_crop={cropped} gives no square image")
