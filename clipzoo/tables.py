@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -169,10 +170,16 @@ class RetrievalTable:
             if tuple(header) != _RETRIEVAL_COLUMNS:
                 raise ValueError(f"its columns are {shortened(header, 5)}")
             for number, row in enumerate(rows, start=1):
-                if len(row) != len(header) or row[0] not in DIRECTIONS:
-                    raise ValueError(f"row {number} is {shortened(row, 5)}")
-            return cls.from_columns(*(zip(*rows, strict=True) if rows else [()] * len(header)))
-        except ValueError as error:
+                if len(row) != len(header):
+                    raise ValueError(f"row {number} has {len(row)} columns instead of {len(header)}")
+                if row[0] not in DIRECTIONS:
+                    raise ValueError(f"row {number} has the direction {row[0]!r}")
+            table = cls.from_columns(*(zip(*rows, strict=True) if rows else [()] * len(header)))
+            impossible = np.flatnonzero((table.ahead < 0) | (table.tied < 0) | (table.positives < 1))
+            if len(impossible):
+                raise ValueError(f"row {impossible[0] + 1} has a count that is too small")
+            return table
+        except (ValueError, OverflowError) as error:
             raise DataError(f"{path}: not a table of retrieval ranks ({error})") from error
 
     @classmethod
@@ -189,9 +196,9 @@ class RetrievalTable:
             DataError: An image is a query in two tables.
         """
         joined = cls(*(np.concatenate([getattr(t, name) for t in tables]) for name in _RETRIEVAL_COLUMNS))
-        case_ids = joined.case_ids
-        if len(set(case_ids)) != len(case_ids):
-            raise DataError("retrieval ranks: an image is a query in two folds")
+        twice = [case_id for case_id, times in Counter(joined.case_ids).items() if times > 1]
+        if twice:
+            raise DataError(f"retrieval ranks: {twice[0]!r} is a query in two folds")
         keys = list(zip(joined.direction, joined.query, joined.fold, strict=True))
         return joined.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64))
 

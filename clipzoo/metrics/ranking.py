@@ -113,7 +113,8 @@ def rank(
     device = torch.device(device)
     if device.type == "mps":  # it has no float64
         device = torch.device("cpu")
-    block = block or (2048 if device.type == "cpu" else LARGEST_BLOCK)
+    if block is None:
+        block = 2048 if device.type == "cpu" else LARGEST_BLOCK
     if not 1 <= block <= LARGEST_BLOCK:
         raise ValueError(f"rank: block is {block}; it must be 1 to {LARGEST_BLOCK}")
     image_ND, text_TD = (torch.as_tensor(features).detach().to(device, torch.float32) for features in (image_ND, text_TD))

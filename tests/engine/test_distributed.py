@@ -14,7 +14,8 @@ from clipzoo.datasets.loader import EpochBatches
 from clipzoo.datasets.samplers import RandomSampler, WeightedSampler
 from clipzoo.engine import checkpoint, distributed
 from clipzoo.errors import BuildError
-from clipzoo.results import PredictionTable, Summary
+from clipzoo.results import Summary
+from clipzoo.tables import PredictionTable
 
 
 @pytest.mark.parametrize("sampler", [RandomSampler(), WeightedSampler("inverse_freq"), WeightedSampler("balanced")])

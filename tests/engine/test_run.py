@@ -18,8 +18,9 @@ from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runtime import make_log
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.metrics import Accuracy
-from clipzoo.results import FoldResult, PredictionTable, Summary
+from clipzoo.results import FoldResult, Summary
 from clipzoo.settings import RuntimeSettings
+from clipzoo.tables import PredictionTable
 
 EQUAL_FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
 
@@ -142,9 +143,10 @@ def test_external_images_are_scored_by_every_fold_and_by_their_mean(finished, tm
     log = make_log(quiet, None)
     data = write_class_folders(tmp_path / "external", classes=("圆", "条纹"), per_class=4, seed=7)
     external = testing.score_external(validation.config, folder, str(data), log)
-    assert set(external.folds) == {"fold_1", "fold_2", "fold_3"} and len(external.ensemble.case_ids) == 8
-    assert {external.ensemble.classes[label] for label in external.ensemble.labels} == {"圆", "条纹"}
-    expected = Accuracy().compute(external.ensemble.labels, external.ensemble.probabilities)
+    ensemble = external.tables["predictions.csv"]
+    assert set(external.folds) == {"fold_1", "fold_2", "fold_3"} and len(ensemble.case_ids) == 8
+    assert {ensemble.classes[label] for label in ensemble.labels} == {"圆", "条纹"}
+    expected = Accuracy().compute(ensemble.labels, ensemble.probabilities)
     assert external.metrics["accuracy"] == expected and "ensemble" in external.table()
 
 
@@ -213,7 +215,7 @@ def test_one_fold_chosen_on_test_makes_the_summary_optimistic(finished):
     results = [FoldResult.read(folder / split.name) for split in validation.folds.splits]
     results[1] = replace(results[1], selection="best balanced_accuracy on test, optimistic: the reported cases chose the epoch")
     table = PredictionTable.read(folder / "oof_predictions.csv")
-    summary = make_summary(validation.config, validation.folds, results, table)
+    summary = make_summary(validation.config, validation.dataset, validation.folds, results, table)
     assert summary.optimistic and summary.selection == f"{results[0].selection}; {results[1].selection}"
 
 
@@ -238,9 +240,9 @@ def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, qui
     )
     validation.train(fold=1)
     table = PredictionTable.read(tmp_path / "run" / "fold_1" / "predictions.csv")
-    found = testing.predict_with(validation.config, tmp_path / "run" / "fold_1", validation.dataset, RuntimeSettings(**runtime))
+    found = testing.score_with(validation.config, tmp_path / "run" / "fold_1", validation.dataset, [])
     rows = [validation.dataset.rows[case_id] for case_id in table.case_ids]
-    np.testing.assert_allclose(found.probabilities[rows], table.probabilities, atol=1e-6)
+    np.testing.assert_allclose(found.table.probabilities[rows], table.probabilities, atol=1e-6)
 
 
 def test_folds_of_different_recipes_are_noted(finished):
