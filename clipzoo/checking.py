@@ -148,7 +148,7 @@ def _check_built(slot: str, value: object, where: str, problems: list[Problem], 
     elif isinstance(value, list) and not is_open and not takes_list:
         problems.append(Problem(where, f"one {SLOTS[slot].name} is expected, not a list of {len(value)}"))
     else:
-        check_slot(slot, value, where, problems, many=takes_list and len(members) == 1)
+        check_slot(slot, value, where, problems, many=takes_list and len([m for m in members if m is not type(None)]) == 1)
 
 
 def _signature(owner: str, known: list[str]) -> str:

@@ -1,12 +1,10 @@
-"""What a run leaves on disk besides weights, and its tables: predictions, one result per fold, one summary per experiment.
+"""What a run leaves on disk besides weights and predictions: one result per fold, one summary per experiment, and its tables.
 
 Needs no torch, so that a summary is printed at once.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 import unicodedata
@@ -14,102 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from clipzoo.errors import CheckpointError, DataError
-from clipzoo.files import read_json, write_json, write_text
+from clipzoo.files import read_json, write_json
 
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
 PREDICTIONS_FILE = "predictions.csv"
 OUT_OF_FOLD_FILE = "oof_predictions.csv"
-
-_FIXED_COLUMNS = ("case_id", "group", "fold", "label", "prediction")
-
-
-@dataclass(frozen=True)
-class PredictionTable:
-    """Predictions as they stand in a CSV file.
-
-    Attributes:
-        classes: C class names.
-        case_ids: N ids.
-        groups: N group names.
-        folds: N fold names.
-        labels: ``[N]`` int64 true classes; -1 where unknown.
-        probabilities: ``[N, C]`` float32.
-    """
-
-    classes: tuple[str, ...]
-    case_ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    folds: tuple[str, ...]
-    labels: np.ndarray
-    probabilities: np.ndarray
-
-    def write(self, path: str | Path) -> None:
-        """Write ``case_id,group,fold,label,prediction,p_<class>…``; probabilities keep all nine digits of a float32."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*_FIXED_COLUMNS, *(f"p_{name}" for name in self.classes)])
-        predicted = self.probabilities.argmax(axis=1) if len(self.case_ids) else []
-        for row, case_id in enumerate(self.case_ids):
-            label = self.classes[self.labels[row]] if self.labels[row] >= 0 else ""
-            numbers = [f"{p:.9g}" for p in self.probabilities[row]]
-            writer.writerow([case_id, self.groups[row], self.folds[row], label, self.classes[predicted[row]], *numbers])
-        write_text(path, text.getvalue())
-
-    @classmethod
-    def read(cls, path: str | Path) -> PredictionTable:
-        """Read what ``write`` wrote.
-
-        Raises:
-            DataError: The file is missing or is not such a table.
-        """
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                header, *rows = list(csv.reader(file))
-            classes = tuple(name.removeprefix("p_") for name in header[len(_FIXED_COLUMNS) :])
-            index = {name: i for i, name in enumerate(classes)}
-            if tuple(header[: len(_FIXED_COLUMNS)]) != _FIXED_COLUMNS:
-                raise ValueError(f"its columns are {', '.join(header[:5])}")
-            return cls(
-                classes=classes,
-                case_ids=tuple(r[0] for r in rows),
-                groups=tuple(r[1] for r in rows),
-                folds=tuple(r[2] for r in rows),
-                labels=np.array([index[r[3]] if r[3] else -1 for r in rows], dtype=np.int64),
-                probabilities=np.array([[float(p) for p in r[5:]] for r in rows], dtype=np.float32).reshape(len(rows), len(classes)),
-            )
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: no such file") from error
-        except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: not a table of predictions ({error})") from error
-
-    @classmethod
-    def join(cls, tables: Sequence[PredictionTable]) -> PredictionTable:
-        """All rows of ``tables``, sorted by case id.
-
-        Raises:
-            DataError: The tables have different classes, or a case stands in two of them.
-        """
-        classes = tables[0].classes
-        if any(t.classes != classes for t in tables):
-            raise DataError("predictions: the folds have different classes")
-        case_ids = [i for t in tables for i in t.case_ids]
-        if len(set(case_ids)) != len(case_ids):
-            raise DataError("predictions: a case is predicted in two folds")
-        order = np.array(sorted(range(len(case_ids)), key=case_ids.__getitem__), dtype=np.int64)
-        groups = [g for t in tables for g in t.groups]
-        folds = [f for t in tables for f in t.folds]
-        return cls(
-            classes=classes,
-            case_ids=tuple(case_ids[i] for i in order),
-            groups=tuple(groups[i] for i in order),
-            folds=tuple(folds[i] for i in order),
-            labels=np.concatenate([t.labels for t in tables])[order],
-            probabilities=np.concatenate([t.probabilities for t in tables])[order],
-        )
 
 
 @dataclass(frozen=True)
@@ -217,20 +126,30 @@ class Summary:
 
     def tables(self) -> str:
         """The folds' table, the classes' table and the confusion matrix as aligned text."""
-        names = list(self.pooled)
-        rows = [[f["fold"], str(f["epoch"]), *(_number(f["metrics"].get(n)) for n in names)] for f in self.folds]
-        rows.append(["mean ± sd", "", *(f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in names)])
-        rows.append(["pooled", "", *(_number(self.pooled[n]) for n in names)])
         mark = "  (OPTIMISTIC: the test part chose the epoch)" if self.optimistic else ""
-        parts = [f"{self.name}: {self.selection}{mark}", aligned(["fold", "epoch", *names], rows, rule_before=len(rows) - 2)]
+        parts = [f"{self.name}: {self.selection}{mark}", self.metric_table()]
+        parts += self.class_tables() if self.classes else []
+        parts.extend(f"note: {note}" for note in self.notes)
+        return "\n\n".join(parts)
+
+    def metric_table(self) -> str:
+        """Metrics of every fold, their mean and spread, and pooled: a row per fold, or, where there are many metrics, a column."""
+        columns: dict[str, dict[str, str]] = {}
+        for fold in self.folds:
+            columns[fold["fold"]] = {"epoch": str(fold["epoch"]), **{n: _number(fold["metrics"].get(n)) for n in self.pooled}}
+        columns["mean ± sd"] = {n: f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in self.pooled}
+        columns["pooled"] = {n: _number(self.pooled[n]) for n in self.pooled}
+        return rows_or_columns("fold", columns, num_totals=2)
+
+    def class_tables(self) -> list[str]:
+        """Precision and the like of every class, and the confusion matrix where it fits a terminal."""
         keys = ["precision", "recall", "f1", "auroc"]
         rows = [[c["class"], str(c["cases"]), *(_number(c.get(k)) for k in keys)] for c in self.per_class]
-        parts.append(aligned(["class (pooled)", "cases", *keys], rows))
+        parts = [aligned(["class (pooled)", "cases", *keys], rows)]
         if len(self.classes) <= 20:
             rows = [[name, *map(str, row)] for name, row in zip(self.classes, self.confusion, strict=True)]
             parts.append(aligned(["true \\ predicted", *self.classes], rows))
-        parts.extend(f"note: {note}" for note in self.notes)
-        return "\n\n".join(parts)
+        return parts
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
@@ -243,6 +162,22 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     if not values:
         return math.nan, math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals: int) -> str:
+    """A table with a row for each entry of ``columns``; where these have more than eight values each, with a column for each.
+
+    Args:
+        corner: Heads the first column.
+        columns: By name; each has values by name, those of the first entry being the ones that are shown.
+        num_totals: How many of the last entries sum up the others; a rule stands before them.
+    """
+    names = list(next(iter(columns.values())))
+    if len(names) > 8:
+        rows = [[name, *(found.get(name, "") for found in columns.values())] for name in names]
+        return aligned([corner, *columns], rows)
+    rows = [[title, *(found.get(name, "") for name in names)] for title, found in columns.items()]
+    return aligned([corner, *names], rows, rule_before=len(rows) - num_totals)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: int | None = None) -> str:

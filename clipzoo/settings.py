@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from clipzoo.errors import ConfigError
@@ -42,16 +42,31 @@ class TrainSettings:
 
     Attributes:
         epochs: Passes over the training part.
+        steps: Optimizer steps of the whole run; where given it counts instead of ``epochs``, and the last epoch may be a part of one.
         clip_grad: Largest gradient norm, over all parameters; ``None`` does not clip.
-        accumulation: Batches whose gradients are averaged into one optimizer step. It does not add negatives.
+        accumulation: Batches whose gradients are averaged into one optimizer step. It adds no negatives, unless ``cached_features``.
+        cached_features: The loss is taken over all cases of an accumulated group at once, with the memory of one batch and the exact
+            gradient: features first, without gradient; then the loss; then every batch once more. About a third slower.
+        gradient_checkpointing: The towers keep the activations between blocks only, and compute the others again in the backward pass:
+            much less memory, about a third slower, the same gradients.
+        ema_decay: Keep a moving average of the weights, ``average = decay * average + (1 - decay) * weights`` after every step, with a
+            smaller decay at first, min(decay, (1 + n) / (10 + n)) in step n. It is what is evaluated, scored and saved as the best.
     """
 
     epochs: int = 100
+    steps: int | None = None
     clip_grad: float | None = 1.0
     accumulation: int = 1
+    cached_features: bool = False
+    gradient_checkpointing: bool = False
+    ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
+        _require("steps", self.steps, self.steps is None or self.steps >= 1, "1 or more, or None")
+        _require("ema_decay", self.ema_decay, self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1, or None")
+        useless = self.cached_features and self.accumulation == 1
+        _require("cached_features", self.cached_features, not useless, "it joins the batches of train.accumulation, which is 1")
         _require("clip_grad", self.clip_grad, self.clip_grad is None or self.clip_grad > 0, "above 0, or None")
         _require("accumulation", self.accumulation, self.accumulation >= 1, "1 or more")
 
@@ -61,17 +76,21 @@ class EvaluationSettings:
     """Section ``evaluation``: what is measured, and what chooses the epoch.
 
     Attributes:
-        metrics: What METRICS builds, in the order of the tables.
-        select: Name of the metric that chooses the best epoch on the val part.
+        metrics: What METRICS builds, in the order of the tables. ``None``: accuracy, balanced accuracy, F1, AUROC and log loss where cases
+            have classes; recalls, ranks and similarities of retrieval where they have captions only.
+        select: Name of the metric that chooses the best epoch on the val part. ``None``: ``balanced_accuracy``, or ``rsum``.
         every: Evaluate on the val part every so many epochs; the last epoch is always evaluated.
+        every_steps: Evaluate every so many optimizer steps instead; the last step is always evaluated.
     """
 
-    metrics: list = field(default_factory=lambda: ["Accuracy", "BalancedAccuracy", "MacroF1", "AUROC", "LogLoss"])
-    select: str = "balanced_accuracy"
+    metrics: list | None = None
+    select: str | None = None
     every: int = 1
+    every_steps: int | None = None
 
     def __post_init__(self) -> None:
         _require("every", self.every, self.every >= 1, "1 or more")
+        _require("every_steps", self.every_steps, self.every_steps is None or self.every_steps >= 1, "1 or more, or None")
 
 
 @dataclass(frozen=True)
@@ -86,6 +105,8 @@ class RuntimeSettings:
         log_every: Steps between two lines of training progress; the device is waited for at these steps only.
         deterministic: Prefer deterministic GPU kernels (slower), and warn where there is none. CPU runs are always reproducible.
         channels_last: Memory order of images and convolutions.
+        save_every: Epochs between two writings of ``checkpoint_latest.pth``; the end, a stop and Ctrl-C always write it.
+        save_every_steps: Write it also every so many optimizer steps, for epochs that take hours.
     """
 
     seed: int = 42
@@ -95,8 +116,14 @@ class RuntimeSettings:
     log_every: int = 20
     deterministic: bool = False
     channels_last: bool = True
+    save_every: int = 1
+    save_every_steps: int | None = None
 
     def __post_init__(self) -> None:
+        _require("save_every", self.save_every, self.save_every >= 1, "1 or more")
+        _require(
+            "save_every_steps", self.save_every_steps, self.save_every_steps is None or self.save_every_steps >= 1, "1 or more, or None"
+        )
         _require("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more, or None")
         _require("log_every", self.log_every, self.log_every >= 1, "1 or more")
 

@@ -25,7 +25,7 @@ class Preprocessing:
         std: Per-channel standard deviation, of images in [0, 1].
         interpolation: ``'bilinear'`` or ``'bicubic'``.
         fit: How an image that is not square is made so. ``'pad'``: the whole image, centred on black. ``'crop'``: the shorter side is
-            scaled to ``size`` and the middle is kept, as OpenAI's CLIP was trained. ``'squash'``: both sides are scaled, without proportions.
+            scaled to ``size`` and the middle is kept, as OpenAI's CLIP was trained. ``'squash'``: both sides are scaled to ``size``.
     """
 
     size: int = 224

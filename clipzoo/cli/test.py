@@ -8,7 +8,7 @@ from pathlib import Path
 from clipzoo.cli import door
 
 DESCRIPTION = """Compute the out-of-fold predictions again from the checkpoints and compare with the table on disk (exit status 1 where
-they disagree). With --data: score every fold's model and their ensemble (mean probability) on an external set of class folders."""
+they disagree). With --data: score every fold's model and their ensemble (mean probability) on external images."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -16,7 +16,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = door.parser("test.py", DESCRIPTION)
     door.add_config_arguments(parser)
     parser.add_argument("work_dir", type=Path, metavar="WORK_DIR", help="what tools/train.py made")
-    parser.add_argument("--data", metavar="FOLDER", help="external images, one folder per class; a subset of the classes is fine")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="external images, one folder per class (a subset of the classes is fine), or a file or folder of pairs",
+    )
     parser.add_argument("--out", type=Path, help="where the external results go (default: WORK_DIR/external/<folder name>)")
     parser.add_argument("--allow-overlap", action="store_true", help="score external images that the models were trained on")
     door.run(test, parser.parse_args(arguments))
@@ -43,10 +47,10 @@ def test(arguments: argparse.Namespace) -> int:
     validation = CrossValidation(config, arguments.work_dir)
     agreement = testing.score_again(validation, log)
     results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
-    door.show(make_summary(config, validation.folds, results, agreement.table).tables())
+    door.show(make_summary(config, validation.dataset, validation.folds, results, agreement.table).tables())
     verdict = "agrees with" if agreement.holds else "DISAGREES with"
     door.show(
-        f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a probability {agreement.largest:.1e}, "
-        f"{len(agreement.changed)} of {len(agreement.table.case_ids)} predictions changed"
+        f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a {agreement.what} {agreement.largest:.1e}, "
+        f"{len(agreement.changed)} of {agreement.rows} predictions changed"
     )
     return 0 if agreement.holds else 1

@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
 from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import distributed, runtime
+from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
-from clipzoo.errors import ConfigError, did_you_mean, shortened
+from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.folds import Folds, Split
-from clipzoo.registries import AUGMENTATIONS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULES, SPLITTERS
+from clipzoo.metrics import RETRIEVAL_DEFAULTS
+from clipzoo.registries import AUGMENTATIONS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULES, SLOTS, SPLITTERS
 from clipzoo.results import aligned
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.structures import ClassCaptions, Preprocessing, Tokens
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
 
+DEFAULT_METRICS = {
+    "classification": ("Accuracy", "BalancedAccuracy", "MacroF1", "AUROC", "LogLoss"),
+    "retrieval": RETRIEVAL_DEFAULTS,
+}
 DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook"]
 
 
@@ -46,28 +53,60 @@ def folds(config: Config, data: Dataset) -> Folds:
     return SPLITTERS.build(config.splits).split(data.cases, data.classes)
 
 
-def model(config: Config, device: torch.device, *, channels_last: bool = True) -> Model:
+def model(config: Config, device: torch.device, *, channels_last: bool = True, towers: dict[str, dict] | None = None) -> Model:
     """The model with its first weights, which depend on the state of torch's generator alone.
+
+    Args:
+        towers: The towers' blueprints from a checkpoint, whose weights replace these at once: nothing is downloaded or read then.
 
     On the CPU only the images are channels-last: convolutions repack their weights anyway, and the fused optimizers copy weights, gradients
     and moments there and back if they are not in the default order.
     """
-    built = MODELS.build(config.model).to(device)
+    spec = dict(config.model)
+    for name, blueprint in (towers or {}).items():
+        spec[name] = {**SLOTS[name].expand(spec[name]), **blueprint}
+    built = MODELS.build(spec).to(device)
     return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
 
 
-def metrics(settings: EvaluationSettings) -> tuple[list[Metric], Metric]:
+def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], Metric]:
     """All metrics, and the one of them that chooses the epoch.
 
     Raises:
-        ConfigError: ``evaluation.select`` names none of them.
+        ConfigError: ``evaluation.select`` names none of them, or one is of another kind than the data.
     """
-    built = [METRICS.build(spec) for spec in settings.metrics]
+    kind = "classification" if data.classes else "retrieval"
+    built = [METRICS.build(spec) for spec in (DEFAULT_METRICS[kind] if settings.metrics is None else settings.metrics)]
+    others = [metric.name for metric in built if metric.kind != kind]
+    if others:
+        has = "has classes" if data.classes else "has captions and no classes"
+        raise ConfigError(
+            f"evaluation.metrics: {shortened(others, 3)} cannot be computed here: {type(data).__name__} {has}, so it is scored by {kind}. "
+            f"Leave evaluation.metrics out for the usual ones, or see tools/list_modules.py METRICS"
+        )
+    select = settings.select or {"classification": "balanced_accuracy", "retrieval": "rsum"}[kind]
     by_name = {metric.name: metric for metric in built}
-    if settings.select not in by_name:
-        hint = did_you_mean(settings.select, by_name)
-        raise ConfigError(f"evaluation.select: '{settings.select}' is not among the metrics.{hint} There are: {', '.join(by_name)}")
-    return built, by_name[settings.select]
+    if select not in by_name:
+        hint = did_you_mean(select, by_name)
+        raise ConfigError(f"evaluation.select: '{select}' is not among the metrics.{hint} There are: {', '.join(by_name)}")
+    return built, by_name[select]
+
+
+def evaluator(net: Model, data: Dataset, tokens: Tokens, chosen: list[Metric]) -> Evaluator:
+    """By classes where there are some, otherwise by retrieval.
+
+    Raises:
+        BuildError: The data asks for retrieval, and the model has no features of images and captions.
+    """
+    if data.classes:
+        return ClassEvaluator(class_captions(data, tokens), data.classes, chosen)
+    missing = [name for name in ("encode_image", "encode_captions") if not hasattr(net, name)]
+    if missing:
+        raise BuildError(
+            f"model: {type(net).__name__} cannot be scored by retrieval, it has no {' and no '.join(missing)}; and "
+            f"{type(data).__name__} has captions and no classes. Choose a model such as CLIP"
+        )
+    return RetrievalEvaluator(tokens, chosen)
 
 
 def class_captions(data: Dataset, tokens: Tokens) -> ClassCaptions:
@@ -84,30 +123,42 @@ def watched_part(config: Config, split: Split) -> str | None:
     return "val" if split.val else None
 
 
-def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: logging.Logger, console: Console, seed_name: str) -> Run:
+def run(
+    config: Config,
+    data: Dataset,
+    split: Split,
+    folder: Path,
+    *,
+    log: logging.Logger,
+    console: Console,
+    seed_name: str,
+    towers: dict[str, dict] | None = None,
+) -> Run:
     """Everything that training ``config`` on ``split`` needs, with fresh weights and fresh generators.
 
     Args:
         seed_name: Seeds this run together with ``runtime.seed``; another name gives other weights and another order.
+        towers: See ``model``.
 
     Raises:
         ClipzooError: Something that the config describes cannot be made here.
     """
     settings = RuntimeSettings(**config.get("runtime", {}))
     data_settings = DataSettings(**config.data)
+    train_settings = TrainSettings(**config.get("train", {}))
     evaluation = EvaluationSettings(**config.get("evaluation", {}))
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
     seed = runtime.derived_seed(settings.seed, seed_name)
     runtime.seed_everything(seed)
-    net = model(config, device, channels_last=settings.channels_last)
+    net = trainable(model(config, device, channels_last=settings.channels_last, towers=towers), train_settings)
     tokens = tokens_of(net, data, data_settings, log)
     net.prepare(tokens)
     batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda")
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
-    chosen, selector = metrics(evaluation)
+    chosen, selector = metrics(evaluation, data)
     return Run(
         model=net,
         parallel=parallel(net, device),
@@ -118,13 +169,13 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
         train_loader=loader,
         eval_loaders={part: part_loader(data, getattr(split, part), data_settings, net.preprocessing, device) for part in ("val", "test")},
         dataset=data,
-        classes=class_captions(data, tokens).to(device),
+        evaluator=evaluator(net, data, tokens, chosen),
         split=split,
         watched=watched_part(config, split),
         metrics=chosen,
         selector=selector,
         hooks=[HOOKS.build(spec) for spec in config.get("hooks", DEFAULT_HOOKS)],
-        train=TrainSettings(**config.get("train", {})),
+        train=train_settings,
         evaluation=evaluation,
         runtime=settings,
         device=device,
@@ -135,7 +186,38 @@ def run(config: Config, data: Dataset, split: Split, folder: Path, *, log: loggi
         is_main=distributed.is_main(),
         world_size=distributed.world_size(),
         config=config.plain(),
+        averaged=moving_average(net, train_settings),
     )
+
+
+def trainable(net: Model, settings: TrainSettings) -> Model:
+    """``net``, set up as section ``train`` wants it.
+
+    Raises:
+        BuildError: The model cannot do what is asked for.
+    """
+    if settings.gradient_checkpointing:
+        net.checkpoint_gradients()
+    if settings.cached_features:
+        if not (hasattr(net, "encode") and hasattr(net, "contrast")):
+            raise BuildError(f"train.cached_features: {type(net).__name__} has no features to keep (no encode, no contrast). Leave it out")
+        if net.captions == "all":
+            raise BuildError("train.cached_features: this loss compares with all captions anyway. Leave it out")
+    return net
+
+
+def moving_average(net: Model, settings: TrainSettings) -> AveragedModel | None:
+    """The moving average of the weights that ``train.ema_decay`` asks for; statistics of batch norm are the model's own."""
+    decay = settings.ema_decay
+    if decay is None:
+        return None
+
+    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], _: torch.Tensor) -> None:
+        n = int(averaged.n_averaged)  # on the CPU: the device is not waited for
+        torch._foreach_lerp_(averages, [weight.detach() for weight in weights], 1 - min(decay, (1 + n) / (10 + n)))
+
+    averaged = AveragedModel(net, multi_avg_fn=update)
+    return averaged
 
 
 def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens:
@@ -161,9 +243,9 @@ def training_data(
     rows = rows_of(data, split.train)
     sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
     batches = EpochBatches(
+        data,
         rows,
-        data.labels[rows],
-        sampler.order,
+        sampler,
         batch_size=settings.batch_size,
         seed=seed,
         rank=distributed.rank(),
@@ -214,7 +296,7 @@ def describe(run_: Run) -> list[str]:
     labels = run_.dataset.labels
     parts = {part: labels[rows_of(run_.dataset, getattr(run_.split, part))] for part in ("train", "val", "test")}
     lines = [f"{run_.split.name}: " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()) + " cases"]
-    if len(run_.dataset.classes) <= 20:
+    if 1 <= len(run_.dataset.classes) <= 20:
         rows = [[part, *map(str, np.bincount(found, minlength=len(run_.dataset.classes)))] for part, found in parts.items()]
         lines += aligned(["cases", *run_.dataset.classes], rows).splitlines()
     for part, found in parts.items():

@@ -7,6 +7,7 @@ make equal files.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import zipfile
 from dataclasses import asdict
@@ -18,6 +19,7 @@ import torch
 from clipzoo.engine import distributed, runtime
 from clipzoo.errors import CheckpointError, shortened
 from clipzoo.files import write_atomically
+from clipzoo.models.base import Tower
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +43,7 @@ def save_latest(run: Run) -> None:
     if run.is_main:
         content = {
             **model_content(run),
+            **({} if run.averaged is None else {"raw_model": run.model.state_dict(), "averages": int(run.averaged.n_averaged)}),
             "optimizer": run.optimizer.state_dict(),
             "scaler": run.scaler.state_dict(),
             "generators": generators,
@@ -52,12 +55,13 @@ def save_latest(run: Run) -> None:
 
 
 def model_content(run: Run) -> dict:
-    """What every checkpoint holds: weights, and what is needed to use them."""
+    """What every checkpoint holds: weights (the moving average, where there is one), and what is needed to use them without anything else."""
     captions = run.dataset.captions
     preprocessing = asdict(run.model.preprocessing)
     return {
         "format": FORMAT,
-        "model": run.model.state_dict(),
+        "model": run.scored.state_dict(),
+        "towers": {name: tower.blueprint() for name, tower in run.model.named_children() if isinstance(tower, Tower)},
         "config": run.config,
         "fold": run.split.name,
         "classes": list(run.dataset.classes),
@@ -89,6 +93,16 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict:
     return content
 
 
+def towers_of(folder: Path) -> dict[str, dict] | None:
+    """The towers' blueprints from a checkpoint in ``folder``; ``None`` where there is none. The weights are not read."""
+    for name in (LATEST, BEST):
+        path = folder / name
+        if zipfile.is_zipfile(path):
+            with contextlib.suppress(Exception):  # whoever loads the weights says what is wrong with the file
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("towers")
+    return None
+
+
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str | Path) -> None:
     """Load ``weights`` strictly.
 
@@ -115,7 +129,7 @@ def resume(run: Run) -> bool:
     if not path.exists():
         return False
     content = read(path)
-    load_weights(run.model, content["model"], path)
+    load_weights(run.model, content.get("raw_model", content["model"]), path)
     before = len(content["generators"])
     if before != run.world_size:
         raise CheckpointError(
@@ -132,6 +146,9 @@ def resume(run: Run) -> bool:
         run.scaler.load_state_dict(content["scaler"])
         for name, value in content["state"].items():
             setattr(run.state, name, value)
+        if run.averaged is not None:
+            load_weights(run.averaged.module, content["model"], path)
+            run.averaged.n_averaged.fill_(content["averages"])
         restore_hooks(run, content["hooks"])
         run.meter.load_state_dict(content["meter"])
         run.stop_reason = content["stop_reason"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from contextlib import ExitStack
+from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,12 +16,17 @@ from clipzoo import metrics as metric_tables
 from clipzoo.checking import check
 from clipzoo.config import Config
 from clipzoo.engine import build, distributed, loop, runtime, work_dir
+from clipzoo.engine.evaluation import score
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.folds import Folds, Split
 from clipzoo.plugins import import_plugins
-from clipzoo.results import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, FoldResult, PredictionTable, Summary, mean_and_sd
+from clipzoo.results import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, FoldResult, Summary, mean_and_sd
 from clipzoo.settings import EvaluationSettings
+from clipzoo.tables import PredictionTable, RetrievalTable, read_table
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
 
 
 class CrossValidation:
@@ -40,11 +47,12 @@ class CrossValidation:
         self.config, self.folder = config, Path(folder)
         self.console = console or runtime.make_console(quiet=not distributed.is_main())
         runtime.choose_device(config.get("runtime", {}).get("device", "auto"))
-        build.metrics(EvaluationSettings(**config.get("evaluation", {})))
         self.dataset = build.dataset(config)
+        build.metrics(EvaluationSettings(**config.get("evaluation", {})), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
         self.interrupt = runtime.Interrupt()
         self.introduced = False  # the log describes the model once, not once per fold
+        self.rehearsed: dict[str, Runner] = {}  # built before the folder was made, to be trained in it
 
     def train(self, fold: int | None = None) -> Summary | None:
         """Train all folds, or one of them, counted from 1.
@@ -57,12 +65,14 @@ class CrossValidation:
         """
         splits = self.chosen(fold)
         distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
-        self.rehearse(splits[0])
+        said = self.rehearse(splits[0])
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
         log = runtime.make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
         try:
             if distributed.is_main():
                 self.greet(log)
+            for record in said:
+                log.handle(record)
             with self.interrupt.listening():
                 for split in splits:
                     self.train_fold(split, log)
@@ -70,13 +80,27 @@ class CrossValidation:
         finally:
             runtime.close_log(log)
 
-    def rehearse(self, split: Split) -> None:
-        """Before a new work dir is made, build one run and drop it: weights that cannot be loaded, say, then leave nothing behind."""
+    def rehearse(self, split: Split) -> list[logging.LogRecord]:
+        """Build the first run before a new work dir is made: weights that cannot be loaded, say, then leave nothing behind.
+
+        Returns:
+            What it had to say, for the log that does not exist yet.
+        """
         if distributed.from_main(lambda: work_dir.is_experiment(self.folder)):
-            return
-        silent = logging.Logger("rehearsal")
-        silent.addHandler(logging.NullHandler())
-        Runner(self.config, self.dataset, split, self.folder / split.name, log=silent, console=self.console)
+            return []
+        log, said = logging.Logger("rehearsal"), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
+        log.addHandler(said)
+        self.rehearsed[split.name] = self.runner(split, log)
+        return said.buffer
+
+    def runner(self, split: Split, log: logging.Logger) -> Runner:
+        """The runner of a fold: the rehearsed one, once, or a new one."""
+        runner = self.rehearsed.pop(split.name, None)
+        if runner is None:
+            folder = self.folder / split.name
+            return Runner(self.config, self.dataset, split, folder, log=log, console=self.console, interrupt=self.interrupt)
+        runner.log = runner.run.log = log
+        return runner
 
     def chosen(self, fold: int | None) -> list[Split]:
         """All splits, or the one that ``--fold`` names.
@@ -100,10 +124,10 @@ class CrossValidation:
             return
         with ExitStack() as lock:
             distributed.from_main(lambda: lock.enter_context(work_dir.locked(folder)))
-            self._train_fold(split, folder, log)
+            self._train_fold(split, log)
 
-    def _train_fold(self, split: Split, folder: Path, log: logging.Logger) -> None:
-        runner = Runner(self.config, self.dataset, split, folder, log=log, console=self.console, interrupt=self.interrupt)
+    def _train_fold(self, split: Split, log: logging.Logger) -> None:
+        runner = self.runner(split, log)
         if distributed.is_main() and not self.introduced:
             self.introduced = True
             for line in runner.run.model.describe():
@@ -158,7 +182,7 @@ class CrossValidation:
                 log.info(f"not done yet: {', '.join(missing)}; the summary is written when all folds are done")
             return None
         results = [FoldResult.read(folder) for folder in folders]
-        tables = [PredictionTable.read(folder / PREDICTIONS_FILE) for folder in folders]
+        tables = [read_table(folder / PREDICTIONS_FILE) for folder in folders]
         for split, result, table, folder in zip(self.folds.splits, results, tables, folders, strict=True):
             if result.folds_digest != self.folds.digest:
                 raise CheckpointError(
@@ -168,20 +192,23 @@ class CrossValidation:
                 raise CheckpointError(
                     f"{folder / PREDICTIONS_FILE}: not the predictions of this fold's test part. Delete the folder to train it again"
                 )
-        table = PredictionTable.join(tables)
+        table = type(tables[0]).join(tables)
         table.write(self.folder / OUT_OF_FOLD_FILE)
         started = time.perf_counter()
-        summary = make_summary(self.config, self.folds, results, table)
+        summary = make_summary(self.config, self.dataset, self.folds, results, table)
         summary.write(self.folder)
         if log is not None:
             log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
         return summary
 
 
-def make_summary(config: Config, folds: Folds, results: list[FoldResult], table: PredictionTable) -> Summary:
+def make_summary(
+    config: Config, data: Dataset, folds: Folds, results: list[FoldResult], table: PredictionTable | RetrievalTable
+) -> Summary:
     """Every number of ``cv_summary.json`` from the folds' results and the out-of-fold table."""
-    chosen, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})))
-    pooled = {metric.name: float(metric.compute(table.labels, table.probabilities)) for metric in chosen}
+    chosen, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})), data)
+    pooled = score(chosen, table)
+    classified = isinstance(table, PredictionTable)
     selections = list(dict.fromkeys(r.selection for r in results))
     spread = {name: mean_and_sd([r.metrics[name] for r in results]) for name in pooled}
     fold_rows: list[dict[str, Any]] = [
@@ -201,9 +228,9 @@ def make_summary(config: Config, folds: Folds, results: list[FoldResult], table:
         mean={name: mean for name, (mean, _) in spread.items()},
         sd={name: sd for name, (_, sd) in spread.items()},
         pooled=pooled,
-        per_class=metric_tables.per_class(table.labels, table.probabilities, table.classes),
-        confusion=metric_tables.confusion_matrix(table.labels, table.probabilities).tolist(),
-        classes=list(table.classes),
+        per_class=metric_tables.per_class(table.labels, table.probabilities, table.classes) if classified else [],
+        confusion=metric_tables.confusion_matrix(table.labels, table.probabilities).tolist() if classified else [],
+        classes=list(folds.classes),
         selection="; ".join(selections),
         optimistic=any("optimistic" in selection for selection in selections),
         folds_digest=folds.digest,

@@ -1,53 +1,143 @@
-"""Predictions of a part, and the numbers over them. The class captions are encoded once, never per batch."""
+"""How a part is scored: by its classes, or, where cases have captions only, by retrieval. The captions are encoded once, never per batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from clipzoo.engine import distributed
-from clipzoo.structures import ClassCaptions, Predictions
+from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
+from clipzoo.structures import ClassCaptions, Predictions, Tokens
+from clipzoo.tables import PredictionTable, RetrievalTable
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
+    from clipzoo.datasets.base import Dataset
     from clipzoo.engine.state import Run
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
 
 
-def predict(run: Run, part: str) -> Predictions:
-    """The predictions of ``part`` (``'val'`` or ``'test'``) in the order of the dataset's rows, on every process."""
-    distributed.share_buffers(run.model)
-    return predict_cases(
-        run.model, run.eval_loaders[part], run.classes, run.device, autocast=run.autocast, channels_last=run.runtime.channels_last
-    )
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of scoring one part.
+
+    Attributes:
+        part: ``'val'``, ``'test'``, or the name of an external set.
+        table: One row per case, or per query; every number in ``metrics`` is a function of it.
+        metrics: By name; NaN where one is not defined.
+        similarities: How similar positives and negatives are; retrieval only.
+    """
+
+    part: str
+    table: PredictionTable | RetrievalTable
+    metrics: dict[str, float]
+    similarities: Similarities | None = None
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a model runs, and in which precision.
+
+    Attributes:
+        device: Of the model.
+        autocast: ``None`` for full precision.
+        channels_last: Memory order of the images.
+    """
+
+    device: torch.device
+    autocast: torch.dtype | None = None
+    channels_last: bool = True
+
+
+class Evaluator(Protocol):
+    """Scores cases of one dataset."""
+
+    def evaluate(self, model: Model, loader: DataLoader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
+        """Run ``model`` over the cases of ``loader``, which are rows of ``dataset``. Every process gets the whole result."""
+
+
+@dataclass(frozen=True)
+class ClassEvaluator:
+    """Scores by the similarity of images to the captions of the classes.
+
+    Attributes:
+        classes: The class captions.
+        names: Class names.
+        metrics: What is measured.
+    """
+
+    classes: ClassCaptions
+    names: tuple[str, ...]
+    metrics: Sequence[Metric]
+
+    def evaluate(self, model: Model, loader: DataLoader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
+        """See ``Evaluator.evaluate``."""
+        predictions = predict_cases(model, loader, self.classes.to(compute.device), compute)
+        cases = [dataset.cases[row] for row in predictions.cases]
+        table = PredictionTable(
+            classes=self.names,
+            case_ids=tuple(case.id for case in cases),
+            groups=tuple(case.group for case in cases),
+            folds=(fold,) * len(cases),
+            labels=predictions.labels.astype(np.int64),
+            probabilities=predictions.probabilities,
+        )
+        return Evaluation(part, table, score(self.metrics, table))
+
+
+@dataclass(frozen=True)
+class RetrievalEvaluator:
+    """Scores by finding, for every image of a part, its captions among all captions of that part, and the other way round.
+
+    Attributes:
+        tokens: The dataset's whole caption table.
+        metrics: What is measured.
+    """
+
+    tokens: Tokens
+    metrics: Sequence[Metric]
+
+    def evaluate(self, model: Model, loader: DataLoader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
+        """See ``Evaluator.evaluate``."""
+        rows, image_ND = encode_cases(model, loader, compute)
+        described = [dataset.captions_of(row) for row in rows]
+        ids = sorted({i for found in described for i in found})
+        text_TD = encode_captions(model, self.tokens, ids, compute)
+        place = {caption: row for row, caption in enumerate(ids)}
+
+        def make() -> Evaluation:  # by one process: a tie in the last digit must not end the training of some of them
+            ranks = rank(image_ND, text_TD, [[place[i] for i in found] for found in described], device=compute.device)
+            cases = [dataset.cases[row] for row in rows]
+            table = retrieval_table(ranks, cases=cases, captions=[dataset.captions.sentences[i] for i in ids], fold=fold)
+            return Evaluation(part, table, score(self.metrics, table), ranks.similarities)
+
+        return distributed.from_main(make)
+
+
+def evaluate(run: Run, part: str) -> Evaluation:
+    """Score ``part`` (``'val'`` or ``'test'``) of a run, on every process."""
+    distributed.share_buffers(run.scored)
+    compute = Compute(run.device, run.autocast, run.runtime.channels_last)
+    return run.evaluator.evaluate(run.scored, run.eval_loaders[part], run.dataset, part, run.split.name, compute)
 
 
 @torch.inference_mode()
-def predict_cases(
-    model: Model,
-    loader: DataLoader,
-    classes: ClassCaptions,
-    device: torch.device,
-    *,
-    autocast: torch.dtype | None = None,
-    channels_last: bool = True,
-) -> Predictions:
-    """Run ``model`` over ``loader``; with several processes each brings its share, and no case is there twice."""
-    was_training = model.training
-    model.eval()
+def predict_cases(model: Model, loader: DataLoader, classes: ClassCaptions, compute: Compute) -> Predictions:
+    """Predictions in the order of the dataset's rows; with several processes each brings its share, and no case is there twice."""
     cases, labels, logits = [], [], []
-    with torch.autocast(device.type, autocast, enabled=autocast is not None):
+    with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
         encoded = model.encode_classes(classes)
         for batch in loader:
             cases.append(batch.cases)
             labels.append(batch.labels)
-            logits.append(model.predict(batch.to(device, channels_last=channels_last), encoded).float())
-    model.train(was_training)
+            logits.append(model.predict(batch.to(compute.device, channels_last=compute.channels_last), encoded).float())
     own = (
         torch.cat(cases).numpy() if cases else np.zeros(0, dtype=np.int64),
         torch.cat(labels).numpy() if labels else np.zeros(0, dtype=np.int64),
@@ -57,8 +147,49 @@ def predict_cases(
     return Predictions(*(np.concatenate([part[i] for part in parts]) for i in range(3))).ordered()
 
 
-def score(metrics: Sequence[Metric], predictions: Predictions) -> dict[str, float]:
-    """Every metric over all predictions at once, by name; cases without a label are left out."""
-    known = predictions.labels >= 0
-    labels, probabilities = predictions.labels[known], predictions.probabilities[known]
-    return {metric.name: float(metric.compute(labels, probabilities)) for metric in metrics}
+@torch.inference_mode()
+def encode_cases(model: Model, loader: DataLoader, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
+    """``[N]`` int64 rows of the dataset, in order, and ``[N, D]`` float32 features of their images; all cases on every process."""
+    rows, features = [], []
+    with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
+        for batch in loader:
+            rows.append(batch.cases)
+            features.append(model.encode_image(batch.to(compute.device, channels_last=compute.channels_last).images).float())
+    own = (torch.cat(rows).numpy(), torch.cat(features).cpu().numpy()) if rows else None
+    parts = [part for part in distributed.gathered(own) if part is not None]
+    found, image_ND = (np.concatenate([part[i] for part in parts]) for i in range(2))
+    order = np.argsort(found, kind="stable")
+    return found[order], image_ND[order]
+
+
+@torch.inference_mode()
+def encode_captions(model: Model, tokens: Tokens, ids: Sequence[int], compute: Compute) -> np.ndarray:
+    """``[T, D]`` float32 features of the captions ``ids`` of a table, encoded once each, shared among the processes."""
+    mine = torch.tensor(ids[distributed.rank() :: distributed.world_size()], dtype=torch.int64)
+    with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
+        own = model.encode_captions(tokens, mine).float().cpu().numpy() if len(mine) else None
+    parts = distributed.gathered(own)
+    width = next(part.shape[1] for part in parts if part is not None)
+    text_TD = np.empty((len(ids), width), dtype=np.float32)
+    for first, part in enumerate(parts):
+        if part is not None:
+            text_TD[first :: distributed.world_size()] = part
+    return text_TD
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) -> dict[str, float]:
+    """Every metric over a whole table at once, by name; cases without a label are left out."""
+    if isinstance(table, RetrievalTable):
+        return {metric.name: float(metric.compute(table)) for metric in metrics}
+    return {metric.name: float(metric.compute(table.labels, table.probabilities)) for metric in metrics}

@@ -1,7 +1,8 @@
 """The training loop. Everything that changes the run is a line below, in order; hooks only watch.
 
-fit ── train_epoch ── step        forward, backward, clip, update, clamp
-   ├── validate                   all class captions encoded once; the best epoch is kept
+fit ── train_epoch ── step        forward, backward, clip, update, clamp, average
+   │                └─ validate   in the middle of an epoch, with evaluation.every_steps
+   ├── validate                   all captions encoded once; the best weights are kept
    └── checkpoint_latest          so that a restart continues bit for bit
 """
 
@@ -15,7 +16,8 @@ from contextlib import contextmanager
 import torch
 
 from clipzoo.engine import checkpoint, distributed
-from clipzoo.engine.evaluation import predict, score
+from clipzoo.engine.cached_features import autocast, cached_backward, on_device, synchronised, total
+from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.state import Run
 from clipzoo.errors import TrainingError
 from clipzoo.structures import Batch
@@ -47,12 +49,15 @@ def fit(run: Run) -> None:
     run.call("before_fit")
     try:
         with memory_advice(run):
-            while run.state.epoch < run.train.epochs and run.stop_reason is None:
+            while not run.ended:
                 train_epoch(run)
-                validate(run)
+                if evaluation_is_due(run):
+                    validate(run)
                 run.call("after_epoch")
-                checkpoint.save_latest(run)
-                if asked_to_end(run):
+                stop = asked_to_end(run)
+                if stop or run.ended or run.state.epoch % run.runtime.save_every == 0:
+                    checkpoint.save_latest(run)
+                if stop:
                     raise Interrupted(run.interrupt.signal)
     except BaseException as cause:
         error = cause
@@ -62,12 +67,13 @@ def fit(run: Run) -> None:
 
 
 def train_epoch(run: Run) -> None:
-    """One pass over the training part."""
+    """One pass over the training part, or what is left of it; shorter where the last step of the run comes before its end."""
     state, started = run.state, time.perf_counter()
     run.parallel.train()
     run.batches.set_epoch(state.epoch, start=state.batch)
     if state.batch == 0:
         run.meter.reset()
+        state.metrics, run.epoch_evaluation = {}, None
     cases_before = run.meter.cases
     for group in groups_of(run.train.accumulation, run.train_loader):
         set_learning_rate(run)
@@ -77,10 +83,13 @@ def train_epoch(run: Run) -> None:
         run.call("after_step")
         if is_logged(run):
             check_finite(run)
-        if asked_to_end(run) and state.batch < len(run.batches):
-            check_finite(run)
-            checkpoint.save_latest(run)
-            raise Interrupted(run.interrupt.signal)
+        if state.batch == len(run.batches) or state.step == run.total_steps:
+            break
+        if run.evaluation.every_steps and state.step % run.evaluation.every_steps == 0:
+            validate(run)
+        if run.stop_reason is not None:
+            break
+        pause(run)
     state.epoch += 1
     state.batch = 0
     run.epoch_losses = run.meter.means()
@@ -88,39 +97,72 @@ def train_epoch(run: Run) -> None:
     run.images_per_second = (run.meter.cases - cases_before) * run.world_size / run.epoch_seconds
 
 
+def pause(run: Run) -> None:
+    """Between two steps of an epoch: write a checkpoint where one is due, and end where a signal asked for it.
+
+    Raises:
+        Interrupted: One did.
+    """
+    stop = asked_to_end(run)
+    every = run.runtime.save_every_steps
+    if stop or (every and run.state.step % every == 0):
+        check_finite(run)
+        checkpoint.save_latest(run)
+    if stop:
+        raise Interrupted(run.interrupt.signal)
+
+
 def step(run: Run, group: list[Batch]) -> None:
     """One optimizer step over ``group``; every case weighs the same however the group is cut into batches."""
-    cases = sum(len(batch) for batch in group)
     run.optimizer.zero_grad(set_to_none=True)
-    for index, batch in enumerate(group):
-        batch = batch.to(run.device, channels_last=run.runtime.channels_last)
-        with synchronised(run, is_last=index == len(group) - 1):
-            with torch.autocast(run.device.type, run.autocast, enabled=run.autocast is not None):
-                losses = run.parallel(batch)
-            run.scaler.scale(sum(losses.values()) * (len(batch) / cases)).backward()  # outside autocast
-        run.meter.add(losses, len(batch), run.state.step + 1)
+    if run.train.cached_features:
+        cached_backward(run, group)
+    else:
+        backward(run, group)
     if run.train.clip_grad is not None:
         run.scaler.unscale_(run.optimizer)
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.train.clip_grad)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.model.after_step()
+    if run.averaged is not None:
+        run.averaged.update_parameters(run.model)
+
+
+def backward(run: Run, group: list[Batch]) -> None:
+    """Gradients of the mean loss over the cases of ``group``, one batch after the other."""
+    cases = sum(len(batch) for batch in group)
+    for index, batch in enumerate(group):
+        with synchronised(run, is_last=index == len(group) - 1):
+            with autocast(run):
+                losses = run.parallel(on_device(run, batch))
+            run.scaler.scale(total(losses) * (len(batch) / cases)).backward()  # outside autocast
+        run.meter.add(losses, len(batch), run.state.step + 1)
 
 
 def validate(run: Run) -> None:
-    """Measure the watched part, and keep the weights if this is the best epoch so far; the earliest of equals stays."""
+    """Measure the watched part, and keep the weights if they are the best so far; the earliest of equals stays."""
     state = run.state
-    run.epoch_metrics, run.epoch_predictions = {}, None
-    is_due = state.epoch % run.evaluation.every == 0 or state.epoch == run.train.epochs
-    if run.watched is None or not is_due:
+    if run.watched is None:
         return
-    run.epoch_predictions = predict(run, run.watched)
-    run.epoch_metrics = score(run.metrics, run.epoch_predictions)
-    value = run.epoch_metrics[run.selector.name]
+    run.epoch_evaluation = evaluate(run, run.watched)
+    state.metrics = run.epoch_evaluation.metrics
+    value = state.metrics[run.selector.name]
     if is_better(value, state.best_score, run.selector.greater_is_better):
-        state.best_score, state.best_epoch = value, state.epoch
+        state.best_score, state.best_step = value, state.step
+        state.best_epoch = state.epoch + (state.batch > 0)
         checkpoint.save_best(run)
     run.call("after_eval")
+
+
+def evaluation_is_due(run: Run) -> bool:
+    """At the end of an epoch: is it one of those that are evaluated? The end of the training always is."""
+    if run.state.step >= run.total_steps:
+        return True
+    if run.stop_reason is not None:
+        return False  # an evaluation in the middle of the epoch ended the training
+    every_steps = run.evaluation.every_steps
+    return run.state.step % every_steps == 0 if every_steps else run.state.epoch % run.evaluation.every == 0
 
 
 def is_better(value: float, best: float, greater_is_better: bool) -> bool:
@@ -142,13 +184,6 @@ def groups_of(size: int, batches: Iterator[Batch]) -> Iterator[list[Batch]]:
     batches = iter(batches)
     while group := list(itertools.islice(batches, size)):
         yield group
-
-
-def synchronised(run: Run, *, is_last: bool):
-    """Under DDP only the last batch of a group exchanges gradients."""
-    if is_last or run.parallel is run.model:
-        return torch.enable_grad()
-    return run.parallel.no_sync()
 
 
 def is_logged(run: Run) -> bool:

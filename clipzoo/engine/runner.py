@@ -6,19 +6,17 @@ import logging
 import time
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from clipzoo.config import Config
 from clipzoo.datasets.base import Dataset
 from clipzoo.engine import build, checkpoint, distributed, loop, runtime
-from clipzoo.engine.evaluation import predict, score
+from clipzoo.engine.evaluation import Evaluation, evaluate
 from clipzoo.engine.runtime import Interrupt, make_console, make_log
 from clipzoo.engine.state import Run
 from clipzoo.errors import CheckpointError
 from clipzoo.folds import Split
-from clipzoo.results import PREDICTIONS_FILE, FoldResult, PredictionTable
-from clipzoo.structures import Predictions
+from clipzoo.results import PREDICTIONS_FILE, FoldResult
 
 
 class Runner:
@@ -47,7 +45,9 @@ class Runner:
     ):
         self.console = console or make_console()
         self.log = log or make_log(self.console, None)
-        self.run: Run = build.run(config, dataset, split, Path(folder), log=self.log, console=self.console, seed_name=split.name)
+        folder = Path(folder)
+        towers = checkpoint.towers_of(folder)
+        self.run: Run = build.run(config, dataset, split, folder, log=self.log, console=self.console, seed_name=split.name, towers=towers)
         self.run.interrupt = interrupt or Interrupt()
 
     def fit(self) -> None:
@@ -63,19 +63,18 @@ class Runner:
                 self.log.info(f"{self.run.split.name}: goes on after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
         loop.fit(self.run)
 
-    def test(self) -> tuple[PredictionTable, dict[str, float], str]:
+    def test(self) -> tuple[Evaluation, str]:
         """Score the test part with the chosen checkpoint.
 
         Returns:
-            The predictions, the metrics over them, and the file name of the checkpoint.
+            The evaluation, and the file name of the checkpoint.
         """
         name = self.chosen()
         path = self.run.folder / name
         content = checkpoint.read(path)
-        checkpoint.load_weights(self.run.model, content["model"], path)
+        checkpoint.load_weights(self.run.scored, content["model"], path)
         self.run.autocast = runtime.DTYPES[content["precision"]]  # what 'auto' means here may be something else
-        predictions = predict(self.run, "test")
-        return self.table(predictions), score(self.run.metrics, predictions), name
+        return evaluate(self.run, "test"), name
 
     def chosen(self) -> str:
         """The checkpoint to score: the best where a part chose one, otherwise the latest.
@@ -96,7 +95,7 @@ class Runner:
         """Train, score, and write ``predictions.csv`` and, last, ``result.json``."""
         started = time.perf_counter()
         self.fit()
-        table, metrics, name = self.test()
+        evaluation, name = self.test()
         run = self.run
         best = name == checkpoint.BEST
         result = FoldResult(
@@ -105,7 +104,7 @@ class Runner:
             checkpoint=name,
             epoch=run.state.best_epoch if best else run.state.epoch,
             epochs_trained=run.state.epoch,
-            metrics=metrics,
+            metrics=evaluation.metrics,
             counts={part: len(getattr(run.split, part)) for part in ("train", "val", "test")},
             folds_digest=folds_digest,
             seconds=round(time.perf_counter() - started, 2),
@@ -114,8 +113,9 @@ class Runner:
             processes=run.world_size,
         )
         if run.is_main:
-            table.write(run.folder / PREDICTIONS_FILE)
+            evaluation.table.write(run.folder / PREDICTIONS_FILE)
             result.write(run.folder)
+        run.call("after_test", evaluation, result)
         distributed.barrier()
         return result
 
@@ -125,15 +125,3 @@ class Runner:
             return "last epoch"
         optimistic = ", optimistic: the reported cases chose the epoch" if self.run.watched == "test" else ""
         return f"best {self.run.selector.name} on {self.run.watched}{optimistic}"
-
-    def table(self, predictions: Predictions) -> PredictionTable:
-        """Predictions of this run with ids, groups and names."""
-        cases = [self.run.dataset.cases[row] for row in predictions.cases]
-        return PredictionTable(
-            classes=self.run.dataset.classes,
-            case_ids=tuple(case.id for case in cases),
-            groups=tuple(case.group for case in cases),
-            folds=(self.run.split.name,) * len(cases),
-            labels=predictions.labels.astype(np.int64),
-            probabilities=predictions.probabilities,
-        )

@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 from clipzoo.engine.runtime import Interrupt
 from clipzoo.folds import Split
 from clipzoo.settings import EvaluationSettings, RuntimeSettings, TrainSettings
-from clipzoo.structures import ClassCaptions, Predictions
 
 if TYPE_CHECKING:
+    from torch.optim.swa_utils import AveragedModel
+
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.loader import EpochBatches
+    from clipzoo.engine.evaluation import Evaluation, Evaluator
     from clipzoo.hooks.base import Hook
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
@@ -39,6 +41,8 @@ class TrainState:
         skipped: Steps that the fp16 gradient scaler left out; the schedule does not count them. Brought up to date when a step is logged.
         best_score: Best value of the selecting metric so far; NaN before the first.
         best_epoch: Its epoch, counted from 1; 0 before the first.
+        best_step: Its step.
+        metrics: Of the last evaluation in the current epoch; empty before it.
     """
 
     epoch: int = 0
@@ -47,10 +51,19 @@ class TrainState:
     skipped: int = 0
     best_score: float = math.nan
     best_epoch: int = 0
+    best_step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def is_measure(name: str) -> bool:
+    """Is this entry of a model's losses a mere measure of the batch, which is reported and not trained?"""
+    return name.startswith("in_batch_")
 
 
 class LossMeter:
     """Sums of the named losses of an epoch, kept on the device so that no step waits for it; weighted by the number of cases.
+
+    What a model reports beside its losses (names that begin with ``in_batch_``) is averaged in the same way and is no part of the total.
 
     It also remembers the first step whose loss was not finite.
     """
@@ -82,8 +95,10 @@ class LossMeter:
 
     def means(self) -> dict[str, float]:
         """The mean of each loss so far, and their total as ``loss``; waits for the device."""
-        means = (self.sums / max(self.cases, 1)).tolist()
-        return {"loss": sum(means), **(dict(zip(self.names, means, strict=True)) if len(means) > 1 else {})}
+        means = dict(zip(self.names, (self.sums / max(self.cases, 1)).tolist(), strict=True))
+        losses = {name: value for name, value in means.items() if not is_measure(name)}
+        measures = {name: value for name, value in means.items() if is_measure(name)}
+        return {"loss": sum(losses.values()), **(losses if len(losses) > 1 else {}), **measures}
 
     def not_finite(self) -> tuple[int, dict[str, float]] | None:
         """The first step with a loss that is not finite, and its losses; waits for the device."""
@@ -108,19 +123,19 @@ class Run:
 
     Attributes:
         model: The model itself; ``parallel`` is what training calls (the model, or DDP around it).
-        classes: The class captions, encoded once per evaluation.
+        evaluator: Scores a part.
         watched: The part that chooses the epoch: ``'val'``, ``'test'`` with ``select_on_test``, or ``None`` where nothing chooses.
         metrics: What is measured.
         selector: The metric of ``metrics`` that chooses.
         folder: Where this run's files go.
         is_main: This process writes files and messages.
         world_size: Processes that train together.
-        epoch_metrics: Results of the last evaluation; empty for an epoch without one.
-        epoch_predictions: What they were computed from.
+        averaged: Moving average of the weights, where ``train.ema_decay`` asks for one.
+        epoch_evaluation: The last evaluation of the current epoch; ``None`` before it, and after a restart.
         epoch_losses: Mean training losses of the last epoch.
         epoch_seconds: Wall time of the last epoch's training; of its rest, where it was resumed in its middle.
         images_per_second: Training cases in that time, over all processes.
-        stop_reason: Set through ``stop`` by a hook; training ends after the epoch.
+        stop_reason: Set through ``stop`` by a hook.
     """
 
     model: Model
@@ -132,7 +147,7 @@ class Run:
     train_loader: DataLoader
     eval_loaders: dict[str, DataLoader]
     dataset: Dataset
-    classes: ClassCaptions
+    evaluator: Evaluator
     split: Split
     watched: str | None
     metrics: Sequence[Metric]
@@ -151,8 +166,8 @@ class Run:
     config: dict
     state: TrainState = field(default_factory=TrainState)
     interrupt: Interrupt = field(default_factory=Interrupt)
-    epoch_metrics: dict[str, float] = field(default_factory=dict)
-    epoch_predictions: Predictions | None = None
+    averaged: AveragedModel | None = None
+    epoch_evaluation: Evaluation | None = None
     epoch_losses: dict[str, float] = field(default_factory=dict)
     epoch_seconds: float = 0.0
     images_per_second: float = 0.0
@@ -175,10 +190,30 @@ class Run:
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.steps_per_epoch * self.train.epochs
+        return self.train.steps or self.steps_per_epoch * self.train.epochs
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole run, the last of which may be a part of one."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    @property
+    def ended(self) -> bool:
+        """All steps are made, or a hook ended the training."""
+        return self.state.step >= self.total_steps or self.stop_reason is not None
+
+    @property
+    def scored(self) -> Model:
+        """The model that is evaluated and kept: the moving average where there is one."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    @property
+    def epoch_metrics(self) -> dict[str, float]:
+        """Metrics of the last evaluation in the current epoch; empty for an epoch without one."""
+        return self.state.metrics
 
     def stop(self, reason: str) -> None:
-        """End training after the current epoch."""
+        """End training after the current epoch, or after the evaluation in its middle that asks for it."""
         self.stop_reason = reason
 
     def call(self, moment: str, *arguments: object) -> None:

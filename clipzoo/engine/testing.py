@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,15 +17,21 @@ from clipzoo.datasets.loader import eval_loader
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, runtime, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.evaluation import predict_cases, score
+from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
 from clipzoo.files import read_json, write_json
 from clipzoo.folds import Folds
 from clipzoo.plugins import import_plugins
-from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, PredictionTable, aligned
+from clipzoo.registries import DATASETS
+from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd, rows_or_columns
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings
-from clipzoo.structures import ClassCaptions, Predictions
+from clipzoo.structures import ClassCaptions
+from clipzoo.tables import PredictionTable, RetrievalTable, read_table
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.metrics.base import Metric
 
 # Two machines sum in different orders; the same machine gives 0.
 TOLERANCE = 1e-3
@@ -36,13 +43,17 @@ class Agreement:
 
     Attributes:
         table: Computed again.
-        largest: Largest difference of a probability.
-        changed: Case ids whose predicted class changed.
+        what: What was compared, ``'probability'`` or ``'similarity'``.
+        largest: Its largest difference.
+        changed: Case ids whose predicted class changed; queries that found something else.
+        rows: How many there are.
     """
 
-    table: PredictionTable
+    table: PredictionTable | RetrievalTable
+    what: str
     largest: float
     changed: tuple[str, ...]
+    rows: int
 
     @property
     def holds(self) -> bool:
@@ -63,22 +74,35 @@ def score_again(validation: CrossValidation, log: logging.Logger) -> Agreement:
     unfinished = [s.name for s in validation.folds.splits if not work_dir.is_done(folder / s.name)]
     if unfinished:
         raise CheckpointError(f"{folder}: {', '.join(unfinished)} not trained yet. Run tools/train.py first")
-    known = PredictionTable.read(folder / OUT_OF_FOLD_FILE)
+    known = read_table(folder / OUT_OF_FOLD_FILE)
     tables = []
     for split in validation.folds.splits:
         runner = Runner(validation.config, validation.dataset, split, folder / split.name, log=log, console=validation.console)
-        table, metrics, name = runner.test()
-        log.info(f"{split.name}: {name}  " + "  ".join(f"{metric} {value:.4f}" for metric, value in metrics.items()))
-        tables.append(table)
-    table = PredictionTable.join(tables)
-    if known.case_ids != table.case_ids or known.classes != table.classes:
-        raise DataError(f"{folder / OUT_OF_FOLD_FILE}: its cases or classes are not those of the checkpoints")
-    changed = known.probabilities.argmax(axis=1) != table.probabilities.argmax(axis=1)
-    return Agreement(
-        table=table,
-        largest=float(np.abs(known.probabilities - table.probabilities).max()),
-        changed=tuple(np.array(table.case_ids)[changed]),
-    )
+        evaluation, name = runner.test()
+        log.info(f"{split.name}: {name}  " + "  ".join(f"{metric} {value:.4f}" for metric, value in evaluation.metrics.items()))
+        tables.append(evaluation.table)
+    table = type(tables[0]).join(tables)
+    same = type(known) is type(table) and known.case_ids == table.case_ids and classes_or_queries(known) == classes_or_queries(table)
+    if not same:
+        raise DataError(f"{folder / OUT_OF_FOLD_FILE}: its cases, captions or classes are not those of the checkpoints")
+    return compare(known, table)
+
+
+def classes_or_queries(table: PredictionTable | RetrievalTable) -> list[str]:
+    """What must be equal in two tables that are compared, besides the cases."""
+    return list(table.classes if isinstance(table, PredictionTable) else table.query)
+
+
+def compare(known: PredictionTable | RetrievalTable, table: PredictionTable | RetrievalTable) -> Agreement:
+    """How far apart two tables of the same cases are."""
+    if isinstance(table, PredictionTable):
+        changed = known.probabilities.argmax(axis=1) != table.probabilities.argmax(axis=1)
+        largest = np.abs(known.probabilities - table.probabilities).max()
+        return Agreement(table, "probability", float(largest), tuple(np.array(table.case_ids)[changed]), len(changed))
+    differences = np.abs(known.positive_similarity - table.positive_similarity)
+    changed = (known.ahead > 0) != (table.ahead > 0)
+    largest = np.nanmax(differences, initial=0)
+    return Agreement(table, "similarity", float(largest), tuple(table.query[changed]), len(changed))
 
 
 @dataclass(frozen=True)
@@ -86,37 +110,45 @@ class External:
     """Scores on an external set.
 
     Attributes:
-        ensemble: Predictions of the mean probability over all folds.
         folds: Metrics of every fold's model, by fold name.
-        metrics: Metrics of the ensemble.
+        metrics: Metrics of the ensemble, or, for retrieval, the mean over the folds' models.
+        tables: What to write, by file name.
     """
 
-    ensemble: PredictionTable
     folds: dict[str, dict[str, float]]
     metrics: dict[str, float]
+    tables: dict[str, PredictionTable | RetrievalTable]
+
+    @property
+    def joint(self) -> str:
+        """What ``metrics`` are of: ``'ensemble'`` or ``'mean'``."""
+        return "ensemble" if any(isinstance(table, PredictionTable) for table in self.tables.values()) else "mean"
 
     def table(self) -> str:
-        """One row per fold and one for the ensemble."""
-        rows = [[name, *(f"{v:.4f}" for v in found.values())] for name, found in self.folds.items()]
-        rows.append(["ensemble", *(f"{v:.4f}" for v in self.metrics.values())])
-        return aligned(["model", *self.metrics], rows, rule_before=len(rows) - 1)
+        """One row per fold and one for all of them; metrics as rows where there are many."""
+        columns = {name: {k: f"{v:.4f}" for k, v in found.items()} for name, found in {**self.folds, self.joint: self.metrics}.items()}
+        return rows_or_columns("model", columns, num_totals=1)
 
     def write(self, folder: Path) -> None:
-        """Write ``predictions.csv`` and ``summary.json``; what an earlier call left there must be the same.
+        """Write the tables and ``summary.json``; what an earlier call left there must be the same.
 
         Raises:
             CheckpointError: ``folder`` holds other results.
         """
-        summary = {"ensemble": self.metrics, "folds": self.folds}
+        summary = {self.joint: self.metrics, "folds": self.folds}
         existing = folder / "summary.json"
         if existing.exists() and read_json(existing) != summary:
             raise CheckpointError(f"{folder}: holds results of other images or weights. Choose another folder with --out")
-        self.ensemble.write(folder / "predictions.csv")
+        for name, table in self.tables.items():
+            table.write(folder / name)
         write_json(existing, summary)
 
 
 def score_external(config: Config, folder: Path, data: str, log: logging.Logger, *, allow_overlap: bool = False) -> External:
-    """Score every finished fold's model, and their ensemble, on the class folders below ``data``. The training data need not be here.
+    """Score every finished fold's model, and their ensemble, on other images. The training data need not be here.
+
+    Args:
+        data: Class folders; for a model that was trained on pairs, a file or folder of pairs.
 
     Raises:
         CheckpointError: ``folder`` holds no finished fold, or is of another config.
@@ -131,40 +163,50 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     done = [s.name for s in folds.splits if work_dir.is_done(folder / s.name)]
     if not done:
         raise CheckpointError(f"{folder}: no fold is done. Run tools/train.py first")
-    images = ImageFolderDataset(data, template="{class_name}", classes=list(folds.classes))
+    images = external_cases(config, folds, data)
     if not allow_overlap:
         refuse_overlap(config, images, log)
-    settings = RuntimeSettings(**config.get("runtime", {}))
-    metrics, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})))
-    per_fold: dict[str, Predictions] = {}
+    metrics, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})), images)
+    found: dict[str, Evaluation] = {}
     for name in done:
-        per_fold[name] = predict_with(config, folder / name, images, settings)
+        found[name] = score_with(config, folder / name, images, metrics)
         log.info(f"{name}: scored {len(images)} images of {data}")
-    mean = np.mean([p.probabilities for p in per_fold.values()], axis=0, dtype=np.float64).astype(np.float32)
-    first = next(iter(per_fold.values()))
-    ensemble = PredictionTable(
-        classes=folds.classes,
-        case_ids=tuple(case.id for case in images.cases),
-        groups=tuple(case.group for case in images.cases),
-        folds=("ensemble",) * len(images),
-        labels=first.labels,
-        probabilities=mean,
-    )
-    pooled = {metric.name: float(metric.compute(ensemble.labels, mean)) for metric in metrics}
-    return External(ensemble=ensemble, folds={name: score(metrics, p) for name, p in per_fold.items()}, metrics=pooled)
+    per_fold = {name: evaluation.metrics for name, evaluation in found.items()}
+    tables = [evaluation.table for evaluation in found.values()]
+    if not images.classes:
+        mean = {metric.name: mean_and_sd([scores[metric.name] for scores in per_fold.values()])[0] for metric in metrics}
+        return External(per_fold, mean, {f"predictions_{name}.csv": evaluation.table for name, evaluation in found.items()})
+    mean = np.mean([table.probabilities for table in tables], axis=0, dtype=np.float64).astype(np.float32)
+    ensemble = replace(tables[0], folds=("ensemble",) * len(images), probabilities=mean)
+    return External(per_fold, score(metrics, ensemble), {"predictions.csv": ensemble})
 
 
-def predict_with(config: Config, fold_folder: Path, images: ImageFolderDataset, settings: RuntimeSettings) -> Predictions:
-    """The predictions of one fold's chosen checkpoint; classes and captions come from the checkpoint."""
+def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
+    """The images of ``data``, read as the models' own were: by classes, or as pairs."""
+    if folds.classes:
+        return ImageFolderDataset(data, template="{class_name}", classes=list(folds.classes))
+    spec = DATASETS.expand(config.data.dataset)
+    reading = ("type", "image_key", "caption_key", "separator", "image_root", "allow_duplicates")
+    return DATASETS.build({**{key: value for key, value in spec.items() if key in reading}, "path": data})
+
+
+def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
+    """The scores of one fold's chosen checkpoint; classes and their captions come from the checkpoint."""
+    settings, data = RuntimeSettings(**config.get("runtime", {})), DataSettings(**config.data)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
     path = fold_folder / FoldResult.read(fold_folder).checkpoint
     content = checkpoint.read(path)
-    net = build.model(config, device, channels_last=settings.channels_last)
+    net = build.model(config, device, channels_last=settings.channels_last, towers=content.get("towers"))
     checkpoint.load_weights(net, content["model"], path)
-    classes = captions_of(content, net.tokenizer)
-    net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training
-    data = DataSettings(**config.data)
+    if images.classes:
+        classes = captions_of(content, net.tokenizer)
+        net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training
+        evaluator: Evaluator = ClassEvaluator(classes, images.classes, metrics)
+    else:
+        tokens = images.captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=data.allow_overlong_captions)
+        net.prepare(tokens)
+        evaluator = build.evaluator(net, images, tokens, metrics)
     loader = eval_loader(
         images,
         np.arange(len(images)),
@@ -173,8 +215,8 @@ def predict_with(config: Config, fold_folder: Path, images: ImageFolderDataset, 
         num_workers=data.num_workers,
         pin_memory=device.type == "cuda",
     )
-    autocast = runtime.DTYPES[content["precision"]]
-    return predict_cases(net, loader, classes.to(device), device, autocast=autocast, channels_last=settings.channels_last)
+    compute = Compute(device, runtime.DTYPES[content["precision"]], settings.channels_last)
+    return evaluator.evaluate(net, loader, images, "external", fold_folder.name, compute)
 
 
 def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
@@ -188,7 +230,7 @@ def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
     return ClassCaptions(tokens=tokens, labels=torch.tensor(labels), caption_ids=torch.tensor(ids), num_classes=len(content["classes"]))
 
 
-def refuse_overlap(config: Config, images: ImageFolderDataset, log: logging.Logger) -> None:
+def refuse_overlap(config: Config, images: Dataset, log: logging.Logger) -> None:
     """Refuse external images that are byte-identical with training images, where those are at hand.
 
     Raises:
@@ -199,17 +241,17 @@ def refuse_overlap(config: Config, images: ImageFolderDataset, log: logging.Logg
     except DataError as error:
         log.info(f"not compared with the training images, which cannot be read here ({str(error).splitlines()[0]})")
         return
-    if not isinstance(known, ImageFolderDataset):
+    if not (hasattr(known, "path_of") and hasattr(images, "path_of")):
         return
     same = shared_files(known, images)
     if same:
         raise LeakError(
-            f"{images.root}: {len(same)} images are byte-identical with images of {known.root} ({shortened(same, 3)}), which the models "
-            "were trained on. Remove them, or score them all the same with --allow-overlap"
+            f"{len(same)} images are byte-identical with images of the dataset that the models were trained on ({shortened(same, 3)}). "
+            " Remove them, or score them all the same with --allow-overlap"
         )
 
 
-def shared_files(known: ImageFolderDataset, images: ImageFolderDataset) -> list[str]:
+def shared_files(known: Dataset, images: Dataset) -> list[str]:
     """Ids of ``images`` whose bytes are those of a file of ``known``; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     for row in range(len(known)):

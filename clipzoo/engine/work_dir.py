@@ -23,7 +23,7 @@ except ImportError:  # Windows has no such locks
 CONFIG_PY, CONFIG_JSON, FOLDS_FILE, LOG_FILE = "config.py", "config.json", "folds.json", "train.log"
 
 # What may differ between two starts of one experiment: it changes where and how fast the work is done, not its results.
-FREE_KEYS = ("data.num_workers", "data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.log_every")
+FREE_KEYS = ("data.num_workers", "data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.log_every", "runtime.save_every")
 # Hooks that only watch, and may differ too; any other may end the training, which changes its results.
 WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook")
 

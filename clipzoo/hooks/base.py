@@ -1,4 +1,4 @@
-"""The five moments at which a hook is called."""
+"""The six moments at which a hook is called."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 from clipzoo.errors import RegistryError, did_you_mean
 
 if TYPE_CHECKING:
+    from clipzoo.engine.evaluation import Evaluation
     from clipzoo.engine.state import Run
+    from clipzoo.results import FoldResult
 
-MOMENTS = ("before_fit", "after_step", "after_eval", "after_epoch", "after_fit")
+MOMENTS = ("before_fit", "after_step", "after_eval", "after_epoch", "after_fit", "after_test")
 
 
 class Hook:
     """Watches a run. Override the moments you need; every process calls them, so files are written where ``run.is_main``.
 
     The moments, in the order of an epoch: ``before_fit``, then for every optimizer step ``after_step``, then ``after_eval`` where the epoch
-    was evaluated, ``after_epoch``, and once ``after_fit(error)``, which is called however training ended.
+    was evaluated, ``after_epoch``, and once ``after_fit(error)``, which is called however training ended. With ``evaluation.every_steps``
+    ``after_eval`` also comes between steps. ``after_test`` comes once the test part is scored.
 
     Raises:
         RegistryError: At class creation: a method is named like a moment but is none.
@@ -44,6 +47,9 @@ class Hook:
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
         """After training, with what ended it; ``None`` where it ended by itself."""
+
+    def after_test(self, run: Run, evaluation: Evaluation, result: FoldResult) -> None:
+        """After the test part was scored by the chosen checkpoint, and ``predictions.csv`` and ``result.json`` were written."""
 
     def state_dict(self) -> dict:
         """What must survive a restart, as plain types; kept in the checkpoint."""

@@ -48,11 +48,11 @@ class ConsoleHook(Hook):
         logged = state.step % run.runtime.log_every == 0
         if self.bar is not None:
             note = f"loss {run.meter.means()['loss']:.4f}" if logged else None
-            description = f"{run.split.name} epoch {state.epoch + 1}/{run.train.epochs}"
+            description = f"{run.split.name} epoch {state.epoch + 1}/{run.total_epochs}"
             self.bar.update(self.task, completed=state.batch, description=description, **({"note": note} if note else {}))
         elif logged and run.is_main and time.monotonic() - self.last_line >= self.seconds:
             self.last_line = time.monotonic()
-            where = f"epoch {state.epoch + 1}/{run.train.epochs} batch {state.batch}/{len(run.batches)}"
+            where = f"epoch {state.epoch + 1}/{run.total_epochs} batch {state.batch}/{len(run.batches)}"
             run.log.info(f"{run.split.name} {where}  loss {run.meter.means()['loss']:.4f}")
 
     def after_epoch(self, run: Run) -> None:
@@ -62,14 +62,14 @@ class ConsoleHook(Hook):
         self.last_line = time.monotonic()
         state = run.state
         done = state.epoch - self.first_epoch
-        left = (time.monotonic() - self.started) / done * (run.train.epochs - state.epoch)
+        left = (time.monotonic() - self.started) / done * (run.total_epochs - state.epoch)
         losses = "  ".join(f"{name} {value:.4f}" for name, value in run.epoch_losses.items())
         value = run.epoch_metrics.get(run.selector.name)
         score = "" if value is None else f"  val {run.selector.name} {value:.4f}{'  *best' if state.best_epoch == state.epoch else ''}"
         rate = max(group["lr"] for group in run.optimizer.param_groups)
-        width = len(str(run.train.epochs))
+        width = len(str(run.total_epochs))
         run.log.info(
-            f"{run.split.name} epoch {state.epoch:>{width}}/{run.train.epochs}  {losses}{score}  lr {rate:.2e}  "
+            f"{run.split.name} epoch {state.epoch:>{width}}/{run.total_epochs}  {losses}{score}  lr {rate:.2e}  "
             f"{run.images_per_second:.0f} images/s  {_clock(left)} left"
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from clipzoo.hooks.base import Hook
 from clipzoo.registries import HOOKS
+from clipzoo.tables import PredictionTable
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
@@ -34,11 +35,11 @@ class TensorBoardHook(Hook):
 
     def after_eval(self, run: Run) -> None:
         """The confusion matrix of the evaluation."""
-        due = self.confusion_every and (run.state.epoch % self.confusion_every == 0 or run.state.epoch == run.train.epochs)
-        if self.writer is not None and due and run.epoch_predictions is not None:
-            known = run.epoch_predictions.labels >= 0
-            labels = run.epoch_predictions.labels[known]
-            predicted = run.epoch_predictions.logits[known].argmax(axis=1)
+        due = self.confusion_every and (run.state.epoch % self.confusion_every == 0 or run.state.epoch == run.total_epochs)
+        table = None if run.epoch_evaluation is None else run.epoch_evaluation.table
+        if self.writer is not None and due and isinstance(table, PredictionTable):
+            known = table.labels >= 0
+            labels, predicted = table.labels[known], table.probabilities[known].argmax(axis=1)
             matrix = np.zeros((len(run.dataset.classes),) * 2, dtype=np.int64)
             np.add.at(matrix, (labels, predicted), 1)
             self.writer.add_figure(f"confusion/{run.watched}", confusion_figure(matrix, run.dataset.classes), run.state.epoch)

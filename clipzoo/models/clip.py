@@ -81,7 +81,6 @@ class CLIP(Model):
         self.preprocessing = image_encoder.preprocessing
         self.tokenizer = text_encoder.tokenizer
         self._cached_tokens: Tokens | None = None
-        self._prepared: Tokens | None = None  # the very object that was cached
         self.register_buffer("text_table", None, persistent=False)  # [T, features of the text tower] once cached
 
     @property
@@ -137,7 +136,7 @@ class CLIP(Model):
         """
         device = self.logit_scale.device
         ids = torch.arange(len(tokens)) if ids is None else ids.cpu()
-        if tokens is self._prepared:
+        if self._is_table(tokens):
             return torch.cat([self.encode_text(None, rows.to(device)) for rows in ids.split(_TEXT_CHUNK)])
         chosen = tokens.take(ids.to(tokens.ids.device))
         order = torch.argsort(chosen.lengths.cpu(), stable=True)
@@ -184,7 +183,7 @@ class CLIP(Model):
             for rows in order_T.split(chunk):
                 table[rows.to(device)] = self.text_encoder(tokens.take(rows.to(tokens.ids.device)).to(device)).float()
         self.text_table = table
-        self._cached_tokens, self._prepared = tokens.to("cpu"), tokens
+        self._cached_tokens = tokens.to("cpu")
 
     def checkpoint_gradients(self) -> None:
         """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations anyway."""
@@ -213,6 +212,11 @@ class CLIP(Model):
     def _scale(self) -> Tensor:
         """1 / temperature, at least in fp32."""
         return _full(self.logit_scale).exp()
+
+    def _is_table(self, tokens: Tokens) -> bool:
+        """Is this the table that is cached?"""
+        table = self._cached_tokens
+        return table is not None and torch.equal(table.lengths, tokens.lengths.cpu()) and torch.equal(table.ids, tokens.ids.cpu())
 
     def _in_table(self, captions: ClassCaptions) -> bool:
         """Are these captions rows of the cached table? The ids of another dataset mean other sentences."""
