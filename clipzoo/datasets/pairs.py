@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Image:
-    """One image: its stable id, its real path (which may be NFD), what is written about it, and where it was first named."""
+    """One image: its real path (which may be NFD), where it was first named, what is written about it, and in the end its id."""
 
-    id: str
     path: str
     size: int
     source: int
     where: str
     group: str | None
     captions: dict[str, str] = field(default_factory=dict)
+    id: str = ""
 
 
 @DATASETS.register_module()
@@ -51,8 +51,8 @@ class PairsDataset(Dataset):
 
     An image that is listed several times is one case with several captions. A sentence that describes several images is stored once, so
     that none of them is taken for a wrong answer. Relative image paths start at the folder of the file that names them. Case ids are paths
-    below that folder (below the deepest folder that holds all sources, where there are several), with ``/`` and NFC-normalised.
-    Byte-identical images become one group, whatever else the groups say.
+    below that folder (of several sources, below the deepest folder that holds them all; and below the deepest folder that holds all images,
+    where some lie elsewhere), with ``/`` and NFC-normalised. Byte-identical images become one group, whatever else the groups say.
 
     Images are not opened when the dataset is made, only looked for; damage shows when one is read.
 
@@ -191,12 +191,7 @@ class _Collector:
 
     def __init__(self, files: Sequence[PairsFile], image_root: str | None, allow_duplicates: bool):
         self.files, self.image_root, self.allow_duplicates = files, image_root, allow_duplicates
-        own = [file.root if image_root is None or file.kind == "folder" else image_root for file in files]
-        self.roots = [os.path.realpath(root) for root in own]
-        try:
-            self.top = os.path.commonpath(self.roots)
-        except ValueError:  # two drives
-            self.top = self.roots[0]
+        self.roots = [os.path.realpath(file.root if image_root is None else image_root) for file in files]
         self.by_path: dict[str, _Image] = {}
         self.missing: dict[tuple[int, str], Pair] = {}
         self.leaked: dict[str, tuple[_Image, Pair]] = {}
@@ -218,10 +213,13 @@ class _Collector:
                 if image is None:
                     self.missing.setdefault((source, pair.image), pair)
                 elif image.source != source:
-                    self.leaked.setdefault(image.id, (image, pair))
+                    self.leaked.setdefault(image.path, (image, pair))
                 else:
                     self._add(image, pair)
         self._refuse()
+        top = _top(self.roots, self.by_path)
+        for image in self.by_path.values():
+            image.id = unicodedata.normalize("NFC", image.path[len(top) :].replace(os.sep, "/"))
         images = sorted(self.by_path.values(), key=lambda image: image.id)
         for a, b in zip(images, images[1:], strict=False):
             if a.id == b.id:
@@ -234,12 +232,12 @@ class _Collector:
             return None
         path, size = found
         if path not in self.by_path:
-            self.by_path[path] = _Image(_id(path, self.top), path, size, source, pair.where, pair.group)
+            self.by_path[path] = _Image(path, size, source, pair.where, pair.group)
         return self.by_path[path]
 
     def _add(self, image: _Image, pair: Pair) -> None:
         if pair.group != image.group:
-            raise DataError(f"{pair.where}: '{image.id}' is in group '{pair.group}', but at {image.where} in group '{image.group}'")
+            raise DataError(f"{pair.where}: '{pair.image}' is in group '{pair.group}', but at {image.where} in group '{image.group}'")
         if pair.caption not in image.captions:
             image.captions[pair.caption] = pair.where
         elif not self.allow_duplicates:
@@ -255,7 +253,7 @@ class _Collector:
         if self.leaked:
             image, pair = next(iter(self.leaked.values()))
             raise LeakError(
-                f"{pair.where}: image '{image.id}' is at {image.where} too, in another part{_more(self.leaked)}. "
+                f"{pair.where}: image '{pair.image}' is at {image.where} too, in another part{_more(self.leaked)}. "
                 "Remove it from one of the files"
             )
         if self.repeated:
@@ -279,7 +277,7 @@ def _locate(root: str, written: str) -> tuple[str, int] | None:
     return None
 
 
-def _spellings(written: str):
+def _spellings(written: str) -> Iterator[str]:
     yield written
     slashes = written.replace("\\", "/")
     yield slashes
@@ -287,16 +285,16 @@ def _spellings(written: str):
     yield unicodedata.normalize("NFD", slashes)
 
 
-def _id(path: str, top: str) -> str:
-    """The path below ``top``, or relative to it where it lies elsewhere."""
-    if path.startswith(top + os.sep):
-        relative = path[len(top) + 1 :]
-    else:
-        try:
-            relative = os.path.relpath(path, top)
-        except ValueError:  # another drive
-            relative = path
-    return unicodedata.normalize("NFC", relative.replace(os.sep, "/"))
+def _top(roots: Sequence[str], paths: Iterable[str]) -> str:
+    """What ids leave out of the paths: the deepest folder that holds all roots, or all images where one lies elsewhere; with its slash."""
+    first, last = min(paths), max(paths)  # what these two start with, all paths between them do
+    try:
+        top = os.path.join(os.path.commonpath(roots), "")
+        if not (first.startswith(top) and last.startswith(top)):
+            top = os.path.join(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)]), "")
+    except ValueError:  # two drives
+        top = ""
+    return top
 
 
 def _missing(root: str, pairs: list[Pair], image_root: str | None) -> str:

@@ -1,0 +1,107 @@
+"""What folders are called in words, and which class every image is of: the lists that come with image collections."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from clipzoo.datasets.captions import clean
+from clipzoo.errors import DataError
+from clipzoo.files import json_kind, parse_json, read_text
+
+_HEADER_WORDS = ("folder", "class", "class_id", "wnid", "synset", "id", "label", "image", "image_path", "filepath", "file", "filename")
+
+
+def read_class_list(path: str | Path) -> dict[str, list[str]]:
+    """The names of every class, by its folder, from one of:
+
+    * JSON: ``{folder: name or list of names}``;
+    * CSV: the folder first, then names; a header is recognised by a first cell such as ``folder`` or ``wnid``;
+    * text: a folder, a tab (or a space), and names with commas between, as in the ``words.txt`` of ImageNet.
+
+    Folders that do not exist may be in it.
+
+    Raises:
+        DataError: The file is not of such a form, or a folder has no name, or is in it twice with different names.
+    """
+    listed: dict[str, list[str]] = {}
+    whole = _kind(path) == "json"  # a name may contain a comma there
+    for key, values, where in _entries(path):
+        words = values if whole else [word for value in values for word in value.split(",")]
+        names = list(dict.fromkeys(filter(None, map(clean, words))))
+        if not names:
+            raise DataError(f"{where}: no name for '{key}'. Write it behind a tab, as in: {key}<tab>brown bear, bruin")
+        if listed.setdefault(key, names) != names:
+            raise DataError(f"{where}: '{key}' is listed already, as '{listed[key][0]}'. Give all its names in one entry")
+    if not listed:
+        raise DataError(f"{path}: the class list is empty")
+    return listed
+
+
+def read_annotations(path: str | Path) -> dict[str, str]:
+    """The class of every image, by its path, from one of:
+
+    * JSON: ``{image: class}``;
+    * CSV: the image first, then the class; a header is recognised by a first cell such as ``image`` or ``filename``;
+    * text: an image, a tab (or a space), and the class, as in the ``val_annotations.txt`` of Tiny ImageNet.
+
+    What follows the class is ignored.
+
+    Raises:
+        DataError: The file is not of such a form, or an image has no class, or two.
+    """
+    classes: dict[str, str] = {}
+    for key, values, where in _entries(path):
+        spaced = _kind(path) == "text" and len(values) == 1  # without tabs, the class ends at the next space
+        name = clean((values[0].split() or [""])[0] if spaced else next(iter(values), ""))
+        if not name:
+            raise DataError(f"{where}: no class for '{key}'")
+        if classes.setdefault(key, name) != name:
+            raise DataError(f"{where}: '{key}' is of class '{classes[key]}' and of class '{name}'")
+    if not classes:
+        raise DataError(f"{path}: there are no annotations")
+    return classes
+
+
+def _kind(path: str | Path) -> str:
+    return {".json": "json", ".csv": "csv"}.get(Path(path).suffix.lower(), "text")
+
+
+def _entries(path: str | Path) -> Iterator[tuple[str, list[str], str]]:
+    """Key, values, and file and line of every entry."""
+    text = read_text(path)
+    rows = {"json": _json_rows, "csv": _csv_rows, "text": _text_rows}[_kind(path)]
+    for where, (key, *values) in rows(path, text):
+        if not key.strip():
+            raise DataError(f"{where}: the entry starts with nothing. A folder or an image comes first")
+        yield clean(key), values, where
+
+
+def _json_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    content = parse_json(path, text)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: must be a JSON object {{folder: name}}, not {json_kind(content)}")
+    for key, value in content.items():
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+            raise DataError(f"{path}: '{key}' must be a name or a list of names, not {json_kind(value)}")
+        yield str(path), [key, *values]
+
+
+def _csv_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            header = reader.line_num == 1 and cells and clean(cells[0]).casefold() in _HEADER_WORDS
+            if any(cell.strip() for cell in cells) and not header:
+                yield f"{path}:{reader.line_num}", cells
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: cannot be read as CSV ({error})") from error
+
+
+def _text_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if line.strip():
+            yield f"{path}:{number}", line.rstrip("\n").split("\t") if "\t" in line else line.split(None, 1)
