@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from clipzoo.models.losses.gather import Pairs, gather
 from clipzoo.structures import Batch
 
 
@@ -48,6 +49,31 @@ class Loss(nn.Module):
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
         """The same as ``forward``, with autocast off and features in fp32 (fp64 stays fp64)."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'compute'")
+
+
+class PairLoss(Loss):
+    """Base of the losses that compare the images and captions of a batch with each other; of all processes, where there are several.
+
+    The defaults give one process's loss and gradient exactly, and so does ``local_loss``, with less memory and work. The names are
+    open_clip's; the defaults are not.
+
+    Args:
+        local_loss: Each of W processes computes the rows of its own B images and captions against all W B columns, instead of all W B rows.
+            The loss that it reports is then that of its own rows; their average over the processes is the whole loss.
+        gather_with_grad: ``False`` treats the features of other processes as constants and sends no gradient back. That is not the
+            gradient of the loss. Without ``local_loss`` it is too small by the factor W in all that features depend on, and right in the
+            logit scale and bias. With ``local_loss`` it misses what other processes' images and captions say about this process's; unlike
+            in open_clip, its own features keep their gradient as columns too.
+    """
+
+    def __init__(self, local_loss: bool = False, gather_with_grad: bool = True):
+        super().__init__()
+        self.local_loss = local_loss
+        self.gather_with_grad = gather_with_grad
+
+    def pairs(self, image_BD: Tensor, text_UD: Tensor, batch: Batch) -> Pairs:
+        """What this process has to compare; see ``gather``."""
+        return gather(image_BD, text_UD, batch, local_loss=self.local_loss, gather_with_grad=self.gather_with_grad)
 
 
 def _full_precision(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Softmax losses between images and captions: the standard one, and the one that knows repeated captions.
 
-Shapes: B cases · U distinct captions · D embedding width.
+Shapes: B images and U distinct captions that are asked about · N images and V captions to compare with (in one process B and U) ·
+D embedding width.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipzoo.models.losses.base import Loss
-from clipzoo.models.losses.gather import gather
+from clipzoo.models.losses.base import PairLoss
 from clipzoo.registries import LOSSES
 from clipzoo.structures import Batch
 
 
 @LOSSES.register_module()
-class ContrastiveLoss(Loss):
+class ContrastiveLoss(PairLoss):
     """The standard CLIP loss: image i belongs to the caption drawn for it and to nothing else in the batch.
 
     Where captions repeat, the copies are false negatives of each other: the loss cannot fall below the mean over the cases of
@@ -28,15 +28,15 @@ class ContrastiveLoss(Loss):
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
         """The mean of the image-to-text and the text-to-image cross entropy."""
-        pairs = gather(image_BD, text_UD, batch)
-        logits_BU = logit_scale * pairs.image_BD @ pairs.text_UD.T
-        logits_BB = logits_BU[:, pairs.caption_B]
-        target_B = torch.arange(len(logits_BB), device=logits_BB.device)
-        return (F.cross_entropy(logits_BB, target_B) + F.cross_entropy(logits_BB.T, target_B)) / 2
+        pairs = self.pairs(image_BD, text_UD, batch)
+        to_text_BV, to_image_UN = pairs.logits(logit_scale)
+        target_B = torch.arange(len(to_text_BV), device=to_text_BV.device) + pairs.first
+        image_to_text = F.cross_entropy(to_text_BV[:, pairs.caption_N], target_B)
+        return (image_to_text + F.cross_entropy(to_image_UN[pairs.caption_B], target_B)) / 2
 
 
 @LOSSES.register_module()
-class MultiPositiveContrastiveLoss(Loss):
+class MultiPositiveContrastiveLoss(PairLoss):
     """The CLIP loss with every caption that describes an image as its positive, and every image that a caption describes as its own.
 
     Image to text: softmax over the U distinct captions; target 1/n on each of the n captions of the batch that describe the case;
@@ -53,15 +53,19 @@ class MultiPositiveContrastiveLoss(Loss):
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
         """The mean of the two directions; every case must have its drawn caption among its ``positive_ids``."""
-        pairs = gather(image_BD, text_UD, batch)
-        logits_BU = logit_scale * pairs.image_BD @ pairs.text_UD.T
-        positives_BU = pairs.positives_BU.to(logits_BU.dtype)
-        drawn_U = F.one_hot(pairs.caption_B, len(pairs.text_UD)).sum(dim=0).to(logits_BU.dtype)
-
-        # Cross entropy with targets t that sum to 1 is logsumexp(z) - sum(t z): no 0 times -inf where columns are masked.
-        rows_BU = logits_BU if pairs.distinct_U is None else logits_BU.masked_fill(~pairs.distinct_U, float("-inf"))
-        target_BU = positives_BU / positives_BU.sum(dim=1, keepdim=True).clamp(min=1)
-        image_to_text_B = rows_BU.logsumexp(dim=1) - (target_BU * logits_BU).sum(dim=1)
-        target_BU = positives_BU / positives_BU.sum(dim=0, keepdim=True).clamp(min=1)
-        text_to_image_U = logits_BU.logsumexp(dim=0) - (target_BU * logits_BU).sum(dim=0)
+        pairs = self.pairs(image_BD, text_UD, batch)
+        to_text_BV, to_image_UN = pairs.logits(logit_scale)
+        positives_BV = pairs.positives()
+        image_to_text_B = _cross_entropy(to_text_BV, positives_BV, pairs.distinct_V)
+        text_to_image_U = _cross_entropy(to_image_UN, pairs.positives_of_captions(positives_BV), None)
+        drawn_U = torch.zeros_like(text_to_image_U).index_add_(0, pairs.caption_B, torch.ones_like(image_to_text_B))
         return (image_to_text_B.mean() + (drawn_U * text_to_image_U).sum() / drawn_U.sum()) / 2
+
+
+def _cross_entropy(logits_RC: Tensor, positives_RC: Tensor, counts_C: Tensor | None) -> Tensor:
+    """``[R]``: of each row, with target 1/n on each of its n positives, over the columns that count; ``None``: all do."""
+    # Cross entropy with targets t that sum to 1 is logsumexp(z) - sum(t z): no 0 times -inf where columns are masked.
+    counted_RC = logits_RC if counts_C is None else logits_RC.masked_fill(~counts_C, float("-inf"))
+    target_RC = positives_RC.to(logits_RC.dtype)
+    target_RC = target_RC / target_RC.sum(dim=1, keepdim=True).clamp(min=1)
+    return counted_RC.logsumexp(dim=1) - (target_RC * logits_RC).sum(dim=1)

@@ -1,7 +1,7 @@
-"""The batch that a contrastive loss sees: this process's, or that of all processes together.
+"""The pairs that a contrastive loss compares: this process's, or those of all processes together.
 
-Shapes: B cases and U distinct captions of one process, or of all of them once gathered · D embedding width.
-K caption rows that each process sends (U padded to the same number everywhere) · W processes.
+Shapes: B cases and U distinct captions of this process · N = W B cases and V captions of all W processes · D embedding width.
+K caption rows that each process sends (U padded to the same number everywhere, so V = W K).
 """
 
 from __future__ import annotations
@@ -18,57 +18,120 @@ from clipzoo.structures import Batch, positives
 
 @dataclass(frozen=True)
 class Pairs:
-    """Features, and who describes whom.
+    """What a process asks about, what it compares that with, and who describes whom.
+
+    With ``local_loss`` a process asks about its own B images and U captions, and compares them with all V captions and N images. Otherwise
+    it asks about all of them: B is N then, and U is V. In one process all are its own.
 
     Attributes:
-        image_BD: ``[B, D]`` image features.
-        text_UD: ``[U, D]`` caption features.
+        image_BD: ``[B, D]`` images that are asked about.
+        text_UD: ``[U, D]`` captions that are asked about.
+        all_image_ND: ``[N, D]`` images to compare with; image b of the above is row ``first + b``.
+        all_text_VD: ``[V, D]`` captions to compare with.
         caption_B: ``[B]`` int64 rows of ``text_UD``: the caption drawn for each case.
-        positives_BU: ``[B, U]`` bool: does caption u describe case b; false in the columns that do not count.
-            ``None`` where the batch has no ``positive_ids``.
-        distinct_U: ``[U]`` bool: the rows of ``text_UD`` that count. The others are padding, or repeat an earlier row.
+        caption_N: ``[N]`` int64 rows of ``all_text_VD``: the same for all cases.
+        distinct_V: ``[V]`` bool: the rows of ``all_text_VD`` that count. The others are padding, or repeat another row.
             ``None`` where all of them count (one process).
+        first: See ``all_image_ND``.
+        positive_ids: ``[B, M]`` of this process's own cases; ``None`` where the batch has none.
+        ids_V: ``[V]`` int64 ids of the captions, -1 in padding.
     """
 
     image_BD: Tensor
     text_UD: Tensor
+    all_image_ND: Tensor
+    all_text_VD: Tensor
     caption_B: Tensor
-    positives_BU: Tensor | None
-    distinct_U: Tensor | None
+    caption_N: Tensor
+    distinct_V: Tensor | None
+    first: int
+    positive_ids: Tensor | None
+    ids_V: Tensor
+
+    @property
+    def is_whole(self) -> bool:
+        """Does this process ask about everything?"""
+        return self.text_UD is self.all_text_VD
+
+    def logits(self, logit_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled similarities ``[B, V]`` of images to captions, and ``[U, N]`` of captions to images."""
+        to_text_BV = logit_scale * self.image_BD @ self.all_text_VD.T
+        return to_text_BV, to_text_BV.T if self.is_whole else logit_scale * self.text_UD @ self.all_image_ND.T
+
+    def positives(self) -> Tensor:
+        """``[B, V]`` bool: does caption v describe image b; false in columns that do not count. Called by all processes or by none."""
+        positives_BV = positives(self.positive_ids, self.ids_V)
+        if self.distinct_V is None:
+            return positives_BV
+        positives_BV = positives_BV & self.distinct_V
+        # Sent as a mask, not as ids: how many ids a case has may differ between processes.
+        return _all_gather(positives_BV.to(torch.uint8)).flatten(0, 1).bool() if self.is_whole else positives_BV
+
+    def positives_of_captions(self, positives_BV: Tensor) -> Tensor:
+        """``[U, N]`` bool: does caption u describe image n. Called by all processes or by none.
+
+        Args:
+            positives_BV: What ``positives`` returned.
+        """
+        if self.is_whole:
+            return positives_BV.T
+        # Each process knows the captions of its own cases: it tells every other one which of that one's captions describe them.
+        told_WBK = positives(self.positive_ids, self.ids_V).to(torch.uint8).unflatten(1, (num_processes(), -1)).transpose(0, 1).contiguous()
+        heard_WBK = torch.empty_like(told_WBK)
+        dist.all_to_all_single(heard_WBK, told_WBK)
+        return heard_WBK.flatten(0, 1).T[: len(self.text_UD)].bool()
 
 
-def gather(image_BD: Tensor, text_UD: Tensor, batch: Batch) -> Pairs:
-    """Collect the features and captions of all processes, with gradient; without ``torch.distributed`` only rearrange the arguments.
+def gather(image_BD: Tensor, text_UD: Tensor, batch: Batch, *, local_loss: bool = False, gather_with_grad: bool = True) -> Pairs:
+    """Collect the features and captions of all processes; without ``torch.distributed`` only rearrange the arguments.
 
     Every process must call this at the same step, with the same number of cases. The number of distinct captions may differ: at most
     B where captions are those of the batch, any number where every process has the same ones. A caption that several
-    processes encoded counts once, the row of the lowest rank. No shape depends on values, so the device is not waited for.
+    processes encoded counts once: the row of the lowest rank, or with ``local_loss`` a process's own row where it has one. No shape
+    depends on values, so the device is not waited for.
 
-    Gradients: afterwards every process computes the same loss from the same numbers, so each already knows the whole gradient of its own
-    features and nothing is sent back. That gradient is multiplied by W, because DistributedDataParallel divides the sum over
-    processes by W; gradients of parameters that act after the gathering (logit scale, bias) are whole on every process and the average
-    leaves them as they are.
+    Gradients, which DistributedDataParallel averages over the processes (their sum divided by W):
+
+    * Every process computes the whole loss: each knows the whole gradient of its own features, and nothing is sent back. It is multiplied
+      by W; gradients of parameters that act after the gathering (logit scale, bias) are whole on every process, and the average leaves
+      them as they are.
+    * ``local_loss``: each process computes the loss of its own rows, whose average over the processes is the whole loss. Every one holds
+      a part of the gradient of everybody's features; the parts are summed and sent back.
+    * Without ``gather_with_grad`` the features of other processes are constants, and the average is taken as it comes.
+
+    Args:
+        image_BD: ``[B, D]`` features of this process's images.
+        text_UD: ``[U, D]`` features of its captions.
+        batch: Its cases.
+        local_loss: Ask about this process's own images and captions only.
+        gather_with_grad: The gradient of every process reaches the features of all.
     """
     if num_processes() == 1:
-        positives_BU = None if batch.positive_ids is None else batch.positives()
-        return Pairs(image_BD, text_UD, batch.caption, positives_BU, distinct_U=None)
+        return Pairs(image_BD, text_UD, image_BD, text_UD, batch.caption, batch.caption, None, 0, batch.positive_ids, batch.caption_ids)
     num_cases, num_rows = len(image_BD), max(len(image_BD), len(text_UD))
     padding = num_rows - len(text_UD)
-    features = _GatherFeatures.apply(torch.cat([image_BD, F.pad(text_UD, (0, 0, 0, padding))]))
+    back = ("sum" if local_loss else "whole") if gather_with_grad else "own"
+    features = _GatherFeatures.apply(torch.cat([image_BD, F.pad(text_UD, (0, 0, 0, padding))]), back)
     ids = _all_gather(torch.cat([batch.caption, F.pad(batch.caption_ids, (0, padding), value=-1)]))
 
     offsets = torch.arange(len(ids), device=ids.device)[:, None] * num_rows
-    caption_B = (ids[:, :num_cases] + offsets).flatten()
-    ids_U = ids[:, num_cases:].flatten()
-    first_U = (ids_U[:, None] == ids_U[None, :]).int().argmax(dim=1)  # the first row with the same id
-    distinct_U = (first_U == torch.arange(len(ids_U), device=ids.device)) & (ids_U >= 0)
-
-    positives_BU = None
-    if batch.positive_ids is not None:
-        # Sent as a mask, not as ids: how many ids a case has may differ between processes.
-        local = positives(batch.positive_ids, ids_U) & distinct_U
-        positives_BU = _all_gather(local.to(torch.uint8)).flatten(0, 1).bool()
-    return Pairs(features[:, :num_cases].flatten(0, 1), features[:, num_cases:].flatten(0, 1), first_U[caption_B], positives_BU, distinct_U)
+    ids_V = ids[:, num_cases:].flatten()
+    chosen_V = _one_row_per_id(ids_V, slice(dist.get_rank() * num_rows, (dist.get_rank() + 1) * num_rows) if local_loss else slice(0))
+    caption_N = chosen_V[(ids[:, :num_cases] + offsets).flatten()]
+    distinct_V = (chosen_V == torch.arange(len(ids_V), device=ids.device)) & (ids_V >= 0)
+    all_image_ND, all_text_VD = features[:, :num_cases].flatten(0, 1), features[:, num_cases:].flatten(0, 1)
+    asked = (image_BD, text_UD) if local_loss else (all_image_ND, all_text_VD)
+    return Pairs(
+        *asked,
+        all_image_ND,
+        all_text_VD,
+        caption_B=batch.caption if local_loss else caption_N,
+        caption_N=caption_N,
+        distinct_V=distinct_V,
+        first=dist.get_rank() * num_cases if local_loss else 0,
+        positive_ids=batch.positive_ids,
+        ids_V=ids_V,
+    )
 
 
 def mean_over_cases(loss_B: Tensor, counts_B: Tensor) -> Tensor:
@@ -90,6 +153,21 @@ def num_processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def _one_row_per_id(ids_V: Tensor, preferred: slice) -> Tensor:
+    """``[V]`` int64: of the rows with the same id as row v, the first one in ``preferred``, otherwise the first of all.
+
+    By sorting, not by comparing all with all: at 32 000 captions that matrix would be larger than the logits.
+    """
+    place_V = torch.arange(len(ids_V), device=ids_V.device)
+    key_V = 2 * ids_V + 1
+    key_V[preferred] -= 1
+    order_V = key_V.argsort(stable=True)  # rows with the same id stand together, preferred ones first
+    sorted_V = ids_V[order_V]
+    starts_V = F.pad(sorted_V[1:] != sorted_V[:-1], (1, 0), value=True)
+    start_V = torch.where(starts_V, place_V, 0).cummax(dim=0).values
+    return torch.empty_like(order_V).scatter_(0, order_V, order_V[start_V])
+
+
 def _all_gather(values: Tensor) -> Tensor:
     """``[...]`` of every process to ``[W, ...]``, in order of rank, without gradient."""
     values = values.contiguous()
@@ -99,12 +177,28 @@ def _all_gather(values: Tensor) -> Tensor:
 
 
 class _GatherFeatures(torch.autograd.Function):
-    """``[R, D]`` of every process to ``[W, R, D]``; backward: the own part of the gradient, times W (see ``gather``)."""
+    """``[R, D]`` of every process to ``[W, R, D]``.
+
+    Backward, where ``gradient [W, R, D]`` is that of this process's loss, by ``back``: ``'sum'``, the sum over the processes of what each
+    has for this one; ``'own'``, the own part; ``'whole'``, the own part times W. See ``gather``.
+    """
 
     @staticmethod
-    def forward(ctx, features: Tensor) -> Tensor:
+    def forward(ctx, features: Tensor, back: str) -> Tensor:
+        ctx.back = back
         return _all_gather(features)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient[dist.get_rank()] * dist.get_world_size()
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        rank = dist.get_rank()
+        if ctx.back == "own":
+            return gradient[rank], None
+        if ctx.back == "whole":
+            return gradient[rank] * dist.get_world_size(), None
+        if dist.get_backend() == "nccl":
+            own = torch.empty_like(gradient[rank])
+            dist.reduce_scatter(own, list(gradient.contiguous()))
+            return own, None
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)  # gloo of older torch versions cannot reduce and scatter at once
+        return summed[rank], None

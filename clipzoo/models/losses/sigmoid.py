@@ -1,6 +1,6 @@
 """The sigmoid loss: every image and caption is one yes-or-no question.
 
-Shapes: B cases · U distinct captions · D embedding width.
+Shapes: B images that are asked about · V distinct captions to compare with · D embedding width.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipzoo.errors import ConfigError
-from clipzoo.models.losses.base import Loss
-from clipzoo.models.losses.gather import gather
+from clipzoo.models.losses.base import PairLoss
 from clipzoo.registries import LOSSES
 from clipzoo.structures import Batch
 
 
 @LOSSES.register_module()
-class SigmoidContrastiveLoss(Loss):
+class SigmoidContrastiveLoss(PairLoss):
     """Does this caption describe this image, asked of all B x U pairs; the sum of the answers' log losses over B.
 
     Its one parameter, ``logit_bias``, is added to all logits. It starts at -ln(``negatives_per_positive``), the log odds of a "yes",
@@ -28,6 +27,8 @@ class SigmoidContrastiveLoss(Loss):
     Args:
         negatives_per_positive: How many captions of a batch do not describe an image, for each that does: the number of classes
             less one for class captions, the cases of a step in all processes less one for captions that differ. Greater than 0.
+        local_loss: As ``PairLoss``.
+        gather_with_grad: As ``PairLoss``.
 
     Raises:
         ConfigError: ``negatives_per_positive`` is not greater than 0.
@@ -36,8 +37,8 @@ class SigmoidContrastiveLoss(Loss):
     caption that describes the image as a "yes", and a repeated caption once.
     """
 
-    def __init__(self, negatives_per_positive: float = 31.0):
-        super().__init__()
+    def __init__(self, negatives_per_positive: float = 31.0, local_loss: bool = False, gather_with_grad: bool = True):
+        super().__init__(local_loss, gather_with_grad)
         if not 0 < negatives_per_positive < math.inf:
             raise ConfigError(
                 f"SigmoidContrastiveLoss: negatives_per_positive is {negatives_per_positive}. It must be greater than 0; "
@@ -47,10 +48,10 @@ class SigmoidContrastiveLoss(Loss):
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
         """The sum over all pairs, divided by the number of cases (not of pairs)."""
-        pairs = gather(image_BD, text_UD, batch)
-        logits_BU = logit_scale * pairs.image_BD @ pairs.text_UD.T + self.logit_bias
-        sign_BU = torch.where(pairs.positives_BU, 1.0, -1.0).to(logits_BU.dtype)
-        loss_BU = -F.logsigmoid(sign_BU * logits_BU)
-        if pairs.distinct_U is not None:
-            loss_BU = loss_BU * pairs.distinct_U
-        return loss_BU.sum() / len(loss_BU)
+        pairs = self.pairs(image_BD, text_UD, batch)
+        logits_BV = logit_scale * pairs.image_BD @ pairs.all_text_VD.T + self.logit_bias
+        sign_BV = torch.where(pairs.positives(), 1.0, -1.0).to(logits_BV.dtype)
+        loss_BV = -F.logsigmoid(sign_BV * logits_BV)
+        if pairs.distinct_V is not None:
+            loss_BV = loss_BV * pairs.distinct_V
+        return loss_BV.sum() / len(loss_BV)
