@@ -31,7 +31,7 @@ def write_open_clip(weights: CLIPWeights, path: str | Path) -> None:
     """
     path = Path(path)
     if weights.text_kind != "clip":
-        raise BuildError(f"{path}: open_clip has no {weights.text_words()} without files from the hub. Write transformers' format")
+        raise BuildError(f"{path}: open_clip cannot make {weights.text_words()} without the hub. Write transformers' format")
     if path.suffix == ".safetensors":
         check_new(path)
         write_safetensors(path, state_dict(weights), {HEADER: _header(weights)})

@@ -1,0 +1,72 @@
+"""The layout of every plain CLIP that open_clip can make, and the heads that no tensor shows."""
+
+import open_clip
+import pytest
+import torch
+from clip_files import EMBED_DIM, HF_BERT, TEXT, VISION, open_clip_model
+from open_clip.model import _build_text_tower, _build_vision_tower
+
+from clipzoo.errors import BuildError
+from clipzoo.models.weights import layout
+from clipzoo.models.weights.open_clip_format import check_options
+
+
+def plain_models() -> list[str]:
+    """open_clip's own architectures that need nothing but a plain CLIP."""
+    found = []
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        try:
+            check_options(config, config["vision_cfg"], config["text_cfg"], name)
+        except BuildError:
+            continue
+        if config["text_cfg"].get("vocab_size", 49408) == 49408:
+            found.append(name)
+    return found
+
+
+PLAIN = plain_models()
+
+
+def test_most_of_open_clips_own_models_are_plain():
+    assert {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14", "ViT-g-14", "ViT-bigG-14", "RN50", "RN101", "RN50x64"} <= set(PLAIN)
+    assert not {"coca_ViT-B-32", "ViT-H-14-CLIPA", "ViT-B-16-SigLIP", "xlm-roberta-base-ViT-B-32", "convnext_base"} & set(PLAIN)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_sizes_and_heads_of_open_clips_own_models(name):
+    """On the meta device, where a network of billions of weights takes no memory."""
+    config = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        text = _build_text_tower(config["embed_dim"], dict(config["text_cfg"]))
+        state = text.state_dict()
+        sizes = layout.text_sizes(state, name)
+        assert sizes["text_heads"] == text.transformer.resblocks[0].attn.num_heads
+        cfg = config["vision_cfg"]
+        if isinstance(cfg["layers"], list) and cfg["width"] > 64:
+            cfg = {**cfg, "layers": [1, 1, 1, 1]}  # the largest ResNets take seconds to make
+        visual = _build_vision_tower(config["embed_dim"], dict(cfg))
+        sizes = layout.vision_sizes(visual.state_dict(), name)
+    heads = visual.attnpool.num_heads if sizes["vision_kind"] == "resnet" else visual.transformer.resblocks[0].attn.num_heads
+    assert sizes["vision_heads"] == heads
+    assert (sizes["image_size"], sizes["embed_dim"]) == (cfg["image_size"], config["embed_dim"])
+
+
+@pytest.mark.parametrize("vision", ["vit", "resnet"])
+def test_shapes_equal_open_clips(vision):
+    model = open_clip_model(vision)
+    state = {key: tuple(value.shape) for key, value in model.visual.state_dict().items()}
+    if vision == "vit":
+        assert layout.vit_shapes(128, 2, 512, 8, 32, EMBED_DIM) == state
+    else:
+        assert layout.resnet_shapes(8, tuple(VISION["resnet"]["layers"]), 64, EMBED_DIM) == state
+    text = {key: tuple(value.shape) for key, value in model.state_dict().items() if not key.startswith(("visual.", "logit"))}
+    assert layout.text_shapes(64, 2, 256, 77, TEXT["vocab_size"], EMBED_DIM) == text
+
+
+def test_shapes_equal_transformers_berts():
+    from transformers import BertConfig, BertModel
+
+    bert = BertModel(BertConfig(vocab_size=30, **HF_BERT), add_pooling_layer=False)
+    shapes = {key: tuple(value.shape) for key, value in bert.state_dict().items()}
+    assert layout.bert_shapes(64, 2, 128, 512, 2, 30, EMBED_DIM) == {**shapes, "text_projection": (64, EMBED_DIM)}
