@@ -15,7 +15,7 @@ from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.copies import copies_among
 from clipzoo.datasets.groups import groups_from_pattern, merge_groups
-from clipzoo.datasets.images import read_image
+from clipzoo.datasets.images import EXTENSIONS, read_image
 from clipzoo.datasets.pairs_files import Keys, Pair, PairsFile, read_pairs
 from clipzoo.errors import ConfigError, DataError, LeakError, did_you_mean, shortened
 from clipzoo.folds import PARTS, Case
@@ -305,7 +305,7 @@ def _missing(root: str, pairs: list[Pair], image_root: str | None) -> str:
     others = f" ({len(pairs) - 1} more are missing: {shortened([pair.image for pair in pairs[1:]], 3)})" if len(pairs) > 1 else ""
     folder, name = os.path.split(os.path.normpath(os.path.join(root, first.image.replace("\\", "/"))))
     try:
-        hint = did_you_mean(name, sorted(os.listdir(folder))[:2000])
+        hint = did_you_mean(name, sorted(other for other in os.listdir(folder) if other.lower().endswith(EXTENSIONS))[:2000])
     except OSError:
         hint = f" There is no folder {folder}."
     start = (

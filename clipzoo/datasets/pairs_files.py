@@ -98,7 +98,7 @@ def expected_pairs(path: str) -> str:
         "Expected one of:\n"
         '    data.json      [{"image_path": "images/1.jpg", "caption": "…"}, …]; a caption may be a list of sentences\n'
         "    data.csv       a first line with the names of the columns, such as filepath,title or image_path,caption; also .tsv\n"
-        f"    {path}/        images/NAME.jpg … and captions/NAME.txt …, one caption per line; or a data.json in it\n"
+        f"    {path + '/':<14} images/NAME.jpg … and captions/NAME.txt …, one caption per line; or a data.json in it\n"
         "Sample data are made by: python tools/make_sample_data.py pairs --out data/pairs   (then the path is data/pairs)"
     )
 
@@ -120,7 +120,7 @@ def read_pairs(path: str, keys: Keys) -> PairsFile:
         raise DataError(f"{path}: what kind of file is this? Supported: .json, {', '.join(_TABLES)}, or a folder")
     text = read_text(path)
     if not text.strip():
-        raise DataError(f"{path}: the file is empty. {expected_pairs('data')}")
+        raise DataError(f"{path}: the file is empty. Was it half-written? Write it again")
     read = _read_json if suffix == ".json" else _read_table
     pairs = list(read(path, text, keys))
     if not pairs:
@@ -326,8 +326,8 @@ def _find_key(where: str, what: str, names: list[str], wanted: str | None, usual
     if len(found) == 1:
         return found[0]
     named = f"{'Columns' if what == 'column' else 'Keys'}: {shortened([_short(name) for name in names]) or 'none'}"
-    if len(found) > 1 and wanted is not None:
-        raise DataError(f"{where}: two columns are called '{wanted}'. Rename one of them")
+    if len(found) != len(set(found)):
+        raise DataError(f"{where}: two columns are called '{max(found, key=found.count)}'. Rename one of them")
     if found:
         raise DataError(f"{where}: '{found[0]}' or '{found[1]}', which {what} is the {role}? Set {setting}. {named}")
     if wanted is not None:
