@@ -87,6 +87,11 @@ class Tower(nn.Module):
         num_features: Width of its features.
         projected: The features lie in a joint image-text space already, as those of published CLIP towers do.
         weights: Where its weights come from, in words.
+        space: Which joint space its weights were trained for, the same words for both towers of one model; ``None`` where its weights are
+            random or were trained without another tower. Known to the tower that loaded them, and not kept in a checkpoint.
+        logit_scale: Log of 1 / temperature, and
+        logit_bias: bias of the logits that its weights were trained with; ``None`` where they say none.
+        quick_gelu: Which activation a CLIP transformer has; ``None`` for other networks.
 
     Raises:
         ConfigError: ``freeze`` is none of the two.
@@ -96,6 +101,10 @@ class Tower(nn.Module):
     num_features: int
     projected: bool = False
     weights: str = "random"
+    space: str | None = None
+    logit_scale: float | None = None
+    logit_bias: float | None = None
+    quick_gelu: bool | None = None
 
     def __init__(self, freeze: Literal["none", "all"] = "none"):
         super().__init__()

@@ -15,6 +15,7 @@ from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.base import check_positive
 from clipzoo.models.pretrained import hub, load_strictly, read_state_dict
+from clipzoo.models.recompute import let_timm_recompute
 from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing
 
@@ -70,16 +71,15 @@ class TimmBackbone(Backbone):
 
     def depth_groups(self) -> list[list[str]]:
         """Parameter names from the stem to the last block, by timm's own grouping; a final norm belongs to the last block."""
-        matcher = getattr(self.net, "group_matcher", None)
-        if matcher is None:
-            return [[f"net.{name}" for name, _ in self.net.named_parameters()]]
-        patterns = matcher(coarse=False)
-        numbered = group_parameters(self.net, patterns)
-        groups = [numbered[key] for key in sorted(numbered)]
-        # timm puts what no pattern matches into a last group of its own: it is the norm or neck after the last block.
-        if len(groups) > 1 and isinstance(patterns, dict) and not any(_matches(patterns, name) for name in groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-        return [[f"net.{name}" for name in group] for group in groups]
+        return timm_groups(self.net, "net.")
+
+    def blueprint(self) -> dict:
+        """See ``Tower.blueprint``."""
+        return {"pretrained": False, "image_size": self.preprocessing.size}
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Tower.checkpoint_gradients``."""
+        let_timm_recompute(self.net, f"{type(self).__name__} {self.name}")
 
     def _timm_config(self, name: str) -> timm.models.PretrainedCfg:
         """timm's record of the weights that ``name`` means.
@@ -126,6 +126,20 @@ class TimmBackbone(Backbone):
         # The classifier of the file's own classes is the one thing left out on purpose.
         kept = {key: value for key, value in state.items() if key in own or key.rpartition(".")[0] not in classifiers}
         load_strictly(self.net, kept, where)
+
+
+def timm_groups(network: nn.Module, prefix: str) -> list[list[str]]:
+    """Parameter names of a timm network, each with ``prefix``, from the stem to the last block."""
+    matcher = getattr(network, "group_matcher", None)
+    if matcher is None:
+        return [[f"{prefix}{name}" for name, _ in network.named_parameters()]]
+    patterns = matcher(coarse=False)
+    numbered = group_parameters(network, patterns)
+    groups = [numbered[key] for key in sorted(numbered)]
+    # timm puts what no pattern matches into a last group of its own: it is the norm or neck after the last block.
+    if len(groups) > 1 and isinstance(patterns, dict) and not any(_matches(patterns, name) for name in groups[-1]):
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return [[f"{prefix}{name}" for name in group] for group in groups]
 
 
 def family_variant(family: str, argument: str, value: object, names: dict) -> str:
