@@ -1,6 +1,7 @@
 """Image towers. All come from timm, with its weights, its preprocessing and its depth groups."""
 
 from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.backbones.clip_vision import CLIPVision
 from clipzoo.models.backbones.convnext import ConvNeXt
 from clipzoo.models.backbones.efficientnet import EfficientNet
 from clipzoo.models.backbones.resnet import ResNet
@@ -8,4 +9,4 @@ from clipzoo.models.backbones.starnet import StarNet
 from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.models.backbones.vision_transformer import VisionTransformer
 
-__all__ = ["Backbone", "ConvNeXt", "EfficientNet", "ResNet", "StarNet", "TimmBackbone", "VisionTransformer"]
+__all__ = ["Backbone", "CLIPVision", "ConvNeXt", "EfficientNet", "ResNet", "StarNet", "TimmBackbone", "VisionTransformer"]

@@ -6,6 +6,7 @@ Shapes: N sentences · L tokens · D width · H heads · E output width.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import asdict, replace
 from typing import Literal
 
 import torch
@@ -14,24 +15,14 @@ from torch.nn import functional as F
 
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import check_choice, check_positive, groups_by_layer
-from clipzoo.models.pretrained import hub, load_strictly, read_state_dict
+from clipzoo.models.joint import TEXT, TextSize, Variant, joint_weights
+from clipzoo.models.pretrained import load_strictly
+from clipzoo.models.recompute import recomputed
 from clipzoo.models.text_encoders.base import TextEncoder
 from clipzoo.models.text_encoders.tokenizer import CLIPTokenizer
+from clipzoo.models.weights import CLIPWeights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
-
-# Width, layers, heads and output width of the text towers; Radford et al. 2021, Tables 19 and 20.
-VARIANTS = {
-    "ViT-B/32": (512, 12, 8, 512),
-    "ViT-B/16": (512, 12, 8, 512),
-    "ViT-L/14": (768, 12, 12, 768),
-    "RN50": (512, 12, 8, 1024),
-    "RN101": (512, 12, 8, 512),
-}
-# Only OpenAI's own archives carry these; their models were trained with QuickGELU.
-_OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
-# Keys of a whole CLIP that are no part of its text tower.
-_OTHER = ("visual.", "logit_scale", "logit_bias", *_OPENAI_MARKS, "attn_mask", "text.attn_mask")
 
 
 @TEXT_ENCODERS.register_module()
@@ -39,20 +30,22 @@ class CLIPText(TextEncoder):
     """CLIP's text tower, read at the end-of-text token and projected into the joint space.
 
     Args:
-        variant: Whose text tower; it sets the four numbers below.
-        pretrained: ``True`` takes OpenAI's weights from the hub; a string is a local ``.safetensors``, ``.pt`` or ``.pth`` state dict of a
-            text tower or of a whole CLIP with OpenAI's or open_clip's names; ``False`` starts at random.
-        context_length: Most tokens of a sentence. Loaded position embeddings are cut to it.
+        variant: Whose text tower; it sets every size below. ``None``: the sizes of the file where there is one, otherwise ViT-B/32's.
+        pretrained: ``True`` takes OpenAI's weights from the hub; a string is a file or folder with a whole CLIP in any of the formats that
+            ``clipzoo.models.weights`` reads; ``False`` starts at random.
+        context_length: Most tokens of a sentence. ``None``: the weights', otherwise 77. Loaded position embeddings are cut to it.
         freeze: ``'all'`` trains nothing of this tower.
-        width: Of the transformer; ``None`` means the variant's.
-        layers: Number of blocks; ``None`` means the variant's.
-        heads: Attention heads; ``None`` means the variant's.
-        output_dim: Width of the features; ``None`` means the variant's.
-        quick_gelu: ``True`` is the activation of OpenAI's weights, ``False`` that of most others. ``None``: ``True`` for OpenAI's weights,
-            ``False`` for random ones; a local file that does not say so itself needs it said.
+        width: Of the transformer.
+        layers: Number of blocks.
+        heads: Attention heads.
+        output_dim: Width of the features.
+        quick_gelu: ``True`` is the activation of OpenAI's weights, ``False`` that of most others. ``None``: as the weights say, ``False``
+            for random ones; a local file that does not say so itself needs it said.
+        mlp_width: Inside the blocks; ``None`` means four times the width, or the file's.
 
     Raises:
-        BuildError: Weights are missing or do not fit, or their activation is unknown.
+        ConfigError: Sizes do not go together.
+        BuildError: Weights are missing or do not fit, or contradict an argument, or their activation is unknown.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4. The sequence is trimmed to the longest sentence, and only the end-of-text
     position is normalised and projected; both are exact, as attention is causal.
@@ -62,51 +55,71 @@ class CLIPText(TextEncoder):
 
     def __init__(
         self,
-        variant: Literal["ViT-B/32", "ViT-B/16", "ViT-L/14", "RN50", "RN101"] = "ViT-B/32",
+        variant: Variant | None = None,
         pretrained: bool | str = False,
-        context_length: int = 77,
+        context_length: int | None = None,
         freeze: Literal["none", "all"] = "none",
         width: int | None = None,
         layers: int | None = None,
         heads: int | None = None,
         output_dim: int | None = None,
         quick_gelu: bool | None = None,
+        mlp_width: int | None = None,
     ):
         super().__init__(freeze)
-        check_choice("CLIPText", "variant", variant, tuple(VARIANTS))
-        check_positive("CLIPText", width=width, layers=layers, heads=heads, output_dim=output_dim)
-        sizes = [own or default for own, default in zip((width, layers, heads, output_dim), VARIANTS[variant], strict=True)]
-        width, layers, heads, self.num_features = sizes
-        if width % heads:
-            raise ConfigError(f"CLIPText: width={width} is no multiple of heads={heads}")
-        self.name = variant if sizes == list(VARIANTS[variant]) else f"{layers} layers of width {width}"
-        self.tokenizer = CLIPTokenizer(context_length)
-        self.context_length = context_length
-        state = self._read(variant, pretrained)
-        self.quick_gelu = self._activation(pretrained, quick_gelu, state)
-        self.token_embedding = nn.Embedding(CLIPTokenizer.vocab_size, width)
-        self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
-        self.transformer = nn.Module()
-        self.transformer.resblocks = nn.ModuleList(Block(width, heads, self.quick_gelu) for _ in range(layers))
-        self.ln_final = LayerNorm(width)
-        self.text_projection = nn.Parameter(torch.empty(width, self.num_features))
-        self._initialise(width, layers)
-        if state is not None:
-            load_strictly(self, self._own(state), f"CLIPText(variant='{variant}')")
-            self.weights = f"OpenAI {variant}" if pretrained is True else f"file {pretrained}"
+        check_choice("CLIPText", "variant", variant, (None, *TEXT))
+        own = {"width": width, "layers": layers, "heads": heads, "output_dim": output_dim, "mlp_width": mlp_width}
+        check_positive("CLIPText", **own)
+        variant = variant or ("ViT-B/32" if pretrained is True else None)
+        source = joint_weights("CLIPText", variant, pretrained)
+        weights = None if source is None else source.weights
+        self.size = _sizes(variant, weights, own)
+        self.name = next(
+            (name for name, size in TEXT.items() if size == self.size), f"{self.size.layers} layers of width {self.size.width}"
+        )
+        self.num_features = self.size.output_dim
+        longest = 77 if weights is None else weights.context_length
+        self.context_length = longest if context_length is None else context_length
+        self.tokenizer = CLIPTokenizer(self.context_length)
+        self.quick_gelu = bool(quick_gelu) if weights is None else weights.activation(quick_gelu, "CLIPText")
+        self._build(self.size)
+        if source is not None:
+            load_strictly(self, _cut(source.weights.text, self.context_length), f"CLIPText({source.words})")
+            self.weights, self.space = source.words, source.space
+            self.logit_scale, self.logit_bias = source.weights.logit_scale, source.weights.logit_bias
+        self._recompute = False
         self.apply_freeze()
 
     def forward(self, tokens: Tokens) -> Tensor:
         """``[N, L]`` tokens to ``[N, E]``, the projected state of the end-of-text token."""
         hidden_NLD = self.token_embedding(tokens.ids) + self.positional_embedding[: tokens.ids.shape[1]]
         for block in self.transformer.resblocks:
-            hidden_NLD = block(hidden_NLD)
+            hidden_NLD = recomputed(block, hidden_NLD) if self._recompute else block(hidden_NLD)
         rows_N = torch.arange(len(tokens), device=tokens.ids.device)
         return self.ln_final(hidden_NLD[rows_N, tokens.lengths - 1]) @ self.text_projection
 
     def depth_groups(self) -> list[list[str]]:
         """Embeddings, then one group per block; the final norm and the projection belong to the last block."""
         return groups_by_layer((n for n, _ in self.named_parameters()), r"resblocks\.(\d+)\.", r"embedding")
+
+    def blueprint(self) -> dict:
+        """See ``Tower.blueprint``."""
+        own = {"variant": None, "context_length": self.context_length, "quick_gelu": self.quick_gelu}
+        return {"pretrained": False, **own, **asdict(self.size)}
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Tower.checkpoint_gradients``."""
+        self._recompute = True
+
+    def _build(self, size: TextSize) -> None:
+        self.token_embedding = nn.Embedding(CLIPTokenizer.vocab_size, size.width)
+        self.positional_embedding = nn.Parameter(torch.empty(self.context_length, size.width))
+        self.transformer = nn.Module()
+        mlp_width = size.mlp_width or 4 * size.width
+        self.transformer.resblocks = nn.ModuleList(Block(size.width, size.heads, self.quick_gelu, mlp_width) for _ in range(size.layers))
+        self.ln_final = LayerNorm(size.width)
+        self.text_projection = nn.Parameter(torch.empty(size.width, size.output_dim))
+        self._initialise(size.width, size.layers)
 
     def _initialise(self, width: int, layers: int) -> None:
         """OpenAI's initial standard deviations; the residual branches shrink with the depth."""
@@ -121,49 +134,44 @@ class CLIPText(TextEncoder):
             nn.init.zeros_(block.attn.in_proj_bias)
             nn.init.zeros_(block.attn.out_proj.bias)
 
-    @staticmethod
-    def _read(variant: str, pretrained: bool | str) -> dict[str, Tensor] | None:
-        if pretrained is False:
-            return None
-        if pretrained is True:
-            from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-            with hub("CLIPText", f"clip:{variant}", local="pretrained='FILE.safetensors' with quick_gelu=True"):
-                pretrained = download_pretrained(get_pretrained_cfg(variant.replace("/", "-"), "openai"))
-        return read_state_dict(pretrained, f"CLIPText(variant='{variant}')")
+def _sizes(variant: str | None, weights: CLIPWeights | None, arguments: dict[str, int | None]) -> TextSize:
+    """The sizes of the variant or of the file, with the arguments that are given.
 
-    @staticmethod
-    def _activation(pretrained: bool | str, quick_gelu: bool | None, state: dict[str, Tensor] | None) -> bool:
-        if quick_gelu is not None:
-            return quick_gelu
-        if isinstance(pretrained, str) and not any(mark in state for mark in _OPENAI_MARKS):
-            raise BuildError(
-                f"CLIPText(pretrained='{pretrained}'): the file does not say which activation its weights were trained with, and the "
-                "wrong one silently spoils them. Say quick_gelu=True (OpenAI's weights) or quick_gelu=False (most others)"
-            )
-        return state is not None
+    Raises:
+        BuildError: The file's text tower is a BERT.
+        ConfigError: The heads do not share the width.
+    """
+    if weights is not None and weights.text_kind == "bert":
+        raise BuildError(
+            f"CLIPText: the weights' text tower is {weights.text_words()}, not CLIP's own. Write chinese-clip:FILE, or use BERT"
+        )
+    if variant is not None or weights is None:
+        base = TEXT[variant or "ViT-B/32"]
+    else:
+        base = TextSize(weights.text_width, weights.text_layers, weights.text_heads, weights.embed_dim, weights.text_mlp)
+    size = replace(base, **{name: value for name, value in arguments.items() if value is not None})
+    if size.width % size.heads:
+        raise ConfigError(f"CLIPText: width={size.width} is no multiple of heads={size.heads}")
+    return replace(size, mlp_width=None) if size.mlp_width == 4 * size.width else size
 
-    def _own(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The text tower's part of a CLIP's state dict, with position embeddings cut to the context."""
-        state = {key: value for key, value in state.items() if not key.startswith(_OTHER)}
-        state = {key.removeprefix("text."): value for key, value in state.items()}  # open_clip's CustomTextCLIP nests the tower
-        positions = state.get("positional_embedding")
-        if positions is not None and len(positions) > self.context_length:
-            state["positional_embedding"] = positions[: self.context_length]  # exact: earlier positions never see later ones
-        return state
+
+def _cut(text: dict[str, Tensor], context_length: int) -> dict[str, Tensor]:
+    """``text`` with the first ``context_length`` position embeddings: exact, as earlier positions never see later ones."""
+    return {**text, "positional_embedding": text["positional_embedding"][:context_length]}
 
 
 class Block(nn.Module):
-    """A pre-norm residual block: causal self-attention, then an MLP of four times the width."""
+    """A pre-norm residual block: causal self-attention, then an MLP."""
 
-    def __init__(self, width: int, heads: int, quick_gelu: bool):
+    def __init__(self, width: int, heads: int, quick_gelu: bool, mlp_width: int):
         super().__init__()
         self.ln_1 = LayerNorm(width)
         self.attn = CausalSelfAttention(width, heads)
         self.ln_2 = LayerNorm(width)
         activation = QuickGELU() if quick_gelu else nn.GELU()
         self.mlp = nn.Sequential(
-            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=activation, c_proj=nn.Linear(4 * width, width))  # OpenAI's names
+            OrderedDict(c_fc=nn.Linear(width, mlp_width), gelu=activation, c_proj=nn.Linear(mlp_width, width))  # OpenAI's names
         )
 
     def forward(self, hidden_NLD: Tensor) -> Tensor:

@@ -1,0 +1,261 @@
+"""CLIP's own image towers: the vision transformer and the ResNet with attention pooling, with OpenAI's parameter names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipzoo.errors import ConfigError
+from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.base import check_choice, check_positive, groups_by_layer
+from clipzoo.models.joint import VISION, Fitting, Variant, VisionSize, joint_weights, plain, preprocessing_for
+from clipzoo.models.pretrained import load_strictly
+from clipzoo.models.recompute import count_once, recomputed
+from clipzoo.models.weights import CLIPWeights
+from clipzoo.registries import BACKBONES
+
+
+@BACKBONES.register_module()
+class CLIPVision(Backbone):
+    """CLIP's image tower, whose features lie in the joint space.
+
+    Args:
+        variant: Whose image tower; it sets every size below. ``None``: the sizes of the file where there is one, otherwise ViT-B/32's, or
+            RN50's where ``layers`` are four numbers.
+        pretrained: ``True`` takes OpenAI's weights from the hub; a string is a file or folder with a whole CLIP in any of the formats that
+            ``clipzoo.models.weights`` reads; ``False`` starts at random.
+        image_size: Pixels, a multiple of the patch size, or of 32 for a ResNet. ``None``: the weights', or the variant's. Loaded position
+            embeddings are resized to another size.
+        freeze: ``'all'`` trains nothing of this tower.
+        patch_size: Pixels; for a vision transformer only.
+        width: Of the transformer; of a ResNet's first stage, a quarter of its output channels.
+        layers: Number of blocks; four numbers, one per stage, make a ResNet.
+        heads: Attention heads; a ResNet's are those of its attention pooling.
+        mlp_width: Inside the transformer's blocks; ``None`` means four times the width, or the file's.
+        output_dim: Width of the features.
+        quick_gelu: ``True`` is the activation of OpenAI's weights, ``False`` that of most others. ``None``: as the weights say, ``False``
+            for random ones; a local file that does not say so itself needs it said. A ResNet has neither.
+        patch_dropout: Share of the patches that each training image loses (Li et al. 2022, arXiv:2212.00794), in [0, 1).
+        fit: How images that are not square are made so; see ``Preprocessing``. ``None``: as the weights were trained, ``'crop'`` for
+            weights that say nothing, and ``'pad'`` for random ones.
+        mean: Per-channel mean of images in [0, 1]. ``None``: the weights', or OpenAI's where they say none. As the next two.
+        std: Per-channel standard deviation.
+        interpolation: How images are scaled.
+
+    Raises:
+        ConfigError: Sizes do not go together.
+        BuildError: Weights are missing or do not fit, or contradict an argument, or their activation is unknown.
+
+    Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4; the modules are open_clip's.
+    """
+
+    projected = True
+
+    def __init__(
+        self,
+        variant: Variant | None = None,
+        pretrained: bool | str = False,
+        image_size: int | None = None,
+        freeze: Literal["none", "all"] = "none",
+        patch_size: int | None = None,
+        width: int | None = None,
+        layers: int | list[int] | None = None,
+        heads: int | None = None,
+        mlp_width: int | None = None,
+        output_dim: int | None = None,
+        quick_gelu: bool | None = None,
+        patch_dropout: float = 0.0,
+        fit: Fitting | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        interpolation: Literal["bilinear", "bicubic"] | None = None,
+    ):
+        super().__init__(freeze)
+        self._check(variant, fit, interpolation, patch_dropout)
+        layers = tuple(layers) if isinstance(layers, (list, tuple)) else layers
+        check_positive("CLIPVision", image_size=image_size, patch_size=patch_size, width=width, heads=heads, output_dim=output_dim)
+        variant = variant or ("ViT-B/32" if pretrained is True else None)
+        source = joint_weights("CLIPVision", variant, pretrained)
+        weights = None if source is None else source.weights
+        base = _base(variant, layers, weights)
+        own = {"patch_size": patch_size, "width": width, "layers": layers, "heads": heads, "mlp_width": mlp_width, "output_dim": output_dim}
+        self.size = _with_sizes(base, {**own, "image_size": image_size})
+        self.name = next((name for name, size in VISION.items() if size == self.size), _words(self.size))
+        self.num_features = self.size.output_dim
+        self.quick_gelu = None if self.size.resnet else _activation(quick_gelu, weights)
+        self.net = _network(self.size, self.quick_gelu, patch_dropout)
+        self.preprocessing = preprocessing_for(
+            "CLIPVision", weights and weights.preprocessing, image_size=self.size.image_size, fit=fit, mean=mean, std=std,
+            interpolation=interpolation, default_fit="pad" if weights is None else "crop",
+        )  # fmt: skip
+        if source is not None:
+            where = f"CLIPVision({source.words})"
+            load_strictly(self.net, with_positions(source.weights.visual, self.net), where)
+            self.weights, self.space = source.words, source.space
+            self.logit_scale, self.logit_bias = source.weights.logit_scale, source.weights.logit_bias
+        self._recompute = False
+        self.apply_freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` to ``[B, num_features]`` in the joint space."""
+        return run_resnet(self.net, images) if self._recompute and self.size.resnet else self.net(images)
+
+    def depth_groups(self) -> list[list[str]]:
+        """Stem and position embeddings, then one group per block; the final norm, pooling and projection belong to the last block."""
+        return visual_groups((name for name, _ in self.named_parameters()), resnet=self.size.resnet)
+
+    def blueprint(self) -> dict:
+        """See ``Tower.blueprint``."""
+        size = self.size
+        sizes = {"width": size.width, "heads": size.heads, "output_dim": size.output_dim, "quick_gelu": self.quick_gelu}
+        if size.resnet:
+            sizes |= {"variant": None, "layers": list(size.layers)}
+        else:
+            sizes |= {"variant": None, "layers": size.layers, "patch_size": size.patch_size, "mlp_width": size.mlp_width}
+        return {"pretrained": False, **sizes, **plain(self.preprocessing)}
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Tower.checkpoint_gradients``."""
+        self._recompute = True
+        self.net.set_grad_checkpointing(True)  # does nothing for a ResNet: see ``run_resnet``
+        count_once(self.net)
+
+    @staticmethod
+    def _check(variant: str | None, fit: str | None, interpolation: str | None, patch_dropout: float) -> None:
+        check_choice("CLIPVision", "variant", variant, (None, *VISION))
+        check_choice("CLIPVision", "fit", fit, (None, "pad", "crop", "squash"))
+        check_choice("CLIPVision", "interpolation", interpolation, (None, "bilinear", "bicubic"))
+        if not 0 <= patch_dropout < 1:
+            raise ConfigError(f"CLIPVision: patch_dropout={patch_dropout!r} must lie in [0, 1)")
+
+
+def run_resnet(network: nn.Module, images: Tensor) -> Tensor:
+    """open_clip's ``ModifiedResNet``, of which only the activations between blocks are kept."""
+    hidden = network.stem(images)
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        for block in stage:
+            hidden = recomputed(block, hidden)
+    return network.attnpool(hidden)
+
+
+def visual_groups(names: Iterable[str], *, resnet: bool) -> list[list[str]]:
+    """Depth groups of open_clip's own image towers."""
+    if not resnet:
+        return groups_by_layer(names, r"resblocks\.(\d+)\.", r"conv1\.|_embedding$|ln_pre\.")
+    groups: dict[tuple[int, int], list[str]] = {}
+    pooling = []
+    for name in names:
+        found = re.search(r"layer(\d)\.(\d+)\.", name)
+        if "attnpool." in name:
+            pooling.append(name)
+        else:
+            groups.setdefault((int(found[1]), int(found[2])) if found else (0, 0), []).append(name)
+    ordered = [groups[key] for key in sorted(groups)]
+    return [*ordered[:-1], ordered[-1] + pooling]
+
+
+def with_positions(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """``state`` with position embeddings of the network's image size; exactly what it was where the size is the same.
+
+    They are interpolated as open_clip does, for its ResNets too, which open_clip itself takes at one size only.
+    """
+    own = network.state_dict()
+    for key in ("positional_embedding", "attnpool.positional_embedding"):
+        if key in state and key in own and len(state[key]) != len(own[key]) and state[key].shape[1:] == own[key].shape[1:]:
+            return {**state, key: _resized(state[key], len(own[key]))}
+    return state
+
+
+def _resized(table_LD: Tensor, length: int) -> Tensor:
+    """``[1 + old², D]`` to ``[1 + new², D]``; the first row stands for the whole image."""
+    old, new = round((len(table_LD) - 1) ** 0.5), round((length - 1) ** 0.5)
+    grid = table_LD[1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([table_LD[:1], grid.permute(0, 2, 3, 1).reshape(new * new, -1)])
+
+
+def _base(variant: str | None, layers: int | tuple[int, ...] | None, weights: CLIPWeights | None) -> VisionSize:
+    """The sizes that arguments may change: the variant's, the file's, or those of a random tower.
+
+    Raises:
+        BuildError: The file has the other kind of tower.
+    """
+    if weights is None:
+        return VISION[variant or ("RN50" if isinstance(layers, tuple) else "ViT-B/32")]
+    if variant is not None:
+        weights.require(f"CLIPVision(variant='{variant}')", vision="resnet" if VISION[variant].resnet else "vit")
+        return replace(VISION[variant], image_size=weights.image_size)
+    mlp = weights.vision_mlp
+    return VisionSize(
+        image_size=weights.image_size,
+        patch_size=weights.patch_size,
+        width=weights.vision_width,
+        layers=weights.vision_layers,
+        heads=weights.vision_heads,
+        output_dim=weights.embed_dim,
+        mlp_width=None if mlp == 4 * weights.vision_width else mlp,
+    )
+
+
+def _with_sizes(base: VisionSize, arguments: dict) -> VisionSize:
+    """``base`` with the arguments that are given.
+
+    Raises:
+        ConfigError: They do not go together.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    if "layers" in given and isinstance(given["layers"], tuple) != base.resnet:
+        kind = "a ResNet, whose layers are four numbers" if base.resnet else "a vision transformer, whose layers are one number"
+        raise ConfigError(f"CLIPVision: layers={given['layers']!r}, but this is {kind}. Choose another variant, or leave variant out")
+    only_vit = [name for name in ("patch_size", "mlp_width") if base.resnet and name in given]
+    if only_vit:
+        raise ConfigError(f"CLIPVision: {only_vit[0]} belongs to a vision transformer, but this is a ResNet. Leave it out")
+    size = replace(base, **given)
+    counts = size.layers if size.resnet else (size.layers,)
+    if len(counts) != (4 if size.resnet else 1) or not all(count > 0 for count in counts):
+        raise ConfigError(f"CLIPVision: layers={size.layers!r} must be one positive number, or four for a ResNet")
+    if size.image_size % size.unit:
+        raise ConfigError(
+            f"CLIPVision: image_size={size.image_size} is no multiple of {size.unit}" + (", the patch size" * (not size.resnet))
+        )
+    channels = size.width * (32 if size.resnet else 1)
+    if channels % size.heads or size.width % 2:
+        raise ConfigError(f"CLIPVision: heads={size.heads} do not share {channels} channels (width={size.width}) evenly")
+    return replace(size, mlp_width=None) if size.mlp_width == 4 * size.width else size
+
+
+def _activation(said: bool | None, weights: CLIPWeights | None) -> bool:
+    return bool(said) if weights is None else weights.activation(said, "CLIPVision")
+
+
+def _network(size: VisionSize, quick_gelu: bool | None, patch_dropout: float) -> nn.Module:
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import QuickGELU, VisionTransformer
+
+    if size.resnet:
+        if patch_dropout:
+            raise ConfigError("CLIPVision: patch_dropout belongs to a vision transformer, but this is a ResNet. Leave it out")
+        return ModifiedResNet(list(size.layers), size.output_dim, size.heads, size.image_size, size.width)
+    mlp_width = size.mlp_width or 4 * size.width
+    return VisionTransformer(
+        image_size=size.image_size,
+        patch_size=size.patch_size,
+        width=size.width,
+        layers=size.layers,
+        heads=size.heads,
+        mlp_ratio=(mlp_width + 0.5) / size.width,  # open_clip cuts the product off
+        output_dim=size.output_dim,
+        patch_dropout=patch_dropout,
+        act_layer=QuickGELU if quick_gelu else nn.GELU,
+    )
+
+
+def _words(size: VisionSize) -> str:
+    layers = "+".join(map(str, size.layers)) if size.resnet else size.layers
+    return f"{layers} layers of width {size.width}"
