@@ -40,6 +40,12 @@ def add_config_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help=help_)
 
 
+def add_launcher_argument(made: argparse.ArgumentParser) -> None:
+    """``--launcher``, as in mmlab's tools."""
+    help_ = "who starts several processes: pytorch (torchrun, see tools/dist_train.sh) or slurm (srun, see tools/slurm_train.sh)"
+    made.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help=help_)
+
+
 def default_work_dir(config: str) -> Path:
     """``work_dirs/<config name>``."""
     return Path("work_dirs") / Path(config).stem

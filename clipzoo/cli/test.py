@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipzoo.cli import door
+
+if TYPE_CHECKING:
+    import logging
+
+    from clipzoo.config import Config
 
 DESCRIPTION = """Compute the out-of-fold predictions again from the checkpoints and compare with the table on disk (exit status 1 where
 they disagree). With --data: score every fold's model and their ensemble (mean probability) on external images."""
@@ -23,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, help="where the external results go (default: WORK_DIR/external/<folder name>)")
     parser.add_argument("--allow-overlap", action="store_true", help="score external images that the models were trained on")
+    door.add_launcher_argument(parser)
     door.run(test, parser.parse_args(arguments))
 
 
@@ -32,25 +39,43 @@ def test(arguments: argparse.Namespace) -> int:
 
     config = Config.load(arguments.config, arguments.cfg_options)
     from clipzoo.engine import testing
-    from clipzoo.engine.cross_validation import CrossValidation, make_summary
+    from clipzoo.engine.distributed import is_main, process_group
     from clipzoo.engine.runtime import make_console, make_log
-    from clipzoo.results import FoldResult
 
     testing.require_experiment(arguments.work_dir)
-    log = make_log(make_console(), None)
-    if arguments.data is not None:
-        external = testing.score_external(config, arguments.work_dir, arguments.data, log, allow_overlap=arguments.allow_overlap)
-        out = arguments.out or arguments.work_dir / "external" / Path(arguments.data).resolve().name
-        external.write(out)
+    with process_group(arguments.launcher, config.get("runtime", {}).get("device", "auto")):
+        log = make_log(make_console(quiet=not is_main()), None)
+        return (score_again if arguments.data is None else score_external)(config, arguments, log)
+
+
+def score_external(config: Config, arguments: argparse.Namespace, log: logging.Logger) -> int:
+    """Score other images, and write what was found."""
+    from clipzoo.engine import testing
+    from clipzoo.engine.distributed import from_main, is_main
+
+    external = testing.score_external(config, arguments.work_dir, arguments.data, log, allow_overlap=arguments.allow_overlap)
+    out = arguments.out or arguments.work_dir / "external" / Path(arguments.data).resolve().name
+    from_main(lambda: external.write(out))
+    if is_main():
         door.show(f"{external.table()}\n\nresults: {out}")
-        return 0
+    return 0
+
+
+def score_again(config: Config, arguments: argparse.Namespace, log: logging.Logger) -> int:
+    """Compare with the table on disk; 1 where they disagree."""
+    from clipzoo.engine import testing
+    from clipzoo.engine.cross_validation import CrossValidation, make_summary
+    from clipzoo.engine.distributed import is_main
+    from clipzoo.results import FoldResult
+
     validation = CrossValidation(config, arguments.work_dir)
     agreement = testing.score_again(validation, log)
-    results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
-    door.show(make_summary(config, validation.dataset, validation.folds, results, agreement.table).tables())
-    verdict = "agrees with" if agreement.holds else "DISAGREES with"
-    door.show(
-        f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a {agreement.what} {agreement.largest:.1e}, "
-        f"{len(agreement.changed)} of {agreement.rows} predictions changed"
-    )
+    if is_main():
+        results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
+        door.show(make_summary(config, validation.dataset, validation.folds, results, agreement.table).tables())
+        verdict = "agrees with" if agreement.holds else "DISAGREES with"
+        door.show(
+            f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a {agreement.what} {agreement.largest:.1e}, "
+            f"{len(agreement.changed)} of {agreement.rows} predictions changed"
+        )
     return 0 if agreement.holds else 1

@@ -19,8 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     door.add_config_arguments(parser)
     parser.add_argument("--work-dir", type=Path, help="where results go (default: work_dirs/<config name>)")
     parser.add_argument("--fold", type=int, help="train only this fold, counted from 1")
-    started = "pytorch: started by torchrun, see tools/dist_train.sh"
-    parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help=started)
+    door.add_launcher_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything and train one step in memory; write nothing")
     door.run(train, parser.parse_args(arguments))
 

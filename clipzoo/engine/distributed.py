@@ -6,44 +6,45 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Literal
 
 import torch
 import torch.distributed as dist
 
+from clipzoo.engine.launchers import Launcher, Place, place_of
 from clipzoo.errors import BuildError
-
-Launcher = Literal["none", "pytorch"]
 
 
 @contextmanager
 def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
-    """Join the processes that ``torchrun`` started (gloo on CPU, nccl on GPU), and leave them at the end.
+    """Join the processes that torchrun or srun started (gloo on CPU, nccl on GPU), and leave them at the end.
 
     Raises:
-        BuildError: ``launcher='pytorch'`` without torchrun's environment, or there is no GPU of its own for each process.
+        BuildError: ``launcher`` did not start this process, there is no GPU of its own for each process, or they cannot meet.
     """
     if launcher == "none":
         yield
         return
-    missing = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise BuildError(
-            f"--launcher pytorch: {', '.join(missing)} not set. Start through tools/dist_train.sh CONFIG NUM_PROCESSES or torchrun"
-        )
+    place = place_of(launcher, os.environ)
     on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
     if on_gpu:
-        check_gpus(device)
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(minutes=30))
+        torch.cuda.set_device(gpu_of(place, device))
+    backend, timeout = "nccl" if on_gpu else "gloo", timedelta(minutes=30)
+    try:
+        dist.init_process_group(backend, init_method=place.meeting, rank=place.rank, world_size=place.world_size, timeout=timeout)
+    except (dist.DistError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise BuildError(
+            f"--launcher {launcher}: process {place.rank} of {place.world_size} cannot meet the others at {place.meeting} ({reason}). "
+            "Another address or port: MASTER_ADDR, and MASTER_PORT (tools/*.sh: PORT)"
+        ) from error
     try:
         yield
     finally:
         dist.destroy_process_group()
 
 
-def check_gpus(device: str) -> None:
-    """Every process needs a GPU of its own.
+def gpu_of(place: Place, device: str) -> int:
+    """The index of this process's GPU; every process needs one of its own.
 
     Raises:
         BuildError: ``device`` names a single one, or this machine has fewer.
@@ -52,11 +53,15 @@ def check_gpus(device: str) -> None:
         raise BuildError(
             f"runtime.device: '{device}' is one GPU for all processes. Use 'auto'; CUDA_VISIBLE_DEVICES says which GPUs may be used"
         )
-    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-    if processes > gpus:
+    gpus = torch.cuda.device_count()
+    if place.own_gpu and gpus == 1:
+        return 0
+    if place.local_world_size > gpus:
         raise BuildError(
-            f"--launcher pytorch: {processes} processes, but {gpus} GPUs on this machine. Start {gpus}, or set runtime.device='cpu'"
+            f"--launcher {place.launcher}: {place.local_world_size} processes, but {gpus} GPUs on this machine. Start {gpus}, "
+            "or set runtime.device='cpu'"
         )
+    return place.local_rank
 
 
 def world_size() -> int:

@@ -15,7 +15,7 @@ from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.loader import eval_loader
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import build, checkpoint, runtime, work_dir
+from clipzoo.engine import build, checkpoint, distributed, runtime, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
 from clipzoo.engine.runner import Runner
@@ -214,6 +214,8 @@ def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list
         batch_size=data.eval_batch_size or 2 * data.batch_size,
         num_workers=data.num_workers,
         pin_memory=device.type == "cuda",
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
     )
     compute = Compute(device, runtime.DTYPES[content["precision"]], settings.channels_last)
     return evaluator.evaluate(net, loader, images, "external", fold_folder.name, compute)

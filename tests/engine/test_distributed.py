@@ -12,8 +12,7 @@ import torch
 from clipzoo.config import Config
 from clipzoo.datasets.loader import EpochBatches
 from clipzoo.datasets.samplers import RandomSampler, WeightedSampler
-from clipzoo.engine import checkpoint, distributed
-from clipzoo.errors import BuildError
+from clipzoo.engine import checkpoint
 from clipzoo.results import Summary
 from clipzoo.tables import PredictionTable
 
@@ -69,15 +68,3 @@ def test_two_processes_train_the_folds_and_agree(class_folders, tmp_path, repo):
     history = json.loads((tmp_path / "run" / "fold_1" / "history.json").read_text(encoding="utf-8"))
     assert history[-1]["step"] == 5 * 2 and history[-1]["loss"] < history[0]["loss"]
     assert done.stderr.count("fold_2: test accuracy") == 1, "only the main process speaks"
-
-
-@pytest.mark.parametrize(
-    ("device", "gpus", "message"), [("cuda:1", 2, "'cuda:1' is one GPU for all"), ("auto", 1, "2 processes, but 1 GPUs")]
-)
-def test_every_process_needs_a_gpu_of_its_own(monkeypatch, device, gpus, message):
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(BuildError, match=message):
-        distributed.check_gpus(device)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    distributed.check_gpus("cuda")

@@ -1,0 +1,130 @@
+"""Who started this process, and which of how many it is: read from the variables that torchrun or srun set. No torch here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from clipzoo.errors import BuildError
+
+Launcher = Literal["none", "pytorch", "slurm"]
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_JOB_ID")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One process among all that train together.
+
+    Attributes:
+        launcher: Who started it.
+        rank: Of this process, from 0.
+        world_size: Processes in all.
+        local_rank: Of this process on its machine, from 0.
+        local_world_size: Processes on this machine.
+        meeting: Where the processes meet, as ``torch.distributed.init_process_group`` wants it.
+        own_gpu: The launcher shows every process a GPU of its own and no other.
+    """
+
+    launcher: Launcher
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    meeting: str
+    own_gpu: bool = False
+
+
+def place_of(launcher: Launcher, environment: Mapping[str, str]) -> Place:
+    """This process's place, from the environment.
+
+    Raises:
+        BuildError: ``launcher`` did not start this process, or its variables make no sense.
+    """
+    return _torchrun(environment) if launcher == "pytorch" else _slurm(environment)
+
+
+def first_host(nodes: str) -> str:
+    """The first machine of a Slurm list such as ``'node[003-010,15],login2'``: ``'node003'``; it is the one of rank 0.
+
+    Raises:
+        BuildError: It is no such list.
+    """
+    found = re.match(r"(?:[^\[\],\s]|\[\d[\d,-]*\])+(?=,|$)", nodes)
+    if found is None:
+        raise BuildError(f"--launcher slurm: '{nodes}' is no list of nodes. Set MASTER_ADDR to the name of the first node")
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", found.group())
+
+
+def _torchrun(environment: Mapping[str, str]) -> Place:
+    how = "Start through tools/dist_train.sh CONFIG NUM_PROCESSES or torchrun"
+    _require(environment, _TORCHRUN, "pytorch", how)
+    number = _numbers(environment, "pytorch", how)
+    return Place(
+        launcher="pytorch",
+        rank=number("RANK"),
+        world_size=number("WORLD_SIZE"),
+        local_rank=number("LOCAL_RANK"),
+        local_world_size=number("LOCAL_WORLD_SIZE", 1),
+        meeting="env://",  # and nothing else: torchrun itself may hold the port, and the processes then join its store
+    )
+
+
+def _slurm(environment: Mapping[str, str]) -> Place:
+    how = "Start through tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR, or srun within an allocation"
+    _require(environment, _SLURM, "slurm", how)
+    number = _numbers(environment, "slurm", how)
+    rank, world = number("SLURM_PROCID"), number("SLURM_NTASKS")
+    if not 0 <= rank < world:
+        raise BuildError(f"--launcher slurm: SLURM_PROCID is {rank} and SLURM_NTASKS {world}, so srun did not start this process. {how}")
+    address = environment.get("MASTER_ADDR") or first_host(_nodes(environment))
+    # One for every step of every job, below the ports that systems hand out themselves.
+    port = number("MASTER_PORT", 10_000 + (10 * number("SLURM_JOB_ID") + number("SLURM_STEP_ID", 0)) % 20_000)
+    return Place(
+        launcher="slurm",
+        rank=rank,
+        world_size=world,
+        local_rank=number("SLURM_LOCALID"),
+        local_world_size=_tasks_on_this_node(environment, world),
+        meeting=f"tcp://{address}:{port}",
+        own_gpu=any(name in environment for name in ("SLURM_GPUS_PER_TASK", "SLURM_GPU_BIND")),
+    )
+
+
+def _nodes(environment: Mapping[str, str]) -> str:
+    for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
+        if environment.get(name):
+            return environment[name]
+    raise BuildError("--launcher slurm: SLURM_STEP_NODELIST not set. Set MASTER_ADDR to the name of the first node")
+
+
+def _tasks_on_this_node(environment: Mapping[str, str], world: int) -> int:
+    """From ``SLURM_STEP_TASKS_PER_NODE`` (``'4(x2),3'``: two nodes of four, one of three), or the number that the job asked for."""
+    counts: list[int] = []
+    for part in environment.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
+        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        counts += [int(found.group(1))] * int(found.group(2) or 1) if found else []
+    node = environment.get("SLURM_NODEID", "0")
+    if node.isdigit() and int(node) < len(counts):
+        return counts[int(node)]
+    asked = environment.get("SLURM_NTASKS_PER_NODE", "")
+    return min(int(asked), world) if asked.isdigit() else world
+
+
+def _require(environment: Mapping[str, str], names: tuple[str, ...], launcher: Launcher, how: str) -> None:
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise BuildError(f"--launcher {launcher}: {', '.join(missing)} not set. {how}")
+
+
+def _numbers(environment: Mapping[str, str], launcher: Launcher, how: str):
+    def number(name: str, default: int | None = None) -> int:
+        text = environment.get(name) or str(default)
+        if not text.isdigit():
+            raise BuildError(f"--launcher {launcher}: {name} is '{text}' and no number. {how}")
+        return int(text)
+
+    return number
