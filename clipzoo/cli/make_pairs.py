@@ -45,19 +45,7 @@ def make(arguments: argparse.Namespace) -> None:
     from clipzoo.datasets.pairs_table import Columns, make_pairs
 
     columns = Columns(arguments.image_key, arguments.caption_key, arguments.separator)
-    taken = (
-        "class_list",
-        "annotations",
-        "template",
-        "names",
-        "group_pattern",
-        "limit_per_class",
-        "val_fraction",
-        "val_out",
-        "seed",
-        "force",
-    )
-    options = {name: getattr(arguments, name) for name in taken}
-    limit = arguments.limit_per_class
-    for made in make_pairs(arguments.images, arguments.out, columns=columns, limit_per_class=limit, **options):
+    others = ("out", "images", "image_key", "caption_key", "separator", "debug")
+    options = {name: value for name, value in vars(arguments).items() if name not in others}
+    for made in make_pairs(arguments.images, arguments.out, columns=columns, **options):
         door.show(f"written: {made}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from clipzoo.datasets.captions import clean
@@ -53,9 +54,8 @@ def read_annotations(path: str | Path) -> dict[str, str]:
         DataError: The file is not of such a form, or an image has no class, or two.
     """
     classes: dict[str, str] = {}
-    for key, values, where in _entries(path):
-        spaced = _kind(path) == "text" and len(values) == 1  # without tabs, the class ends at the next space
-        name = clean((values[0].split() or [""])[0] if spaced else next(iter(values), ""))
+    for key, values, where in _entries(path, splits=2):
+        name = clean(next(iter(values), ""))
         if not name:
             raise DataError(f"{where}: no class for '{key}'")
         if classes.setdefault(key, name) != name:
@@ -69,10 +69,15 @@ def _kind(path: str | Path) -> str:
     return {".json": "json", ".csv": "csv"}.get(Path(path).suffix.lower(), "text")
 
 
-def _entries(path: str | Path) -> Iterator[tuple[str, list[str], str]]:
-    """Key, values, and file and line of every entry."""
+def _entries(path: str | Path, splits: int = 1) -> Iterator[tuple[str, list[str], str]]:
+    """Key, values, and file and line of every entry.
+
+    Args:
+        path: The file.
+        splits: How many spaces separate in a line of text without tabs; further ones are part of the last value.
+    """
     text = read_text(path)
-    rows = {"json": _json_rows, "csv": _csv_rows, "text": _text_rows}[_kind(path)]
+    rows = {"json": _json_rows, "csv": _csv_rows, "text": partial(_text_rows, splits=splits)}[_kind(path)]
     for where, (key, *values) in rows(path, text):
         if not key.strip():
             raise DataError(f"{where}: the entry starts with nothing. A folder or an image comes first")
@@ -101,7 +106,7 @@ def _csv_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
         raise DataError(f"{path}:{reader.line_num}: cannot be read as CSV ({error})") from error
 
 
-def _text_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
+def _text_rows(path: str | Path, text: str, splits: int) -> Iterator[tuple[str, list[str]]]:
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if line.strip():
-            yield f"{path}:{number}", line.rstrip("\n").split("\t") if "\t" in line else line.split(None, 1)
+            yield f"{path}:{number}", line.rstrip("\n").split("\t") if "\t" in line else line.split(None, splits)

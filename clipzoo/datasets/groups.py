@@ -58,10 +58,15 @@ def _near(case_id: str, known: set[str], limit: int = 500) -> list[str]:
     return (same_name or sorted(i for i in known if i.rpartition("/")[0] == folder))[:limit]
 
 
-def groups_from_pattern(pattern: str, ids: list[str]) -> dict[str, str]:
+def groups_from_pattern(pattern: str, ids: list[str], where: str = "data.dataset.group_pattern") -> dict[str, str]:
     """The group of every case: what the first group of ``pattern`` (the whole match where it has none) finds in the file name.
 
     A pattern with ``/`` is searched in the whole id instead, for patients who have a folder each; no file name contains ``/``.
+
+    Args:
+        pattern: A regular expression.
+        ids: Case ids: paths.
+        where: What the pattern belongs to, for messages.
 
     Raises:
         ConfigError: ``pattern`` is not a regular expression.
@@ -75,13 +80,13 @@ def groups_from_pattern(pattern: str, ids: list[str]) -> dict[str, str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"data.dataset.group_pattern: {pattern!r} is not a regular expression ({error})") from error
+        raise ConfigError(f"{where}: {pattern!r} is not a regular expression ({error})") from error
     groups = {}
     for case_id in ids:
         match = compiled.search(case_id if "/" in pattern else case_id.rsplit("/", 1)[-1])
         group = match and match.group(1 if compiled.groups else 0)
         if not group:
-            raise DataError(f"data.dataset.group_pattern: {pattern!r} finds no group in the name of '{case_id}'. It must fit every image")
+            raise DataError(f"{where}: {pattern!r} finds no group in the name of '{case_id}'. It must fit every image")
         groups[case_id] = group
     return groups
 

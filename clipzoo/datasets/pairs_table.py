@@ -71,6 +71,7 @@ class Made:
         classes: Of how many classes.
         captions: How many distinct captions it has.
         text: Its content.
+        unlabelled: How many other images there are, without an annotation.
     """
 
     path: Path
@@ -78,9 +79,11 @@ class Made:
     classes: int
     captions: int
     text: str
+    unlabelled: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.images} images, {self.classes} classes, {self.captions} distinct captions"
+        others = f"; {self.unlabelled} images without a class are left out" if self.unlabelled else ""
+        return f"{self.path}: {self.images} images, {self.classes} classes, {self.captions} distinct captions{others}"
 
 
 def make_pairs(
@@ -129,8 +132,10 @@ def make_pairs(
     """
     _check(val_fraction, val_out, limit_per_class)
     paths = [Path(out), *([] if val_out is None else [Path(val_out)])]
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise DataError(f"{out}: is the table of both parts. Give val_out another name")
     separators = [_separator(path, columns) for path in paths]
-    found = scan_class_folders(Path(images))[0] if annotations is None else _annotated(str(images), annotations)
+    found, unlabelled = (scan_class_folders(Path(images))[0], 0) if annotations is None else _annotated(str(images), annotations)
     empty = [file.path for file in found if file.size == 0]
     if empty:
         raise DataError(f"{empty[0]}: the image is empty (zero bytes){_more(len(empty))}. Replace or remove it")
@@ -140,19 +145,19 @@ def make_pairs(
     captions = _captions(classes, class_list, template, names)
     groups = {file.id: file.id for file in found}
     if group_pattern is not None:
-        groups = groups_from_pattern(group_pattern, list(groups))
+        groups = groups_from_pattern(group_pattern, list(groups), "group_pattern")
     parts = [found] if val_out is None else _divided(found, classes, groups, val_fraction, seed)
     made = []
     for path, files, separator in zip(paths, parts, separators, strict=True):
         text = _table(path, str(images), files, captions, columns, separator, None if group_pattern is None else groups)
         used = {file.class_name for file in files}
-        made.append(Made(path, len(files), len(used), len({caption for name in used for caption in captions[name]}), text))
+        made.append(Made(path, len(files), len(used), len({caption for name in used for caption in captions[name]}), text, unlabelled))
     _write(made, force)
     return made
 
 
-def _annotated(images: str, annotations: str | Path) -> list[ImageFile]:
-    """The images of ``annotations``; their paths start at ``images`` or at its folder ``images/``."""
+def _annotated(images: str, annotations: str | Path) -> tuple[list[ImageFile], int]:
+    """The images of ``annotations``, whose paths start at ``images`` or at its folder ``images/``; and how many others there are."""
     if not os.path.isdir(images):
         raise DataError(f"{images}: no such folder")
     there: dict[str, tuple[str, int]] = {}
@@ -172,7 +177,7 @@ def _annotated(images: str, annotations: str | Path) -> list[ImageFile]:
         hint = did_you_mean(missing[0], sorted(there)[:2000])
         what = f"there is no image '{missing[0]}' below {images}{_more(len(missing))}"
         raise DataError(f"{annotations}: {what}.{hint} Paths start at that folder")
-    return sorted(files, key=lambda file: file.id)
+    return sorted(files, key=lambda file: file.id), len(there) - len({file.id for file in files})
 
 
 def _drawn(files: list[ImageFile], limit: int, seed: int) -> list[ImageFile]:
