@@ -52,16 +52,13 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         DataError: The file is missing, empty, truncated, corrupt or not an image; the message names it.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # radiographs are large; the hard limit stays
             with Image.open(path) as image:
-                image.load()
-                inverted = _white_is_zero(image)  # before the copy that exif_transpose makes
-                upright = ImageOps.exif_transpose(image)
-        return to_rgb(upright, inverted=inverted)
+                return upright_rgb(image)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except FileNotFoundError as error:
@@ -73,6 +70,19 @@ def read_image(path: str | Path) -> Image.Image:
         raise DataError(f"{path}: the image is too large ({error}). Make it smaller") from error
     except _DAMAGE as error:
         raise DataError(f"{path}: the image cannot be decoded ({error}). It is truncated or damaged: replace or remove the file") from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """What ``read_image`` makes of an image that Pillow opened; decoding it may raise what Pillow raises.
+
+    Raises:
+        DataError: A floating point image holds NaN or infinity.
+    """
+    from PIL import ImageOps
+
+    image.load()
+    inverted = _white_is_zero(image)  # before the copy that exif_transpose makes
+    return to_rgb(ImageOps.exif_transpose(image), inverted=inverted)
 
 
 def to_rgb(image: Image.Image, *, inverted: bool = False) -> Image.Image:
