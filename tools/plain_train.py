@@ -35,7 +35,7 @@ def train_fold(data, split, args, device):
     ).to(device)
     tokens = data.captions.tokenise(model.tokenizer, "BERT")
     rows = rows_of(data, split.train + split.val)  # the last epoch is scored, so nothing needs a val part
-    batches = EpochBatches(rows, data.labels[rows], RandomSampler().order, batch_size=args.batch_size, seed=args.seed)
+    batches = EpochBatches(data, rows, RandomSampler(), batch_size=args.batch_size, seed=args.seed)
     augment = MinimalAugmentation().build(model.preprocessing)
     loader = train_loader(data, batches, augment, tokens, all_captions=False, num_workers=args.num_workers, pin_memory=False)
     optimizer = AdamW(lr=args.lr, weight_decay=0.01).build(model)

@@ -8,13 +8,17 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from clipzoo.datasets import arrange
 from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.samplers import Sampler, generator
+from clipzoo.errors import BuildError, ConfigError
 from clipzoo.structures import Batch, Tokens
 
 
@@ -23,89 +27,162 @@ class Draw(NamedTuple):
 
     Attributes:
         row: Row in the dataset.
-        seed: Seeds the augmentation and the choice of a caption; differs between epochs and between two draws of one case.
+        seed: Seeds the augmentation and the choice of the caption; differs between epochs and between two draws of one case.
+        caption: Id of the caption that was drawn for it; -1 for none (evaluation).
     """
 
     row: int
     seed: int
+    caption: int = -1
 
 
 class EpochBatches:
     """The batches of an epoch as lists of ``Draw``; a batch sampler for ``DataLoader``.
 
-    One order is drawn for all processes from the shared seed; process r takes every ``world_size``-th case of it, so that the same step
-    of all processes together holds what one process with the joint batch would hold. Cases that do not divide evenly are left out (at
-    most ``world_size - 1`` of an epoch, others in the next). A last batch of a single case is left out, batch normalisation cannot train
-    on it; the only batch never is.
+    One order is drawn for all processes from the shared seed and cut into joint batches of ``world_size * batch_size`` cases, of which
+    process r takes every ``world_size``-th: the same step of all processes together holds what one process with the joint batch would
+    hold, and all have batches of the same size. In a joint batch no case, and where the sampler says so no caption, comes twice
+    (see ``Sampler``). Cases of the last batch that do not divide evenly are left out (at most ``world_size - 1`` of an epoch, others in the
+    next). A last batch of a single case per process is left out, batch normalisation cannot train on it; the only batch never is.
 
     Args:
+        dataset: The cases and their captions.
         rows: Rows of the training part in the dataset.
-        labels: Class of each of them, for weighted sampling.
-        order: ``order(labels, epoch, seed) -> positions``, what a sampler offers.
+        sampler: What SAMPLERS builds.
         batch_size: Cases per batch and process.
-        seed: Of order and augmentation.
+        seed: Of order, captions and augmentation.
         rank: Of this process.
         world_size: Processes.
+
+    Raises:
+        BuildError: ``sampler.distinct`` is neither ``'case'`` nor ``'caption'``.
     """
 
     def __init__(
         self,
+        dataset: Dataset,
         rows: np.ndarray,
-        labels: np.ndarray,
-        order: Callable[[np.ndarray, int, int], np.ndarray],
+        sampler: Sampler,
         *,
         batch_size: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
     ):
-        self.rows, self.labels, self.order = rows, labels, order
+        self.dataset, self.rows, self.sampler = dataset, rows, sampler
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch, self.start = 0, 0
+        self.distinct = getattr(sampler, "distinct", "case")
+        if self.distinct not in ("case", "caption"):
+            raise BuildError(f"{type(sampler).__name__}.distinct: {self.distinct!r} is neither 'case' nor 'caption'")
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Go to ``epoch``, counted from 0, and leave out its first ``start`` batches (they were consumed before a restart)."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Batches of a whole epoch, the same for all epochs.
+
+        Raises:
+            ConfigError: The batches cannot hold distinct captions.
+        """
+        if self.distinct == "caption":
+            return self._batches_of_captions
         cases = len(self.rows) // self.world_size
         batches, rest = divmod(cases, self.batch_size)
         return batches + (rest > 1 or (rest == 1 and batches == 0))
 
-    def draws(self) -> list[Draw]:
-        """The cases of this process in this epoch, in order."""
-        positions = np.asarray(self.order(self.labels, self.epoch, self.seed))
-        seeds = np.random.SeedSequence([self.seed, self.epoch]).generate_state(len(positions), dtype=np.uint64) >> np.uint64(1)
-        usable = len(positions) // self.world_size * self.world_size
-        mine = slice(self.rank, usable, self.world_size)
-        return [Draw(int(self.rows[p]), int(s)) for p, s in zip(positions[mine], seeds[mine], strict=True)]
+    @property
+    def joint_size(self) -> int:
+        """Cases per batch of all processes together."""
+        return self.batch_size * self.world_size
+
+    @property
+    def cases_per_epoch(self) -> int:
+        """Draws of a whole epoch, of all processes together. With distinct captions an epoch may have slightly fewer."""
+        return min(len(self) * self.joint_size, len(self.rows) // self.world_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        draws = self.draws()
+        positions, seeds, sizes = self._arranged()
+        ends = np.cumsum(sizes)
         for batch in range(self.start, len(self)):
-            yield draws[batch * self.batch_size : (batch + 1) * self.batch_size]
+            first = ends[batch] - sizes[batch]
+            mine = slice(first + self.rank, first + sizes[batch] // self.world_size * self.world_size, self.world_size)
+            yield [
+                Draw(row, s, self._caption(row, s))
+                for row, s in zip(self.rows[positions[mine]].tolist(), seeds[mine].tolist(), strict=True)
+            ]
+
+    def _arranged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions and seeds of this epoch's draws for all processes, joint batch after joint batch, and the sizes of these."""
+        positions, seeds = self._drawn(self.epoch)
+        rng = generator(self.seed, self.epoch, 0, 0)
+        if self.distinct == "case":
+            positions = arrange.without_repeats(positions, self.joint_size, len(self.rows), rng)
+            return positions, seeds, arrange.cut(len(positions), self.joint_size)
+        keys = self._captions(positions, seeds)
+        places = arrange.precedent(keys, len(self), self.joint_size)
+        sizes = arrange.share_out(len(places), len(self))
+        if sizes[-1] < self.world_size:
+            raise ConfigError(self._too_few_captions(len(np.unique(keys))))
+        places = places[arrange.deal(keys[places], sizes, rng)]
+        return positions[places], seeds[places], sizes
+
+    def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sampler's order of ``epoch``, and a seed for every place in it."""
+        positions = np.asarray(self.sampler.order(self.dataset.labels[self.rows], epoch, self.seed))
+        name = type(self.sampler).__name__
+        if len(positions) != len(self.rows):
+            raise BuildError(f"{name}.order: {len(positions)} positions for {len(self.rows)} cases; there must be as many")
+        if self.distinct == "caption" and len(np.unique(positions)) < len(positions):
+            raise BuildError(f"{name}.order: a sampler of distinct captions must give every case once")
+        return positions, np.random.SeedSequence([self.seed, epoch]).generate_state(len(positions), dtype=np.uint64) >> np.uint64(1)
+
+    def _caption(self, row: int, seed: int) -> int:
+        ids = self.dataset.captions_of(row)
+        return ids[0] if len(ids) == 1 else random.Random(seed).choice(ids)
+
+    def _captions(self, positions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        drawn = zip(self.rows[positions].tolist(), seeds.tolist(), strict=True)
+        return np.array([self._caption(row, seed) for row, seed in drawn], dtype=np.int64)
+
+    @cached_property
+    def _batches_of_captions(self) -> int:
+        keys = self._captions(*self._drawn(0))
+        batches = arrange.most_batches(keys, self.joint_size)
+        if not batches:
+            raise ConfigError(self._too_few_captions(len(np.unique(keys))))
+        return batches
+
+    def _too_few_captions(self, distinct: int) -> str:
+        several = self.world_size > 1
+        fits = distinct // self.world_size
+        return (
+            f"data.batch_size: {self.batch_size}{f' on {self.world_size} processes' * several} makes batches of {self.joint_size} cases, "
+            f"but the captions drawn for the {len(self.rows)} training cases are {distinct} distinct ones, "
+            f"and {type(self.sampler).__name__} repeats none in a batch. "
+            + (f"Use {fits} or less{' per process' * several}" if fits else "Use fewer processes")
+            + ", or RandomSampler with a loss that knows positives by caption"
+        )
 
 
 class CaseReader(torch.utils.data.Dataset):
-    """Reads and transforms the image of a ``Draw`` and draws one of its captions.
+    """Reads and transforms the image of a ``Draw``.
 
     Args:
         dataset: The cases.
         transform: PIL image to ``[3, H, W]`` tensor; it draws from torch's generator, which is seeded per case.
-        with_captions: Draw a caption id per case (training).
     """
 
-    def __init__(self, dataset: Dataset, transform: Callable, *, with_captions: bool):
-        self.dataset, self.transform, self.with_captions = dataset, transform, with_captions
+    def __init__(self, dataset: Dataset, transform: Callable):
+        self.dataset, self.transform = dataset, transform
 
     def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int]:
         image = self.dataset.read_image(draw.row)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed notes a call, with its stack, for a GPU it has not met
             tensor = self.transform(image)
-        caption = random.Random(draw.seed).choice(self.dataset.captions_of(draw.row)) if self.with_captions else -1
-        return draw.row, tensor, caption
+        return draw.row, tensor, draw.caption
 
 
 class Collate:
@@ -165,8 +242,7 @@ def train_loader(
     pin_memory: bool,
 ) -> DataLoader:
     """A loader of training batches; call ``batches.set_epoch`` before each pass."""
-    reader = CaseReader(dataset, transform, with_captions=True)
-    return _loader(reader, batches, Collate(dataset, tokens, all_captions=all_captions), num_workers, pin_memory)
+    return _loader(CaseReader(dataset, transform), batches, Collate(dataset, tokens, all_captions=all_captions), num_workers, pin_memory)
 
 
 def eval_loader(
@@ -183,7 +259,7 @@ def eval_loader(
     """A loader of ``rows`` in order; with several processes each reads its share, and no case is read twice."""
     draws = [Draw(int(row), 0) for row in rows[rank::world_size]]
     batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
-    return _loader(CaseReader(dataset, transform, with_captions=False), batches, Collate(dataset, None), num_workers, pin_memory)
+    return _loader(CaseReader(dataset, transform), batches, Collate(dataset, None), num_workers, pin_memory)
 
 
 def _loader(reader: CaseReader, batches: object, collate: Collate, num_workers: int, pin_memory: bool) -> DataLoader:

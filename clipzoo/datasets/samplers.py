@@ -1,11 +1,12 @@
 """The order in which an epoch visits the training cases: a pure function of the labels of the training part, the seed and the epoch.
 
 There is no state to save: epoch 7 is the same after a restart, in every fold alone or in sequence, and on every process of a distributed
-run, which takes every W-th position of it.
+run. How the order becomes batches is in ``loader.EpochBatches``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean
@@ -18,7 +19,13 @@ Method = Literal["inverse_freq", "inverse_sqrt", "balanced"]
 
 
 class Sampler(Protocol):
-    """What every sampler does."""
+    """What every sampler does.
+
+    No case comes twice in a batch (of all processes together), whatever the order: where it would, the draws of the epoch are arranged
+    anew (``arrange.without_repeats``). A sampler with the attribute ``distinct = "caption"`` asks for more: no *caption* comes twice in
+    a batch. Its order must hold every case once and is then one of precedence: the batches take the first draws that fit, mixed at
+    random, and what is last may have to wait for another epoch.
+    """
 
     def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
         """Positions to visit in ``epoch``.
@@ -39,7 +46,7 @@ class RandomSampler:
 
     def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
         """See ``Sampler.order``."""
-        return _generator(seed, epoch).permutation(len(labels))
+        return generator(seed, epoch).permutation(len(labels))
 
 
 @SAMPLERS.register_module()
@@ -96,7 +103,7 @@ class WeightedSampler:
         if self.method == "balanced":
             return _balanced_order(labels, epoch, seed)
         weights = self.weights(labels)
-        return _generator(seed, epoch).choice(len(labels), size=len(labels), replace=True, p=weights)
+        return generator(seed, epoch).choice(len(labels), size=len(labels), replace=True, p=weights)
 
     def weights(self, labels: np.ndarray) -> np.ndarray:
         """``[N]`` float64 probability of each case in one draw of the two random methods; they sum to 1."""
@@ -105,6 +112,39 @@ class WeightedSampler:
         sizes = np.bincount(labels)[labels] + self.smooth_factor
         weights = 1.0 / (np.sqrt(sizes) if self.method == "inverse_sqrt" else sizes)
         return weights / weights.sum()
+
+
+@SAMPLERS.register_module()
+class DistinctCaptionSampler:
+    """No caption twice in a batch of all processes together: to the standard contrastive loss a repeated one is a false negative.
+
+    A case counts with the one of its captions that is drawn for it in this epoch. All epochs have the same number of batches: as many as
+    can be filled with the captions of the first one. What does not fit waits, above all cases whose caption is more frequent than the
+    batches are (one that describes 500 cases comes 80 times in 80 batches); those that wait are others in every epoch, and of the cases of
+    one caption each has its turn equally often, in the long run. In an epoch whose captions are drawn less favourably the batches are
+    slightly smaller, not fewer. There must be at least as many distinct captions as a batch has cases.
+
+    The losses that know positives by caption (``MultiPositiveContrastiveLoss``) need it less: to them a repeated caption is no false
+    negative, and an epoch with RandomSampler leaves no case out.
+    """
+
+    distinct = "caption"
+
+    def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+        """See ``Sampler.order``. A circle of all cases, the same for a seed; every epoch starts at another of them.
+
+        The golden ratio is the step for which a case, wherever it stands, waits shortest until a start comes near again. Being rounded
+        to a whole number without a common divisor with N, it makes every case the very first once in N epochs.
+        """
+        import numpy as np
+
+        num_cases = len(labels)
+        if not num_cases:
+            return np.zeros(0, dtype=np.int64)
+        step = round((math.sqrt(5) - 1) / 2 * num_cases)
+        while math.gcd(step, num_cases) > 1:
+            step += 1
+        return np.roll(generator(seed).permutation(num_cases), -(epoch * step % num_cases))
 
 
 def _balanced_order(labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
@@ -122,7 +162,7 @@ def _balanced_order(labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
         start, stop = (e * share + _extra_turns(e * rest, place, len(classes)) for e in (epoch, epoch + 1))
         pieces.append(cases[_stream(len(cases), start, stop, seed, int(label))])
     drawn = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
-    return _generator(seed, epoch).permutation(drawn)
+    return generator(seed, epoch).permutation(drawn)
 
 
 def _extra_turns(dealt: int, place: int, num_places: int) -> int:
@@ -135,12 +175,15 @@ def _stream(length: int, start: int, stop: int, seed: int, label: int) -> np.nda
     import numpy as np
 
     first, last = start // length, (stop - 1) // length
-    rounds = [_generator(seed, label, k).permutation(length) for k in range(first, last + 1)]
+    rounds = [generator(seed, label, k).permutation(length) for k in range(first, last + 1)]
     return np.concatenate([np.zeros(0, dtype=np.int64), *rounds])[start - first * length : stop - first * length]
 
 
-def _generator(seed: int, *path: int) -> np.random.Generator:
-    """Random numbers of their own for every path. The length goes in as well: numpy takes [1, 2] and [1, 2, 0] for the same seed."""
+def generator(seed: int, *path: int) -> np.random.Generator:
+    """Random numbers of their own for every path of numbers from 0.
+
+    The length goes in as well: numpy takes [1, 2] and [1, 2, 0] for the same seed.
+    """
     import numpy as np
 
     return np.random.default_rng([seed % 2**32, len(path), *path])

@@ -303,6 +303,9 @@ def describe(run_: Run) -> list[str]:
         absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
         if absent:
             lines.append(f"note: {part} has no case of {shortened(absent)}")
+    visited, available = run_.batches.cases_per_epoch, len(parts["train"])
+    if visited < available:
+        lines.append(f"note: an epoch visits {visited} of the {available} training cases, others each time")
     processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""
     lines.append(
         f"{run_.device} {run_.precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}"

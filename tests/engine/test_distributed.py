@@ -5,50 +5,13 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 
 from clipzoo.config import Config
-from clipzoo.datasets.loader import EpochBatches
-from clipzoo.datasets.samplers import RandomSampler, WeightedSampler
 from clipzoo.engine import checkpoint
 from clipzoo.results import Summary
 from clipzoo.tables import PredictionTable
-
-
-@pytest.mark.parametrize("sampler", [RandomSampler(), WeightedSampler("inverse_freq"), WeightedSampler("balanced")])
-@pytest.mark.parametrize("cases", [23, 24, 33])
-def test_all_processes_together_hold_what_one_process_would(sampler, cases):
-    """Step by step, the union over ranks equals the batch of one process with the joint batch size, with the same seeds."""
-    rows, labels = np.arange(100, 100 + cases), np.arange(cases) % 3
-
-    def batches(rank, world, size):
-        made = EpochBatches(rows, labels, sampler.order, batch_size=size, seed=5, rank=rank, world_size=world)
-        made.set_epoch(2)
-        return list(made)
-
-    one = batches(0, 1, 8)
-    two = list(zip(batches(0, 2, 4), batches(1, 2, 4), strict=True))
-    for joint, (first, second) in zip(one, two, strict=False):
-        assert len(first) == len(second)
-        union = sorted([*first, *second])
-        assert union == sorted(joint) or (joint is one[-1] and set(union) <= set(joint))
-
-
-def test_an_epoch_starts_where_it_was_left():
-    batches = EpochBatches(np.arange(20), np.zeros(20), RandomSampler().order, batch_size=4, seed=0)
-    whole = list(batches)
-    batches.set_epoch(0, start=3)
-    assert list(batches) == whole[3:] and len(batches) == 5
-    batches.set_epoch(1)
-    assert list(batches) != whole
-
-
-@pytest.mark.parametrize(("cases", "expected"), [(1, [1]), (4, [4]), (5, [4]), (6, [4, 2]), (9, [4, 4])])
-def test_a_rest_of_one_is_left_out_but_never_the_only_batch(cases, expected):
-    batches = EpochBatches(np.arange(cases), np.zeros(cases), RandomSampler().order, batch_size=4, seed=0)
-    assert [len(b) for b in batches] == expected and len(batches) == len(expected)
 
 
 @pytest.mark.slow
