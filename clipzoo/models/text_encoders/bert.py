@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import check_choice, check_positive, groups_by_layer
+from clipzoo.models.joint import joint_weights
+from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
-from clipzoo.models.text_encoders.hf_text import longest_context, read_config, read_model, read_tokenizer, where_from
+from clipzoo.models.text_encoders.hf_files import files_of, folder_of, opened
+from clipzoo.models.text_encoders.hf_text import (
+    check_files,
+    longest_context,
+    read_config,
+    read_model,
+    read_tokenizer,
+    recompute_layers,
+    where_from,
+)
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, WordPieceTokenizer, check_context
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
+
+if TYPE_CHECKING:
+    from transformers import BertModel, PretrainedConfig
 
 
 @TEXT_ENCODERS.register_module()
@@ -22,46 +37,62 @@ class BERT(TextEncoder):
 
     Args:
         name: Hub name or local folder of the published weights; not read when ``pretrained=False``.
-        pretrained: ``False`` builds a BERT of the four sizes below with random weights and a vocabulary made in code: it needs no network.
+        pretrained: ``True`` takes the weights of ``name``. ``False`` builds a BERT of the four sizes below with random weights and a
+            vocabulary made in code: it needs no network. A string is a file or folder with a whole CLIP whose text tower is a BERT, as
+            Chinese-CLIP's, projected into the joint space; where it has no vocabulary, that of ``name`` is taken.
         pooling: The state of ``[CLS]``, or the mean over all tokens.
         hidden_size: Width; of the network from scratch only, as the next two.
         num_layers: Number of layers.
         num_heads: Attention heads.
-        max_length: Most tokens of a sentence, ``[CLS]`` and ``[SEP]`` included.
+        max_length: Most tokens of a sentence, ``[CLS]`` and ``[SEP]`` included. ``None``: what a whole CLIP was trained with, otherwise 64.
         dropout: On hidden states and attention weights, in [0, 1).
         freeze: ``'all'`` trains nothing of this tower.
+        projection: Width of a joint space that the features are projected into, without bias; ``None`` leaves them as they are, or
+            projects them as the whole CLIP does.
+        files: Name to content of ``config.json`` and the tokenizer's files, which say the architecture then; a checkpoint brings them.
+            They hold no weights.
 
     Raises:
         BuildError: Published weights cannot be had, do not fit, or are not BERT's.
+        ConfigError: Sizes do not go together, or ``files`` are given together with ``pretrained``.
 
-    Source: Devlin et al. 2019 (arXiv:1810.04805).
+    Source: Devlin et al. 2019 (arXiv:1810.04805); Chinese-CLIP: Yang et al. 2022 (arXiv:2211.01335).
     """
 
     def __init__(
         self,
         name: str = "bert-base-chinese",
-        pretrained: bool = True,
+        pretrained: bool | str = True,
         pooling: Literal["cls", "mean"] = "cls",
         hidden_size: int = 256,
         num_layers: int = 4,
         num_heads: int = 4,
-        max_length: int = 64,
+        max_length: int | None = None,
         dropout: float = 0.1,
         freeze: Literal["none", "all"] = "none",
+        projection: int | None = None,
+        files: dict | None = None,
     ):
         super().__init__(freeze)
         check_choice("BERT", "pooling", pooling, ("cls", "mean"))
-        check_positive("BERT", hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads)
+        check_positive("BERT", hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads, projection=projection)
+        check_files("BERT", files, pretrained)
         if not 0 <= dropout < 1:
             raise ConfigError(f"BERT: dropout={dropout!r} must lie in [0, 1)")
-        self.pooling, self.context_length = pooling, max_length
-        if pretrained:
-            self.name = name
-            self._from_weights(os.path.expanduser(name), dropout)
+        self.pooling, self.context_length, self._files = pooling, 64 if max_length is None else max_length, files
+        self.name = name
+        rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        if isinstance(pretrained, str):
+            self._from_clip(pretrained, max_length, projection, rates)
         else:
-            self.name = f"{num_layers} layers of width {hidden_size}"
-            self._from_scratch(hidden_size, num_layers, num_heads, dropout)
-        self.num_features = self.bert.config.hidden_size
+            if files is not None:
+                self._from_files(files, rates)
+            elif pretrained:
+                self._from_weights(os.path.expanduser(name), rates)
+            else:
+                self.name = f"{num_layers} layers of width {hidden_size}"
+                self._from_scratch(hidden_size, num_layers, num_heads, rates)
+            self._project(projection)
         self.apply_freeze()
 
     def forward(self, tokens: Tokens) -> Tensor:
@@ -69,39 +100,99 @@ class BERT(TextEncoder):
         # BertModel.forward makes the mask itself, and looks on the host whether it masks anything: that waits for the device every step.
         mask_N11L = padding_mask(tokens)[:, None, None, :]
         hidden_NLD = self.bert.encoder(self.bert.embeddings(input_ids=tokens.ids), attention_mask=mask_N11L)[0]
-        return pool(hidden_NLD, tokens, self.pooling)
+        pooled_ND = pool(hidden_NLD, tokens, self.pooling)
+        return pooled_ND if self.text_projection is None else pooled_ND @ self.text_projection
 
     def depth_groups(self) -> list[list[str]]:
         """Embeddings, then one group per layer."""
         return groups_by_layer((n for n, _ in self.named_parameters()), r"\.layer\.(\d+)\.", r"\.embeddings\.")
 
-    def _from_weights(self, name: str, dropout: float) -> None:
+    def blueprint(self) -> dict:
+        """See ``Tower.blueprint``."""
+        own = {"pretrained": False, "max_length": self.context_length, "projection": self.num_features if self.projected else None}
+        if isinstance(self.tokenizer, WordPieceTokenizer):
+            return own
+        if self._files is None:
+            self._files = files_of(self.tokenizer.hugging_face, self.bert.config, "BERT")
+        return {**own, "files": self._files}
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Tower.checkpoint_gradients``."""
+        recompute_layers(self.bert, f"BERT {self.name}")
+
+    def _project(self, width: int | None) -> None:
+        """Make the projection into a joint space of that width, at random as CLIP's; ``None`` for none."""
+        hidden_size = self.bert.config.hidden_size
+        self.num_features, self.projected = width or hidden_size, width is not None
+        self.text_projection = None
+        if width is not None:
+            self.text_projection = nn.Parameter(torch.randn(hidden_size, width) * hidden_size**-0.5)
+
+    def _from_weights(self, name: str, rates: dict[str, float]) -> None:
         from transformers import BertModel
 
-        config = read_config("BERT", name)
+        self._tokenize_like(name, read_config("BERT", name))
+        self.bert = read_model("BERT", name, BertModel, add_pooling_layer=False, attn_implementation="sdpa", **rates)
+        self.weights = where_from(name)
+
+    def _from_files(self, files: dict[str, str], rates: dict[str, float]) -> None:
+        with folder_of(files, "BERT") as folder:
+            config = read_config("BERT", folder)
+            self._tokenize_like(folder, config)
+        self.bert = _network({**config.to_dict(), **rates})
+
+    def _tokenize_like(self, name: str, config: PretrainedConfig) -> None:
         if config.model_type != "bert":
             raise BuildError(f"BERT: '{name}' is a {config.model_type} model, not BERT. Use hf:{name}")
         check_context("BERT", self.context_length, longest_context(config))
         self.tokenizer = HFTokenizer(read_tokenizer("BERT", name), self.context_length)
-        rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-        self.bert = read_model("BERT", name, BertModel, add_pooling_layer=False, attn_implementation="sdpa", **rates)
-        self.weights = where_from(name)
 
-    def _from_scratch(self, hidden_size: int, num_layers: int, num_heads: int, dropout: float) -> None:
-        from transformers import BertConfig, BertModel
+    def _from_clip(self, path: str, max_length: int | None, projection: int | None, rates: dict[str, float]) -> None:
+        """The text tower of a whole CLIP, with its projection.
 
+        Raises:
+            BuildError: It is none, it fits neither its vocabulary nor the arguments, or has no vocabulary.
+        """
+        source = joint_weights("BERT", None, path)
+        weights, where = source.weights, f"BERT({source.words})"
+        if weights.text_kind != "bert":
+            raise BuildError(
+                f"{where}: the weights' text tower is {weights.text_words()}, not a BERT. Write weights:{path}, or use CLIPText"
+            )
+        if self.pooling != "cls":
+            raise BuildError(f"{where}: pooling='{self.pooling}', but the weights were trained with the state of [CLS]. Leave it out")
+        if projection not in (None, weights.embed_dim):
+            raise BuildError(f"{where}: projection={projection}, but the weights' joint space is {weights.embed_dim} wide. Leave it out")
+        self.context_length = weights.context_length if max_length is None else max_length
+        check_context("BERT", self.context_length, weights.text_config["max_position_embeddings"])
+        with opened(self.name, weights.files or None, "BERT") as folder:
+            tokenizer = read_tokenizer("BERT", folder)
+        if len(tokenizer) != weights.vocab_size:
+            raise BuildError(
+                f"{where}: the weights were trained with {weights.vocab_size} tokens, but the tokenizer of '{self.name}' has "
+                f"{len(tokenizer)}. Put the weights' own vocab.txt beside them, or give name='FOLDER' with it"
+            )
+        self.tokenizer = HFTokenizer(tokenizer, self.context_length)
+        self.bert = _network({**weights.text_config, **rates})
+        self._project(weights.embed_dim)
+        state = {key if key == "text_projection" else f"bert.{key}": value for key, value in weights.text.items()}
+        load_strictly(self, state, where)
+        self.name, self.weights, self.space = "of a CLIP", source.words, source.space
+        self.logit_scale, self.logit_bias = weights.logit_scale, weights.logit_bias
+
+    def _from_scratch(self, hidden_size: int, num_layers: int, num_heads: int, rates: dict[str, float]) -> None:
         if hidden_size % num_heads:
             raise ConfigError(f"BERT: hidden_size={hidden_size} is no multiple of num_heads={num_heads}")
         self.tokenizer = WordPieceTokenizer(self.context_length)
-        config = BertConfig(
-            vocab_size=self.tokenizer.vocab_size,
-            hidden_size=hidden_size,
-            num_hidden_layers=num_layers,
-            num_attention_heads=num_heads,
-            intermediate_size=4 * hidden_size,
-            max_position_embeddings=self.context_length,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
-            attn_implementation="sdpa",
-        )
-        self.bert = BertModel(config, add_pooling_layer=False)
+        sizes = {"vocab_size": self.tokenizer.vocab_size, "max_position_embeddings": self.context_length}
+        heads = {"num_hidden_layers": num_layers, "num_attention_heads": num_heads}
+        self.bert = _network({**sizes, **heads, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, **rates})
+
+
+def _network(config: dict) -> BertModel:
+    """A BERT of random weights without a pooling layer, which would be unused and break distributed training."""
+    from transformers import BertConfig, BertModel
+
+    # The class as it is, not ``from_config``: it makes fp32 weights whatever precision a config names.
+    own = {key: value for key, value in config.items() if key not in ("attn_implementation", "dtype", "torch_dtype")}
+    return BertModel(BertConfig(**own, attn_implementation="sdpa"), add_pooling_layer=False)

@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import check_choice, groups_by_layer
 from clipzoo.models.pretrained import first_line, hub
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
+from clipzoo.models.text_encoders.hf_files import files_of, opened
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, check_context
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -33,9 +35,12 @@ class HFText(TextEncoder):
         pooling: The first token's state, or the mean over all tokens.
         max_length: Most tokens of a sentence, special tokens included.
         freeze: ``'all'`` trains nothing of this tower.
+        files: Name to content of ``config.json`` and the tokenizer's files, which are read in place of those of ``name``; a checkpoint
+            brings them. They hold no weights.
 
     Raises:
         BuildError: The files cannot be had, the weights do not fit, or the model is no text encoder.
+        ConfigError: ``files`` together with ``pretrained``.
     """
 
     def __init__(
@@ -45,23 +50,14 @@ class HFText(TextEncoder):
         pooling: Literal["cls", "mean"] = "mean",
         max_length: int = 64,
         freeze: Literal["none", "all"] = "none",
+        files: dict | None = None,
     ):
         super().__init__(freeze)
-        from transformers import AutoModel
-
         check_choice("HFText", "pooling", pooling, ("cls", "mean"))
-        self.name, self.pooling, self.context_length = name, pooling, max_length
-        name = os.path.expanduser(name)
-        config = read_config("HFText", name)
-        _check_encoder(name, config)
-        check_context("HFText", max_length, longest_context(config))
-        self.tokenizer = HFTokenizer(read_tokenizer("HFText", name), max_length)
-        arguments = {"add_pooling_layer": False} if _has_pooling_layer(config) else {}  # unused, it would break distributed training
-        if pretrained:
-            self.net = read_model("HFText", name, AutoModel, **arguments)
-            self.weights = where_from(name)
-        else:
-            self.net = AutoModel.from_config(config, **arguments)
+        check_files("HFText", files, pretrained)
+        self.name, self.pooling, self.context_length, self._files = name, pooling, max_length, files
+        with opened(name, files, "HFText") as source:
+            self._read(source, pretrained)
         self.num_features = self.net.config.hidden_size
         self.apply_freeze()
 
@@ -73,6 +69,53 @@ class HFText(TextEncoder):
     def depth_groups(self) -> list[list[str]]:
         """Embeddings, then one group per layer."""
         return groups_by_layer((n for n, _ in self.named_parameters()), r"\.(?:layers?|h|blocks?)\.(\d+)\.", r"embed|\.wte|\.wpe")
+
+    def blueprint(self) -> dict:
+        """See ``Tower.blueprint``."""
+        if self._files is None:
+            self._files = files_of(self.tokenizer.hugging_face, self.net.config, "HFText")
+        return {"pretrained": False, "files": self._files}
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Tower.checkpoint_gradients``."""
+        recompute_layers(self.net, f"HFText {self.name}")
+
+    def _read(self, source: str, pretrained: bool) -> None:
+        from transformers import AutoModel
+
+        config = read_config("HFText", source)
+        _check_encoder(self.name, config)
+        check_context("HFText", self.context_length, longest_context(config))
+        self.tokenizer = HFTokenizer(read_tokenizer("HFText", source), self.context_length)
+        arguments = {"add_pooling_layer": False} if _has_pooling_layer(config) else {}  # unused, it would break distributed training
+        if pretrained:
+            self.net = read_model("HFText", source, AutoModel, **arguments)
+            self.weights = where_from(source)
+        else:
+            with _quiet_loading():  # in fp32, whatever the files' own precision is
+                self.net = AutoModel.from_config(config, torch_dtype=torch.float32, **arguments)
+
+
+def check_files(where: str, files: dict | None, pretrained: bool | str) -> None:
+    """Refuse files together with weights, and files without a config.
+
+    Raises:
+        ConfigError: It is so.
+    """
+    if files is not None and (pretrained is not False or "config.json" not in files):
+        what = "they hold no weights; pretrained=False is needed beside them" if pretrained is not False else "config.json is missing"
+        raise ConfigError(f"{where}: files: {what}")
+
+
+def recompute_layers(network: PreTrainedModel, where: str) -> None:
+    """Switch on transformers' own checkpoints between layers.
+
+    Raises:
+        BuildError: The network has none.
+    """
+    if not network.supports_gradient_checkpointing:
+        raise BuildError(f"train.gradient_checkpointing: {where} cannot compute activations again. Leave it out, or choose another model")
+    network.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def read_config(where: str, name: str) -> PretrainedConfig:
@@ -113,8 +156,6 @@ def read_model(where: str, name: str, cls: type, **arguments: object) -> PreTrai
     Raises:
         BuildError: They cannot be had (with the three ways), or parameters of the tower are missing in them.
     """
-    import torch
-
     with hub(where, name, *_instead(where)), _readable(where, name), _quiet_loading():
         model, report = cls.from_pretrained(name, output_loading_info=True, torch_dtype=torch.float32, **arguments)
     missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])

@@ -113,22 +113,25 @@ class HFTokenizer:
     Args:
         tokenizer: Loaded already.
         context_length: Most tokens of a sentence, special tokens included.
+
+    Attributes:
+        hugging_face: The tokenizer inside.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int = 64):
         self.context_length = context_length
         self.vocab_size = len(tokenizer)
-        self._tokenizer = tokenizer
+        self.hugging_face = tokenizer
         self._pad = tokenizer.pad_token_id or 0  # never read where it stands: every tower masks by length
 
     def __call__(self, sentences: list[str]) -> Tokens:
         """Tokenise; longer sentences are cut and keep their special tokens."""
-        encoded = self._tokenizer(list(sentences), truncation=True, max_length=self.context_length) if sentences else {"input_ids": []}
+        encoded = self.hugging_face(list(sentences), truncation=True, max_length=self.context_length) if sentences else {"input_ids": []}
         return _padded(encoded["input_ids"], self._pad)
 
     def count(self, sentence: str) -> int:
         """Tokens of the whole sentence, special tokens included."""
-        return len(self._tokenizer(sentence, verbose=False)["input_ids"])
+        return len(self.hugging_face(sentence, verbose=False)["input_ids"])
 
 
 def check_context(where: str, context_length: int, longest: int | None) -> None:
