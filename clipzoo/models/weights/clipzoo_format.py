@@ -1,14 +1,43 @@
-"""Checkpoints of this project."""
+"""Reading checkpoints of this project: the model is made again from its config and its towers' blueprints, without any other file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from clipzoo.errors import BuildError, ClipzooError
+from clipzoo.models.pretrained import load_strictly
+from clipzoo.models.weights.base import CLIPWeights
+from clipzoo.registries import MODELS, SLOTS
+
+FORMAT = "clipzoo-checkpoint-1"
 
 
 def is_checkpoint(content: Mapping) -> bool:
     """Was the file written by this project?"""
-    return str(content.get("format", "")).startswith("clipzoo-checkpoint-")
+    return content.get("format") == FORMAT
 
 
-def from_checkpoint(content: Mapping, where: str):
-    raise NotImplementedError
+def from_checkpoint(content: Mapping, where: str) -> CLIPWeights:
+    """The best or latest weights of a run, where its model is a CLIP with CLIP's towers.
+
+    Raises:
+        BuildError: The model is another one, cannot be made again, or its weights do not fit.
+    """
+    from clipzoo.models.weights.towers import from_model  # the towers themselves read weights from here
+
+    try:
+        spec, towers, state = dict(content["config"]["model"]), content["towers"], content["model"]
+        for name, blueprint in towers.items():
+            spec[name] = {**SLOTS[name].expand(spec[name]), **blueprint}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BuildError(f"{where} does not say how its model is made ({error!r}); it was saved by another version") from error
+    with torch.random.fork_rng(devices=[]):  # the random weights that the file's replace
+        try:
+            model = MODELS.build(spec)
+        except (ClipzooError, TypeError) as error:
+            raise BuildError(f"{where}: its model cannot be made again ({error})") from error
+    load_strictly(model, state, where)
+    return replace(from_model(model, where), format="clipzoo")
