@@ -1,6 +1,7 @@
 """Whatever is registered keeps the same small promises; a new class is held to them without a new test."""
 
 import inspect
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from clipzoo.hooks.base import MOMENTS
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, Metric
-from clipzoo.registries import HOOKS, LOSSES, METRICS, SAMPLERS, SCHEDULES, SLOTS, TABLES
+from clipzoo.registries import DATASETS, HOOKS, LOSSES, METRICS, SAMPLERS, SCHEDULES, SLOTS, TABLES
 from clipzoo.structures import Batch, Tokens
 from clipzoo.tables import RetrievalTable
 
@@ -107,6 +108,31 @@ def test_losses_are_finite_scalars_with_gradients_for_both_towers(name):
     assert value.shape == () and torch.isfinite(value)
     for tensor in (image, text, scale):
         assert tensor.grad is not None and torch.isfinite(tensor.grad).all() and tensor.grad.abs().sum() > 0
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory, class_folders):
+    """For every dataset, arguments that make a small one."""
+    from clipzoo.datasets.sample_data import create_sample_dataset
+
+    pairs = create_sample_dataset(tmp_path_factory.mktemp("sources") / "pairs", "pairs", 6)
+    return {"ImageFolderDataset": {"root": str(class_folders)}, "PairsDataset": {"path": str(pairs)}}
+
+
+@pytest.mark.parametrize("name", own(DATASETS))
+def test_datasets_are_sorted_cases_with_images_and_captions(name, sources):
+    data = DATASETS.build({"type": name, **sources[name]})
+    ids = [case.id for case in data.cases]
+    assert ids == sorted(set(ids)) and len(data) == len(ids) and [data.rows[i] for i in ids] == list(range(len(ids)))
+    for row, case in enumerate(data.cases):
+        assert case.id == unicodedata.normalize("NFC", case.id).replace("\\", "/") and case.group
+        assert case.label is None or 0 <= case.label < len(data.classes)
+        assert data.labels[row] == (-1 if case.label is None else case.label)
+        assert data.captions_of(row) and set(data.captions_of(row)) <= set(range(len(data.captions)))
+    assert len(data.class_captions()) == len(data.classes)
+    assert data.read_image(0).mode == "RGB" and str(data.path_of(0)).endswith(ids[0])
+    assert data.describe()[0].startswith(name) and all(isinstance(line, str) for line in data.describe())
+    assert DATASETS.build({"type": name, **sources[name]}).cases == data.cases
 
 
 @pytest.mark.parametrize("name", own(HOOKS))

@@ -102,10 +102,10 @@ def test_a_group_on_two_sides_is_a_leak():
         AsGiven().split(cases, ())
 
 
-@pytest.mark.parametrize("name, value", [("val_fraction", 0.1), ("select_on_test", True)])
-def test_three_parts_leave_nothing_to_say(name, value):
-    with pytest.raises(ConfigError, match=f"splits.{name}: {value} is not allowed, the data give a val part"):
-        AsGiven(**{name: value}).split(given(8, 2, 2), ())
+def test_three_parts_leave_nothing_to_choose():
+    assert parts_of(AsGiven(val_fraction=0.2).split(given(20, 6, 4), ())) == [20, 6, 4]
+    with pytest.raises(ConfigError, match="splits.select_on_test: the data give a val part, and that chooses the epoch"):
+        AsGiven(select_on_test=True).split(given(8, 2, 2), ())
 
 
 @pytest.mark.parametrize("arguments", [{"val_fraction": 1.0}, {"val_fraction": "0.1"}, {"seed": -1}, {"seed": 1.5}])

@@ -27,8 +27,8 @@ class AsGiven(Splitter):
 
     Args:
         seed: Of the draw of the val part.
-        val_fraction: Share of the given train part that becomes the val part, whole groups, classes in proportion; 0 for none. Only where
-            the data give one held-out part.
+        val_fraction: Share of the given train part that becomes the val part, whole groups, classes in proportion; 0 for none. Has no
+            effect where the data give val and test parts.
         select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part is carved then.
     """
 
@@ -43,7 +43,7 @@ class AsGiven(Splitter):
         """The given parts, verified.
 
         Raises:
-            ConfigError: ``val_fraction`` or ``select_on_test`` where the data give a val part and a test part.
+            ConfigError: ``select_on_test`` where the data give a val part and a test part.
             DataError: Cases have no part, or there is no train part, or nothing else.
             LeakError: A group is in two parts.
         """
@@ -54,12 +54,14 @@ class AsGiven(Splitter):
         for case, group in zip(table.cases, table.group_of_case, strict=True):
             members[case.part][group] = True
         train_G, val_G, test_G = (members[part] for part in PARTS)
-        self._check_arguments(val_G.any() and test_G.any())
+        complete = val_G.any() and test_G.any()
+        if complete and self.select_on_test:
+            raise ConfigError("splits.select_on_test: the data give a val part, and that chooses the epoch. Leave it out")
         notes: tuple[str, ...] = ()
         if not test_G.any():
             val_G, test_G = test_G, val_G
             notes = (f"The data give no test part; their val part is tested instead{self._consequence()}.",)
-        wants_val = bool(self.val_fraction) and not self.select_on_test
+        wants_val = bool(self.val_fraction) and not self.select_on_test and not complete
         if wants_val:
             val_G = np.zeros_like(train_G)
             val_G[train_G] = carve(table.counts_GC[train_G], self.val_fraction, random_state(self.seed, 1))
@@ -69,11 +71,6 @@ class AsGiven(Splitter):
         folds = Folds(table.cases, table.classes, (split,), self.spec, exhaustive=False, notes=notes)
         folds.verify()
         return folds
-
-    def _check_arguments(self, complete: bool) -> None:
-        for name, value in (("val_fraction", self.val_fraction), ("select_on_test", self.select_on_test)):
-            if complete and value:
-                raise ConfigError(f"splits.{name}: {value!r} is not allowed, the data give a val part that chooses the epoch. Leave it out")
 
     def _consequence(self) -> str:
         if self.select_on_test:
