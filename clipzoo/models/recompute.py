@@ -6,6 +6,8 @@ passes in training moves the running statistics; ``count_once`` sees to it that 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,7 +25,7 @@ def count_once(module: nn.Module) -> None:
     """Let every batch norm in ``module`` count a batch once, however often its activations are computed."""
     for part in module.modules():
         if isinstance(part, _BatchNorm) and part.track_running_stats:
-            part.register_forward_pre_hook(_count_outside_backward)
+            part.register_forward_pre_hook(partial(_count_outside_backward, momentum=part.momentum))
 
 
 def let_timm_recompute(network: nn.Module, where: str) -> None:
@@ -41,7 +43,10 @@ def let_timm_recompute(network: nn.Module, where: str) -> None:
     count_once(network)
 
 
-def _count_outside_backward(batch_norm: nn.Module, _inputs: tuple) -> None:
-    # Set before every pass, never put back afterwards: a repeated pass ends by an exception as soon as it has what it needs.
-    # A batch norm that tracks nothing normalises by the batch in training, and in evaluation by its statistics, as always.
-    batch_norm.track_running_stats = torch._C._current_graph_task_id() == -1
+def _count_outside_backward(batch_norm: _BatchNorm, _inputs: tuple, *, momentum: float | None) -> None:
+    # Set before every pass and never put back afterwards, as a repeated pass ends by an exception as soon as it has what it needs.
+    # With momentum 0 the statistics stay what they are, bit for bit; what is kept for the backward pass must be the same tensors.
+    repeated = torch._C._current_graph_task_id() != -1  # as torch.utils.checkpoint itself asks
+    batch_norm.momentum = 0.0 if repeated else momentum
+    if repeated and batch_norm.training:
+        batch_norm.num_batches_tracked.sub_(1)

@@ -115,7 +115,9 @@ def recompute_layers(network: PreTrainedModel, where: str) -> None:
     """
     if not network.supports_gradient_checkpointing:
         raise BuildError(f"train.gradient_checkpointing: {where} cannot compute activations again. Leave it out, or choose another model")
-    network.gradient_checkpointing_enable({"use_reentrant": False})
+    # transformers 5 renamed it, and warns of the old name.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def read_config(where: str, name: str) -> PretrainedConfig:
