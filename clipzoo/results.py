@@ -18,6 +18,7 @@ from clipzoo.files import read_json, write_json
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
 PREDICTIONS_FILE = "predictions.csv"
+_MANY_METRICS = 8  # more do not fit side by side on a terminal
 OUT_OF_FOLD_FILE = "oof_predictions.csv"
 
 
@@ -137,6 +138,8 @@ class Summary:
         columns: dict[str, dict[str, str]] = {}
         for fold in self.folds:
             columns[fold["fold"]] = {"epoch": str(fold["epoch"]), **{n: _number(fold["metrics"].get(n)) for n in self.pooled}}
+        if len(self.folds) == 1 and len(self.pooled) > _MANY_METRICS:
+            return rows_or_columns("fold", columns, num_totals=0)
         columns["mean ± sd"] = {n: f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in self.pooled}
         columns["pooled"] = {n: _number(self.pooled[n]) for n in self.pooled}
         return rows_or_columns("fold", columns, num_totals=2)
@@ -165,7 +168,7 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
 
 
 def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals: int) -> str:
-    """A table with a row for each entry of ``columns``; where these have more than eight values each, with a column for each.
+    """A table with a row for each entry of ``columns``; where these have very many values each, with a column for each.
 
     Args:
         corner: Heads the first column.
@@ -173,7 +176,7 @@ def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals:
         num_totals: How many of the last entries sum up the others; a rule stands before them.
     """
     names = list(next(iter(columns.values())))
-    if len(names) > 8:
+    if len(names) > _MANY_METRICS:
         rows = [[name, *(found.get(name, "") for found in columns.values())] for name in names]
         return aligned([corner, *columns], rows)
     rows = [[title, *(found.get(name, "") for name in names)] for title, found in columns.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,26 @@ def write_class_folders(root: Path, classes=("方块", "圆", "条纹"), per_cla
             shapes = [np.abs(distance).max(0) < size / 4, (distance**2).sum(0) < (size / 4) ** 2, (rows + rng.integers(4)) % 4 < 2]
             picture = 200 * shapes[label % 3] + rng.normal(20, 10, (size, size))
             Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / f"{index:03d}.png")
+    return root
+
+
+def write_pairs(root: Path, num_images: int = 24, size: int = 16, seed: int = 0) -> Path:
+    """A JSON list of tiny pictures, each with one or two captions; some captions belong to several pictures."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    (root / "images").mkdir(parents=True)
+    pairs = []
+    for index in range(num_images):
+        row, column, red = rng.integers(0, 2), rng.integers(0, 2), rng.integers(0, 2)
+        picture = rng.integers(0, 40, (size, size, 3)).astype(np.uint8)
+        half = size // 2
+        picture[row * half : (row + 1) * half, column * half : (column + 1) * half, 0 if red else 2] = 220
+        Image.fromarray(picture).save(root / "images" / f"{index:03d}.png")
+        where = f"{'上下'[row]}面{'左右'[column]}边"
+        captions = [f"{where}有一个{'红' if red else '蓝'}色方块"] + ([f"{where}有东西"] if index % 3 == 0 else [])
+        pairs.append({"image_path": f"images/{index:03d}.png", "caption": captions})
+    (root / "data.json").write_text(json.dumps(pairs, ensure_ascii=False), encoding="utf-8")
     return root
 
 

@@ -19,7 +19,6 @@ from clipzoo.engine.runtime import make_log
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.metrics import Accuracy
 from clipzoo.results import FoldResult, Summary
-from clipzoo.settings import RuntimeSettings
 from clipzoo.tables import PredictionTable
 
 EQUAL_FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
