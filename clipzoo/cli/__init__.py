@@ -12,6 +12,7 @@ COMMANDS = {
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
     "print_config": "show a config as it is resolved, with the origin of every key",
     "list_modules": "show what is registered, with arguments",
+    "export": "write a trained CLIP, or any published one, for open_clip or transformers",
     "make_folds": "make, verify and write folds.json without training",
     "make_pairs": "write a table of image paths and captions out of class folders",
     "make_sample_data": "write a small data set to try things on",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clipzoo.errors import BuildError
 from clipzoo.models.weights.base import CLIPWeights
 from clipzoo.models.weights.layout import bert_sizes, check_joint, text_sizes, vision_sizes
-from clipzoo.models.weights.transformers_format import bert_config
+from clipzoo.models.weights.transformers_format import TOKENIZER_FILES, bert_config
 
 if TYPE_CHECKING:
     from clipzoo.models.clip import CLIP
@@ -88,7 +88,8 @@ def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     if tower.pooling != "cls":
         raise BuildError(f"{where}: the text tower has pooling={tower.pooling!r}, but Chinese-CLIP reads a BERT at its first token, 'cls'")
     text = _copied(tower.bert)
-    text["text_projection"] = (torch.eye(tower.num_features) if matrix_ED is None else matrix_ED.T).float().contiguous()
+    own_WD = torch.eye(tower.num_features) if tower.text_projection is None else tower.text_projection.detach().cpu()
+    text["text_projection"] = own_WD.clone() if matrix_ED is None else (own_WD.double() @ matrix_ED.T).float()
     sizes = {**bert_sizes(text, where), "text_heads": tower.bert.config.num_attention_heads}
     config = bert_config(tower.bert.config.to_dict())
     return text, {**sizes, "text_kind": "bert", "text_config": config, "files": _tokenizer_files(tower)}
@@ -138,7 +139,8 @@ def _tokenizer_files(tower: nn.Module) -> dict[str, str]:
     from clipzoo.models.text_encoders.tokenizer import WordPieceTokenizer, character_vocabulary
 
     if not isinstance(tower.tokenizer, WordPieceTokenizer):
-        return dict(tower.blueprint().get("files", {}))
+        files = tower.blueprint()["files"]
+        return {name: files[name] for name in TOKENIZER_FILES if name in files}
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": tower.context_length}
     tokens = sorted(character_vocabulary().items(), key=lambda item: item[1])
     return {"vocab.txt": "".join(f"{token}\n" for token, _ in tokens), "tokenizer_config.json": json.dumps(config)}

@@ -9,6 +9,7 @@ from clip_files import (
     SENTENCES,
     TEXT,
     VISION,
+    ChineseCLIP,
     open_clip_model,
     output_of,
     pictures,
@@ -16,6 +17,7 @@ from clip_files import (
     save_script,
     scatter,
     transformers_clip,
+    vocabulary_text,
 )
 from safetensors.torch import save_file
 from torch.nn import functional as F
@@ -27,7 +29,7 @@ from clipzoo.models.clip import CLIP
 from clipzoo.models.heads import LinearProjection, MLPProjection
 from clipzoo.models.losses import SigmoidContrastiveLoss
 from clipzoo.models.text_encoders import BERT, CLIPText
-from clipzoo.models.weights import from_model, read_clip, write_open_clip, write_transformers
+from clipzoo.models.weights import CLIPWeights, from_model, read_clip, write_open_clip, write_transformers
 
 SIZES = {
     "vit": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "heads": 4},
@@ -101,9 +103,8 @@ def test_towers_from_every_format(saved, name):
 # --- out ---------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vision", ["vit", "resnet"])
-@pytest.mark.parametrize("quick_gelu", [False, True])
-@pytest.mark.parametrize("dims", [(24, 24), (40, 24), (32, 48)], ids=str)  # the towers' own widths; another than 24 is projected
+@pytest.mark.parametrize(("vision", "quick_gelu"), [("vit", True), ("vit", False), ("resnet", True)])
+@pytest.mark.parametrize("dims", [(24, 24), (40, 48)], ids=str)  # the towers' own widths; another than 24 is projected
 def test_open_clip_computes_what_we_do(tmp_path, vision, quick_gelu, dims):
     model = our_clip(vision, *dims, quick_gelu)
     weights = from_model(model)
@@ -144,10 +145,11 @@ def test_a_round_trip_through_open_clip_is_exact(tmp_path, vision):
     assert again.preprocessing == model.preprocessing
 
 
-def test_a_bert_from_scratch_becomes_a_chinese_clip(tmp_path):
+@pytest.mark.parametrize("projection", [None, 24, 40])
+def test_a_bert_from_scratch_becomes_a_chinese_clip(tmp_path, projection):
     from transformers import ChineseCLIPModel, ChineseCLIPProcessor
 
-    bert = BERT(pretrained=False, hidden_size=64, num_layers=2, num_heads=2, max_length=20)
+    bert = BERT(pretrained=False, hidden_size=64, num_layers=2, num_heads=2, max_length=20, projection=projection)
     model = scatter(CLIP(CLIPVision(**SIZES["vit"], output_dim=24), bert, embed_dim=24))
     weights = from_model(model)
     assert (weights.text_kind, weights.context_length, weights.text_heads) == ("bert", 20, 2)
@@ -160,6 +162,34 @@ def test_a_bert_from_scratch_becomes_a_chinese_clip(tmp_path):
         texts, images = output_of(loaded.get_text_features(**inputs)), output_of(loaded.get_image_features(pictures(32)))
         torch.testing.assert_close(F.normalize(texts, dim=-1), model.encode_text(ours), rtol=0, atol=1e-5)
         torch.testing.assert_close(F.normalize(images, dim=-1), model.encode_image(pictures(32)), rtol=0, atol=1e-5)
+
+
+def test_a_chinese_clip_comes_in_and_goes_out(tmp_path):
+    """Weights and vocabulary of the original file, through towers, to a folder that transformers loads."""
+    from transformers import ChineseCLIPModel, ChineseCLIPProcessor
+
+    reference = ChineseCLIP(len(vocabulary_text().split()))
+    torch.save({"state_dict": reference.state_dict()}, tmp_path / "clip_cn.pt")
+    (tmp_path / "vocab.txt").write_text(vocabulary_text(), encoding="utf-8")
+    path = str(tmp_path / "clip_cn.pt")
+    model = CLIP(CLIPVision(pretrained=path), BERT(pretrained=path), embed_dim=EMBED_DIM).eval()
+    weights = from_model(model)
+    assert_same(weights, read_clip(path, "X"))
+    assert weights.preprocessing.fit == "squash" and weights.context_length == 52
+    write_transformers(weights, tmp_path / "out")
+    loaded, processor = ChineseCLIPModel.from_pretrained(tmp_path / "out").eval(), ChineseCLIPProcessor.from_pretrained(tmp_path / "out")
+    inputs, ours = processor(text=CHINESE, return_tensors="pt", padding=True), model.tokenizer(CHINESE)
+    assert torch.equal(inputs["input_ids"], ours.ids)
+    with torch.no_grad():
+        texts, images = output_of(loaded.get_text_features(**inputs)), output_of(loaded.get_image_features(pictures(32)))
+        torch.testing.assert_close(F.normalize(texts, dim=-1), model.encode_text(ours), rtol=0, atol=1e-5)
+        torch.testing.assert_close(F.normalize(images, dim=-1), model.encode_image(pictures(32)), rtol=0, atol=1e-5)
+
+
+def assert_same(one: CLIPWeights, other: CLIPWeights) -> None:
+    for tower in ("visual", "text"):
+        left, right = getattr(one, tower), getattr(other, tower)
+        assert left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
 def test_the_weights_are_a_copy():
@@ -220,10 +250,7 @@ def test_a_checkpoint_of_fine_tuned_weights_needs_no_other_file(tmp_path, vision
     state = torch.get_rng_state()
     weights = read_clip(tmp_path / "checkpoint_best.pth", "X")
     assert torch.equal(torch.get_rng_state(), state)
-    expected = from_model(model)
-    for tower in ("visual", "text"):
-        own, other = getattr(weights, tower), getattr(expected, tower)
-        assert own.keys() == other.keys() and all(torch.equal(own[key], other[key]) for key in own)
+    assert_same(weights, from_model(model))
     assert (weights.format, weights.quick_gelu, weights.preprocessing) == ("clipzoo", True, model.preprocessing)
     again = CLIPVision(pretrained=str(tmp_path / "checkpoint_best.pth")).eval()
     with torch.no_grad():

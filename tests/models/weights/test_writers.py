@@ -72,9 +72,9 @@ def assert_same_features(model, reference) -> None:
     assert torch.equal(model.logit_scale, reference.logit_scale)
 
 
-@pytest.mark.parametrize("vision", ["vit", "resnet"])
-@pytest.mark.parametrize("quick_gelu", [False, True])
-@pytest.mark.parametrize("custom_text", [False, True])
+@pytest.mark.parametrize(
+    ("vision", "quick_gelu", "custom_text"), [("vit", True, False), ("vit", False, True), ("resnet", True, True), ("resnet", False, False)]
+)
 def test_open_clip_loads_the_file_by_name(tmp_path, monkeypatch, models, weights_of, vision, quick_gelu, custom_text):
     weights = weights_of(vision, quick_gelu)
     write_open_clip(weights, tmp_path / "a.safetensors")
@@ -86,8 +86,7 @@ def test_open_clip_loads_the_file_by_name(tmp_path, monkeypatch, models, weights
     assert_same_features(loaded, models[vision, quick_gelu])
 
 
-@pytest.mark.parametrize("vision", ["vit", "resnet"])
-@pytest.mark.parametrize("quick_gelu", [False, True])
+@pytest.mark.parametrize(("vision", "quick_gelu"), [("vit", True), ("vit", False), ("resnet", True)])
 def test_open_clip_loads_the_folder_and_all_that_travels(tmp_path, models, weights_of, vision, quick_gelu):
     weights = weights_of(vision, quick_gelu)
     odd = replace(ODD, size=weights.image_size)
@@ -140,7 +139,7 @@ def test_transformers_processor_makes_the_same_pixels(tmp_path, weights_of, fit,
     """Of a picture that is not square, as torchvision makes them in the way that ``Preprocessing`` describes."""
     from PIL import Image
     from torchvision.transforms.v2 import functional as TF
-    from transformers import CLIPProcessor
+    from transformers import CLIPImageProcessor
 
     shown = Preprocessing(32, (0.5, 0.4, 0.3), (0.2, 0.3, 0.2), interpolation, fit)
     write_transformers(replace(weights_of(), preprocessing=shown), tmp_path / "clip")
@@ -149,7 +148,7 @@ def test_transformers_processor_makes_the_same_pixels(tmp_path, weights_of, fit,
     scaled = TF.resize(pixels, [32] if fit == "crop" else [32, 32], interpolation=mode, antialias=True)
     expected = TF.normalize(TF.to_dtype(TF.center_crop(scaled, [32, 32]), torch.float32, scale=True), list(shown.mean), list(shown.std))
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    made = CLIPProcessor.from_pretrained(tmp_path / "clip")(images=image, return_tensors="pt")["pixel_values"][0]
+    made = CLIPImageProcessor.from_pretrained(tmp_path / "clip")(images=image, return_tensors="pt")["pixel_values"][0]
     torch.testing.assert_close(made, expected, rtol=0, atol=1.5 / 255 / 0.2)
 
 

@@ -1,0 +1,64 @@
+"""``tools/export.py CHECKPOINT --format open_clip --out PATH``: a CLIP's weights for other libraries."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipzoo.cli import door
+
+DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is what tools/train.py saved (…/fold_1/checkpoint_best.pth), or any
+file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("export.py", DESCRIPTION)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint of this project, or a CLIP's weights")
+    parser.add_argument("--format", required=True, choices=("open_clip", "transformers"), help="which library shall load it")
+    out = "a new folder; for open_clip also a file that ends in .safetensors"
+    parser.add_argument("--out", required=True, type=Path, metavar="PATH", help=out)
+    fit = "how transformers' processor shall make images square, for weights trained on padded ones, which it cannot do"
+    parser.add_argument("--fit", choices=("crop", "squash"), help=fit)
+    gelu = "the activation, for a file that does not say it: yes for OpenAI's weights, no for most others"
+    parser.add_argument("--quick-gelu", choices=("yes", "no"), help=gelu)
+    door.run(export, parser.parse_args(arguments))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Read, write, say how the other library loads it."""
+    from dataclasses import replace
+
+    from clipzoo.errors import ConfigError
+    from clipzoo.models.weights import read_clip, write_open_clip, write_transformers
+
+    if arguments.fit is not None and arguments.format == "open_clip":
+        raise ConfigError("export.py: --fit is for --format transformers only. Leave it out: open_clip can pad")
+    weights = read_clip(arguments.checkpoint, "export.py")
+    said = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
+    where = f"export.py: {arguments.checkpoint}"
+    if said is None and weights.quick_gelu is None:
+        raise ConfigError(f"{where} does not say which activation its weights were trained with. Say --quick-gelu yes (OpenAI's) or no")
+    weights = replace(weights, quick_gelu=weights.activation(said, where))
+    if arguments.format == "transformers":
+        write_transformers(weights, arguments.out, fit=arguments.fit)
+    else:
+        write_open_clip(weights, arguments.out)
+    image, text = weights.vision_words(), weights.text_words()
+    door.show(f"{arguments.out}: {image}; {text}; quick_gelu={weights.quick_gelu}\n{_how_to_load(weights, arguments)}")
+
+
+def _how_to_load(weights, arguments: argparse.Namespace) -> str:
+    """The line of Python that loads what was written."""
+    out = str(arguments.out)
+    if arguments.format == "transformers":
+        return f"load it with transformers.{'CLIPModel' if weights.text_kind == 'clip' else 'ChineseCLIPModel'}.from_pretrained({out!r})"
+    if arguments.out.suffix != ".safetensors":
+        return f"load it with open_clip.create_model_and_transforms({f'local-dir:{out}'!r})"
+    from clipzoo.models.weights.open_clip_writer import open_clip_names
+
+    names = open_clip_names(weights)
+    if not names:
+        return "open_clip has no name for a model of these sizes: register its config there, or export a folder, which has one"
+    call = f"open_clip.create_model({names[0]!r}, pretrained={out!r})"
+    return f"load it with {call}; a file cannot tell open_clip the preprocessing, a folder can"

@@ -1,0 +1,88 @@
+"""``tools/export.py``: from a trained checkpoint, and from other libraries' files, to what other libraries load."""
+
+import open_clip
+import pytest
+import torch
+from clip_files import SENTENCES, open_clip_model, output_of, pictures
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from clipzoo.config import Config
+from clipzoo.engine import build, checkpoint
+from clipzoo.models.weights import read_clip
+
+# Towers of width 24 in a space of 32: the export multiplies the projections into the towers' own.
+MODEL = {
+    "image_encoder": {"type": "CLIPVision", "image_size": 32, "patch_size": 8, "width": 64, "layers": 1, "heads": 2, "output_dim": 24},
+    "text_encoder": {"type": "CLIPText", "width": 64, "layers": 1, "heads": 2, "output_dim": 24},
+}
+
+
+@pytest.fixture
+def trained(command, write_config, tmp_path):
+    """The checkpoint of one fold of a tiny CLIP with CLIP's towers, and the model with those weights."""
+    config = write_config(model=MODEL, train={"epochs": 1})
+    ended = command("train", config, "--fold", 1, "--work-dir", tmp_path / "work")
+    assert ended.status == 0, ended.err
+    path = tmp_path / "work" / "fold_1" / "checkpoint_latest.pth"
+    content = checkpoint.read(path)
+    model = build.model(Config.load(config), torch.device("cpu"), towers=content["towers"])
+    model.load_state_dict(content["model"])
+    return path, model.eval()
+
+
+@torch.no_grad()
+def test_what_was_trained_computes_the_same_elsewhere(command, trained, tmp_path):
+    from transformers import CLIPModel
+
+    path, model = trained
+    images, texts = model.encode_image(pictures(32)), model.encode_text(model.tokenizer(SENTENCES))
+    ids = open_clip.tokenize(SENTENCES)
+
+    ended = command("export", path, "--format", "open_clip", "--out", tmp_path / "a")
+    assert ended.status == 0, ended.err
+    assert f"open_clip.create_model_and_transforms('local-dir:{tmp_path / 'a'}')" in ended.out and "quick_gelu=False" in ended.out
+    loaded = open_clip.create_model(f"local-dir:{tmp_path / 'a'}").eval()
+    torch.testing.assert_close(loaded.encode_image(pictures(32), normalize=True), images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(loaded.encode_text(ids, normalize=True), texts, rtol=0, atol=1e-5)
+    assert loaded.logit_scale.item() == model.logit_scale.item()
+
+    ended = command("export", path, "--format", "transformers", "--out", tmp_path / "b")
+    assert ended.status == 2 and "Say fit='crop' or fit='squash'" in ended.err and not (tmp_path / "b").exists()
+    ended = command("export", path, "--format", "transformers", "--out", tmp_path / "b", "--fit", "crop")
+    assert ended.status == 0 and f"transformers.CLIPModel.from_pretrained('{tmp_path / 'b'}')" in ended.out
+    loaded = CLIPModel.from_pretrained(tmp_path / "b").eval()
+    torch.testing.assert_close(F.normalize(output_of(loaded.get_image_features(pictures(32))), dim=-1), images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(F.normalize(output_of(loaded.get_text_features(ids)), dim=-1), texts, rtol=0, atol=1e-5)
+
+
+def test_other_libraries_files_are_converted_too(command, tmp_path):
+    save_file(open_clip_model(quick_gelu=True).state_dict(), tmp_path / "a.safetensors")
+    arguments = ("export", tmp_path / "a.safetensors", "--format", "transformers", "--out", tmp_path / "b")
+    ended = command(*arguments)
+    assert (
+        ended.status == 2 and "a.safetensors does not say which activation its weights were trained with. Say --quick-gelu yes" in ended.err
+    )
+    assert command(*arguments, "--quick-gelu", "yes").status == 0
+    assert read_clip(tmp_path / "b", "X").quick_gelu is True
+    ended = command(*arguments, "--quick-gelu", "yes")
+    assert ended.status == 2 and "exists already, and nothing is overwritten" in ended.err
+    ended = command("export", tmp_path / "b", "--format", "open_clip", "--out", tmp_path / "c.safetensors")
+    assert ended.status == 0 and "open_clip has no name for a model of these sizes" in ended.out
+    ended = command("export", tmp_path / "b", "--format", "open_clip", "--out", tmp_path / "d", "--quick-gelu", "no")
+    assert ended.status == 2 and "quick_gelu=False, but the transformers weights were trained with quick_gelu=True" in ended.err
+
+
+def test_what_is_no_clip_is_one_clear_line(command, finished, tmp_path):
+    for path, words in (
+        (
+            finished / "fold_1" / "checkpoint_latest.pth",
+            "the image tower is TimmBackbone test_resnet, which other libraries' CLIPs have not",
+        ),
+        (tmp_path / "nothing.pth", "no weights file"),
+    ):
+        ended = command("export", path, "--format", "open_clip", "--out", tmp_path / "a")
+        assert ended.status == 2 and ended.err.startswith("error: export.py: ") and words in ended.err and ended.err.count("\n") == 1
+    ended = command("export", tmp_path, "--format", "open_clip", "--out", tmp_path / "a", "--fit", "crop")
+    assert ended.status == 2 and "--fit is for --format transformers only" in ended.err
+    assert not (tmp_path / "a").exists()
