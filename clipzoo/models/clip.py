@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.errors import ConfigError
+from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import Model, check_positive
 from clipzoo.models.heads import Head, LinearProjection
 from clipzoo.models.prototypes import class_prototypes
@@ -32,11 +32,15 @@ class CLIP(Model):
         image_encoder: A ``Backbone``.
         text_encoder: A ``TextEncoder``.
         loss: A ``Loss``; ``None`` means ``MultiPositiveContrastiveLoss()``.
-        embed_dim: D, width of the joint space.
-        temperature: Cosine similarities are divided by it; at the start, where it is learned.
+        embed_dim: D, width of the joint space. ``None``: that of the towers whose features lie in a joint space already, where they agree,
+            otherwise 512.
+        temperature: Cosine similarities are divided by it; at the start, where it is learned. ``None``: what both towers' weights were
+            trained with where they come from one model, otherwise 0.07. With weights' own temperature a sigmoid loss also starts from
+            their bias.
         learn_temperature: Learn the temperature; it then stays in [0.01, 1].
         image_projection: A ``Head`` from the image tower to the joint space. ``None``: ``LinearProjection``, or nothing where the
-            tower's features lie in a joint space of this width already.
+            tower's features lie in a joint space of this width already: it may be another one, as such a tower ends in a projection of
+            its own, which training turns into place.
         text_projection: The same for the text tower.
         in_batch_measures: Report, beside the loss, how well the captions of a training batch are told apart: see ``in_batch_measures``
             below. The numbers depend on the batch size, and are no metrics of classification or retrieval.
@@ -46,6 +50,8 @@ class CLIP(Model):
 
     Raises:
         ConfigError: ``temperature`` is out of range.
+        BuildError: The towers come from one model, but differ in their activation; or they come from two models, and nothing between
+            them is trained.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. Each distinct caption is encoded once, and a frozen text tower once per run.
     """
@@ -55,8 +61,8 @@ class CLIP(Model):
         image_encoder: nn.Module,
         text_encoder: nn.Module,
         loss: nn.Module | None = None,
-        embed_dim: int = 512,
-        temperature: float = 0.07,
+        embed_dim: int | None = None,
+        temperature: float | None = None,
         learn_temperature: bool = True,
         image_projection: nn.Module | None = None,
         text_projection: nn.Module | None = None,
@@ -64,18 +70,24 @@ class CLIP(Model):
     ):
         super().__init__()
         check_positive("CLIP", embed_dim=embed_dim, temperature=temperature)
-        if learn_temperature and not 0.01 <= temperature <= 1:
+        if temperature is not None and learn_temperature and not 0.01 <= temperature <= 1:
             raise ConfigError(f"CLIP: temperature={temperature} must lie in [0.01, 1] to be learned; learn_temperature=False takes any")
         if loss is None:
             from clipzoo.models.losses import MultiPositiveContrastiveLoss
 
             loss = MultiPositiveContrastiveLoss()
-        self.embed_dim = embed_dim
+        self.embed_dim = embed_dim = _joint_width(image_encoder, text_encoder) if embed_dim is None else embed_dim
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.image_projection = _projection(image_encoder, image_projection, embed_dim)
         self.text_projection = _projection(text_encoder, text_projection, embed_dim)
-        self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
+        _check_spaces(self)
+        log_scale = -math.log(temperature or 0.07)
+        if temperature is None and _one_space(image_encoder, text_encoder) and text_encoder.logit_scale is not None:
+            log_scale = text_encoder.logit_scale
+            if text_encoder.logit_bias is not None and hasattr(loss, "logit_bias"):
+                nn.init.constant_(loss.logit_bias, text_encoder.logit_bias)
+        self.logit_scale = nn.Parameter(torch.tensor(log_scale), requires_grad=learn_temperature)
         self.loss = loss
         self.in_batch_measures = in_batch_measures
         self.preprocessing = image_encoder.preprocessing
@@ -243,6 +255,38 @@ def in_batch_measures(image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, ba
     hits_B = positives_BU.gather(1, logits_BU.argmax(dim=1, keepdim=True))
     shares_B = (logits_BU.softmax(dim=1) * positives_BU).sum(dim=1)
     return {"in_batch_accuracy": hits_B.float().mean(), "in_batch_similarity": shares_B.mean()}
+
+
+def _joint_width(*towers: nn.Module) -> int:
+    """The width of the joint space that the towers' features lie in already; 512, as most CLIPs', where there is none or several."""
+    widths = {tower.num_features for tower in towers if tower.projected}
+    return widths.pop() if len(widths) == 1 else 512
+
+
+def _one_space(image_encoder: nn.Module, text_encoder: nn.Module) -> bool:
+    """Were the weights of both towers trained together?"""
+    return image_encoder.space is not None and image_encoder.space == text_encoder.space
+
+
+def _check_spaces(model: CLIP) -> None:
+    """Refuse towers that cannot go together.
+
+    Raises:
+        BuildError: With what to do.
+    """
+    image, text = model.image_encoder, model.text_encoder
+    said = {"image_encoder": image.quick_gelu, "text_encoder": text.quick_gelu}
+    if _one_space(image, text):
+        if None not in said.values() and image.quick_gelu != text.quick_gelu:
+            words = ", ".join(f"{name}.quick_gelu={value}" for name, value in said.items())
+            raise BuildError(f"CLIP: {words}, but both towers come from one model ({image.weights}). Say the same for both")
+    elif image.space is not None and text.space is not None:
+        projections = [*model.image_projection.parameters(), *model.text_projection.parameters()]
+        if image.frozen and text.frozen and not projections:
+            raise BuildError(
+                f"CLIP: the towers lie in two different joint spaces ({image.weights}; {text.weights}), both are frozen, and nothing "
+                "between them is trained. Give image_projection='LinearProjection', or freeze only one of them"
+            )
 
 
 def _projection(tower: nn.Module, head: nn.Module | None, embed_dim: int) -> nn.Module:

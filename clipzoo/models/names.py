@@ -2,7 +2,9 @@
 
 The rule: the name of an architecture (``resnet18``, ``timm:resnet18``, ``bert``) starts from random weights, and ``:pretrained``
 (or ``:true``) loads published ones. The name of published weights (``clip:ViT-B/32``, ``bert-base-chinese``, ``hf:<name or folder>``,
-``timm:resnet18.a1_in1k``) loads them, and ``:scratch`` (or ``:false``) starts from random weights.
+``timm:resnet18.a1_in1k``, ``openclip:<name>/<tag>``) loads them, and ``:scratch`` (or ``:false``) starts from random weights.
+``weights:<file or folder>`` is a tower of a whole CLIP that lies there, with the sizes found there; ``chinese-clip:<file or folder>``
+likewise where the text tower is a BERT.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from clipzoo.errors import RegistryError, did_you_mean, shortened
 
 _SUFFIXES = {"pretrained": True, "true": True, "false": False, "scratch": False}
 _VITS = ("tiny", "small", "base", "large")
+_CLIPS = ("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
 _IMAGE: dict[str, dict] = {
     **{f"resnet{depth}": {"type": "ResNet", "depth": depth} for depth in (18, 34, 50, 101, 152)},
     **{f"starnet_{v}": {"type": "StarNet", "variant": v} for v in ("s1", "s2", "s3", "s4", "s050", "s100", "s150")},
@@ -18,16 +21,19 @@ _IMAGE: dict[str, dict] = {
     **{f"convnext-{v}": {"type": "ConvNeXt", "variant": v} for v in ("tiny", "small", "base", "large")},
     "vit": {"type": "VisionTransformer", "variant": "base"},
     **{f"vit-{v}": {"type": "VisionTransformer", "variant": v} for v in _VITS},
+    **{f"clip:{v}": {"type": "CLIPVision", "variant": v} for v in _CLIPS},
 }
 _TEXT: dict[str, dict] = {
-    **{f"clip:{v}": {"type": "CLIPText", "variant": v} for v in ("ViT-B/32", "ViT-B/16", "ViT-L/14", "RN50", "RN101")},
+    **{f"clip:{v}": {"type": "CLIPText", "variant": v} for v in _CLIPS},
     "bert-base-chinese": {"type": "BERT", "name": "bert-base-chinese"},
     "bert": {"type": "BERT"},
 }
 # bert-base-chinese:scratch is a network of that size; its vocabulary is made in code, as the published one would need the hub.
 _BERT_BASE = {"type": "BERT", "hidden_size": 768, "num_layers": 12, "num_heads": 12}
-_IMAGE_FAMILIES = "resnet18…152, starnet_s1…s4/s050/s100/s150, efficientnet-b0…b7, convnext-tiny…large, vit, timm:<name>"
-_TEXT_FAMILIES = "clip:ViT-B/32, clip:ViT-B/16, clip:ViT-L/14, clip:RN50, clip:RN101, bert-base-chinese, bert, hf:<name or folder>"
+_OF_CLIPS = "clip:ViT-B/32…RN101, openclip:<name>/<tag>, weights:<file or folder>, chinese-clip:<file or folder>"
+_IMAGE_FAMILIES = f"resnet18…152, starnet_s1…s4/s050/s100/s150, efficientnet-b0…b7, convnext-tiny…large, vit, timm:<name>, {_OF_CLIPS}"
+_TEXT_FAMILIES = f"bert-base-chinese, bert, hf:<name or folder>, {_OF_CLIPS}"
+_PREFIXES = ("timm:", "hf:", "openclip:", "weights:", "chinese-clip:")
 
 
 def image_encoder(text: str) -> dict | None:
@@ -40,14 +46,20 @@ def image_encoder(text: str) -> dict | None:
     {'type': 'StarNet', 'variant': 's1', 'pretrained': True}
     >>> image_encoder('timm:resnet10t')
     {'type': 'TimmBackbone', 'name': 'resnet10t', 'pretrained': False}
+    >>> image_encoder('openclip:ViT-B-32/laion2b_s34b_b79k')
+    {'type': 'OpenCLIPBackbone', 'name': 'ViT-B-32', 'tag': 'laion2b_s34b_b79k'}
     """
     name, pretrained = _split(text)
+    of_a_clip = _of_a_clip(name, pretrained, openclip="OpenCLIPBackbone", weights="CLIPVision", chinese="CLIPVision")
+    if of_a_clip is not None:
+        return of_a_clip
     if name.startswith("timm:") and len(name) > len("timm:"):
         model = name.removeprefix("timm:")
         return {"type": "TimmBackbone", "name": model, "pretrained": "." in model if pretrained is None else pretrained}
-    spec = _IMAGE.get(_known(name, _IMAGE))
-    if spec is not None:
-        return {**spec, "pretrained": bool(pretrained)}
+    known = _known(name, _IMAGE)
+    if known is not None:
+        published = known.startswith("clip:") if pretrained is None else pretrained
+        return {**_IMAGE[known], "pretrained": published}
     return _unknown(text, name, _IMAGE, "image encoder", _IMAGE_FAMILIES)
 
 
@@ -63,6 +75,9 @@ def text_encoder(text: str) -> dict | None:
     {'type': 'BERT', 'pretrained': False}
     """
     name, pretrained = _split(text)
+    of_a_clip = _of_a_clip(name, pretrained, openclip="OpenCLIPText", weights="CLIPText", chinese="BERT")
+    if of_a_clip is not None:
+        return of_a_clip
     published = pretrained is not False
     if name.startswith("hf:") and len(name) > len("hf:"):
         return {"type": "HFText", "name": name.removeprefix("hf:"), "pretrained": published}
@@ -76,6 +91,33 @@ def text_encoder(text: str) -> dict | None:
     if known is not None:
         return {**_TEXT[known], "pretrained": published}
     return _unknown(text, name, _TEXT, "text encoder", _TEXT_FAMILIES)
+
+
+def _of_a_clip(name: str, pretrained: bool | None, *, openclip: str, weights: str, chinese: str) -> dict | None:
+    """What ``openclip:``, ``weights:`` and ``chinese-clip:`` mean; ``None`` for other names.
+
+    Raises:
+        RegistryError: The suffix makes no sense here.
+    """
+    prefix, _, rest = name.partition(":")
+    if not rest:
+        return None
+    if prefix in ("weights", "chinese-clip"):
+        if pretrained is False:
+            raise RegistryError(f"'{name}:scratch': these are weights. For random ones name an architecture, as clip:ViT-B/32:scratch")
+        return {"type": weights if prefix == "weights" else chinese, "pretrained": rest}
+    if prefix != "openclip":
+        return None
+    if _is_path(rest):  # a folder with a config of open_clip's
+        return {"type": openclip, "name": rest, "pretrained": pretrained is not False}
+    model, _, tag = rest.partition("/")
+    if not tag and pretrained:
+        raise RegistryError(f"'{name}:pretrained': which weights? Write openclip:{rest}/<tag>, or openclip:{rest} for random ones")
+    return {"type": openclip, "name": model, **({"tag": tag} if tag and pretrained is not False else {})}
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(("/", "./", "../", "~")) or "\\" in text or text in (".", "..")
 
 
 def _split(text: str) -> tuple[str, bool | None]:
@@ -102,7 +144,7 @@ def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: 
         RegistryError: With what was probably meant.
     """
     base, colon, suffix = name.rpartition(":")
-    if colon and (_known(base, names) or base.startswith(("timm:", "hf:"))):
+    if colon and (_known(base, names) or base.startswith(_PREFIXES)):
         raise RegistryError(f"{kind} '{text}': unknown suffix ':{suffix}'.{did_you_mean(suffix, _SUFFIXES)} Known: {shortened(_SUFFIXES)}")
     near = did_you_mean(name, names)
     looks_like_class = name.isidentifier() and name[:1].isupper()

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from clipzoo.errors import ConfigError
+from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models import CLIP
-from clipzoo.models.backbones import Backbone
+from clipzoo.models.backbones import Backbone, CLIPVision
 from clipzoo.models.heads import LinearProjection, MLPProjection
-from clipzoo.models.losses import CaptionCrossEntropyLoss, ContrastiveLoss
+from clipzoo.models.losses import CaptionCrossEntropyLoss, ContrastiveLoss, SigmoidContrastiveLoss
 from clipzoo.models.text_encoders import BERT, CLIPText
 from clipzoo.registries import LOSSES, MODELS
 from clipzoo.structures import Batch, ClassCaptions, Preprocessing
@@ -197,6 +197,63 @@ def test_projections_are_left_out_only_in_a_joint_space_of_the_same_width():
     assert isinstance(tiny_clip(text=text(10), text_projection=MLPProjection()).text_projection, MLPProjection)
     assert isinstance(tiny_clip(image_projection=MLPProjection(hidden_features=7)).image_projection, MLPProjection)
     assert isinstance(tiny_clip().image_projection, LinearProjection)
+
+
+def joint_towers(folder, widths=(10, 10), freeze="none", **said):
+    """Both towers of one model where ``widths`` agree, otherwise of two."""
+    from open_clip.model import CLIP as OpenCLIP
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    files = []
+    for index, width in enumerate(dict.fromkeys(widths)):
+        torch.manual_seed(index)
+        vision, text = CLIPVisionCfg(layers=1, width=64, patch_size=4, image_size=8), CLIPTextCfg(width=64, heads=1, layers=1)
+        model = OpenCLIP(width, vision, text, init_logit_scale=3.0 + index, init_logit_bias=-7.0)
+        files.append(str(folder / f"{index}.pt"))
+        torch.save(model.state_dict(), files[-1])
+    activations = {"quick_gelu": False, **said}
+    image = CLIPVision(pretrained=files[0], quick_gelu=activations["quick_gelu"], freeze=freeze)
+    return image, CLIPText(pretrained=files[-1], quick_gelu=activations.get("text", activations["quick_gelu"]), freeze=freeze)
+
+
+def test_towers_of_one_model_keep_its_temperature_and_its_space(tmp_path):
+    model = CLIP(*joint_towers(tmp_path), loss=SigmoidContrastiveLoss())
+    assert model.embed_dim == 10 and isinstance(model.image_projection, nn.Identity) and isinstance(model.text_projection, nn.Identity)
+    assert model.logit_scale.item() == 3.0 and model.loss.logit_bias.item() == -7.0 and model.logit_scale.requires_grad
+    said = CLIP(*joint_towers(tmp_path), loss=SigmoidContrastiveLoss(), temperature=0.5)
+    assert said.logit_scale.item() == pytest.approx(math.log(2)) and said.loss.logit_bias.item() == pytest.approx(-math.log(31))
+    assert CLIP(TinyImages(), joint_towers(tmp_path)[1]).logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+
+
+def test_towers_of_two_models_start_from_the_usual_temperature(tmp_path):
+    image, text = joint_towers(tmp_path, widths=(10, 11))
+    model = CLIP(image, text)
+    assert model.embed_dim == 512 and model.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+    image.space = "another"  # two spaces of one width: each tower ends in a projection of its own, which is trained
+    _, text = joint_towers(tmp_path)
+    model = CLIP(image, text)
+    assert isinstance(model.image_projection, nn.Identity) and model.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+
+
+def test_frozen_towers_of_two_models_need_something_between_them(tmp_path):
+    image, text = joint_towers(tmp_path, freeze="all")
+    assert CLIP(image, text).embed_dim == 10  # of one model: scored as it is
+    image.space = "another"
+    with pytest.raises(BuildError, match="two different joint spaces .* both are frozen, and nothing between them is trained"):
+        CLIP(image, text)
+    assert isinstance(CLIP(image, text, image_projection=LinearProjection()).image_projection, LinearProjection)
+
+
+def test_towers_of_one_model_have_one_activation(tmp_path):
+    with pytest.raises(BuildError, match=r"image_encoder.quick_gelu=False, text_encoder.quick_gelu=True, but both .*0.pt\)"):
+        CLIP(*joint_towers(tmp_path, text=True))
+
+
+@pytest.mark.parametrize(("image", "text", "expected"), [(False, 40, 40), (False, None, 512), (True, 40, 512)])
+def test_the_joint_width_is_that_of_the_towers_that_have_one(image, text, expected):
+    vision = CLIPVision(width=32, layers=1, heads=1, patch_size=8, image_size=8, output_dim=20) if image else TinyImages()
+    caption = tiny_text() if text is None else CLIPText(width=16, layers=1, heads=2, output_dim=text)
+    assert CLIP(vision, caption).embed_dim == expected
 
 
 def test_the_engine_learns_what_it_needs_from_the_model():

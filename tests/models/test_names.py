@@ -35,6 +35,41 @@ def test_image_spellings_mean_the_right_tower():
     assert image_encoder("timm:resnet18.a1_in1k:scratch")["pretrained"] is False
 
 
+CLIPS = ("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
+
+
+def test_both_towers_of_a_clip_have_the_same_names():
+    from clipzoo.models import joint
+
+    assert CLIPS == tuple(joint.VISION) == tuple(joint.TEXT)
+    for variant in CLIPS:
+        assert image_encoder(f"clip:{variant}") == {"type": "CLIPVision", "variant": variant, "pretrained": True}
+        assert text_encoder(f"clip:{variant}") == {"type": "CLIPText", "variant": variant, "pretrained": True}
+        assert image_encoder(f"clip:{variant}:scratch")["pretrained"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "text"),
+    [
+        ("openclip:ViT-B-32/laion2b_s34b_b79k", {"name": "ViT-B-32", "tag": "laion2b_s34b_b79k"}, None),
+        ("openclip:ViT-B-32/laion2b_s34b_b79k:pretrained", {"name": "ViT-B-32", "tag": "laion2b_s34b_b79k"}, None),
+        ("openclip:ViT-B-32/laion2b_s34b_b79k:scratch", {"name": "ViT-B-32"}, None),
+        ("openclip:ViT-B-32", {"name": "ViT-B-32"}, None),
+        ("openclip:ViT-B-32//data/clip.pt", {"name": "ViT-B-32", "tag": "/data/clip.pt"}, None),
+        ("openclip:ViT-B-32/data/clip.pt", {"name": "ViT-B-32", "tag": "data/clip.pt"}, None),
+        ("openclip:./siglip", {"name": "./siglip", "pretrained": True}, None),
+        ("openclip:/data/siglip:scratch", {"name": "/data/siglip", "pretrained": False}, None),
+        (r"openclip:C:\siglip", {"name": r"C:\siglip", "pretrained": True}, None),
+        ("weights:clip.pt", {"type": "CLIPVision", "pretrained": "clip.pt"}, {"type": "CLIPText", "pretrained": "clip.pt"}),
+        (r"weights:C:\clip", {"type": "CLIPVision", "pretrained": r"C:\clip"}, {"type": "CLIPText", "pretrained": r"C:\clip"}),
+        ("chinese-clip:a/b.pt", {"type": "CLIPVision", "pretrained": "a/b.pt"}, {"type": "BERT", "pretrained": "a/b.pt"}),
+    ],
+)
+def test_any_clip_is_spelled_alike_for_both_towers(name, image, text):
+    assert image_encoder(name) == {"type": "OpenCLIPBackbone", **image}
+    assert text_encoder(name) == (text or {**image, "type": "OpenCLIPText"})
+
+
 def test_text_spellings_mean_the_right_tower():
     assert text_encoder("clip:ViT-B/32") == {"type": "CLIPText", "variant": "ViT-B/32", "pretrained": True}
     assert text_encoder("clip:RN50:scratch") == {"type": "CLIPText", "variant": "RN50", "pretrained": False}
@@ -54,7 +89,11 @@ def test_text_spellings_mean_the_right_tower():
         (image_encoder, "ResNet18", "Did you mean 'resnet18'"),
         (image_encoder, "resnet18:pretraind", "unknown suffix ':pretraind'. Did you mean 'pretrained'"),
         (image_encoder, "timm:", "timm:<name>"),
-        (image_encoder, "clip:ViT-B/32", "no image encoder is called"),
+        (image_encoder, "clip:ViT-B-32x", "Did you mean 'clip:ViT-B/32'"),
+        (image_encoder, "clip:model.pt", "weights:<file or folder>"),
+        (image_encoder, "openclip:", "openclip:<name>/<tag>"),
+        (text_encoder, "openclip:ViT-B-32:pretrained", "Write openclip:ViT-B-32/<tag>"),
+        (text_encoder, "weights:clip.pt:scratch", "as clip:ViT-B/32:scratch"),
         (text_encoder, "clip:ViT-B-32", "Did you mean 'clip:ViT-B/32'"),
         (text_encoder, "bert-base-chinse", "Did you mean 'bert-base-chinese'"),
         (text_encoder, "bert:pretrained", "without published weights"),
