@@ -1,4 +1,6 @@
+import inspect
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,9 +24,12 @@ def white(height, width):
 
 
 @pytest.mark.parametrize("name", list(AUGMENTATIONS))
+@pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("shape", [(32, 32), (50, 20), (20, 50), (1, 300), (7, 7)])
-def test_every_augmentation_gives_what_a_tower_wants(name, shape):
-    transform = pickle.loads(pickle.dumps(AUGMENTATIONS.build(name).build(Preprocessing(size=32))))  # worker processes get a pickle
+def test_every_augmentation_gives_what_a_tower_wants(name, shape, fit):
+    transform = pickle.loads(
+        pickle.dumps(AUGMENTATIONS.build(name).build(Preprocessing(size=32, fit=fit)))
+    )  # worker processes get a pickle
     image = picture(*shape)
     before = image.tobytes()
     tensor = transform(image)
@@ -107,7 +112,53 @@ def test_spellings():
         AUGMENTATIONS.build("NoAugmentaton")
 
 
+SHAPES = [(40, 28), (28, 40), (61, 200), (300, 33), (32, 32), (32, 50), (20, 17), (1, 7), (64, 64)]
+
+
+@pytest.mark.parametrize(("fit", "mode"), [("crop", "shortest"), ("squash", "squash")])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_crop_and_squash_are_open_clips_to_the_pixel(fit, mode, interpolation, shape):
+    from open_clip.transform import image_transform
+
+    image = picture(*shape)
+    mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    expected = image_transform(32, is_train=False, mean=mean, std=std, resize_mode=mode, interpolation=interpolation)(image)
+    got = evaluation_transform(Preprocessing(32, mean, std, interpolation, fit))(image)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+def test_pad_is_open_clips_longest_to_a_grey_level():
+    from open_clip.transform import image_transform
+
+    for shape in ((61, 200), (300, 33), (64, 64)):
+        expected = image_transform(32, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode="longest")(picture(*shape))
+        got = evaluation_transform(Preprocessing(32, (0.0,) * 3, (1.0,) * 3))(picture(*shape))
+        assert (got - expected).abs().max() * 255 < 1.01
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("name", ["MinimalAugmentation", "StandardAugmentation"])
+def test_augmentation_starts_from_the_same_geometry(fit, name):
+    cls = AUGMENTATIONS.get(name)
+    strengths = {key: 0 for key in ("rotation", "translation", "scale", "brightness", "contrast")}
+    known = inspect.signature(cls).parameters
+    still = cls(**{key: value for key, value in strengths.items() if key in known})
+    preprocessing = replace(PLAIN, fit=fit)
+    for shape in ((61, 200), (300, 33)):
+        torch.testing.assert_close(
+            still.build(preprocessing)(picture(*shape)), evaluation_transform(preprocessing)(picture(*shape)), rtol=0, atol=1e-5
+        )
+        torch.manual_seed(0)
+        assert cls().build(preprocessing)(picture(*shape)).shape == (3, 32, 32)
+    assert not torch.equal(*(evaluation_transform(replace(PLAIN, fit=f))(picture(61, 200)) for f in (fit, "pad")))
+
+
 def test_bad_arguments():
+    with pytest.raises(ConfigError, match="fit 'stretch' is not known; one of pad, crop, squash is"):
+        evaluation_transform(Preprocessing(fit="stretch"))
+    with pytest.raises(ConfigError, match="lanczos"):
+        evaluation_transform(Preprocessing(interpolation="lanczos", fit="crop"))
     with pytest.raises(ConfigError, match="translation"):
         StandardAugmentation(translation=2)
     with pytest.raises(ConfigError, match="rotation"):
