@@ -107,6 +107,8 @@ class RuntimeSettings:
         channels_last: Memory order of images and convolutions.
         save_every: Epochs between two writings of ``checkpoint_latest.pth``; the end, a stop and Ctrl-C always write it.
         save_every_steps: Write it also every so many optimizer steps, for epochs that take hours.
+        strategy: What several processes share. ``'ddp'``: each holds the whole model. ``'fsdp'``: each holds a part of the towers' weights,
+            gradients and optimizer state, for towers that do not fit; the result is the same up to rounding.
     """
 
     seed: int = 42
@@ -118,6 +120,7 @@ class RuntimeSettings:
     channels_last: bool = True
     save_every: int = 1
     save_every_steps: int | None = None
+    strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
         _require("save_every", self.save_every, self.save_every >= 1, "1 or more")

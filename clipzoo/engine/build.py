@@ -18,7 +18,7 @@ from clipzoo.config import Config
 from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import distributed, runtime
+from clipzoo.engine import distributed, runtime, sharding
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
@@ -159,9 +159,10 @@ def run(
     runtime.seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
     chosen, selector = metrics(evaluation, data)
+    averaged = moving_average(net, train_settings)
     return Run(
         model=net,
-        parallel=parallel(net, device),
+        parallel=parallel(net, device, settings.strategy, averaged=averaged, autocast=autocast),
         optimizer=OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net),
         schedule=SCHEDULES.build(config.get("schedule", {"type": "CosineSchedule"})),
         scaler=torch.amp.GradScaler(device.type, enabled=autocast == torch.float16),
@@ -186,7 +187,7 @@ def run(
         is_main=distributed.is_main(),
         world_size=distributed.world_size(),
         config=config.plain(),
-        averaged=moving_average(net, train_settings),
+        averaged=averaged,
     )
 
 
@@ -214,7 +215,7 @@ def moving_average(net: Model, settings: TrainSettings) -> AveragedModel | None:
 
     def update(averages: list[torch.Tensor], weights: list[torch.Tensor], _: torch.Tensor) -> None:
         n = int(averaged.n_averaged)  # on the CPU: the device is not waited for
-        torch._foreach_lerp_(averages, [weight.detach() for weight in weights], 1 - min(decay, (1 + n) / (10 + n)))
+        torch._foreach_lerp_(sharding.local(averages), sharding.local(weights), 1 - min(decay, (1 + n) / (10 + n)))
 
     averaged = AveragedModel(net, multi_avg_fn=update)
     return averaged
@@ -281,10 +282,29 @@ def rows_of(data: Dataset, case_ids: tuple[str, ...]) -> np.ndarray:
     return np.array([data.rows[case_id] for case_id in case_ids], dtype=np.int64)
 
 
-def parallel(net: Model, device: torch.device) -> torch.nn.Module:
-    """The model itself, or DDP around it where several processes train."""
+def parallel(
+    net: Model,
+    device: torch.device,
+    strategy: str = "ddp",
+    *,
+    averaged: AveragedModel | None = None,
+    autocast: torch.dtype | None = None,
+) -> torch.nn.Module:
+    """The model itself, or, where several processes train, DDP around it or its towers divided among them. Before the optimizer is made.
+
+    Raises:
+        ConfigError: ``strategy`` does not go with the precision.
+    """
     if distributed.world_size() == 1:
         return net
+    if strategy == "fsdp":
+        if autocast == torch.float16:
+            raise ConfigError(
+                "runtime.strategy: 'fsdp' does not go with fp16: each process would scale its part. Set runtime.precision='bf16' or 'fp32'"
+            )
+        if averaged is not None:
+            sharding.shard(averaged.module, device)
+        return sharding.shard(net, device)
     kept = net.state_dict().keys()
     tables = [name for name, _ in net.named_buffers() if name not in kept]  # computed alike by all; broadcasting them would only cost time
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, tables)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clipzoo.engine import distributed, runtime
+from clipzoo.engine import distributed, runtime, sharding
 from clipzoo.errors import CheckpointError, shortened
 from clipzoo.files import write_atomically
 from clipzoo.models.base import Tower
@@ -32,35 +32,36 @@ FORMAT = "clipzoo-checkpoint-1"
 
 
 def save_best(run: Run) -> None:
-    """Write the model of the best epoch so far."""
+    """Write the model of the best epoch so far. Called by all processes."""
+    content = model_content(run)
     if run.is_main:
-        _write(run.folder / BEST, model_content(run))
+        _write(run.folder / BEST, content)
 
 
 def save_latest(run: Run) -> None:
-    """Write everything that a restart needs."""
-    generators = distributed.gathered(runtime.rng_state(run.device))
+    """Write everything that a restart needs. Called by all processes: each may hold a part of it."""
+    content = model_content(run)
+    if run.averaged is not None:
+        content.update(raw_model=sharding.model_state(run.model), averages=int(run.averaged.n_averaged))
+    content.update(
+        optimizer=sharding.optimizer_state(run.optimizer),
+        scaler=run.scaler.state_dict(),
+        generators=distributed.gathered(runtime.rng_state(run.device)),
+        hooks=[[type(hook).__name__, hook.state_dict()] for hook in run.hooks],
+        meter=run.meter.state_dict(),
+        stop_reason=run.stop_reason,
+    )
     if run.is_main:
-        content = {
-            **model_content(run),
-            **({} if run.averaged is None else {"raw_model": run.model.state_dict(), "averages": int(run.averaged.n_averaged)}),
-            "optimizer": run.optimizer.state_dict(),
-            "scaler": run.scaler.state_dict(),
-            "generators": generators,
-            "hooks": [[type(hook).__name__, hook.state_dict()] for hook in run.hooks],
-            "meter": run.meter.state_dict(),
-            "stop_reason": run.stop_reason,
-        }
         _write(run.folder / LATEST, content)
 
 
 def model_content(run: Run) -> dict:
-    """What every checkpoint holds: weights (the moving average, where there is one), and what is needed to use them without anything else."""
+    """What every checkpoint holds: weights (the moving average, where there is one), and all that is needed to use them."""
     captions = run.dataset.captions
     preprocessing = asdict(run.model.preprocessing)
     return {
         "format": FORMAT,
-        "model": run.scored.state_dict(),
+        "model": sharding.model_state(run.scored),
         "towers": {name: tower.blueprint() for name, tower in run.model.named_children() if isinstance(tower, Tower)},
         "config": run.config,
         "fold": run.split.name,
@@ -120,13 +121,16 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str 
     ]
     if problems:
         raise CheckpointError(f"{where}: the weights are of another model ({'; '.join(problems)}). Use the config it was trained with")
-    model.load_state_dict(weights)
+    sharding.load_model_state(model, weights)
 
 
 def resume(run: Run) -> bool:
     """Go on from ``checkpoint_latest.pth`` where there is one; say whether there was."""
     path = run.folder / LATEST
-    if not path.exists():
+    seen = distributed.gathered(path.exists())
+    if any(seen) and not all(seen):
+        raise CheckpointError(f"{path}: not every process sees it. Several machines need a work dir on a file system that they share")
+    if not seen[0]:
         return False
     content = read(path)
     load_weights(run.model, content.get("raw_model", content["model"]), path)
@@ -142,7 +146,7 @@ def resume(run: Run) -> bool:
             f"Go on where it began, or delete {path.parent} to train that fold again"
         )
     try:
-        run.optimizer.load_state_dict(content["optimizer"])
+        sharding.load_optimizer_state(run.optimizer, content["optimizer"])
         run.scaler.load_state_dict(content["scaler"])
         for name, value in content["state"].items():
             setattr(run.state, name, value)

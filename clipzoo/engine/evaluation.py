@@ -1,4 +1,4 @@
-"""How a part is scored: by its classes, or, where cases have captions only, by retrieval. The captions are encoded once, never per batch."""
+"""How a part is scored: by its classes, or, where cases have captions only, by retrieval. Captions are encoded once, never per batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from clipzoo.engine import distributed
+from clipzoo.engine import distributed, sharding
 from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
 from clipzoo.structures import ClassCaptions, Predictions, Tokens
 from clipzoo.tables import PredictionTable, RetrievalTable
@@ -125,7 +125,8 @@ def evaluate(run: Run, part: str) -> Evaluation:
     """Score ``part`` (``'val'`` or ``'test'``) of a run, on every process."""
     distributed.share_buffers(run.scored)
     compute = Compute(run.device, run.autocast, run.runtime.channels_last)
-    return run.evaluator.evaluate(run.scored, run.eval_loaders[part], run.dataset, part, run.split.name, compute)
+    with sharding.whole(run.scored):
+        return run.evaluator.evaluate(run.scored, run.eval_loaders[part], run.dataset, part, run.split.name, compute)
 
 
 @torch.inference_mode()

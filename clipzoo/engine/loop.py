@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import torch
 
-from clipzoo.engine import checkpoint, distributed
+from clipzoo.engine import checkpoint, distributed, sharding
 from clipzoo.engine.cached_features import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.state import Run
@@ -121,7 +121,7 @@ def step(run: Run, group: list[Batch]) -> None:
         backward(run, group)
     if run.train.clip_grad is not None:
         run.scaler.unscale_(run.optimizer)
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.train.clip_grad)
+        sharding.clip_gradients(run.model.parameters(), run.train.clip_grad)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.model.after_step()

@@ -31,19 +31,23 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float) -> list[d
 
     Returns:
         At most two groups for a ``torch.optim`` optimizer, none of them empty, each with ``name`` (``'decay'`` or ``'no_decay'``),
-        ``params``, ``lr``, ``weight_decay``, and ``initial_lr``, which a schedule multiplies by its factor.
+        ``params``, ``lr``, ``weight_decay``, and ``initial_lr``, which a schedule multiplies by its factor. Where processes share the
+        weights of the towers, these stand in groups of their own (``'decay_sharded'``, ``'no_decay_sharded'``).
 
     Raises:
         BuildError: No parameter is trainable.
     """
     undecayed = set(_undecayed(model))
     groups = {
-        "decay": {"name": "decay", "params": [], "weight_decay": weight_decay},
-        "no_decay": {"name": "no_decay", "params": [], "weight_decay": 0.0},
+        decayed + sharded: {"name": decayed + sharded, "params": [], "weight_decay": weight_decay if decayed == "decay" else 0.0}
+        for decayed in ("decay", "no_decay")
+        for sharded in ("", "_sharded")
     }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups["no_decay" if name in undecayed else "decay"]["params"].append(parameter)
+            # A parameter that processes share is a DTensor, and torch's fused optimizers take one kind at a time.
+            kind = "_sharded" if hasattr(parameter, "full_tensor") else ""
+            groups[("no_decay" if name in undecayed else "decay") + kind]["params"].append(parameter)
     filled = [{**group, "lr": lr, "initial_lr": lr} for group in groups.values() if group["params"]]
     if not filled:
         raise BuildError("optimizer: the model has no trainable parameter. Leave a tower, a projection or the temperature unfrozen")
