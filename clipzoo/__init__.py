@@ -16,6 +16,7 @@ _PUBLIC = {
     "CrossValidation": "clipzoo.engine.cross_validation",
     "Runner": "clipzoo.engine.runner",
     "create_sample_dataset": "clipzoo.datasets.sample_data",
+    "load": "clipzoo.engine.inference",
 }
 __all__ = ["__version__", *_PUBLIC]
 

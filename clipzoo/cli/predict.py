@@ -1,0 +1,200 @@
+"""``tools/predict.py CHECKPOINT IMAGES… [--texts …]``: the most probable classes of images."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.cli import door, using
+
+if TYPE_CHECKING:
+    from clipzoo.engine.inference import Classification
+
+DESCRIPTION = """Classify images by similarity to texts. CHECKPOINT is:
+  a checkpoint that tools/train.py saved, or the folder of its fold;
+  a work dir: the mean probability of all its finished folds;
+  the weights of a CLIP as OpenAI, open_clip, transformers or Chinese-CLIP save them;
+  a published name, clip:ViT-B/32 or openclip:<name>/<tag>.
+Without --texts the classes and sentences are taken that the model was trained with."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("predict.py", DESCRIPTION)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, patterns such as 'scans/*.png', or folders at any depth")
+    texts = parser.add_mutually_exclusive_group()
+    texts.add_argument("--texts", nargs="+", metavar="TEXT", help="names or sentences, one per class")
+    help_ = "the same from a file: one per line, or JSON, a list or {class: sentence or sentences}"
+    texts.add_argument("--texts-file", type=Path, metavar="FILE", help=help_)
+    help_ = "sentences with {class_name} in them, for the place of every text; features are averaged over them"
+    parser.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
+    parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model reads")
+    parser.add_argument("--top", type=using.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities: image, prediction, p_<class> …")
+    parser.add_argument("--force", action="store_true", help="write over a file of other content")
+    using.add_model_arguments(parser)
+    door.run(predict, parser.parse_args(arguments))
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Find images, classify, show, write."""
+    using.check_target(arguments.csv, "--csv", (".csv",))
+    images = image_files(arguments.images)
+    texts = arguments.texts if arguments.texts_file is None else read_texts(arguments.texts_file)
+    with using.warnings_in_a_line():
+        result = classify(arguments, images, texts)
+    door.show(table(images, result, arguments.top))
+    if arguments.csv is not None:
+        using.write_new(arguments.csv, csv_content(images, result), "--csv", arguments.force)
+        door.say(f"written: {arguments.csv}")
+
+
+def image_files(given: list[str]) -> list[str]:
+    """The images that the command line names, once each, in its order; those of folders sorted.
+
+    Raises:
+        DataError: Some are not there (all of them are named), a pattern matches nothing, or a folder holds no image.
+    """
+    from clipzoo.errors import DataError
+
+    found: dict[str, None] = {}
+    missing = []
+    for name in given:
+        if os.path.isdir(name):
+            found |= dict.fromkeys(_below(name))
+        elif os.path.isfile(name):
+            found[name] = None
+        elif glob.has_magic(name) and (matches := sorted(glob.glob(name, recursive=True))):
+            for match in matches:
+                found |= dict.fromkeys(_below(match) if os.path.isdir(match) else [match])
+        else:
+            missing.append(name)
+    if missing:
+        names = ", ".join(missing)
+        what = f"these {len(missing)} do not exist" if len(missing) > 1 else "no such file"
+        what = "no image matches" if glob.has_magic(missing[0]) and len(missing) == 1 else what
+        raise DataError(f"{names}: {what}. Nothing was computed")
+    return list(found)
+
+
+def _below(folder: str) -> list[str]:
+    """The images at any depth below ``folder``."""
+    from clipzoo.datasets.folders import walk
+    from clipzoo.datasets.images import EXTENSIONS
+    from clipzoo.errors import DataError
+
+    found = sorted(entry.path for entry in walk(folder) if os.path.splitext(entry.name)[1].lower() in EXTENSIONS)
+    if not found:
+        raise DataError(f"{folder}: no image in it. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+    return found
+
+
+def read_texts(path: Path) -> list[str] | dict[str, list[str]]:
+    """The texts of a file: lines, or JSON where it ends in ``.json``.
+
+    Raises:
+        DataError: It cannot be read, or is of another form.
+    """
+    from clipzoo.errors import DataError
+    from clipzoo.files import json_kind, read_json, read_text
+
+    if path.suffix.lower() != ".json":
+        lines = [line.strip() for line in read_text(path).splitlines()]
+        return [line for line in lines if line]
+    content = read_json(path)
+    texts = list(content.values()) if isinstance(content, dict) else content
+    if not isinstance(texts, list) or not all(isinstance(text, str) or (content is not texts and _is_list(text)) for text in texts):
+        raise DataError(f"{path}: must be a list of texts, or an object {{class: sentence or sentences}}, not {json_kind(content)}")
+    return content
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] | dict | None) -> Classification:
+    """By one model, or by the mean of all finished folds of a work dir.
+
+    Raises:
+        DataError: There are no texts: none were given, and the model has no classes.
+    """
+    from clipzoo.engine import image_inputs, inference, progress
+    from clipzoo.engine.runtime import make_console, make_log
+    from clipzoo.errors import DataError
+
+    console = make_console()
+    log = make_log(console, None)
+    sources, note = folds(arguments.checkpoint)
+    if note:
+        door.say(note)
+    results = []
+    for name, source in sources.items():
+        loaded = inference.load(source, **using.loading(arguments))
+        if texts is None and not loaded.classes:
+            raise DataError(f"{loaded.source}: has no classes of its own. Give --texts or --texts-file")
+        workers = image_inputs.workers(arguments.workers, len(images))
+        with progress.shown(name, len(images), console, log) as through:
+            result = loaded.classify(
+                images,
+                texts,
+                arguments.template,
+                allow_overlong=not arguments.no_cut,
+                batch_size=arguments.batch_size,
+                num_workers=workers,
+                progress=through,
+            )
+        results.append(result)
+    return inference.Classification.mean(results) if len(results) > 1 else results[0]
+
+
+def folds(source: str) -> tuple[dict[str, str | Path], str]:
+    """What to load, by name, and what to say of it: all finished folds of a work dir with several, otherwise ``source`` itself.
+
+    Raises:
+        CheckpointError: It is a work dir, and no fold of it is done.
+    """
+    from clipzoo.engine import restore, work_dir
+    from clipzoo.errors import CheckpointError
+
+    folder = Path(os.path.expanduser(source))
+    found = restore.checkpoints_of_folds(folder) if folder.is_dir() else {}
+    if len(found) < 2:
+        return {"images": source}, ""
+    done = {name: path for name, path in found.items() if work_dir.is_done(path.parent)}
+    if not done:
+        raise CheckpointError(f"{folder}: no fold is done yet. Finish the training, or give the folder of one: {', '.join(found)}")
+    left = [name for name in found if name not in done]
+    note = f"mean probability of {len(done)} folds: {', '.join(done)}" + (f"; not done yet: {', '.join(left)}" if left else "")
+    return done, note
+
+
+def table(images: list[str], result: Classification, top: int) -> str:
+    """One block of lines per image, the most probable class first."""
+    from clipzoo.results import aligned, terminal_columns
+
+    best = result.top(top)
+    width = max(terminal_columns(name) for name in ["class", *result.classes])
+
+    def padded(name: str) -> str:
+        return name + " " * (width - terminal_columns(name))
+
+    rows = []
+    for image, classes in zip(images, best, strict=True):
+        rows += [[using.readable(image) if rank == 0 else "", padded(name), f"{p:.4f}"] for rank, (name, p) in enumerate(classes)]
+    return aligned(["image", padded("class"), "probability"], rows)
+
+
+def csv_content(images: list[str], result: Classification) -> bytes:
+    """``image,prediction,p_<class>…``; probabilities keep all nine digits of a float32."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "prediction", *(f"p_{name}" for name in result.classes)])
+    for image, prediction, row in zip(images, result.predictions, result.probabilities.tolist(), strict=True):
+        writer.writerow([image, prediction, *(f"{p:.9g}" for p in row)])
+    return text.getvalue().encode("utf-8", "surrogateescape")

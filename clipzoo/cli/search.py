@@ -1,0 +1,134 @@
+"""``tools/search.py CHECKPOINT FOLDER "query"``: the images of a folder that are most similar to a text or to an image."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.cli import door, using
+
+if TYPE_CHECKING:
+    import logging
+
+    from rich.console import Console
+
+    from clipzoo.engine.image_index import ImageIndex
+    from clipzoo.engine.inference import LoadedCLIP
+
+DESCRIPTION = """Find the images of a folder that are most similar to texts or to images. The folder is encoded once: its index lies in
+FOLDER/.clipzoo-index, one for each model, and later calls encode only what is new or changed.
+Without a query, on a terminal, queries are asked for one after the other."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("search.py", DESCRIPTION)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="images at any depth")
+    parser.add_argument("queries", metavar="QUERY", nargs="*", help="texts to search for")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="an image to search for; may be given several times")
+    parser.add_argument("--top", type=using.positive, default=10, metavar="K", help="images to show for each query (default: 10)")
+    parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="draw what was found")
+    parser.add_argument("--force", action="store_true", help="write over a file of other content")
+    parser.add_argument("--rebuild", action="store_true", help="encode all images again")
+    using.add_model_arguments(parser)
+    door.run(search, parser.parse_args(arguments))
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """Bring the index up to date, and answer."""
+    from clipzoo.errors import ConfigError, DataError
+
+    using.check_target(arguments.contact_sheet, "--contact-sheet", (".png",))
+    asked = bool(arguments.queries or arguments.image)
+    if not asked and not sys.stdin.isatty():
+        raise ConfigError('search.py: there is no query. Give a text ("a red car") or --image FILE')
+    if not all(query.strip() for query in arguments.queries):
+        raise ConfigError("search.py: a query is empty. Write what the images should show")
+    missing = [name for name in arguments.image if not Path(name).is_file()]
+    if missing:
+        raise DataError(f"--image: {', '.join(missing)}: no such file")
+    from clipzoo.engine import image_index, inference
+    from clipzoo.engine.runtime import make_console, make_log
+
+    image_index.scan(arguments.folder)  # before the model is loaded
+    console = make_console()
+    log = make_log(console, None)
+    with using.warnings_in_a_line():
+        loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
+        index = up_to_date(arguments, loaded, console, log)
+        if asked:
+            answer(arguments, loaded, index)
+        else:
+            converse(arguments, loaded, index)
+
+
+def up_to_date(arguments: argparse.Namespace, loaded: LoadedCLIP, console: Console, log: logging.Logger) -> ImageIndex:
+    """The index of the folder; says what was done."""
+    from clipzoo.engine import image_index, progress
+
+    update = image_index.update(
+        arguments.folder,
+        loaded,
+        rebuild=arguments.rebuild,
+        batch_size=arguments.batch_size,
+        num_workers=arguments.workers,
+        watched=lambda total: progress.shown("encoding", total, console, log),
+    )
+    for message in update.failed.values():
+        log.warning(f"warning: {message}")
+    for note in update.notes:
+        log.info(f"note: {note}")
+    parts = [f"{update.encoded} encoded", f"{update.kept} known"]
+    parts += [f"{update.gone} gone"] if update.gone else []
+    parts += [f"{len(update.failed)} skipped, which cannot be read"] if update.failed else []
+    log.info(f"{len(update.index)} images: {', '.join(parts)}" + (f"  ({update.path})" if update.path else ""))
+    return update.index
+
+
+def answer(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex) -> None:
+    """All queries of the command line, texts first."""
+    import torch
+
+    features = [loaded.encode_text(arguments.queries)] if arguments.queries else []
+    features += [loaded.encode_image(arguments.image)] if arguments.image else []
+    found = index.search(torch.cat(features).numpy(), arguments.top)
+    names = [*arguments.queries, *arguments.image]
+    door.show("\n\n".join(table(name, entries) for name, entries in zip(names, found, strict=True)))
+    if arguments.contact_sheet is None:
+        return
+    from clipzoo.engine import contact_sheet
+
+    queries = [None] * len(arguments.queries) + [Path(name) for name in arguments.image]
+    rows = [
+        contact_sheet.Row(name, [(arguments.folder / file, score) for file, score in entries], query)
+        for name, entries, query in zip(names, found, queries, strict=True)
+    ]
+    using.write_new(arguments.contact_sheet, contact_sheet.contact_sheet(rows), "--contact-sheet", arguments.force)
+    lacking = contact_sheet.lacking(rows)
+    if lacking:
+        door.say(f"note: no font here has '{lacking[:20]}', so … stands for it. Install one, such as Noto Sans CJK")
+    door.say(f"written: {arguments.contact_sheet}")
+
+
+def converse(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex) -> None:
+    """Ask for texts until there is none."""
+    while True:
+        try:
+            query = input("query (empty to end): ").strip()
+        except EOFError:
+            return
+        if not query:
+            return
+        door.show(table(query, index.search(loaded.encode_text(query).numpy(), arguments.top)[0]) + "\n")
+
+
+def table(query: str, found: list[tuple[str, float]]) -> str:
+    """The images found, with rank and cosine similarity."""
+    from clipzoo.results import aligned
+
+    width = len(str(len(found)))
+    rows = [[f"{rank:>{width}}  {using.readable(name)}", f"{score:.4f}"] for rank, (name, score) in enumerate(found, start=1)]
+    return aligned([f"{'':>{width}}  {query}", "similarity"], rows)

@@ -1,0 +1,344 @@
+"""Using a trained or published CLIP: features of images and texts, similarities, and classification by texts."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipzoo.datasets.captions import Captions, clean
+from clipzoo.datasets.class_texts import texts_from_template
+from clipzoo.engine import runtime
+from clipzoo.engine.evaluation import evaluating
+from clipzoo.engine.image_inputs import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
+from clipzoo.engine.restore import Restored, restore
+from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean
+from clipzoo.structures import Batch, ClassCaptions, Predictions, Tokenizer
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.transforms import Transform
+    from clipzoo.models.base import Model
+
+Texts = Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+def load(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    quick_gelu: bool | None = None,
+) -> LoadedCLIP:
+    """A trained or published CLIP, ready for use. A checkpoint is enough: no hub, no dataset and no other file is read.
+
+    Args:
+        source: A checkpoint of this project; the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
+            one fold; a file or folder with the weights of a CLIP, as OpenAI, open_clip, transformers and Chinese-CLIP save them;
+            ``'clip:ViT-B/32'``; ``'openclip:ViT-B-32/laion2b_s34b_b79k'``.
+        device: ``'auto'`` takes CUDA, then MPS, then the CPU.
+        precision: Of the computation; weights and features stay fp32. ``'auto'``: as in training, and fp32 for published weights.
+        quick_gelu: The activation, for a file that does not say it.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is none, or it is a run with several folds.
+        BuildError: Weights cannot be had or read, there is no such device, or the model has no text side.
+        RegistryError: There is no such published name.
+    """
+    if precision not in ("auto", *runtime.DTYPES):
+        hint = did_you_mean(str(precision), runtime.DTYPES)
+        raise ConfigError(f"precision: {precision!r} is not possible.{hint} Allowed: auto, {', '.join(runtime.DTYPES)}")
+    restored = restore(source, runtime.choose_device(device), quick_gelu=quick_gelu)
+    return LoadedCLIP(restored, precision=restored.precision if precision == "auto" else precision)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Which class each of N images belongs to, by similarity to the texts of C classes.
+
+    Attributes:
+        classes: C names.
+        probabilities: ``[N, C]`` fp32, each row summing to 1.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Tensor
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def predictions(self) -> list[str]:
+        """The most probable class of every image."""
+        return [self.classes[i] for i in self.probabilities.argmax(dim=1).tolist()]
+
+    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
+        """The ``k`` most probable classes of every image with their probabilities, best first."""
+        values, ids = self.probabilities.sort(dim=1, descending=True, stable=True)
+        return [
+            [(self.classes[i], p) for i, p in zip(row_ids[:k], row[:k], strict=True)]
+            for row_ids, row in zip(ids.tolist(), values.tolist(), strict=True)
+        ]
+
+    @classmethod
+    def mean(cls, results: Sequence[Classification]) -> Classification:
+        """The mean probability of several models, in fp64.
+
+        Raises:
+            DataError: They have different classes.
+        """
+        if any(result.classes != results[0].classes for result in results):
+            raise DataError("ensemble: the models have different classes, so their probabilities cannot be averaged")
+        joint = torch.stack([result.probabilities.double() for result in results]).mean(dim=0)
+        return cls(results[0].classes, joint.float())
+
+
+class LoadedCLIP:
+    """A CLIP with its own preprocessing and tokenizer. Features are fp32, of length 1, and on the CPU.
+
+    Args:
+        restored: The model and what its source says.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
+
+    Attributes:
+        model: In evaluation mode. Training it further is up to you; the methods below always evaluate.
+        source: Where it comes from, in words.
+        classes: The classes it was trained on; empty for image-text pairs and published models.
+        class_captions: The sentences that stand for each of them.
+        preprocess: Any Pillow image to the ``[3, size, size]`` tensor that ``model`` wants.
+        precision: Of the computation.
+
+    Raises:
+        BuildError: The model has no text side.
+    """
+
+    def __init__(self, restored: Restored, *, precision: str = "fp32"):
+        missing = [name for name in ("encode_image", "encode_captions") if not hasattr(restored.model, name)]
+        if missing or restored.model.tokenizer is None:
+            raise BuildError(
+                f"{restored.source}: {type(restored.model).__name__} has no text side, so images cannot be compared with texts. "
+                "Score it with tools/test.py"
+            )
+        self.model: Model = restored.model
+        self.source = restored.source
+        self.classes, self.class_captions = restored.classes, restored.class_captions
+        self.preprocess = Preprocess(restored.model.preprocessing)
+        self.precision = precision
+        self._channels_last = restored.channels_last
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Sentences to tokens; the text tower's own."""
+        return self.model.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def temperature(self) -> float:
+        """Similarities are divided by it before the softmax."""
+        return float(torch.exp(-self.model.logit_scale.detach().double()))
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that stand for weights, preprocessing and precision: equal ones make equal features."""
+        digest = hashlib.blake2b(f"{self.preprocess}{self.precision}".encode(), digest_size=8)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def encode_image(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        batch_size: int = 64,
+        num_workers: int = 0,
+        *,
+        transform: Transform | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """``[N, D]`` features of images.
+
+        Args:
+            images: Paths, Pillow images, or tensors ``[3, H, W]`` or ``[N, 3, H, W]`` that are not normalised (uint8 in 0 … 255, or float
+                in 0 … 1): one, or a list in which kinds may be mixed.
+            batch_size: Images that are encoded together.
+            num_workers: Processes that read and prepare images; 0 reads here.
+            transform: In place of ``preprocess``: gets an upright RGB Pillow image and returns what the model wants, normalised.
+            progress: Told how many images are through, after each batch.
+
+        Raises:
+            DataError: A file is missing or cannot be decoded (it is named), or something is no image.
+        """
+        reader = ImageReader(listed(images), transform or self.preprocess)
+        found = [self.image_features(batch.images) for batch in whole(batches(reader, batch_size, num_workers), progress)]
+        return torch.cat(found)
+
+    def encode_text(self, sentences: str | Sequence[str], *, allow_overlong: bool = True) -> Tensor:
+        """``[N, D]`` features of sentences, which are cleaned as in training.
+
+        Args:
+            sentences: One or several.
+            allow_overlong: Cut a sentence that is longer than the text tower's context, with a warning, instead of refusing it.
+
+        Raises:
+            DataError: A sentence is empty, or too long and not to be cut.
+        """
+        cleaned = _cleaned(sentences)
+        distinct = {sentence: row for row, sentence in enumerate(dict.fromkeys(cleaned))}
+        self._check_lengths(list(distinct), allow_overlong)
+        tokens = self.tokenizer(list(distinct))
+        self.model.prepare(tokens)  # a frozen text tower is read in full precision, as in training
+        with self._evaluating():
+            features = self.model.encode_captions(tokens).float().cpu()
+        return features[torch.tensor([distinct[sentence] for sentence in cleaned])].clone()
+
+    def similarity(self, images: ImageLike | Sequence[ImageLike], texts: str | Sequence[str], **options: object) -> Tensor:
+        """``[N, M]`` cosine similarities of N images and M sentences; options as for ``encode_image``."""
+        items = listed(images)
+        text_MD = self.encode_text(texts)
+        return self.encode_image(items, **options) @ text_MD.T
+
+    def classify(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        texts: Texts | None = None,
+        templates: str | Sequence[str] | None = None,
+        *,
+        allow_overlong: bool = True,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        transform: Transform | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Classification:
+        """The probability of each class, with the model's temperature: softmax over the similarities to what stands for the classes.
+
+        Args:
+            images: As for ``encode_image``, as ``batch_size``, ``num_workers``, ``transform`` and ``progress``.
+            texts: Names or sentences, one per class; or ``{class: sentence or sentences}``, whose features are averaged. ``None``: the
+                classes and sentences that the model was trained with.
+            templates: Each with ``{class_name}`` in it, for the place of every text (of every class name, where ``texts`` is ``None``);
+                the features of all of them are averaged.
+            allow_overlong: As for ``encode_text``.
+
+        Raises:
+            DataError: Besides what ``encode_image`` says: there is only one class, two classes have the same text, or the model has no
+                classes of its own and ``texts`` is ``None``.
+        """
+        reader = ImageReader(listed(images), transform or self.preprocess)
+        names, captions = self._described(texts, templates)
+        classes = self._tokenised(names, captions, allow_overlong).to(self.device)
+        self.model.prepare(classes.tokens.to("cpu"))
+        with self._evaluating():
+            encoded = self.model.encode_classes(classes)
+        logits = [self._logits(batch, encoded) for batch in whole(batches(reader, batch_size, num_workers), progress)]
+        unknown = np.full(len(reader), -1, dtype=np.int64)
+        predictions = Predictions(np.arange(len(reader)), unknown, torch.cat(logits).numpy())
+        return Classification(tuple(names), torch.from_numpy(predictions.probabilities))
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """``[B, D]`` features of images ``[B, 3, H, W]`` that are prepared and normalised already."""
+        with self._evaluating():
+            features = self.model.encode_image(self._on_device(images)).float().cpu()
+        return features.clone()  # outside of inference mode, so that a classifier can be trained on it
+
+    def describe(self) -> list[str]:
+        """Lines about it: source, towers, preprocessing, classes."""
+        said = self.preprocess.preprocessing
+        lines = [self.source, *self.model.describe()]
+        lines.append(f"images {said.size} px, {said.interpolation}, {said.fit}; {self.device} {self.precision}")
+        if self.classes:
+            lines.append(f"{len(self.classes)} classes: {', '.join(self.classes)}")
+        return lines
+
+    def __repr__(self) -> str:
+        return f"LoadedCLIP({self.source})"
+
+    def _logits(self, batch: Loaded, encoded: object) -> Tensor:
+        images = self._on_device(batch.images)
+        rows = torch.tensor(batch.rows, device=images.device)
+        with self._evaluating():
+            return self.model.predict(Batch(images=images, labels=torch.full_like(rows, -1), cases=rows), encoded).float().cpu()
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, non_blocking=True)
+        return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        autocast = runtime.DTYPES[self.precision]
+        with torch.inference_mode(), evaluating(self.model), torch.autocast(self.device.type, autocast, enabled=autocast is not None):
+            yield
+
+    def _described(self, texts: Texts | None, templates: str | Sequence[str] | None) -> tuple[list[str], list[list[str]]]:
+        """Class names, and the sentences that stand for each class."""
+        if texts is None:
+            if not self.classes:
+                raise DataError(f"{self.source}: has no classes of its own. Give texts, one for each class")
+            names = list(self.classes)
+            captions = [[name] for name in names] if templates is not None else [list(found) for found in self.class_captions]
+        elif isinstance(texts, str):
+            raise DataError(f"texts: one text alone ({texts!r}) would always have probability 1. Give two or more, or use similarity()")
+        elif isinstance(texts, Mapping):
+            names = [str(name) for name in texts]
+            captions = [_cleaned(found, f"texts: class '{name}'") for name, found in texts.items()]
+        else:
+            names = _cleaned(texts, "texts")
+            captions = [[name] for name in names]
+        if len(names) == 1:
+            raise DataError(f"texts: one class alone ('{names[0]}') would always have probability 1. Give two or more, or use similarity()")
+        if templates is None:
+            return names, captions
+        patterns = [templates] if isinstance(templates, str) else list(templates)
+        if not patterns:
+            raise DataError("templates: the list is empty. Leave it out, or give sentences with {class_name} in them")
+        return names, [[text for p in patterns for (text,) in texts_from_template(p, found, "templates")] for found in captions]
+
+    def _tokenised(self, names: Sequence[str], captions: Sequence[Sequence[str]], allow_overlong: bool) -> ClassCaptions:
+        table = Captions()
+        pairs = [(label, table.add(sentence, label)) for label, found in enumerate(captions) for sentence in found]
+        self._check_lengths(table.sentences, allow_overlong)
+        tokens = table.tokenise(self.tokenizer, "texts", classes=names)
+        labels, ids = (torch.tensor(column) for column in zip(*pairs, strict=True))
+        return ClassCaptions(tokens.take(ids), labels, ids, len(names))
+
+    def _check_lengths(self, sentences: Sequence[str], allow_overlong: bool) -> None:
+        """Warn of sentences that will be cut, or refuse them."""
+        longest = self.tokenizer.context_length
+        counts = [(self.tokenizer.count(sentence), sentence) for sentence in sentences]
+        overlong = [(count, sentence) for count, sentence in counts if count > longest]
+        if not overlong:
+            return
+        count, sentence = overlong[0]
+        others = f", and so for {len(overlong) - 1} more" if len(overlong) > 1 else ""
+        what = f"texts: '{sentence[:40]}{'…' * (len(sentence) > 40)}' has {count} tokens, {longest} fit{others}"
+        if not allow_overlong:
+            raise DataError(f"{what}. Shorten it, or allow_overlong=True cuts it")
+        warnings.warn(f"{what}; what is beyond is not read", stacklevel=3)
+
+
+def _cleaned(sentences: str | Sequence[str], where: str = "texts") -> list[str]:
+    """One sentence or several as in training.
+
+    Raises:
+        DataError: There is none, or one is empty or no text.
+    """
+    given = [sentences] if isinstance(sentences, str) else list(sentences)
+    if not given:
+        raise DataError(f"{where}: there is no text. Give one or more sentences")
+    odd = next((item for item in given if not isinstance(item, str)), None)
+    if odd is not None:
+        raise DataError(f"{where}: {odd!r} is not a text")
+    cleaned = [clean(sentence) for sentence in given]
+    if not all(cleaned):
+        raise DataError(f"{where}: the text at position {cleaned.index('')} is empty. Give every one a word or a sentence")
+    return cleaned

@@ -1,0 +1,232 @@
+"""From what a user names to a model that is ready for use: a checkpoint, the folder of a fold or of a run, a published name, weights."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from clipzoo.config import Config
+from clipzoo.engine import build, checkpoint, work_dir
+from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
+from clipzoo.models.base import Tower
+from clipzoo.plugins import import_plugins
+from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
+from clipzoo.results import FoldResult
+from clipzoo.settings import RuntimeSettings
+from clipzoo.structures import Preprocessing
+
+if TYPE_CHECKING:
+    from clipzoo.models.base import Model
+
+PUBLISHED = ("clip:", "openclip:")
+_WHAT = "Give a checkpoint, the folder of a fold or of a run, weights of a CLIP, clip:ViT-B/32, or openclip:<name>/<tag>"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A model with its weights, and what its source says of it.
+
+    Attributes:
+        model: In evaluation mode, on its device.
+        source: Where it comes from, in words.
+        classes: Of a model that was trained on classes.
+        class_captions: The sentences that stand for each of them.
+        precision: It was trained in, ``'fp32'``, ``'bf16'`` or ``'fp16'``; ``'fp32'`` where the source says none.
+        channels_last: Memory order of its images.
+    """
+
+    model: Model
+    source: str
+    classes: tuple[str, ...] = ()
+    class_captions: tuple[tuple[str, ...], ...] = ()
+    precision: str = "fp32"
+    channels_last: bool = False
+
+
+def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None = None) -> Restored:
+    """The model that ``source`` means; see ``clipzoo.load``."""
+    text = os.fspath(source)
+    path = Path(os.path.expanduser(text))
+    found = checkpoint_of(path) if path.exists() else None
+    if quick_gelu is not None and (found is not None or not path.exists()):
+        raise ConfigError(f"quick_gelu: {text} knows its activation itself. Leave it out; it is for weights whose file does not say it")
+    if not path.exists():
+        if text.startswith(PUBLISHED):
+            return published_model(text, text, text, device)
+        raise CheckpointError(f"{text}: no such checkpoint, and no published name.{_near(text, path)} {_WHAT}")
+    if found is not None:
+        return from_checkpoint(found, device)
+    if path.is_dir() and not _is_weights_folder(path):
+        raise CheckpointError(f"{path}: holds no checkpoint{_elsewhere(path)}. {_WHAT}")
+    if path.is_file() and not _may_be_weights(path):
+        raise CheckpointError(f"{path}: neither a checkpoint of clipzoo nor weights of a CLIP. {_WHAT}")
+    return from_weights(path, device, quick_gelu)
+
+
+def checkpoint_of(path: Path) -> Path | None:
+    """The one checkpoint that ``path`` means: itself, that of a fold's folder, or that of a work dir with one fold; ``None`` for none.
+
+    Raises:
+        CheckpointError: It is a work dir with several folds.
+    """
+    if path.is_file():
+        return path if path.name in (checkpoint.BEST, checkpoint.LATEST) or _is_checkpoint(path) else None
+    folds = checkpoints_of_folds(path)
+    if len(folds) > 1:
+        raise CheckpointError(
+            f"{path}: holds the checkpoints of {len(folds)} folds. Give one of them: " + ", ".join(str(path / name) for name in folds)
+        )
+    return next(iter(folds.values()), None)
+
+
+def checkpoints_of_folds(folder: Path) -> dict[str, Path]:
+    """The chosen checkpoint of every fold of a work dir, by name and in order; of a fold's own folder, its one."""
+    own = _chosen(folder)
+    if own is not None:
+        return {folder.name: own}
+    found = {entry.name: _chosen(entry) for entry in folder.iterdir() if entry.is_dir()}
+    return {name: found[name] for name in sorted(found, key=_natural) if found[name] is not None}
+
+
+def _chosen(folder: Path) -> Path | None:
+    """The checkpoint that was scored; where none was yet, the best, or else the latest."""
+    if work_dir.is_done(folder):
+        return folder / FoldResult.read(folder).checkpoint
+    return next((folder / name for name in (checkpoint.BEST, checkpoint.LATEST) if (folder / name).is_file()), None)
+
+
+def from_checkpoint(path: Path, device: torch.device) -> Restored:
+    """A model of this project, from its checkpoint alone.
+
+    Raises:
+        CheckpointError: The file is none, or its model cannot be made again.
+        ConfigError: A plugin that its config names is missing.
+    """
+    content = checkpoint.read(path)
+    settings = RuntimeSettings(**content["config"].get("runtime", {}))
+    return Restored(
+        model=checkpoint_model(content, device, path),
+        source=f"{path} ({content['fold']}, epoch {content['state']['epoch']})",
+        classes=tuple(content["classes"]),
+        class_captions=tuple(map(tuple, content["class_captions"])),
+        precision=content["precision"],
+        channels_last=settings.channels_last,
+    )
+
+
+def checkpoint_model(content: dict, device: torch.device | str, where: str | Path = "checkpoint") -> Model:
+    """The model of a checkpoint, in evaluation mode. Needs no hub, no weights file and no dataset; draws nothing from torch's generator.
+
+    Args:
+        content: What ``checkpoint.read`` returned.
+        device: Where the model shall be.
+        where: First words of a message.
+
+    Raises:
+        CheckpointError: It cannot be made, or the weights do not fit.
+        ConfigError: A plugin that its config names is missing.
+    """
+    device = torch.device(device)
+    config = Config.from_dict(content["config"], "checkpoint")
+    import_plugins(config.get("plugins", []))
+    settings = RuntimeSettings(**config.get("runtime", {}))
+    with torch.random.fork_rng(devices=[]):  # for the random weights, which are replaced at once
+        try:
+            net = build.model(config, device, channels_last=settings.channels_last, towers=content.get("towers"))
+        except (ClipzooError, TypeError) as error:
+            raise CheckpointError(f"{where}: its model cannot be made again ({error})") from error
+    checkpoint.load_weights(net, content["model"], where)
+    said = content["preprocessing"]
+    net.preprocessing = Preprocessing(**{**said, "mean": tuple(said["mean"]), "std": tuple(said["std"])})
+    for tower in net.children():
+        if isinstance(tower, Tower):
+            tower.weights = f"of {where}"
+    return net.eval()
+
+
+def published_model(image: str | dict, text: str | dict, name: str, device: torch.device) -> Restored:
+    """Two towers of one published CLIP as a model, with the temperature they were trained with.
+
+    Args:
+        image: What BACKBONES builds.
+        text: What TEXT_ENCODERS builds.
+        name: Where they come from, in words.
+        device: Where the model shall be.
+
+    Raises:
+        ClipzooError: It is not known, cannot be had, or the towers share no space.
+    """
+    with torch.random.fork_rng(devices=[]):
+        image_encoder, text_encoder = BACKBONES.build(image), TEXT_ENCODERS.build(text)
+    width, other = image_encoder.num_features, text_encoder.num_features
+    if not (image_encoder.projected and text_encoder.projected) or width != other:
+        raise BuildError(f"{name}: its images have {width} features and its texts {other}, of no joint space. Choose a whole CLIP")
+    scales = [scale for scale in (image_encoder.logit_scale, text_encoder.logit_scale) if scale is not None]
+    temperature = {"temperature": math.exp(-scales[0])} if scales else {}
+    net = MODELS.get("CLIP")(image_encoder, text_encoder, embed_dim=width, learn_temperature=False, **temperature)
+    return Restored(net.to(device).eval(), name)
+
+
+def from_weights(path: Path, device: torch.device, quick_gelu: bool | None) -> Restored:
+    """A CLIP from a file or folder of weights in any format that ``clipzoo.models.weights`` reads.
+
+    Raises:
+        BuildError: It is none, or does not say its activation and ``quick_gelu`` does not either.
+    """
+    from clipzoo.models.weights import read_clip
+
+    kind = read_clip(path, "clipzoo.load").text_kind
+    said = {"pretrained": str(path), "quick_gelu": quick_gelu}
+    text = {"type": "CLIPText", **said} if kind == "clip" else f"chinese-clip:{path}"
+    return published_model({"type": "CLIPVision", **said}, text, str(path), device)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Was the file written by this project? Its weights are not read."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch raises many kinds; whoever reads the file as weights says what is wrong with it
+        return False
+    return isinstance(content, dict) and content.get("format") == checkpoint.FORMAT
+
+
+def _may_be_weights(path: Path) -> bool:
+    """Is it a safetensors file, an archive of torch, or a pickle, as torch wrote it before version 1.6?"""
+    if path.suffix == ".safetensors" or zipfile.is_zipfile(path):
+        return True
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
+
+
+def _is_weights_folder(path: Path) -> bool:
+    """Has it a config of open_clip or transformers? That of a work dir has the same name."""
+    if (path / "open_clip_config.json").is_file():
+        return True
+    return (path / "config.json").is_file() and not (path / work_dir.FOLDS_FILE).exists()
+
+
+def _elsewhere(path: Path) -> str:
+    """Which folders in ``path`` have a checkpoint, for a message."""
+    folders = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and checkpoints_of_folds(entry)]
+    return f". There are some in {shortened(folders, 3)}" if folders else ""
+
+
+def _near(text: str, path: Path) -> str:
+    """What was probably meant by a name that is neither a path nor a published name."""
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
+    return hint or did_you_mean(text, ["clip:ViT-B/32", "clip:ViT-B/16", "clip:ViT-L/14", "clip:RN50", "clip:RN101"])
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts fold_2 before fold_10."""
+    return [(int(part or 0), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
