@@ -93,12 +93,23 @@ class LossMeter:
         self.sums += values.to(self.sums.dtype) * cases
         self.cases += cases
 
-    def means(self) -> dict[str, float]:
-        """The mean of each loss so far, and their total as ``loss``; waits for the device."""
-        means = dict(zip(self.names, (self.sums / max(self.cases, 1)).tolist(), strict=True))
+    def means(self, since: dict | None = None) -> dict[str, float]:
+        """The mean of each loss so far, and their total as ``loss``; waits for the device.
+
+        Args:
+            since: What ``totals`` gave earlier in the same epoch; the means are then over the cases that came after it.
+        """
+        sums, cases = self.sums, self.cases
+        if since is not None:
+            sums, cases = sums - sums.new_tensor(since["sums"]), cases - since["cases"]
+        means = dict(zip(self.names, (sums / max(cases, 1)).tolist(), strict=True))
         losses = {name: value for name, value in means.items() if not is_measure(name)}
         measures = {name: value for name, value in means.items() if is_measure(name)}
         return {"loss": sum(losses.values()), **(losses if len(losses) > 1 else {}), **measures}
+
+    def totals(self) -> dict:
+        """The sums so far and the number of cases, as plain types, for ``means``; waits for the device."""
+        return {"sums": self.sums.tolist(), "cases": self.cases}
 
     def not_finite(self) -> tuple[int, dict[str, float]] | None:
         """The first step with a loss that is not finite, and its losses; waits for the device."""
