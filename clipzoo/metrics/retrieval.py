@@ -165,10 +165,10 @@ def expected_ranks(table: RetrievalTable) -> np.ndarray:
 
 
 def hit_probabilities(table: RetrievalTable, k: int) -> np.ndarray:
-    """``[Q]`` float64: probability that something of the query's own is among the first ``k``: 1 - P(J > k - a)."""
+    """``[Q]`` float64: probability that something of the query's own is among the first ``k``: 1 - P(J > k - a); 1 for a whole gallery."""
     tied, positives = table.tied, table.positives
     num_tops = tied + positives
-    seen = np.clip(np.minimum(k, table.gallery) - table.ahead, 0, num_tops)
+    seen = np.clip(k - table.ahead, 0, num_tops)
     # P(J > m) = C(t, m) / C(n, m) = C(n - m, p) / C(n, p): as a product it has m factors in the one form and p in the other.
     by_seen = seen.max() <= positives.max()
     start, factors = (tied, seen) if by_seen else (num_tops - seen, positives)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +20,13 @@ NAMES = (
     "i2t_r1 i2t_r5 i2t_r10 t2i_r1 t2i_r5 t2i_r10 i2t_mean_rank t2i_mean_rank i2t_median_rank t2i_median_rank i2t_mrr t2i_mrr "
     "rsum positive_similarity negative_similarity similarity_gap"
 ).split()
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
 
 
 def scores(table: RetrievalTable) -> dict[str, float]:
