@@ -1,12 +1,15 @@
 """Every file in configs/ is loaded, checked, dumped, read back equal, built tiny and stepped once; and its name is true."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from tiny import write_pairs
 
 from clipzoo.checking import check
 from clipzoo.config import Config
+from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LEAVES = sorted(p for p in CONFIGS.rglob("*.py") if "_base_" not in p.parts)
@@ -54,19 +57,49 @@ def test_name_is_true(path):
     folds = re.search(r"_(\d+)fold", path.stem)
     if folds:
         assert config.splits.num_folds == int(folds.group(1))
-    data = next((word for word in ("digits", "hip") if f"_{word}_" in path.stem), None)
+    protocol = {"holdout": "Holdout", "given": "AsGiven"}.get(path.stem.split("_")[3])
+    assert bool(folds) != bool(protocol) and (not protocol or config.splits.type == protocol)
+    data = next((word for word in ("digits", "hip", "pairs", "csv") if f"_{word}_" in path.stem), None)
     if data:
-        assert f"data/{data}/" in config.data.dataset.root + "/"
+        dataset = config.data.dataset
+        assert f"data/{data}/" in dataset.get("root", dataset.get("path")) + "/"
+    assert ("openai" in path.stem) == ("openai" in origins(config))
+
+
+def origins(config) -> str:
+    """Which published CLIPs the towers start from."""
+    towers = [BACKBONES.expand(config.model.image_encoder), TEXT_ENCODERS.expand(config.model.text_encoder)]
+    return " ".join("openai" for t in towers if t["type"] == "CLIPVision" and t["pretrained"] is True)
+
+
+def tiny_data(dataset: dict, class_folders: Path, pairs: Path) -> dict:
+    """The same dataset on tiny files."""
+    if dataset["type"] == "ImageFolderDataset":
+        return {**dataset, "root": str(class_folders), "class_texts": None, "groups": None}
+    if "test_path" in dataset:
+        return {**dataset, "path": str(pairs / "train.csv"), "test_path": str(pairs / "val.csv")}
+    return {**dataset, "path": str(pairs)}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    """Tiny pairs as a JSON list, and as two tables."""
+    folder = write_pairs(tmp_path_factory.mktemp("pairs"), num_images=40)
+    rows = [(pair["image_path"], pair["caption"][0]) for pair in json.loads((folder / "data.json").read_text(encoding="utf-8"))]
+    for name, part in (("train.csv", rows[:32]), ("val.csv", rows[32:])):
+        lines = ["filepath\ttitle", *("\t".join(row) for row in part)]
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)
-def test_config_is_built_tiny_and_makes_one_step(path, class_folders, tmp_path, quiet):
+def test_config_is_built_tiny_and_makes_one_step(path, class_folders, pairs, tmp_path, quiet):
     from clipzoo.engine.cross_validation import CrossValidation
 
     values = Config.load(path).plain()
     values["model"] = {**values["model"], "image_encoder": TINY_IMAGE, "text_encoder": TINY_TEXT, "embed_dim": 16}
     values["data"] = {**values["data"], "batch_size": 6, "num_workers": 0}
-    values["data"]["dataset"] = {**values["data"]["dataset"], "root": str(class_folders), "class_texts": None, "groups": None}
+    values["data"]["dataset"] = tiny_data(values["data"]["dataset"], class_folders, pairs)
     values["runtime"] = {**values.get("runtime", {}), "device": "cpu", "threads": 1}
     lines = CrossValidation(Config.from_dict(values, path.stem), tmp_path / "none", console=quiet).dry_run()
     assert any(line.startswith("one step of 6 cases: loss") for line in lines)

@@ -1,5 +1,10 @@
-"""Seed, device, precision, what is measured, and who watches."""
+"""Seed, device, precision, and who watches. What is measured follows from the data: classes, or captions to be retrieved."""
 
-evaluation = dict(metrics=["Accuracy", "BalancedAccuracy", "MacroF1", "AUROC", "LogLoss"], select="balanced_accuracy")
-hooks = [dict(type="ConsoleHook"), dict(type="HistoryHook"), dict(type="TensorBoardHook")]
+hooks = [
+    dict(type="ConsoleHook"),
+    dict(type="HistoryHook"),
+    dict(type="TensorBoardHook"),
+    dict(type="MetricsCSVHook"),
+    dict(type="ResultsHook"),
+]
 runtime = dict(seed=42, device="auto", precision="auto")
