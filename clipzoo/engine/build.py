@@ -327,7 +327,8 @@ def describe(run_: Run) -> list[str]:
     if visited < available:
         lines.append(f"note: an epoch visits {visited} of the {available} training cases, others each time")
     if run_.train.cached_features and run_.batches.distinct == "caption":
-        lines.append(f"note: captions are distinct in each batch, not among the {run_.train.accumulation} batches that are contrasted together")
+        together = run_.train.accumulation
+        lines.append(f"note: captions are distinct in each batch, not among the {together} batches that are contrasted together")
     processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""
     lines.append(
         f"{run_.device} {run_.precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}"
