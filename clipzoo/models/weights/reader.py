@@ -48,9 +48,10 @@ def read_clip(path: str | Path, where: str) -> CLIPWeights:
 
 def _read_folder(path: Path, where: str) -> CLIPWeights:
     where = f"{where}: {path}"
-    if (path / "open_clip_config.json").is_file():
+    both = (path / "config.json").is_file()  # many repositories on the hub have the weights for both libraries, or for one of the two
+    if (path / open_clip_format.CONFIG).is_file() and (not both or any(path.glob("open_clip*model.*"))):
         return open_clip_format.from_folder(path, where)
-    if (path / "config.json").is_file():
+    if both:
         return transformers_format.from_folder(path, where)
     raise BuildError(f"{where} has neither open_clip_config.json (open_clip) nor config.json (transformers). Give the weights file itself")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,9 +111,12 @@ def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
 def tokenizer_files(folder: Path, where: str) -> dict[str, str]:
     """The files of a BERT's tokenizer that are there, name to content."""
     try:
-        return {name: read_text(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
+        files = {name: read_text(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
     except DataError as error:
         raise BuildError(f"{where}: {error}") from error
+    if files and "tokenizer_config.json" not in files:  # the published folders have vocab.txt alone; this is what it means to transformers
+        files["tokenizer_config.json"] = json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
+    return files
 
 
 def bert_config(config: dict) -> dict:

@@ -118,6 +118,19 @@ def test_open_clips_folder(tmp_path, quick_gelu):
     assert weights.preprocessing == Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear", "squash")
 
 
+def test_a_folder_for_both_libraries(tmp_path):
+    """As many on the hub: whichever weights are there are read with their own library's config."""
+    transformers_clip("gelu").save_pretrained(tmp_path / "folder")
+    model = open_clip_model(quick_gelu=True)
+    config = {"embed_dim": EMBED_DIM, "vision_cfg": VISION["vit"], "text_cfg": TEXT, "quick_gelu": True}
+    (tmp_path / "folder" / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    assert (read_clip(tmp_path / "folder", "X").format, read_clip(tmp_path / "folder", "X").quick_gelu) == ("transformers", False)
+    torch.save(model.state_dict(), tmp_path / "folder" / "open_clip_pytorch_model.bin")
+    weights = read_clip(tmp_path / "folder", "X")
+    assert (weights.format, weights.quick_gelu) == ("open_clip", True)
+    assert_same_features(weights, model)
+
+
 def test_an_open_clip_folder_without_preprocessing_means_open_clips_own(tmp_path):
     config = {"embed_dim": EMBED_DIM, "vision_cfg": VISION["resnet"], "text_cfg": TEXT}
     save_open_clip_folder(open_clip_model("resnet"), tmp_path / "folder", config)
@@ -213,3 +226,29 @@ def test_transformers_chinese_clip(tmp_path):
     assert (weights.format, weights.text_kind, weights.quick_gelu, weights.context_length) == ("transformers", "bert", True, 52)
     assert {"tokenizer.json", "tokenizer_config.json"} <= weights.files.keys()
     assert CHINESE[0][0] in weights.files["tokenizer.json"]
+
+
+def test_the_published_chinese_clip_folders_have_a_vocabulary_alone(tmp_path):
+    """And a preprocessing without crop, and a config with keys of transformers 4."""
+    from clipzoo.models.text_encoders import BERT
+
+    model = transformers_chinese_clip(len(vocabulary_text().split()))
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"] |= {"directionality": "bidi", "eos_token_id": 2, "pooler_type": "first_token_transform", "output_past": True}
+    config |= {"text_config_dict": None, "vision_config_dict": None, "transformers_version": None}
+    config["vision_config"]["dropout"] = 0.0
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    processor = {"do_center_crop": False, "do_normalize": True, "do_resize": True, "resample": 3, "size": {"height": 32, "width": 32}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    (tmp_path / "vocab.txt").write_text(vocabulary_text(), encoding="utf-8")
+    weights = read_clip(tmp_path, "X")
+    assert weights.preprocessing == Preprocessing(32, MEAN, STD, "bicubic", "squash")
+    tower = BERT(pretrained=str(tmp_path)).eval()
+    tokens = tower.tokenizer(CHINESE)
+    names = vocabulary_text().split()
+    assert [names[number] for number in tokens.ids[0, : tokens.lengths[0]]] == ["[CLS]", *CHINESE[0], "[SEP]"]
+    mask = (torch.arange(tokens.ids.shape[1])[None] < tokens.lengths[:, None]).long()
+    with torch.no_grad():
+        expected = output_of(model.get_text_features(tokens.ids, attention_mask=mask))
+        torch.testing.assert_close(tower(tokens), expected, rtol=0, atol=1e-5)
