@@ -174,6 +174,17 @@ def check_positive(where: str, **values: float | None) -> None:
             raise ConfigError(f"{where}: {argument}={value!r} must be greater than 0")
 
 
+def check_share(where: str, **values: float) -> None:
+    """Refuse numbers outside [0, 1).
+
+    Raises:
+        ConfigError: With the first of them.
+    """
+    for argument, value in values.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{where}: {argument}={value!r} must lie in [0, 1)")
+
+
 def groups_by_layer(names: Iterable[str], layer: str, stem: str) -> list[list[str]]:
     """Sort parameter names into the stem, one group per numbered layer, and whatever follows, which joins the last layer.
 

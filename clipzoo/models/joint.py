@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from clipzoo.errors import BuildError, ConfigError
+from clipzoo.models.base import check_choice
 from clipzoo.models.pretrained import hub
 from clipzoo.models.weights import CLIPWeights, read_clip
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD
@@ -121,41 +122,47 @@ def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> So
     path, space = _download(tower, variant)
     weights = read_clip(path, f"{tower}(variant='{variant}')")
     # The hub's files are in a format that does not say it, but these two are known of them.
-    preprocessing = Preprocessing(weights.image_size, OPENAI_MEAN, OPENAI_STD, "bicubic", "crop")
-    return Source(replace(weights, quick_gelu=True, preprocessing=preprocessing), space, f"OpenAI {variant}")
+    return Source(replace(weights, quick_gelu=True, preprocessing=openai_preprocessing("crop")), space, f"OpenAI {variant}")
+
+
+def openai_preprocessing(fit: str) -> Preprocessing:
+    """As for OpenAI's weights, but for the size and for how images are made square."""
+    return Preprocessing(mean=OPENAI_MEAN, std=OPENAI_STD, interpolation="bicubic", fit=fit)
 
 
 def preprocessing_for(
     tower: str,
     known: Preprocessing | None,
     *,
+    default: Preprocessing,
     image_size: int,
     fit: str | None,
     mean: list[float] | None,
     std: list[float] | None,
     interpolation: str | None,
-    default_fit: str,
 ) -> Preprocessing:
-    """How images are prepared: as the weights say; where they say nothing, as the arguments say, then as for OpenAI's weights.
+    """How images are prepared: as the weights say; where they say nothing, as the arguments say, then as ``default`` says.
 
     Args:
         tower: First words of a message.
         known: What the weights say; ``None`` for nothing.
+        default: Where they say nothing.
         image_size: Pixels; position embeddings are resized to it.
         fit: A choice that is always free, as it changes what is seen of an image, and not what a pixel means; ``None`` for the default.
         mean: Per channel; ``None`` for the default, as the next two.
         std: Per channel.
         interpolation: ``'bicubic'`` or ``'bilinear'``.
-        default_fit: Where the weights say nothing.
 
     Raises:
         BuildError: Mean, standard deviation or interpolation contradict the weights.
-        ConfigError: They are not three numbers.
+        ConfigError: They are not three numbers, or a choice is not known.
     """
+    check_choice(tower, "fit", fit, (None, "pad", "crop", "squash"))
+    check_choice(tower, "interpolation", interpolation, (None, "bilinear", "bicubic"))
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and len(values) != 3:
             raise ConfigError(f"{tower}: {name}={values!r} must be three numbers, one per channel")
-    base = known or Preprocessing(image_size, OPENAI_MEAN, OPENAI_STD, "bicubic", default_fit)
+    base = known or default
     wanted = {"mean": mean and tuple(mean), "std": std and tuple(std), "interpolation": interpolation}
     said = {name: value for name, value in wanted.items() if value is not None}
     for name, value in said.items():

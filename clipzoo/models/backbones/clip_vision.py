@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.base import check_choice, check_positive, groups_by_layer
-from clipzoo.models.joint import VISION, Fitting, Variant, VisionSize, joint_weights, plain, preprocessing_for
+from clipzoo.models.base import check_choice, check_positive, check_share, groups_by_layer
+from clipzoo.models.joint import VISION, Fitting, Variant, VisionSize, joint_weights, openai_preprocessing, plain, preprocessing_for
 from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.recompute import count_once, recomputed
 from clipzoo.models.weights import CLIPWeights
@@ -77,7 +77,8 @@ class CLIPVision(Backbone):
         interpolation: Literal["bilinear", "bicubic"] | None = None,
     ):
         super().__init__(freeze)
-        self._check(variant, fit, interpolation, patch_dropout)
+        check_choice("CLIPVision", "variant", variant, (None, *VISION))
+        check_share("CLIPVision", patch_dropout=patch_dropout)
         layers = tuple(layers) if isinstance(layers, (list, tuple)) else layers
         check_positive("CLIPVision", image_size=image_size, patch_size=patch_size, width=width, heads=heads, output_dim=output_dim)
         variant = variant or ("ViT-B/32" if pretrained is True else None)
@@ -90,10 +91,9 @@ class CLIPVision(Backbone):
         self.num_features = self.size.output_dim
         self.quick_gelu = None if self.size.resnet else _activation(quick_gelu, weights)
         self.net = _network(self.size, self.quick_gelu, patch_dropout)
-        self.preprocessing = preprocessing_for(
-            "CLIPVision", weights and weights.preprocessing, image_size=self.size.image_size, fit=fit, mean=mean, std=std,
-            interpolation=interpolation, default_fit="pad" if weights is None else "crop",
-        )  # fmt: skip
+        default = openai_preprocessing("pad" if weights is None else "crop")
+        wanted = {"image_size": self.size.image_size, "fit": fit, "mean": mean, "std": std, "interpolation": interpolation}
+        self.preprocessing = preprocessing_for("CLIPVision", weights and weights.preprocessing, default=default, **wanted)
         if source is not None:
             where = f"CLIPVision({source.words})"
             load_strictly(self.net, with_positions(source.weights.visual, self.net), where)
@@ -125,14 +125,6 @@ class CLIPVision(Backbone):
         self._recompute = True
         self.net.set_grad_checkpointing(True)  # does nothing for a ResNet: see ``run_resnet``
         count_once(self.net)
-
-    @staticmethod
-    def _check(variant: str | None, fit: str | None, interpolation: str | None, patch_dropout: float) -> None:
-        check_choice("CLIPVision", "variant", variant, (None, *VISION))
-        check_choice("CLIPVision", "fit", fit, (None, "pad", "crop", "squash"))
-        check_choice("CLIPVision", "interpolation", interpolation, (None, "bilinear", "bicubic"))
-        if not 0 <= patch_dropout < 1:
-            raise ConfigError(f"CLIPVision: patch_dropout={patch_dropout!r} must lie in [0, 1)")
 
 
 def run_resnet(network: nn.Module, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import check_choice, check_positive, groups_by_layer
+from clipzoo.models.base import check_choice, check_positive, check_share, groups_by_layer
 from clipzoo.models.joint import joint_weights
 from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
@@ -77,8 +77,7 @@ class BERT(TextEncoder):
         check_choice("BERT", "pooling", pooling, ("cls", "mean"))
         check_positive("BERT", hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads, projection=projection)
         check_files("BERT", files, pretrained)
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"BERT: dropout={dropout!r} must lie in [0, 1)")
+        check_share("BERT", dropout=dropout)
         self.pooling, self.context_length, self._files = pooling, 64 if max_length is None else max_length, files
         self.name = name
         rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}

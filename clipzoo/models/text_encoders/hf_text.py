@@ -132,7 +132,7 @@ def read_config(where: str, name: str) -> PretrainedConfig:
         raise BuildError(f"{where}: no folder {name}. Save a model there with save_pretrained(), or give a name on the hub")
     if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
         raise BuildError(f"{where}: the folder {name} has no config.json. Save the model there with save_pretrained()")
-    with hub(where, name, *_instead(where)), _readable(where, name):
+    with hub(where, name, *_instead(where)), readable(where, name):
         return AutoConfig.from_pretrained(name)
 
 
@@ -144,7 +144,7 @@ def read_tokenizer(where: str, name: str):
     """
     from transformers import AutoTokenizer
 
-    with hub(where, name, *_instead(where)), _readable(where, name):
+    with hub(where, name, *_instead(where)), readable(where, name):
         tokenizer = AutoTokenizer.from_pretrained(name)
     # Without its files transformers makes an empty tokenizer, and every word would be unknown.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -158,7 +158,7 @@ def read_model(where: str, name: str, cls: type, **arguments: object) -> PreTrai
     Raises:
         BuildError: They cannot be had (with the three ways), or parameters of the tower are missing in them.
     """
-    with hub(where, name, *_instead(where)), _readable(where, name), _quiet_loading():
+    with hub(where, name, *_instead(where)), readable(where, name), _quiet_loading():
         model, report = cls.from_pretrained(name, output_loading_info=True, torch_dtype=torch.float32, **arguments)
     missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
     if missing:
@@ -210,7 +210,7 @@ def _quiet_loading() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _readable(where: str, name: str) -> Iterator[None]:
+def readable(where: str, name: str) -> Iterator[None]:
     """Turns transformers' complaints about unreadable content into one line."""
     try:
         yield

@@ -1,0 +1,139 @@
+"""The image tower of any model that open_clip knows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from clipzoo.errors import ConfigError
+from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.backbones.clip_vision import run_resnet, visual_groups, with_positions
+from clipzoo.models.backbones.timm_backbone import timm_groups
+from clipzoo.models.base import check_positive, check_share
+from clipzoo.models.joint import Fitting, plain, preprocessing_for
+from clipzoo.models.open_clip_model import OpenCLIPModel, building, open_clip_model
+from clipzoo.models.pretrained import load_strictly
+from clipzoo.models.recompute import count_once, let_timm_recompute
+from clipzoo.registries import BACKBONES
+
+
+@BACKBONES.register_module()
+class OpenCLIPBackbone(Backbone):
+    """An open_clip image tower: a vision transformer, CLIP's ResNet, or a timm network with a projection into the joint space.
+
+    Args:
+        name: In open_clip's list (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json`` and weights, as downloaded from the
+            hub.
+        tag: Of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or those of the folder.
+        pretrained: ``False`` starts at random whatever ``name`` and ``tag`` are.
+        image_size: Pixels; ``None``: the configuration's. Position embeddings are resized to another size.
+        freeze: ``'all'`` trains nothing of this tower.
+        patch_dropout: Share of the patches that each training image loses, in [0, 1); ``None``: the configuration's.
+        fit: How images that are not square are made so; see ``Preprocessing``. ``None``: as the weights were trained, ``'pad'`` for random.
+        mean: Per-channel mean of images in [0, 1]. ``None``: the weights', or OpenAI's where nothing says it. As the next two.
+        std: Per-channel standard deviation.
+        interpolation: How images are scaled.
+        config: open_clip's model configuration itself; ``name`` is only a name then, and weights are random. A checkpoint brings it.
+
+    Raises:
+        BuildError: There is no such model or tag, or the weights cannot be had, do not fit, or contradict the configuration.
+        ConfigError: ``image_size`` is no multiple of the patch size.
+
+    Source: Ilharco et al. 2021, open_clip; its own modules, of which only this tower is made.
+    """
+
+    projected = True
+
+    def __init__(
+        self,
+        name: str,
+        tag: str | None = None,
+        pretrained: bool = True,
+        image_size: int | None = None,
+        freeze: Literal["none", "all"] = "none",
+        patch_dropout: float | None = None,
+        fit: Fitting | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        interpolation: Literal["bilinear", "bicubic"] | None = None,
+        config: dict | None = None,
+    ):
+        super().__init__(freeze)
+        check_positive("OpenCLIPBackbone", image_size=image_size)
+        check_share("OpenCLIPBackbone", patch_dropout=patch_dropout or 0.0)
+        model = open_clip_model("OpenCLIPBackbone", name, tag, pretrained, config)
+        self.name, self.config, self.num_features = model.name, model.config, model.config["embed_dim"]
+        own = self._own_size(model)
+        self._build(model, own, image_size or own, patch_dropout)
+        if not self._timm and not self._resnet:
+            self.quick_gelu = model.quick_gelu
+        wanted = {"image_size": image_size or own, "fit": fit, "mean": mean, "std": std, "interpolation": interpolation}
+        self.preprocessing = preprocessing_for("OpenCLIPBackbone", model.preprocessing, default=model.default, **wanted)
+        self._recompute = False
+        self.apply_freeze()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` to ``[B, num_features]`` in the joint space."""
+        features = run_resnet(self.net, images) if self._recompute and self._resnet else self.net(images)
+        return features[0] if isinstance(features, tuple) else features  # CoCa's towers return their tokens, too
+
+    def depth_groups(self) -> list[list[str]]:
+        """From the stem to the last block; the final norm, pooling and projection belong to the last block."""
+        if not self._timm:
+            return visual_groups((name for name, _ in self.named_parameters()), resnet=self._resnet)
+        groups = timm_groups(self.net.trunk, "net.trunk.")
+        return [*groups[:-1], groups[-1] + [f"net.head.{name}" for name, _ in self.net.head.named_parameters()]]
+
+    def blueprint(self) -> dict:
+        """See ``Tower.blueprint``."""
+        return {"pretrained": False, "config": {**self.config, "text_cfg": {}}, **plain(self.preprocessing)}
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Tower.checkpoint_gradients``."""
+        self._recompute = True
+        if self._timm:
+            let_timm_recompute(self.net.trunk, f"OpenCLIPBackbone {self.name}")
+        else:
+            self.net.set_grad_checkpointing(True)  # does nothing for a ResNet: see ``run_resnet``
+            count_once(self.net)
+
+    @staticmethod
+    def _own_size(model: OpenCLIPModel) -> int:
+        size = model.config["vision_cfg"].get("image_size", 224)
+        if isinstance(size, (list, tuple)) and len(set(size)) == 1:
+            size = size[0]
+        if not isinstance(size, int):
+            raise ConfigError(f"OpenCLIPBackbone: images of '{model.name}' are {size} pixels; only square ones are supported")
+        return size
+
+    def _build(self, model: OpenCLIPModel, own_size: int, image_size: int, patch_dropout: float | None) -> None:
+        """Make the network, load its weights, and set its image size."""
+        from open_clip.model import _build_vision_tower
+        from open_clip.modified_resnet import ModifiedResNet
+        from open_clip.timm_model import TimmModel
+
+        config = {**model.config["vision_cfg"], "timm_model_pretrained": False}
+        if patch_dropout is not None:
+            config["patch_dropout"] = patch_dropout
+        if not config.get("timm_model_name"):
+            config["image_size"] = image_size  # a timm network is made at its own size, and set to another one afterwards
+        with building("OpenCLIPBackbone", model):
+            self.net = _build_vision_tower(self.num_features, config, model.quick_gelu)
+        self._timm, self._resnet = isinstance(self.net, TimmModel), isinstance(self.net, ModifiedResNet)
+        _check_multiple(self.net.trunk if self._timm else self.net, image_size)
+        if model.weights is not None:
+            where = f"OpenCLIPBackbone({model.words})"
+            state, self.logit_scale, self.logit_bias = model.part("visual", where)
+            load_strictly(self.net, with_positions(state, self.net), where)
+            self.weights, self.space = model.words, model.space
+        if self._timm and image_size != own_size:
+            with building(f"OpenCLIPBackbone: image_size={image_size}", model):
+                self.net.set_input_size(image_size)
+
+
+def _check_multiple(network: nn.Module, image_size: int) -> None:
+    patch = getattr(network, "patch_size", None) or getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    unit = 32 if hasattr(network, "attnpool") else patch[0] if isinstance(patch, (tuple, list)) else 1
+    if image_size % unit:
+        raise ConfigError(f"OpenCLIPBackbone: image_size={image_size} is no multiple of {unit}")

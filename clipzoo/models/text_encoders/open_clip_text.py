@@ -1,0 +1,203 @@
+"""The text tower of any model that open_clip knows, with its own tokenizer."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from clipzoo.models.base import groups_by_layer
+from clipzoo.models.open_clip_model import OpenCLIPModel, building, open_clip_model
+from clipzoo.models.pretrained import hub, load_strictly
+from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
+from clipzoo.models.text_encoders.hf_files import files_of, opened
+from clipzoo.models.text_encoders.hf_text import readable, recompute_layers
+from clipzoo.registries import TEXT_ENCODERS
+from clipzoo.structures import Tokens
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+
+@TEXT_ENCODERS.register_module()
+class OpenCLIPText(TextEncoder):
+    """An open_clip text tower: a transformer of its own, or a Hugging Face encoder with a projection into the joint space.
+
+    Sentences are trimmed only where that is exact: where attention is causal and the tower is read at the end of the text, and where the
+    padding is masked. Other towers (SigLIP's, MobileCLIP's, CoCa's) see their padding, and always get the whole context, as in training.
+
+    Args:
+        name: In open_clip's list (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json``, weights and tokenizer, as downloaded
+            from the hub.
+        tag: Of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or those of the folder.
+        pretrained: ``False`` starts at random whatever ``name`` and ``tag`` are; a tokenizer that is on the hub is needed even then.
+        freeze: ``'all'`` trains nothing of this tower.
+        config: open_clip's model configuration itself; ``name`` is only a name then, and weights are random. A checkpoint brings it, and
+        files: name to content of the tokenizer's files, and of ``config.json`` for a Hugging Face encoder.
+
+    Raises:
+        BuildError: There is no such model or tag, or weights or tokenizer cannot be had, do not fit, or contradict the configuration.
+
+    Source: Ilharco et al. 2021, open_clip; its own modules and tokenizers, of which only this tower is made.
+    """
+
+    projected = True
+
+    def __init__(
+        self,
+        name: str,
+        tag: str | None = None,
+        pretrained: bool = True,
+        freeze: Literal["none", "all"] = "none",
+        config: dict | None = None,
+        files: dict | None = None,
+    ):
+        super().__init__(freeze)
+        model = open_clip_model("OpenCLIPText", name, tag, pretrained, config)
+        self.name, self.config, self._files = model.name, model.config, files
+        self._build(model)
+        projection = getattr(self.net, "text_projection", True)
+        self.num_features = self.net.width if projection is None else model.config["embed_dim"]
+        own = self._tokenizer_of(model)
+        self._hugging_face = getattr(own, "tokenizer", None)
+        self.tokenizer = OpenCLIPTokenizer(own, self._padding(own))
+        self.context_length = self.tokenizer.context_length
+        if model.weights is not None:
+            where = f"OpenCLIPText({model.words})"
+            state, self.logit_scale, self.logit_bias = model.part("text", where)
+            load_strictly(self.net, state, where)
+            self.weights, self.space = model.words, model.space
+        self.apply_freeze()
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """``[N, L]`` tokens to ``[N, num_features]`` in the joint space."""
+        if self._masked:
+            ids = torch.where(padding_mask(tokens), tokens.ids, self.net.config.pad_token_id)  # whatever stands there: it makes the mask
+            features = self.net(ids)
+        elif self._causal:
+            features = self._read_at_the_end(tokens)
+        else:
+            features = self.net(tokens.ids)
+        return features[0] if isinstance(features, tuple) else features
+
+    def depth_groups(self) -> list[list[str]]:
+        """Embeddings, then one group per layer; the final norm and the projection belong to the last layer."""
+        layer = r"\.(?:layers?|h|blocks?)\.(\d+)\." if self._encoder is not None else r"resblocks\.(\d+)\."
+        return groups_by_layer((name for name, _ in self.named_parameters()), layer, r"embed|cls_emb|\.wte|\.wpe")
+
+    def blueprint(self) -> dict:
+        """See ``Tower.blueprint``."""
+        if self._files is None and self._hugging_face is not None:
+            self._files = files_of(self._hugging_face, None if self._encoder is None else self.net.config, "OpenCLIPText")
+        text = {**self.config["text_cfg"]}
+        if self._files is not None:  # read in place of what these two name, which may be a folder of this machine
+            text |= {key: os.path.basename(text[key]) for key in ("hf_model_name", "hf_tokenizer_name") if text.get(key)}
+        files = {} if self._files is None else {"files": self._files}
+        return {"pretrained": False, "config": {**self.config, "vision_cfg": {}, "text_cfg": text}, **files}
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Tower.checkpoint_gradients``."""
+        if self._encoder is not None:
+            recompute_layers(self._encoder, f"OpenCLIPText {self.name}")
+        else:
+            self.net.set_grad_checkpointing(True)
+
+    @property
+    def _encoder(self) -> nn.Module | None:
+        """The Hugging Face encoder inside; ``None`` for open_clip's own transformer."""
+        return self.net.transformer if hasattr(self.net, "pooler") else None
+
+    @property
+    def _causal(self) -> bool:
+        """Is a token's state independent of what follows, and the last token's what is read?"""
+        net = self.net
+        return self._encoder is None and net.attn_mask is not None and net.cls_emb is None and net.pool_type in ("argmax", "eos")
+
+    @property
+    def _masked(self) -> bool:
+        return self._encoder is not None and self.tokenizer.padding is not None
+
+    def _padding(self, own: SimpleTokenizer | HFTokenizer) -> int | None:
+        """The id that pads on the right and may be cut off; ``None`` where it may not."""
+        pad = 0 if self._hugging_face is None else self._hugging_face.pad_token_id
+        if self._causal:
+            return pad
+        if self._encoder is not None and self._hugging_face.padding_side == "right" and pad == self.net.config.pad_token_id:
+            return pad
+        return None
+
+    def _read_at_the_end(self, tokens: Tokens) -> Tensor:
+        net, length = self.net, tokens.ids.shape[1]
+        hidden_NLD = net.token_embedding(tokens.ids) + net.positional_embedding[:length]
+        hidden_NLD = net.transformer(hidden_NLD, attn_mask=net.attn_mask[:length, :length])
+        last_ND = net.ln_final(hidden_NLD[torch.arange(len(tokens), device=tokens.ids.device), tokens.lengths - 1])
+        if net.text_projection is None:
+            return last_ND
+        return net.text_projection(last_ND) if isinstance(net.text_projection, nn.Module) else last_ND @ net.text_projection
+
+    def _build(self, model: OpenCLIPModel) -> None:
+        from open_clip.model import _build_text_tower
+
+        config = {**model.config["text_cfg"], "hf_model_pretrained": False}
+        name = config.get("hf_model_name")
+        if not name:
+            with building("OpenCLIPText", model):
+                self.net = _build_text_tower(model.config["embed_dim"], config, model.quick_gelu)
+            self.quick_gelu = model.quick_gelu
+            return
+        with opened(name, self._files, "OpenCLIPText") as source, _asking_the_hub(name), readable("OpenCLIPText", name):
+            config["hf_model_name"] = source
+            self.net = _build_text_tower(model.config["embed_dim"], config, model.quick_gelu).float()
+
+    def _tokenizer_of(self, model: OpenCLIPModel) -> SimpleTokenizer | HFTokenizer:
+        """open_clip's own tokenizer of this model, with its cleaning and context length."""
+        from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+        config = model.config["text_cfg"]
+        arguments = {**(config.get("tokenizer_kwargs") or {}), "context_length": config.get("context_length", 77)}
+        name = config.get("hf_tokenizer_name")
+        if not name:
+            with building("OpenCLIPText", model):
+                return SimpleTokenizer(**arguments)
+        with opened(model.folder or name, self._files, "OpenCLIPText") as source, _asking_the_hub(name), readable("OpenCLIPText", name):
+            return HFTokenizer(source, tokenizer_mode=config.get("tokenizer_mode"), **arguments)
+
+
+class OpenCLIPTokenizer:
+    """An open_clip tokenizer with explicit lengths.
+
+    Args:
+        tokenizer: Of open_clip.
+        padding: The id that pads and may be cut off; ``None`` where the tower must see the whole context: all lengths are the context then.
+    """
+
+    def __init__(self, tokenizer: SimpleTokenizer | HFTokenizer, padding: int | None):
+        self.context_length = tokenizer.context_length
+        self.padding = padding
+        self._tokenizer = tokenizer
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Tokenise; longer sentences are cut as open_clip does."""
+        if not sentences:
+            return Tokens(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+        ids_NL = self._tokenizer(list(sentences))
+        if self.padding is None:
+            return Tokens(ids_NL, torch.full((len(ids_NL),), ids_NL.shape[1]))
+        places_L = torch.arange(1, ids_NL.shape[1] + 1)
+        lengths_N = (places_L * (ids_NL != self.padding)).amax(dim=1).clamp(min=1)  # up to the last token that is no padding
+        return Tokens(ids_NL[:, : int(lengths_N.max())], lengths_N)
+
+    def count(self, sentence: str) -> int:
+        """How many tokens the whole sentence has, before it is cut."""
+        own = self._tokenizer
+        if not hasattr(own, "tokenizer"):
+            return len(own.encode(sentence)) + 2  # start and end
+        clips = own.tokenizer_mode == "clips"  # it adds start, end and class token itself
+        ids = own.tokenizer(own.clean_fn(sentence), add_special_tokens=not clips, verbose=False)["input_ids"]
+        return len(ids) + 3 * clips
+
+
+def _asking_the_hub(name: str):
+    return hub("OpenCLIPText", name, local="openclip:FOLDER with the tokenizer's files", scratch="clip:ViT-B/32:scratch, which needs none")
