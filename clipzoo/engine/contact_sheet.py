@@ -41,12 +41,12 @@ class Row:
 
     Attributes:
         title: The query.
-        found: Image files with their similarities, best first.
+        found: Names, image files and similarities, best first.
         query: The image that was searched for; ``None`` for a text.
     """
 
     title: str
-    found: Sequence[tuple[Path, float]]
+    found: Sequence[tuple[str, Path, float]]
     query: Path | None = None
 
 
@@ -63,7 +63,7 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
     for row, height in zip(rows, blocks, strict=True):
         draw.text((GAP, top), _fitting(fonts.drawable(row.title), fonts.title, width - 2 * GAP), _INK, fonts.title)
         entries = [("query", row.query.name, row.query)] if row.query is not None else []
-        entries += [(f"{rank}   {score:.4f}", path.name, path) for rank, (path, score) in enumerate(row.found, start=1)]
+        entries += [(f"{rank}   {score:.4f}", name, path) for rank, (name, path, score) in enumerate(row.found, start=1)]
         for index, (head, name, path) in enumerate(entries):
             left = GAP + index % COLUMNS * (THUMBNAIL + GAP)
             _draw_cell(sheet, draw, (left, top + TITLE_SIZE + GAP + index // COLUMNS * (cell + GAP)), path, (head, name), fonts)
@@ -81,7 +81,7 @@ def _draw_cell(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], path: Path, lines: tuple[str, str], fonts: _Fonts
 ) -> None:
     left, top = corner
-    draw.rectangle((left, top, left + THUMBNAIL - 1, top + THUMBNAIL - 1), _FRAME)
+    draw.rectangle((left - 1, top - 1, left + THUMBNAIL, top + THUMBNAIL), _FRAME)
     try:
         image = read_image(path)
     except DataError:
@@ -115,7 +115,7 @@ def lacking(rows: Sequence[Row]) -> str:
 
 
 def _characters(rows: Sequence[Row]) -> frozenset[str]:
-    names = [path.name for row in rows for path, _ in row.found]
+    names = [name for row in rows for name, _, _ in row.found]
     queries = [row.query.name for row in rows if row.query is not None]
     return frozenset("".join([*names, *queries, *(row.title for row in rows), "…—0123456789."])) - {" "}
 
@@ -126,6 +126,7 @@ def _fonts(characters: frozenset[str]) -> _Fonts:
     from matplotlib import font_manager, ft2font
 
     entries = [entry for entry in font_manager.fontManager.ttflist if entry.style == "normal" and 300 <= _weight(entry.weight) <= 500]
+    entries = [entry for entry in entries if not entry.name.startswith(("Last Resort", ".Last"))]  # it has a box for every character
     rank = {name: place for place, name in enumerate(["DejaVu Sans", *_CHINESE])}
     best: tuple[int, object, frozenset[str]] | None = None
     for entry in sorted(entries, key=lambda entry: (rank.get(entry.name, len(rank)), entry.name)):

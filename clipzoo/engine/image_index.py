@@ -50,7 +50,7 @@ class ImageIndex:
 
     Attributes:
         files: N of them, sorted by name.
-        features: ``[N, D]`` float32 of length 1; half precision in the file, which changes a similarity by less than 0.001.
+        features: ``[N, D]`` float32 of length 1; in half precision the best images would change places where all are alike.
     """
 
     files: tuple[IndexedFile, ...]
@@ -81,7 +81,7 @@ class ImageIndex:
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.savez(file, head=head, names=names, states=states, features=self.features.astype(np.float16))
+                np.savez(file, head=head, names=names, states=states, features=self.features)
 
         write_atomically(path, write)
 
@@ -97,8 +97,8 @@ class ImageIndex:
                 if content["head"].tobytes() != f"{FORMAT} {digest}".encode("ascii"):
                     raise ValueError("of another model or version")
                 names = json.loads(content["names"].tobytes())
-                states, features = content["states"].tolist(), content["features"].astype(np.float32)
-            if not len(names) == len(states) == len(features) or not np.isfinite(features).all():
+                states, features = content["states"].tolist(), content["features"]
+            if not len(names) == len(states) == len(features) or features.dtype != np.float32:
                 raise ValueError("its parts do not go together")
             files = tuple(IndexedFile(name, *state) for name, state in zip(names, states, strict=True))
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import zipfile
@@ -161,16 +160,14 @@ def published_model(image: str | dict, text: str | dict, name: str, device: torc
         device: Where the model shall be.
 
     Raises:
-        ClipzooError: It is not known, cannot be had, or the towers share no space.
+        ClipzooError: It is not known, cannot be had, or names no weights.
     """
     with torch.random.fork_rng(devices=[]):
         image_encoder, text_encoder = BACKBONES.build(image), TEXT_ENCODERS.build(text)
-    width, other = image_encoder.num_features, text_encoder.num_features
-    if not (image_encoder.projected and text_encoder.projected) or width != other:
-        raise BuildError(f"{name}: its images have {width} features and its texts {other}, of no joint space. Choose a whole CLIP")
-    scales = [scale for scale in (image_encoder.logit_scale, text_encoder.logit_scale) if scale is not None]
-    temperature = {"temperature": math.exp(-scales[0])} if scales else {}
-    net = MODELS.get("CLIP")(image_encoder, text_encoder, embed_dim=width, learn_temperature=False, **temperature)
+    if image_encoder.space is None or image_encoder.space != text_encoder.space:
+        raise BuildError(f"{name}: has no trained weights. Name some, as clip:ViT-B/32 or openclip:<name>/<tag>")
+    assert image_encoder.projected and text_encoder.projected and image_encoder.num_features == text_encoder.num_features
+    net = MODELS.get("CLIP")(image_encoder, text_encoder, learn_temperature=False)
     return Restored(net.to(device).eval(), name)
 
 
@@ -184,7 +181,7 @@ def from_weights(path: Path, device: torch.device, quick_gelu: bool | None) -> R
 
     kind = read_clip(path, "clipzoo.load").text_kind
     said = {"pretrained": str(path), "quick_gelu": quick_gelu}
-    text = {"type": "CLIPText", **said} if kind == "clip" else f"chinese-clip:{path}"
+    text = {"type": "CLIPText", **said} if kind == "clip" else {"type": "BERT", "pretrained": str(path)}
     return published_model({"type": "CLIPVision", **said}, text, str(path), device)
 
 
