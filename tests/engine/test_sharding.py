@@ -24,7 +24,7 @@ from clipzoo.folds import Split
 from clipzoo.hooks import Hook
 from clipzoo.models.base import Tower
 
-WORLD, STEPS = 2, 4
+WORLD, STEPS = 2, 3
 # Without batch norm and dropout, a batch cut into pieces has the same features. The text tower of the second variant is frozen.
 TOWERS = {
     "image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 32},
@@ -39,12 +39,15 @@ VARIANTS = {
         "train": {"accumulation": 2, "cached_features": True, "gradient_checkpointing": True, "ema_decay": 0.9, "clip_grad": 0.5},
     },
 }
+STRATEGIES = {"plain": ("ddp", "fsdp"), "frozen": ("fsdp",), "everything": ("ddp", "fsdp")}
+PAIRS = [(variant, strategy) for variant, strategies in STRATEGIES.items() for strategy in strategies]
 
 
 def make_runner(images: Path, folder: Path, variant: str, strategy: str, hooks: tuple = ()) -> Runner:
-    """A run on 32 cases, 8 in each step of all processes together; 7 cases are scored."""
+    """A run on 32 cases, 8 in each step of all processes together; 7 cases are scored, in more batches by one process than by the other."""
     sections = {**VARIANTS[variant], "train": {"steps": STEPS, "clip_grad": 1.0, **VARIANTS[variant].get("train", {})}, "hooks": []}
     data = {"batch_size": 8 // distributed.world_size() // sections["train"].get("accumulation", 1), "augmentation": "none"}
+    data["eval_batch_size"] = 3
     config = tiny_config(images, **sections, data=data, runtime={"device": "cpu", "threads": 1, "strategy": strategy})
     config["model"]["embed_dim"] = 16
     config["evaluation"] = {"every_steps": 2}
@@ -99,16 +102,16 @@ def check_parts(runner: Runner) -> None:
 def run_process(images: Path, folder: Path, rank: int) -> None:
     """One of two processes: every variant with both strategies; one of them is stopped and goes on."""
     for variant in VARIANTS:
-        for strategy in ("ddp", "fsdp"):
+        for strategy in STRATEGIES[variant]:
             train(images, folder, variant, strategy)
     stopped = folder / "stopped"
     try:
-        make_runner(images, stopped, "everything", "fsdp", [EndAfter(3)]).fit()
+        make_runner(images, stopped, "everything", "fsdp", [EndAfter(2)]).fit()
         raise AssertionError("not stopped")
     except Interrupted:
         pass
     distributed.barrier()
-    assert checkpoint.read(stopped / "everything-fsdp-2" / checkpoint.LATEST)["state"]["step"] == 3
+    assert checkpoint.read(stopped / "everything-fsdp-2" / checkpoint.LATEST)["state"]["step"] == 2
     train(images, stopped, "everything", "fsdp")
     check_clipping()
     check_refusals(images, folder)
@@ -164,8 +167,7 @@ def trained(class_folders, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("variant", "strategy"), PAIRS)
 def test_two_processes_train_as_one(trained, variant, strategy):
     one, two = (checkpoint.read(trained / name / checkpoint.LATEST) for name in (f"{variant}-ddp-1", f"{variant}-{strategy}-2"))
     keys = ["model", "raw_model"] if variant == "everything" else ["model"]
@@ -178,7 +180,7 @@ def test_two_processes_train_as_one(trained, variant, strategy):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["plain", "everything"])
 def test_the_optimizer_is_saved_whole(trained, variant):
     norms = []
     for strategy in ("fsdp", "ddp"):
