@@ -42,6 +42,7 @@ slow: $(VENV)/.installed-tests
 
 bench: $(VENV)/.installed-tests
 	$(BIN)/python benchmarks/class_captions.py
+	$(BIN)/python benchmarks/retrieval.py
 
 clean:
 	rm -rf work_dirs .pytest_cache build *.egg-info
