@@ -14,6 +14,7 @@ Shapes = dict[str, tuple[int, ...]]
 CLIP_VOCABULARY = 49408
 # Shapes do not say how many heads there are. A head is 64 wide, but in these larger transformers of open_clip, by their width.
 _HEAD_WIDTH = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
+_OTHERS = "openclip:<name>/<tag> takes others"
 
 
 def vision_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
@@ -31,7 +32,7 @@ def vision_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
             sizes["vision_width"], sizes["vision_layers"], sizes["vision_mlp"], sizes["patch_size"], sizes["image_size"], sizes["embed_dim"]
         )
     else:
-        raise BuildError(f"{where}: {_other_image_tower(visual)}. Read here: CLIP's vision transformers and its ResNets")
+        raise BuildError(f"{where}: {_other_image_tower(visual)}. Read here: CLIP's vision transformers and its ResNets; {_OTHERS}")
     _check(visual, wanted, f"{where}: the image tower")
     return sizes
 
@@ -43,7 +44,7 @@ def text_sizes(text: Mapping[str, Tensor], where: str) -> dict:
         BuildError: Tensors are missing, unexpected or of another shape, or the vocabulary is not OpenAI's.
     """
     if not {"token_embedding.weight", "positional_embedding", "text_projection"} <= text.keys():
-        raise BuildError(f"{where}: {_other_text_tower(text)}. Read here: CLIP's text transformer, and Chinese-CLIP's BERT")
+        raise BuildError(f"{where}: {_other_text_tower(text)}. Read here: CLIP's text transformer and Chinese-CLIP's BERT; {_OTHERS}")
     vocab_size, width = text["token_embedding.weight"].shape
     if vocab_size != CLIP_VOCABULARY:
         raise BuildError(

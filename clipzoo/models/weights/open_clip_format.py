@@ -83,7 +83,7 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
     config = read_object(folder / CONFIG, where)
     model = as_object(config.get("model_cfg"), f"{where}: {CONFIG}: model_cfg")
     vision, text = (as_object(model.get(name), f"{where}: {CONFIG}: {name}") for name in ("vision_cfg", "text_cfg"))
-    check_options(model, vision, text, f"{where}: {CONFIG}")
+    check_options(model, vision, text, f"{where}: {CONFIG}", " The towers openclip:FOLDER take it as it is")
     file = _weights_file(folder, where)
     weights = from_state(tensors(read_file(file, where), f"{where}: {file.name}"), f"{where}: {file.name}", path=file)
     weights = _with_config(weights, model, vision, text, f"{where}: {CONFIG}")
@@ -109,9 +109,15 @@ def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Ten
             text[key] = value
         else:
             rest.append(key)
-    if "text_projection.weight" in text and "text_projection.bias" not in text:  # open_clip's newer towers: a layer without bias
-        text["text_projection"] = text.pop("text_projection.weight").T.contiguous()
-    return visual, text, rest
+    return visual, with_matrix(text), rest
+
+
+def with_matrix(text: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tower with its projection as a matrix ``[width, embed_dim]``, which open_clip can also make as a layer without bias."""
+    if "text_projection.weight" not in text or "text_projection.bias" in text:
+        return text
+    rest = {name: value for name, value in text.items() if name != "text_projection.weight"}
+    return {**rest, "text_projection": text["text_projection.weight"].T.contiguous()}
 
 
 def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
@@ -137,8 +143,15 @@ def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
         raise BuildError(f"{where}: the file's header is not what this project writes ({error})") from error
 
 
-def check_options(model: dict, vision: dict, text: dict, where: str) -> None:
+def check_options(model: dict, vision: dict, text: dict, where: str, instead: str = "") -> None:
     """Refuse what changes the towers' computation without a trace in the tensors.
+
+    Args:
+        model: open_clip's ``model_cfg``, or as much of it as is to be looked at.
+        vision: Its ``vision_cfg``.
+        text: Its ``text_cfg``.
+        where: First words of a message.
+        instead: Its last words.
 
     Raises:
         BuildError: With the option.
@@ -153,7 +166,7 @@ def check_options(model: dict, vision: dict, text: dict, where: str) -> None:
                 continue
             if (section, name, value) == ("text_cfg", "pool_type", "eos") and text.get("eos_id") == _END_OF_TEXT:
                 continue  # the same token: the end of text has the largest id
-            raise BuildError(f"{where}: {section}.{name}={value!r} is no option of a plain CLIP, and is not read here")
+            raise BuildError(f"{where}: {section}.{name}={value!r} is no option of a plain CLIP.{instead}")
 
 
 def _with_config(weights: CLIPWeights, model: dict, vision: dict, text: dict, where: str) -> CLIPWeights:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clipzoo.errors import BuildError
 from clipzoo.models.weights.base import CLIPWeights
 from clipzoo.models.weights.layout import bert_sizes, check_joint, text_sizes, vision_sizes
+from clipzoo.models.weights.open_clip_format import check_options, with_matrix
 from clipzoo.models.weights.transformers_format import TOKENIZER_FILES, bert_config
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
     A linear projection is multiplied into the tower's own: the product is computed in fp64, so that features stay what they were.
 
     Args:
-        model: With ``CLIPVision`` as its image tower, and ``CLIPText`` or a BERT read at ``[CLS]`` as its text tower.
+        model: With ``CLIPVision`` or a plain ``OpenCLIPBackbone`` as its image tower; and ``CLIPText``, a plain ``OpenCLIPText`` or a
+            ``BERT`` read at ``[CLS]`` as its text tower. Plain is what has no option that CLIP itself has not.
         where: First words of a message.
 
     Raises:
@@ -53,36 +55,37 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
 
 def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """Its tensors with the projection folded in, and its sizes."""
-    from clipzoo.models.backbones import CLIPVision
+    from clipzoo.models.backbones import CLIPVision, OpenCLIPBackbone
 
     tower = model.image_encoder
-    if not isinstance(tower, CLIPVision):
+    if isinstance(tower, OpenCLIPBackbone):
+        check_options({}, tower.config["vision_cfg"], {}, f"{where}: the image tower {tower.name}")
+    elif not isinstance(tower, CLIPVision):
         raise BuildError(f"{where}: {_not_exported('image', tower)}. CLIPVision is needed")
-    visual = _copied(tower.net)
+    visual, resnet = _copied(tower.net), hasattr(tower.net, "attnpool")
     matrix_ED, bias_E = _linear(model.image_projection, f"{where}: model.image_projection")
-    if matrix_ED is not None and tower.size.resnet:
+    if matrix_ED is not None and resnet:
         weight_DC, own_D = visual["attnpool.c_proj.weight"].double(), visual["attnpool.c_proj.bias"].double()
         visual["attnpool.c_proj.weight"] = (matrix_ED @ weight_DC).float()
         visual["attnpool.c_proj.bias"] = (matrix_ED @ own_D + (0 if bias_E is None else bias_E)).float()
     elif matrix_ED is not None:
         _refuse_bias(bias_E, f"{where}: model.image_projection")
         visual["proj"] = (visual["proj"].double() @ matrix_ED.T).float()
-    return visual, {**vision_sizes(visual, where), "vision_heads": tower.size.heads}
+    return visual, {
+        **vision_sizes(visual, where),
+        "vision_heads": (tower.net.attnpool if resnet else tower.net.transformer.resblocks[0].attn).num_heads,
+    }
 
 
 def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """Its tensors with the projection folded in, and what ``CLIPWeights`` says of it."""
-    from clipzoo.models.text_encoders import BERT, CLIPText
+    from clipzoo.models.text_encoders import BERT, CLIPText, OpenCLIPText
 
     tower = model.text_encoder
     matrix_ED, bias_E = _linear(model.text_projection, f"{where}: model.text_projection")
     _refuse_bias(bias_E, f"{where}: model.text_projection")
-    if isinstance(tower, CLIPText):
-        text = _copied(tower)
-        if matrix_ED is not None:
-            text["text_projection"] = (text["text_projection"].double() @ matrix_ED.T).float()
-        sizes = text_sizes(text, where)
-        return text, {**{name: value for name, value in sizes.items() if name != "context_length"}, "text_heads": tower.size.heads}
+    if isinstance(tower, (CLIPText, OpenCLIPText)):
+        return _clip_text(tower, matrix_ED, where)
     if not isinstance(tower, BERT):
         raise BuildError(f"{where}: {_not_exported('text', tower)}. CLIPText or BERT is needed")
     if tower.pooling != "cls":
@@ -93,6 +96,23 @@ def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     sizes = {**bert_sizes(text, where), "text_heads": tower.bert.config.num_attention_heads}
     config = bert_config(tower.bert.config.to_dict())
     return text, {**sizes, "text_kind": "bert", "text_config": config, "files": _tokenizer_files(tower)}
+
+
+def _clip_text(tower: nn.Module, matrix_ED: Tensor | None, where: str) -> tuple[dict[str, Tensor], dict]:
+    """CLIP's text transformer, ours or open_clip's; they name their tensors alike."""
+    from clipzoo.models.text_encoders import OpenCLIPText
+
+    net = tower
+    if isinstance(tower, OpenCLIPText):
+        check_options({}, {}, tower.config["text_cfg"], f"{where}: the text tower {tower.name}")
+        net = tower.net
+    text = with_matrix(_copied(net))
+    sizes = text_sizes(text, where)
+    if matrix_ED is not None:
+        text["text_projection"] = (text["text_projection"].double() @ matrix_ED.T).float()
+    attention = net.transformer.resblocks[0].attn
+    heads = attention.heads if hasattr(attention, "heads") else attention.num_heads
+    return text, {**{name: value for name, value in sizes.items() if name != "context_length"}, "text_heads": heads}
 
 
 def _not_exported(kind: str, tower: nn.Module) -> str:

@@ -24,11 +24,11 @@ from torch.nn import functional as F
 
 from clipzoo.errors import BuildError
 from clipzoo.models import Model
-from clipzoo.models.backbones import CLIPVision, TimmBackbone
+from clipzoo.models.backbones import CLIPVision, OpenCLIPBackbone, TimmBackbone
 from clipzoo.models.clip import CLIP
 from clipzoo.models.heads import LinearProjection, MLPProjection
 from clipzoo.models.losses import SigmoidContrastiveLoss
-from clipzoo.models.text_encoders import BERT, CLIPText
+from clipzoo.models.text_encoders import BERT, CLIPText, OpenCLIPText
 from clipzoo.models.weights import CLIPWeights, from_model, read_clip, write_open_clip, write_transformers
 
 SIZES = {
@@ -124,6 +124,26 @@ def test_transformers_computes_what_we_do(tmp_path, dims):
     write_transformers(from_model(model), tmp_path / "clip", fit="crop")
     loaded = CLIPModel.from_pretrained(tmp_path / "clip").eval()
     assert_same_features(model, lambda x: output_of(loaded.get_image_features(x)), lambda x: output_of(loaded.get_text_features(x)))
+
+
+@pytest.mark.parametrize("vision", ["vit", "resnet"])
+def test_open_clips_own_towers_where_they_are_plain(tmp_path, vision):
+    config = {
+        "embed_dim": EMBED_DIM,
+        "vision_cfg": {**VISION[vision], "head_width": 32},
+        "text_cfg": {**TEXT, "heads": 4},
+        "quick_gelu": True,
+    }
+    towers = [cls("theirs", pretrained=False, config=config) for cls in (OpenCLIPBackbone, OpenCLIPText)]
+    model = scatter(CLIP(*towers, embed_dim=32))
+    write_open_clip(from_model(model), tmp_path / "clip")
+    loaded = open_clip.create_model(f"local-dir:{tmp_path / 'clip'}").eval()
+    assert_same_features(model, loaded.encode_image, loaded.encode_text)
+    for section, option in (("vision_cfg", {"pool_type": "avg"}), ("text_cfg", {"no_causal_mask": True})):
+        changed = {**config, section: {**config[section], **option}}
+        towers = [cls("theirs", pretrained=False, config=changed) for cls in (OpenCLIPBackbone, OpenCLIPText)]
+        with pytest.raises(BuildError, match=f"tower theirs: {section}.{next(iter(option))}=.* is no option of a plain CLIP"):
+            from_model(CLIP(*towers, embed_dim=EMBED_DIM))
 
 
 def test_a_bias_goes_into_a_resnets_own(tmp_path):
