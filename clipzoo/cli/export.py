@@ -7,8 +7,8 @@ from pathlib import Path
 
 from clipzoo.cli import door
 
-DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is what tools/train.py saved (…/fold_1/checkpoint_best.pth), or any
-file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
+DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is what tools/train.py saved, or the folder of a fold,
+or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,12 +29,13 @@ def export(arguments: argparse.Namespace) -> None:
     """Read, write, say how the other library loads it."""
     from dataclasses import replace
 
+    from clipzoo.engine.export import weights_of
     from clipzoo.errors import ConfigError
-    from clipzoo.models.weights import read_clip, write_open_clip, write_transformers
+    from clipzoo.models.weights import write_open_clip, write_transformers
 
     if arguments.fit is not None and arguments.format == "open_clip":
         raise ConfigError("export.py: --fit is for --format transformers only. Leave it out: open_clip can pad")
-    weights = read_clip(arguments.checkpoint, "export.py")
+    weights = weights_of(arguments.checkpoint, "export.py")
     said = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export.py: {arguments.checkpoint}"
     if said is None and weights.quick_gelu is None:

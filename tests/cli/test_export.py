@@ -46,6 +46,9 @@ def test_what_was_trained_computes_the_same_elsewhere(command, trained, tmp_path
     torch.testing.assert_close(loaded.encode_image(pictures(32), normalize=True), images, rtol=0, atol=1e-5)
     torch.testing.assert_close(loaded.encode_text(ids, normalize=True), texts, rtol=0, atol=1e-5)
     assert loaded.logit_scale.item() == model.logit_scale.item()
+    assert command("export", path.parent, "--format", "open_clip", "--out", tmp_path / "same").status == 0
+    one, other = ((tmp_path / name / "open_clip_model.safetensors").read_bytes() for name in ("a", "same"))
+    assert one == other
 
     ended = command("export", path, "--format", "transformers", "--out", tmp_path / "b")
     assert ended.status == 2 and "Say fit='crop' or fit='squash'" in ended.err and not (tmp_path / "b").exists()
@@ -79,10 +82,12 @@ def test_what_is_no_clip_is_one_clear_line(command, finished, tmp_path):
             finished / "fold_1" / "checkpoint_latest.pth",
             "the image tower is TimmBackbone test_resnet, which other libraries' CLIPs have not",
         ),
-        (tmp_path / "nothing.pth", "no weights file"),
+        (finished, "holds the checkpoints of 3 folds. Give one of them"),
+        (tmp_path / "nothing.pth", "nothing.pth: no such file or folder"),
+        (tmp_path, "neither open_clip_config.json"),
     ):
         ended = command("export", path, "--format", "open_clip", "--out", tmp_path / "a")
-        assert ended.status == 2 and ended.err.startswith("error: export.py: ") and words in ended.err and ended.err.count("\n") == 1
+        assert ended.status == 2 and ended.err.startswith("error: ") and words in ended.err and ended.err.count("\n") == 1
     ended = command("export", tmp_path, "--format", "open_clip", "--out", tmp_path / "a", "--fit", "crop")
     assert ended.status == 2 and "--fit is for --format transformers only" in ended.err
     assert not (tmp_path / "a").exists()

@@ -53,6 +53,9 @@ def _read_folder(path: Path, where: str) -> CLIPWeights:
         return open_clip_format.from_folder(path, where)
     if both:
         return transformers_format.from_folder(path, where)
+    checkpoints = sorted(path.glob("checkpoint_*.pth"))
+    if checkpoints:
+        raise BuildError(f"{where} is the folder of a fold. Give its checkpoint, {checkpoints[0]}")
     raise BuildError(f"{where} has neither open_clip_config.json (open_clip) nor config.json (transformers). Give the weights file itself")
 
 

@@ -59,7 +59,8 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
     raw = read_object(folder / "config.json", where)
     kind = raw.get("model_type")
     if kind not in ("clip", "chinese_clip"):
-        raise BuildError(f"{where}: config.json is of a {kind} model, not of a CLIP. Read here: model_type clip and chinese_clip")
+        what = "names no model_type, so it is not transformers'" if kind is None else f"is of a {kind} model, not of a CLIP"
+        raise BuildError(f"{where}: config.json {what}. Read here: model_type clip and chinese_clip")
     config = _read_config(raw, f"{where}: config.json")
     state = read_weights(folder, where)
     state = {name: value for name, value in state.items() if not name.endswith(".position_ids")}  # 0, 1, 2 … in older files

@@ -53,6 +53,9 @@ def test_files_that_are_no_weights(tmp_path, clip_state, capsys):
         refused(tmp_path / f"cut_{name}", "cannot be read as weights")
     torch.save({**clip_state, "evil": Evil()}, tmp_path / "evil.pt")
     refused(tmp_path / "evil.pt", "cannot be read as weights .it holds Python objects besides tensors, whose code is not run")
+    (tmp_path / "fold_1").mkdir()
+    (tmp_path / "fold_1" / "checkpoint_latest.pth").touch()
+    refused(tmp_path / "fold_1", "is the folder of a fold. Give its checkpoint, .*checkpoint_latest.pth")
     assert "executed" not in capsys.readouterr().out
 
 
@@ -160,6 +163,7 @@ def test_an_open_clip_folder_must_be_whole(tmp_path):
     ("change", "words"),
     [
         ({"model_type": "siglip"}, "config.json is of a siglip model, not of a CLIP"),
+        ({"model_type": None}, "config.json names no model_type, so it is not transformers'"),
         ({"projection_dim": 8}, "projection_dim is 8, the tensors have 24"),
         ({"vision_config": {"image_size": 64}}, "vision_config.image_size is 64, the tensors have 32"),
         ({"text_config": {"hidden_act": "gelu"}}, "two activations, quick_gelu and gelu"),

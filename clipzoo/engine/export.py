@@ -1,0 +1,32 @@
+"""From what a user names to the weights of a whole CLIP, which other libraries can load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from clipzoo.engine import checkpoint
+from clipzoo.engine.restore import checkpoint_model, checkpoint_of
+from clipzoo.errors import BuildError
+from clipzoo.models.weights import CLIPWeights, from_model, read_clip
+
+
+def weights_of(source: str | Path, where: str) -> CLIPWeights:
+    """Both towers of a trained or published CLIP.
+
+    Args:
+        source: A checkpoint of this project, the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
+            one fold; or any file or folder that ``read_clip`` reads.
+        where: First words of a message.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged, or there are several.
+        BuildError: There is nothing there, it is no CLIP, or none that other libraries could load.
+    """
+    path = Path(os.path.expanduser(source))
+    if not path.exists():
+        raise BuildError(f"{where}: {path}: no such file or folder. Give a checkpoint, or a CLIP's weights")
+    found = checkpoint_of(path)
+    if found is None:
+        return read_clip(path, where)
+    return from_model(checkpoint_model(checkpoint.read(found), "cpu", found), f"{where}: {found}")
