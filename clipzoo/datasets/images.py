@@ -69,20 +69,27 @@ def read_image(path: str | Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: the image is too large ({error}). Make it smaller") from error
     except _DAMAGE as error:
-        raise DataError(f"{path}: the image cannot be decoded ({error}). It is truncated or damaged: replace or remove the file") from error
+        raise DataError(f"{path}: {_damaged(error)}") from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """What ``read_image`` makes of an image that Pillow opened; decoding it may raise what Pillow raises.
+    """What ``read_image`` makes of an image that Pillow opened.
 
     Raises:
-        DataError: A floating point image holds NaN or infinity.
+        DataError: It cannot be decoded, or a floating point image holds NaN or infinity.
     """
     from PIL import ImageOps
 
-    image.load()
-    inverted = _white_is_zero(image)  # before the copy that exif_transpose makes
-    return to_rgb(ImageOps.exif_transpose(image), inverted=inverted)
+    try:
+        image.load()
+        inverted = _white_is_zero(image)  # before the copy that exif_transpose makes
+        return to_rgb(ImageOps.exif_transpose(image), inverted=inverted)
+    except _DAMAGE as error:
+        raise DataError(_damaged(error)) from error
+
+
+def _damaged(error: BaseException) -> str:
+    return f"the image cannot be decoded ({error}). It is truncated or damaged: replace or remove the file"
 
 
 def to_rgb(image: Image.Image, *, inverted: bool = False) -> Image.Image:

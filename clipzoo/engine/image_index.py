@@ -173,7 +173,7 @@ def update(
         if encoder.files or gone or len(kept) < len(state):
             path, further = _write(index, path, folder, digest)
             more += further
-    failed |= encoder.failed
+    failed = dict(sorted({**failed, **encoder.failed}.items()))
     if not len(index):
         first = next(iter(failed.values()))
         raise DataError(f"{folder}: none of its {len(failed)} images can be read. The first: {first}")

@@ -128,8 +128,8 @@ def rgb(item: Path | Image.Image | Tensor) -> Image.Image:
         return to_pil_image(pixels if pixels.dtype == torch.uint8 else (pixels.float() * 255).round().to(torch.uint8))
     try:
         return upright_rgb(item)
-    except (OSError, SyntaxError, ValueError) as error:  # a Pillow image whose file is read only now
-        raise DataError(f"images: {getattr(item, 'filename', None) or 'a Pillow image'} cannot be decoded ({error})") from error
+    except DataError as error:  # a file that Pillow opened is decoded only now
+        raise DataError(f"{getattr(item, 'filename', '') or 'images: a Pillow image'}: {error}") from error
 
 
 class ImageReader(TorchDataset):
@@ -162,12 +162,11 @@ def batches(reader: ImageReader, batch_size: int, num_workers: int) -> Iterator[
     """All images of ``reader`` in order.
 
     Raises:
-        DataError: The transform gives images of different sizes.
+        DataError: A Pillow image cannot be decoded and there are workers; otherwise what is wrong is in the batches.
     """
-    if num_workers:
-        for item in reader.items:
-            if isinstance(item, Image.Image):
-                item.load()  # worker processes would share the place in its file
+    if num_workers:  # an open file is read here: processes would share the place in it
+        items = [rgb(item) if isinstance(item, Image.Image) else item for item in reader.items]
+        reader = ImageReader(items, reader.transform)
     loader = DataLoader(
         reader,
         batch_size=batch_size,

@@ -162,10 +162,12 @@ def published_model(image: str | dict, text: str | dict, name: str, device: torc
     Raises:
         ClipzooError: It is not known, cannot be had, or names no weights.
     """
-    with torch.random.fork_rng(devices=[]):
-        image_encoder, text_encoder = BACKBONES.build(image), TEXT_ENCODERS.build(text)
-    if image_encoder.space is None or image_encoder.space != text_encoder.space:
+    specs = BACKBONES.expand(image), TEXT_ENCODERS.expand(text)
+    if any(spec.get("pretrained", spec.get("tag")) in (False, None) for spec in specs):
         raise BuildError(f"{name}: has no trained weights. Name some, as clip:ViT-B/32 or openclip:<name>/<tag>")
+    with torch.random.fork_rng(devices=[]):
+        image_encoder, text_encoder = BACKBONES.build(specs[0]), TEXT_ENCODERS.build(specs[1])
+    assert image_encoder.space is not None and image_encoder.space == text_encoder.space
     assert image_encoder.projected and text_encoder.projected and image_encoder.num_features == text_encoder.num_features
     net = MODELS.get("CLIP")(image_encoder, text_encoder, learn_temperature=False)
     return Restored(net.to(device).eval(), name)

@@ -1,0 +1,21 @@
+"""Checkpoints without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from clipzoo.config import Config
+from clipzoo.engine import build, checkpoint
+from clipzoo.engine.state import TrainState
+
+
+def saved(path: Path, config: Config, **changes: object):
+    """A checkpoint of a model with its first weights, as the engine saves it, and the model."""
+    net = build.model(config, torch.device("cpu"))
+    run = SimpleNamespace(dataset=build.dataset(config), model=net, scored=net, config=config.plain(), precision="fp32")
+    run.split, run.state = SimpleNamespace(name="fold_1"), TrainState()
+    checkpoint._write(path, {**checkpoint.model_content(run), **changes})
+    return path, net

@@ -1,0 +1,70 @@
+"""The picture of what a search found."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipzoo.engine import contact_sheet
+from clipzoo.engine.contact_sheet import GAP, THUMBNAIL, TITLE_SIZE, Row
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Red and wide, green and tall, blue and square."""
+    for name, colour, size in (("red.png", (255, 0, 0), (40, 20)), ("green.png", (0, 255, 0), (20, 40)), ("blue.png", (0, 0, 255), (9, 9))):
+        Image.new("RGB", size, colour).save(tmp_path / name)
+    return [tmp_path / name for name in ("red.png", "green.png", "blue.png")]
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def test_every_thumbnail_is_whole_in_its_place(pictures):
+    rows = [Row("colours", [(path.name, path, 0.9 - i / 10) for i, path in enumerate(pictures)])]
+    sheet = pixels(contact_sheet.contact_sheet(rows))
+    top = GAP + TITLE_SIZE + GAP
+    for column, (colour, size) in enumerate([((255, 0, 0), (200, 100)), ((0, 255, 0), (100, 200)), ((0, 0, 255), (200, 200))]):
+        left = GAP + column * (THUMBNAIL + GAP)
+        cell = sheet[top : top + THUMBNAIL, left : left + THUMBNAIL]
+        assert (cell == colour).all(axis=2).sum() == size[0] * size[1], "proportions are kept"
+        assert tuple(cell[THUMBNAIL // 2, THUMBNAIL // 2]) == colour
+        below = sheet[top + THUMBNAIL + 2 : top + THUMBNAIL + 45, left : left + THUMBNAIL]
+        assert (below < 128).any(), "rank, similarity and name"
+    assert contact_sheet.contact_sheet(rows) == contact_sheet.contact_sheet(rows)
+
+
+def test_blocks_stand_below_each_other_and_the_query_image_comes_first(pictures):
+    many = [(f"{i}.png", pictures[i % 3], 0.5) for i in range(7)]
+    one = pixels(contact_sheet.contact_sheet([Row("a", many)]))
+    both = pixels(contact_sheet.contact_sheet([Row("a", many), Row("b", [many[1]], query=pictures[0])]))
+    assert both.shape[1] == one.shape[1] == GAP + 5 * (THUMBNAIL + GAP) and both.shape[0] > one.shape[0] + THUMBNAIL
+    second = both[one.shape[0] :]
+    red, green = ((second == colour).all(axis=2) for colour in ((255, 0, 0), (0, 255, 0)))
+    assert red.any() and green.any() and np.flatnonzero(red.any(axis=0)).max() < np.flatnonzero(green.any(axis=0)).min()
+
+
+def test_an_image_that_is_gone_leaves_its_place(pictures, tmp_path):
+    sheet = contact_sheet.contact_sheet([Row("a", [("x.png", tmp_path / "x.png", 0.5), ("red.png", pictures[0], 0.4)])])
+    assert ((pixels(sheet) == (255, 0, 0)).all(axis=2)).sum() == 200 * 100
+
+
+def test_what_no_font_has_is_no_box(pictures):
+    unassigned = "\U000e1234"
+    rows = [Row(f"a{unassigned}b", [("red.png", pictures[0], 0.5)])]
+    assert contact_sheet.lacking(rows) == unassigned and contact_sheet.lacking([Row("abc é", rows[0].found)]) == ""
+    assert contact_sheet.contact_sheet(rows) == contact_sheet.contact_sheet([Row("a…b", rows[0].found)])
+
+
+def test_long_names_lose_their_middle(pictures):
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(15)
+    long = "a_very_long_name_of_an_image_file_that_does_not_fit_0042.png"
+    shown = contact_sheet._fitting(long, font, 200)
+    assert font.getlength(shown) <= 200 < font.getlength(long) and shown.endswith("0042.png") and "…" in shown
+    assert contact_sheet._fitting("short.png", font, 200) == "short.png"
