@@ -169,7 +169,11 @@ def _other_activation(name: str, quick_gelu: bool) -> str:
     from open_clip import list_models
 
     other = f"{name}-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
-    return f"Write openclip:{other}/…" if other in list_models() else f"Set quick_gelu={quick_gelu} in the model's configuration"
+    return (
+        f"Write openclip:{other}/…"
+        if other != name and other in list_models()
+        else f"Set quick_gelu={quick_gelu} in the model's configuration"
+    )
 
 
 def _preprocessing(values: dict, where: str) -> Preprocessing:
@@ -187,8 +191,8 @@ def _preprocessing(values: dict, where: str) -> Preprocessing:
 
 
 def _three(value: object, default: tuple[float, ...], where: str) -> tuple[float, float, float]:
-    """One number per channel; open_clip takes a single one for all."""
-    numbers = default if value is None else (value,) * 3 if isinstance(value, (int, float)) else tuple(value)
+    """One number per channel; open_clip takes a single one for all, and 0 for nothing said."""
+    numbers = default if not value else (value,) * 3 if isinstance(value, (int, float)) else tuple(value)
     if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
         raise BuildError(f"{where}={value!r} must be three numbers")
     return tuple(float(number) for number in numbers)

@@ -64,11 +64,31 @@ def chinese_clip_file(folder):
     return str(folder / "chinese.pt")
 
 
-def timm_file(folder):
-    import timm
+def open_clip_config(folder, name="tiny-vit"):
+    """A model of each kind; the tokenizer or encoder of two of them lies in ``folder``."""
+    vit = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
+    text = {"width": 64, "heads": 2, "layers": 2, "context_length": 30}
+    whole = {"hf_tokenizer_name": str(folder), "vocab_size": len(character_vocabulary()), "no_causal_mask": True, "pool_type": "last"}
+    timm = {"timm_model_name": "test_vit", "timm_pool": "token", "timm_proj": "mlp", "image_size": 160}
+    sections = {
+        "tiny-vit": ({**vit, "patch_dropout": 0.25}, text),
+        "tiny-timm": (timm, {**text, **whole}),
+        "tiny-rn": (
+            {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
+            {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_pooler_type": "mean_pooler", "context_length": 30},
+        ),
+    }
+    return {"embed_dim": 24, "quick_gelu": True, "vision_cfg": sections[name][0], "text_cfg": sections[name][1]}
 
-    torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=2, img_size=48).state_dict(), folder / "vit.pth")
-    return str(folder / "vit.pth")
+
+def open_clip_file(folder, kind, name):
+    """A name in open_clip's list for the time of making the tower, and a file with weights."""
+    import open_clip
+
+    bert_folder(folder)
+    open_clip.factory._MODEL_CONFIGS[name] = open_clip_config(folder, name)
+    torch.save(open_clip.create_model(name, pretrained_text=False).state_dict(), folder / "model.pt")
+    return {"type": kind, "name": name, "tag": str(folder / "model.pt")}
 
 
 # Every registered tower at least once, and every way in which weights decide something: name -> spec, given a folder to save files in.
@@ -86,6 +106,10 @@ IMAGES = {
     "CLIPVision said": lambda folder: {
         "type": "CLIPVision", "pretrained": clip_file(folder, marks=False), "quick_gelu": False, "mean": [0.5, 0.4, 0.3],
     },
+    "OpenCLIPBackbone": lambda folder: {"type": "OpenCLIPBackbone", "name": "x", "config": open_clip_config(folder)},
+    "OpenCLIPBackbone file": lambda folder: open_clip_file(folder, "OpenCLIPBackbone", "tiny-vit"),
+    "OpenCLIPBackbone timm": lambda folder: {**open_clip_file(folder, "OpenCLIPBackbone", "tiny-timm"), "image_size": 192, "fit": "squash"},
+    "OpenCLIPBackbone resnet": lambda folder: open_clip_file(folder, "OpenCLIPBackbone", "tiny-rn"),
     "CLIPVision resnet file": lambda folder: {"type": "CLIPVision", "pretrained": resnet_file(folder)},
 }  # fmt: skip
 TEXTS = {
@@ -95,6 +119,10 @@ TEXTS = {
     "BERT chinese-clip": lambda folder: {"type": "BERT", "pretrained": chinese_clip_file(folder)},
     "CLIPText": lambda folder: {"type": "CLIPText", "width": 32, "layers": 2, "heads": 2, "output_dim": 16},
     "CLIPText file": lambda folder: {"type": "CLIPText", "pretrained": clip_file(folder), "context_length": 40},
+    "OpenCLIPText": lambda folder: {"type": "OpenCLIPText", "name": "x", "config": open_clip_config(folder)},
+    "OpenCLIPText file": lambda folder: open_clip_file(folder, "OpenCLIPText", "tiny-vit"),
+    "OpenCLIPText tokenizer": lambda folder: open_clip_file(folder, "OpenCLIPText", "tiny-timm"),
+    "OpenCLIPText bert": lambda folder: open_clip_file(folder, "OpenCLIPText", "tiny-rn"),
     "HFText": lambda folder: {"type": "HFText", "name": bert_folder(folder)},
     "HFText roberta": lambda folder: {"type": "HFText", "name": bert_folder(folder, "roberta"), "pretrained": False},
 }
@@ -112,6 +140,13 @@ def build(table, make, folder):
     folder.mkdir()
     spec = table.expand(make(folder))
     return spec, table.build(spec)
+
+
+def forget_open_clips_names():
+    import open_clip
+
+    for name in ("tiny-vit", "tiny-timm", "tiny-rn"):
+        open_clip.factory._MODEL_CONFIGS.pop(name, None)
 
 
 def inputs_of(tower):
@@ -132,6 +167,7 @@ def test_a_tower_is_made_again_without_hub_and_files(table, name, make, tmp_path
     spec, tower = build(table, make, tmp_path / "files")
     blueprint = copy.deepcopy(tower.blueprint())
     assert plain(blueprint) and str(tmp_path) not in str(blueprint)
+    forget_open_clips_names()
     state = {key: value.clone() for key, value in tower.state_dict().items()}
     inputs = inputs_of(tower)
     with torch.no_grad():
@@ -158,11 +194,13 @@ def test_a_tower_is_made_again_without_hub_and_files(table, name, make, tmp_path
 @EVERY
 def test_recomputing_activations_changes_no_gradient_and_no_statistic(table, name, make, tmp_path):
     _, tower = build(table, make, tmp_path / "files")
+    forget_open_clips_names()
     tower.train()
     other = copy.deepcopy(tower)
     other.checkpoint_gradients()
     inputs, results, kept = inputs_of(tower), [], []
-    for each in (tower, other, copy.deepcopy(other)):
+    copies = [copy.deepcopy(other)] if len(other.state_dict()) < 150 else []  # as the moving average of the weights makes them
+    for each in (tower, other, *copies):
         torch.manual_seed(2)
         with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
             loss = each(inputs).square().sum()

@@ -121,7 +121,8 @@ class OpenCLIPBackbone(Backbone):
         with building("OpenCLIPBackbone", model):
             self.net = _build_vision_tower(self.num_features, config, model.quick_gelu)
         self._timm, self._resnet = isinstance(self.net, TimmModel), isinstance(self.net, ModifiedResNet)
-        _check_multiple(self.net.trunk if self._timm else self.net, image_size)
+        if image_size != own_size:  # some timm networks leave a margin at their own size
+            _check_multiple(self.net.trunk if self._timm else self.net, image_size)
         if model.weights is not None:
             where = f"OpenCLIPBackbone({model.words})"
             state, self.logit_scale, self.logit_bias = model.part("visual", where)

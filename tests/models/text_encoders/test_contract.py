@@ -34,11 +34,15 @@ def small(bert_folder):
         "CLIPText": {"width": 32, "layers": 2, "heads": 2, "output_dim": 16},
         "BERT": {"pretrained": False, "hidden_size": 32, "num_layers": 2, "num_heads": 2},
         "HFText": {"name": bert_folder},
+        "OpenCLIPText": {
+            "name": "small",
+            "config": {"embed_dim": 16, "vision_cfg": {}, "text_cfg": {"width": 32, "layers": 2, "heads": 2}},
+        },
     }
     return lambda name, **more: TEXT_ENCODERS.build({"type": name, **arguments[name], **more})
 
 
-NAMES = ["BERT", "CLIPText", "HFText"]
+NAMES = ["BERT", "CLIPText", "HFText", "OpenCLIPText"]
 
 
 def test_every_registered_text_tower_is_tested_here():
