@@ -40,7 +40,7 @@ DEFAULT_METRICS = {
     "classification": ("Accuracy", "BalancedAccuracy", "MacroF1", "AUROC", "LogLoss"),
     "retrieval": RETRIEVAL_DEFAULTS,
 }
-DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook"]
+DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook"]
 
 
 def dataset(config: Config) -> Dataset:

@@ -25,7 +25,7 @@ CONFIG_PY, CONFIG_JSON, FOLDS_FILE, LOG_FILE = "config.py", "config.json", "fold
 # What may differ between two starts of one experiment: it changes where and how fast the work is done, not its results.
 FREE_KEYS = ("data.num_workers", "data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.log_every", "runtime.save_every")
 # Hooks that only watch, and may differ too; any other may end the training, which changes its results.
-WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook")
+WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook")
 
 
 def open_experiment(folder: Path, config: Config, folds: Folds) -> None:

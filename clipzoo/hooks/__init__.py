@@ -1,9 +1,11 @@
-"""Hooks watch a run: console, history, TensorBoard, early stopping. They are called in list order."""
+"""Hooks watch a run: console, history, curves, pictures, early stopping. They are called in list order."""
 
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.console import ConsoleHook
 from clipzoo.hooks.early_stopping import EarlyStoppingHook
 from clipzoo.hooks.history import HistoryHook
+from clipzoo.hooks.metrics_csv import MetricsCSVHook
+from clipzoo.hooks.results import ResultsHook
 from clipzoo.hooks.tensorboard import TensorBoardHook
 
-__all__ = ["ConsoleHook", "EarlyStoppingHook", "HistoryHook", "Hook", "TensorBoardHook"]
+__all__ = ["ConsoleHook", "EarlyStoppingHook", "HistoryHook", "Hook", "MetricsCSVHook", "ResultsHook", "TensorBoardHook"]

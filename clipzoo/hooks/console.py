@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clipzoo.hooks.base import Hook
+from clipzoo.hooks.records import MEASURE, epoch_number, learning_rate
 from clipzoo.registries import HOOKS
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class ConsoleHook(Hook):
-    """One line per epoch; within an epoch a bar on a terminal, or elsewhere a line at most every ``seconds``.
+    """One line per epoch and per evaluation; between them a bar on a terminal, or elsewhere a line at most every ``seconds``.
 
     Args:
         seconds: Shortest time between two lines of progress inside an epoch where there is no terminal.
@@ -25,11 +26,12 @@ class ConsoleHook(Hook):
     def __init__(self, seconds: float = 30.0):
         self.seconds = seconds
         self.bar: Progress | None = None
+        self.evaluated_step = -1
 
     def before_fit(self, run: Run) -> None:
         """Start the bar."""
         self.started = self.last_line = time.monotonic()
-        self.first_epoch = run.state.epoch
+        self.first_step = run.state.step
         if run.is_main and run.console.is_terminal and not run.console.quiet:
             columns = (
                 TextColumn("{task.description}"),
@@ -47,30 +49,27 @@ class ConsoleHook(Hook):
         state = run.state
         logged = state.step % run.runtime.log_every == 0
         if self.bar is not None:
-            note = f"loss {run.meter.means()['loss']:.4f}" if logged else None
-            description = f"{run.split.name} epoch {state.epoch + 1}/{run.total_epochs}"
-            self.bar.update(self.task, completed=state.batch, description=description, **({"note": note} if note else {}))
+            note = {"note": losses_in_words(run.meter.means())} if logged else {}
+            self.bar.update(self.task, completed=state.batch, description=where(run), **note)
         elif logged and run.is_main and time.monotonic() - self.last_line >= self.seconds:
             self.last_line = time.monotonic()
-            where = f"epoch {state.epoch + 1}/{run.total_epochs} batch {state.batch}/{len(run.batches)}"
-            run.log.info(f"{run.split.name} {where}  loss {run.meter.means()['loss']:.4f}")
+            run.log.info(f"{where(run)} batch {state.batch}/{len(run.batches)}  {losses_in_words(run.meter.means())}")
+
+    def after_eval(self, run: Run) -> None:
+        """One line, between steps; at the end of an epoch its own line says it."""
+        self.evaluated_step = run.state.step
+        if run.is_main and run.state.batch > 0:
+            self.last_line = time.monotonic()
+            run.log.info(f"{where(run)} step {run.state.step}/{run.total_steps}{self.score(run)}  {self.left(run)} left")
 
     def after_epoch(self, run: Run) -> None:
         """One line: losses, the selecting metric, speed and the time that is left."""
         if not run.is_main:
             return
         self.last_line = time.monotonic()
-        state = run.state
-        done = state.epoch - self.first_epoch
-        left = (time.monotonic() - self.started) / done * (run.total_epochs - state.epoch)
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in run.epoch_losses.items())
-        value = run.epoch_metrics.get(run.selector.name)
-        score = "" if value is None else f"  val {run.selector.name} {value:.4f}{'  *best' if state.best_epoch == state.epoch else ''}"
-        rate = max(group["lr"] for group in run.optimizer.param_groups)
-        width = len(str(run.total_epochs))
         run.log.info(
-            f"{run.split.name} epoch {state.epoch:>{width}}/{run.total_epochs}  {losses}{score}  lr {rate:.2e}  "
-            f"{run.images_per_second:.0f} images/s  {_clock(left)} left"
+            f"{where(run)}  {losses_in_words(run.epoch_losses)}{self.score(run)}  lr {learning_rate(run):.2e}  "
+            f"{run.images_per_second:.0f} images/s  {self.left(run)} left"
         )
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
@@ -80,6 +79,29 @@ class ConsoleHook(Hook):
             self.bar = None
         if run.is_main and error is None and run.stop_reason:
             run.log.info(f"{run.split.name}: stopped after epoch {run.state.epoch}: {run.stop_reason}")
+
+    def score(self, run: Run) -> str:
+        """The selecting metric, if it was measured at this step."""
+        value = run.epoch_metrics.get(run.selector.name)
+        if value is None or self.evaluated_step != run.state.step:
+            return ""
+        return f"  {run.watched} {run.selector.name} {value:.4f}{'  *best' if run.state.best_step == run.state.step else ''}"
+
+    def left(self, run: Run) -> str:
+        """Time to the last step, at the pace since the start of this process."""
+        done = run.state.step - self.first_step
+        return _clock((time.monotonic() - self.started) / done * (run.total_steps - run.state.step))
+
+
+def where(run: Run) -> str:
+    """The fold and the epoch."""
+    return f"{run.split.name} epoch {epoch_number(run):>{len(str(run.total_epochs))}}/{run.total_epochs}"
+
+
+def losses_in_words(means: dict[str, float]) -> str:
+    """Losses, and of the measures of batches the accuracy."""
+    shown = {name: value for name, value in means.items() if not name.startswith(MEASURE) or name == f"{MEASURE}accuracy"}
+    return "  ".join(f"{name.replace(f'{MEASURE}accuracy', 'in-batch accuracy')} {value:.4f}" for name, value in shown.items())
 
 
 def _clock(seconds: float) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipzoo.files import finite, read_json, write_json
+from clipzoo.files import read_json, write_json
 from clipzoo.hooks.base import Hook
+from clipzoo.hooks.records import epoch_record
 from clipzoo.registries import HOOKS
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class HistoryHook(Hook):
-    """Writes losses, learning rate and validation metrics of every epoch to ``history.json``.
+    """Writes losses, learning rate and validation metrics of every epoch to ``history.json``; the metrics are of its last evaluation.
 
     Seconds and images per second go to ``timing.json``: a run that was stopped and started again then has the same ``history.json``, byte
     for byte, as one that was not.
@@ -32,9 +33,7 @@ class HistoryHook(Hook):
 
     def after_epoch(self, run: Run) -> None:
         """Add the epoch and write both files."""
-        rate = max(group["lr"] for group in run.optimizer.param_groups)
-        metrics = {f"val_{name}": value for name, value in run.epoch_metrics.items()}
-        self.epochs.append(finite({"epoch": run.state.epoch, "step": run.state.step, "lr": rate, **run.epoch_losses, **metrics}))
+        self.epochs.append(epoch_record(run))
         self.timings.append(
             {"epoch": run.state.epoch, "seconds": round(run.epoch_seconds, 3), "images_per_second": round(run.images_per_second, 2)}
         )

@@ -4,7 +4,6 @@ import io
 import json
 import logging
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -12,7 +11,6 @@ from clipzoo.engine import build, loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.runner import Runner
 from clipzoo.folds import Split
-from clipzoo.hooks.tensorboard import confusion_figure
 
 
 @pytest.fixture
@@ -76,13 +74,6 @@ def test_console_moves_a_bar_on_a_terminal(run_with):
     screen = io.StringIO()
     run_with(["ConsoleHook"], Console(file=screen, force_terminal=True, width=100))
     assert "fold_1 epoch" in screen.getvalue()
-
-
-def test_confusion_figure_shows_counts():
-    figure = confusion_figure(np.array([[3, 1], [0, 2]]), ("cup", "stem"))
-    assert {t.get_text() for t in figure.axes[0].texts} == {"3", "1", "0", "2"}
-    numbered = confusion_figure(np.array([[3, 1], [0, 2]]), ("髋臼", "股骨"))
-    assert [t.get_text() for t in numbered.axes[0].get_xticklabels()] == ["0", "1"], "no boxes where no font can draw the names"
 
 
 def test_without_a_val_part_nothing_is_chosen_and_the_last_epoch_is_scored(config_of, tmp_path, quiet):

@@ -1,0 +1,70 @@
+"""What hooks write down of a run: one dict per epoch, and one per row between two evaluations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clipzoo.files import finite
+
+if TYPE_CHECKING:
+    from clipzoo.engine.state import Run
+
+MEASURE = "in_batch_"  # how the names of a batch's measures begin, which are no losses; see ``Model.forward``
+
+
+def learning_rate(run: Run) -> float:
+    """Of the last step: the largest of the optimizer's groups."""
+    return max(group["lr"] for group in run.optimizer.param_groups)
+
+
+def temperature(run: Run) -> float | None:
+    """Cosine similarities are divided by it; ``None`` for a model that has none. Waits for the device."""
+    scale = getattr(run.model, "logit_scale", None)
+    return None if scale is None else float((-scale.detach()).exp())
+
+
+def epoch_number(run: Run) -> int:
+    """Of the epoch that a moment belongs to, from 1: the one in which steps are made, or the one that just ended."""
+    return run.state.epoch + (run.state.batch > 0)
+
+
+def watched_metrics(run: Run) -> dict[str, float]:
+    """Metrics of the last evaluation in this epoch, each after its part: ``val_accuracy``, or ``test_accuracy`` with ``select_on_test``."""
+    return {f"{run.watched}_{name}": value for name, value in run.epoch_metrics.items()}
+
+
+def epoch_record(run: Run) -> dict:
+    """An epoch in ``history.json``: its mean losses, and the metrics of the last evaluation in it; ``None`` for what is not defined."""
+    return finite(
+        {
+            "epoch": run.state.epoch,
+            "step": run.state.step,
+            "lr": learning_rate(run),
+            **run.epoch_losses,
+            **watched_metrics(run),
+        }
+    )
+
+
+class Intervals:
+    """Mean training losses over exactly the cases since they were last asked for; an epoch begins anew."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.totals: dict | None = None
+
+    def take(self, run: Run) -> dict[str, float]:
+        """The total as ``loss``, its parts where there are several, and the measures of batches. Waits for the device."""
+        epoch = epoch_number(run)
+        since = self.totals if epoch == self.epoch else None
+        means = run.meter.means(since)
+        self.epoch, self.totals = epoch, run.meter.totals()
+        return means
+
+    def state_dict(self) -> dict:
+        """Where the next interval begins."""
+        return {"epoch": self.epoch, "totals": self.totals}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore ``state_dict``."""
+        self.epoch, self.totals = state["epoch"], state["totals"]

@@ -1,0 +1,269 @@
+"""``results/``: pictures of a run for people, and its numbers in one file."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from clipzoo.errors import ConfigError
+from clipzoo.files import finite, read_json, write_json
+from clipzoo.hooks import figures
+from clipzoo.hooks.base import Hook
+from clipzoo.hooks.fonts import drawing
+from clipzoo.hooks.records import MEASURE, Intervals, epoch_number, epoch_record, learning_rate, watched_metrics
+from clipzoo.registries import HOOKS
+from clipzoo.tables import DIRECTIONS, PredictionTable
+
+if TYPE_CHECKING:
+    from clipzoo.engine.evaluation import Evaluation
+    from clipzoo.engine.state import Run
+    from clipzoo.results import FoldResult
+
+FOLDER, CURVES_FILE, METRICS_FILE, RESULTS_FILE = "results", "training_curves.png", "model_metrics.png", "training_results.json"
+# Drawing may take this share of the time, at most.
+_LARGEST_SHARE = 0.02
+# Metrics that are shares or areas, so that they fit between 0 and 1 with each other.
+_SHARES = re.compile(r"accuracy|balanced_accuracy|auroc|macro_(f1|precision|recall)|(i2t|t2i)_(r\d+|mrr)|.*_accuracy")
+
+
+@HOOKS.register_module()
+class ResultsHook(Hook):
+    """Writes ``results/`` with two pictures and ``training_results.json``.
+
+    ``training_curves.png``: losses, accuracy, learning rate and the selecting metric, with the best epoch marked; over steps where
+    training or evaluation counts in steps. ``model_metrics.png``, once the test part is scored: recall, precision and confusion matrix of
+    the classes, or recalls of retrieval beside chance, and the similarities of pairs. ``training_results.json``: metrics of the test part
+    and, at the scored checkpoint, of the val part; how it was selected; config; history; and under ``timings`` everything that differs
+    between equal runs. A picture or file that cannot be made is a warning in the log and ends nothing.
+
+    Args:
+        seconds: Shortest time between two drawings of the curves during training. They are drawn less often where drawing would take
+            more than 2 % of the time, and always at the end.
+
+    Raises:
+        ConfigError: ``seconds`` is negative.
+    """
+
+    def __init__(self, seconds: float = 60.0):
+        if seconds < 0:
+            raise ConfigError(f"ResultsHook: seconds is {seconds}; 0 or more is allowed")
+        self.seconds = seconds
+        self.history: list[dict] = []  # as in history.json
+        self.evaluations: list[dict] = []  # with evaluation.every_steps: one for each, and for each end of an epoch
+        self.best: dict[str, float] = {}
+        self.intervals = Intervals()
+
+    def before_fit(self, run: Run) -> None:
+        """Start the clock."""
+        self.drawn_at, self.drawing_seconds, self.is_drawn = time.monotonic(), 0.0, False
+
+    def after_eval(self, run: Run) -> None:
+        """Remember the metrics of the best weights, and those between epochs."""
+        if run.state.best_step == run.state.step:
+            self.best = dict(run.epoch_metrics)
+        if run.evaluation.every_steps:
+            self.record(run, watched_metrics(run))
+
+    def after_epoch(self, run: Run) -> None:
+        """Remember the epoch, and draw the curves if that is due."""
+        self.history.append(epoch_record(run))
+        if run.evaluation.every_steps:
+            self.record(run, {})
+        self.is_drawn = False
+        waited = time.monotonic() - self.drawn_at
+        if run.is_main and waited >= max(self.seconds, self.drawing_seconds / _LARGEST_SHARE):
+            self.draw_curves(run)
+
+    def record(self, run: Run, metrics: dict[str, float]) -> None:
+        """One point of the curves; an evaluation at the end of an epoch is the same point as the end."""
+        if not run.is_main or (self.evaluations and self.evaluations[-1]["step"] == run.state.step):
+            return
+        row = {"epoch": epoch_number(run), "step": run.state.step, "lr": learning_rate(run), **self.intervals.take(run), **metrics}
+        self.evaluations.append(finite(row))
+        self.is_drawn = False
+
+    def after_fit(self, run: Run, error: BaseException | None) -> None:
+        """Draw the curves, also of a run that was stopped or failed."""
+        if run.is_main and (self.history or self.evaluations) and not self.is_drawn:
+            self.draw_curves(run)
+
+    def after_test(self, run: Run, evaluation: Evaluation, result: FoldResult) -> None:
+        """Draw what the model can do, and write the numbers."""
+        if not run.is_main:
+            return
+        with never_fatal(run, METRICS_FILE):
+            draw_metrics(run, evaluation, result)
+        with never_fatal(run, RESULTS_FILE):
+            write_json(run.folder / FOLDER / RESULTS_FILE, self.content(run, evaluation, result))
+
+    def draw_curves(self, run: Run) -> None:
+        """Draw the curves, and remember when that was and how long it took."""
+        started = time.monotonic()
+        with never_fatal(run, CURVES_FILE):
+            title, subtitle = heading(run), describe_best(run)
+            with drawing([title]) as letters:
+                title = title if letters.draws(title) else run.split.name
+                in_steps = bool(run.evaluation.every_steps or run.train.steps)
+                best_x = (run.state.best_step if in_steps else run.state.best_epoch) or None
+                panels = panels_of(run, self.evaluations or self.history, "step" if in_steps else "epoch", best_x)
+                figure = figures.curves_figure(title, subtitle, "optimizer step" if in_steps else "epoch", panels, best_x)
+                figures.save(figure, run.folder / FOLDER / CURVES_FILE)
+        self.drawn_at, self.is_drawn = time.monotonic(), True
+        self.drawing_seconds = self.drawn_at - started
+
+    def content(self, run: Run, evaluation: Evaluation, result: FoldResult) -> dict:
+        """What ``training_results.json`` holds."""
+        metrics = {"test": evaluation.metrics}
+        if run.watched == "val":
+            metrics["val"] = self.best
+        timing = run.folder / "timing.json"  # where HistoryHook writes it
+        return {
+            "fold": result.fold,
+            "metrics": metrics,
+            "selection": {
+                "rule": result.selection,
+                "checkpoint": result.checkpoint,
+                "epoch": result.epoch,
+                "step": run.state.step if run.watched is None else run.state.best_step,
+                "epochs_trained": result.epochs_trained,
+                "steps_trained": run.state.step,
+            },
+            "classes": list(run.dataset.classes),
+            "counts": result.counts,
+            "folds_digest": result.folds_digest,
+            "precision": result.precision,
+            "processes": result.processes,
+            "config": run.config,
+            "history": self.history,
+            **({"evaluations": self.evaluations} if run.evaluation.every_steps else {}),
+            "timings": {"device": result.device, "seconds": result.seconds, "epochs": read_json(timing) if timing.exists() else []},
+        }
+
+    def state_dict(self) -> dict:
+        """The curves so far."""
+        return {"history": self.history, "evaluations": self.evaluations, "best": self.best, "intervals": self.intervals.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore the curves so far."""
+        self.history, self.evaluations, self.best = list(state["history"]), list(state["evaluations"]), dict(state["best"])
+        self.intervals.load_state_dict(state["intervals"])
+
+
+@contextlib.contextmanager
+def never_fatal(run: Run, what: str) -> Iterator[None]:
+    """A file for people must not end a training of days: whatever goes wrong inside is a warning."""
+    try:
+        yield
+    except Exception as error:  # drawing reaches into fonts, styles and disks of all kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        run.log.warning(f"warning: {run.folder / FOLDER / what} was not written: {reason}")
+
+
+def heading(run: Run) -> str:
+    """Whose picture it is: the experiment, by its folder's name, and the fold."""
+    return f"{run.folder.absolute().parent.name} / {run.split.name}"
+
+
+def describe_best(run: Run) -> str:
+    """Where the best epoch is, for the picture of a run that may still go on."""
+    state = run.state
+    if run.watched is None:
+        return "no part chooses the epoch"
+    if not state.best_epoch:
+        return f"{run.selector.name} on {run.watched} was not defined so far"
+    step = f", step {state.best_step}" if run.evaluation.every_steps else ""
+    warning = " (optimistic: the reported cases choose the epoch)" if run.watched == "test" else ""
+    return f"best {run.selector.name} on {run.watched}: {state.best_score:.4g} in epoch {state.best_epoch}{step}{warning}"
+
+
+def panels_of(run: Run, rows: list[dict], x: str, best_x: float | None) -> list[figures.Panel]:
+    """Loss, accuracy, learning rate, and the selecting metric where it is on another scale."""
+    part, selecting = run.watched, run.selector.name
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    own = [k for k in keys if k not in ("epoch", "step", "lr") and not k.startswith((MEASURE, f"{part}_"))]
+    losses = [curve(rows, x, key, "training" if key == "loss" else f"training, {key}") for key in own]
+    losses.append(curve(rows, x, f"{part}_log_loss", f"{part}, log loss of the classes"))
+    names = ["accuracy", "balanced_accuracy", "macro_f1"] if run.dataset.classes else ["i2t_r1", "t2i_r1"]
+    if selecting not in names and _SHARES.fullmatch(selecting):
+        names.append(selecting)
+    labels = {"i2t_r1": "R@1 image to text", "t2i_r1": "R@1 text to image"}
+    labels = {name: f"{part}, {labels.get(name, name.replace('_', ' '))}" for name in names}
+    accuracies = [curve(rows, x, f"{part}_{name}", labels[name]) for name in names]
+    accuracies.append(curve(rows, x, f"{MEASURE}accuracy", "training, within the batch"))
+    best = {labels[name]: value_at(rows, x, f"{part}_{name}", best_x) for name in names if name == selecting}
+    panels = [
+        figures.Panel("loss", "loss", losses),
+        figures.Panel("accuracy" if run.dataset.classes else "accuracy: R@1 and within the batch", "share", accuracies, True, best),
+        figures.Panel("learning rate", "learning rate", [curve(rows, x, "lr", "largest of the groups")]),
+    ]
+    if part is not None and selecting not in names:
+        label = f"{part}, {selecting.replace('_', ' ')}"
+        unit = "sum of six recalls, in percent" if selecting == "rsum" else selecting.replace("_", " ")
+        marked = {label: value_at(rows, x, f"{part}_{selecting}", best_x)}
+        panels.append(figures.Panel("selecting metric", unit, [curve(rows, x, f"{part}_{selecting}", label)], best=marked))
+    return panels
+
+
+def curve(rows: list[dict], x: str, key: str, label: str) -> figures.Curve:
+    """The rows that hold ``key``; ``None`` in one of them is a gap."""
+    held = [row for row in rows if key in row]
+    return figures.Curve(label, [row[x] for row in held], [math.nan if row[key] is None else row[key] for row in held])
+
+
+def value_at(rows: list[dict], x: str, key: str, place: float | None) -> float:
+    """The value of ``key`` at ``place``; NaN where there is none."""
+    values = [row[key] for row in rows if row[x] == place and row.get(key) is not None]
+    return values[-1] if values else math.nan
+
+
+def draw_metrics(run: Run, evaluation: Evaluation, result: FoldResult) -> None:
+    """Draw what the scored checkpoint can do."""
+    title = heading(run)
+    of = f"test part, {result.counts['test']} cases; epoch {result.epoch}, {result.selection}"
+    with drawing([title, *run.dataset.classes]) as letters:
+        title = title if letters.draws(title) else run.split.name
+        if isinstance(evaluation.table, PredictionTable):
+            subtitle = "\n".join([of, numbers(evaluation.metrics)])
+            figure = figures.class_figure(title, subtitle, figures.confusion_matrix(evaluation.table), run.dataset.classes, letters)
+        else:
+            ranks = {name: value for name, value in evaluation.metrics.items() if name == "rsum" or name.endswith(("_rank", "_mrr"))}
+            subtitle = "\n".join([of, numbers(ranks)])
+            figure = figures.retrieval_figure(title, subtitle, recalls(run, evaluation), similarities(evaluation))
+        figures.save(figure, run.folder / FOLDER / METRICS_FILE)
+
+
+def numbers(metrics: dict[str, float]) -> str:
+    """Metrics in one line."""
+    return "   ".join(f"{name.replace('_', ' ')} {'undefined' if math.isnan(value) else f'{value:.4g}'}" for name, value in metrics.items())
+
+
+def recalls(run: Run, evaluation: Evaluation) -> list[figures.Recalls]:
+    """R@K of both directions as they were measured, with chance from how many captions each image has and the other way round."""
+    captions_of = [set(run.dataset.captions_of(run.dataset.rows[case_id])) for case_id in evaluation.table.case_ids]
+    images_of = Counter(i for found in captions_of for i in found)
+    sides = (
+        ("i2t", "captions of an image", [len(found) for found in captions_of], len(images_of)),
+        ("t2i", "images of a caption", list(images_of.values()), len(captions_of)),
+    )
+    bars = []
+    for (short, label, positives, gallery), direction in zip(sides, DIRECTIONS, strict=True):
+        measured = ((re.fullmatch(rf"{short}_r(\d+)", name), value) for name, value in evaluation.metrics.items())
+        found = {int(match[1]): value for match, value in measured if match}
+        levels = [figures.chance(positives, gallery, depth) for depth in found]
+        label = f"{direction.replace('_', ' ')}: {label}, among {gallery}"
+        bars.append(figures.Recalls(label, list(found), list(found.values()), levels))
+    return bars
+
+
+def similarities(evaluation: Evaluation) -> figures.Histograms | None:
+    """Histograms of the evaluation, with the means it measured."""
+    found = evaluation.similarities
+    if found is None:
+        return None
+    means = tuple(evaluation.metrics.get(f"{kind}_similarity", math.nan) for kind in ("positive", "negative"))
+    return figures.Histograms(found.positive_histogram, found.negative_histogram, found.edges, means)
