@@ -120,6 +120,12 @@ class Page:
         elif words[:2] == ["bash", "tools/dist_train.sh"]:
             made = shell(words, {"PYTHON": "echo"}).split()
             self.clipzoo("train", [*made[made.index("tools/train.py") + 1 :], "--dry-run"], run=False)
+        elif words[:2] == ["bash", "tools/dist_test.sh"]:
+            made = shell(words, {"PYTHON": "echo"}).split()
+            self.clipzoo("test", made[made.index("tools/test.py") + 1 :], run=False)
+        elif words[:2] == ["bash", "tools/slurm_train.sh"]:
+            made = shell(words, {"PATH": f"{srun(self.folder)}:{os.environ['PATH']}"}).split()
+            self.clipzoo("train", [*made[made.index("tools/train.py") + 1 :], "--dry-run"], run=False)
         elif words[0] == "make":
             shell(["make", "-n", "-C", str(ROOT), *words[1:]])
         else:
@@ -163,6 +169,15 @@ def shell(words: list[str], environment: dict[str, str] | None = None) -> str:
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **(environment or {})}, check=False)
     assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
     return done.stdout
+
+
+def srun(folder: Path) -> Path:
+    """A folder with an ``srun`` that says what it would start."""
+    program = folder / "bin" / "srun"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    return program.parent
 
 
 def checked(config: str, options: list[str]):

@@ -30,11 +30,13 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
     Call it once the model has its weights, of which those of rank 0 count, and before the optimizer is made. It cannot be copied then.
 
     Raises:
-        BuildError: The model has no towers, or one cannot be divided.
+        BuildError: The model has no towers, one cannot be divided, or torch is too old.
     """
+    from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
 
+    if not hasattr(getattr(fsdp, "FSDPModule", None), "set_reshard_after_forward"):
+        raise BuildError(f"runtime.strategy='fsdp' needs torch 2.8 or newer, and this is {torch.__version__}. Use 'ddp'")
     # Features may be a view of a tower's last state, but heads and losses write into none.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     towers = [module for module in model.modules() if isinstance(module, Tower)]
@@ -48,8 +50,8 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
     for tower in towers:
         try:
             for block in blocks(tower):
-                fully_shard(block, mesh=mesh)
-            fully_shard(tower, mesh=mesh, reshard_after_forward=tower.frozen)
+                fsdp.fully_shard(block, mesh=mesh)
+            fsdp.fully_shard(tower, mesh=mesh, reshard_after_forward=tower.frozen)
         except (ValueError, NotImplementedError) as error:
             raise BuildError(f"runtime.strategy='fsdp': {tower.name} cannot be divided ({error}). Use 'ddp'") from error
     for parameter in model.parameters():
