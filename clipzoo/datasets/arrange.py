@@ -67,13 +67,21 @@ def deal(keys: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.nd
         ``[N]`` int64 permutation of the places in ``keys``.
     """
     distinct, key, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    side_by_side = np.lexsort((rng.permutation(len(distinct))[key], -counts[key]))
-    batch = np.empty(len(keys), dtype=np.int64)
-    batch[side_by_side] = _turns(sizes)
+    rank = np.empty(len(distinct), dtype=np.int64)
+    rank[_ascending(-counts, rng)] = np.arange(len(distinct))
+    batch = np.empty(len(keys), dtype=np.min_scalar_type(len(sizes)))
+    batch[_ascending(rank[key], rng)] = _turns(sizes)
     if len(distinct) < len(keys):  # otherwise the dealing was a permutation at random
+        by_key = np.argsort(key, kind="stable")  # the order of equal ones would else depend on the processor
         for _ in range(_SWEEPS):
-            _trade(batch, key, len(sizes), rng)
-    return np.lexsort((rng.random(len(keys)), batch))
+            _trade(batch, key, by_key, len(sizes), rng)
+    return _ascending(batch, rng)
+
+
+def _ascending(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Places in order of ``values``, equal ones at random. In time linear in their number, where they are 16-bit integers."""
+    shuffled = rng.permutation(len(values))
+    return shuffled[np.argsort(values[shuffled], kind="stable")]
 
 
 def _turns(sizes: np.ndarray) -> np.ndarray:
@@ -83,7 +91,7 @@ def _turns(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([np.tile(batches, small), np.tile(batches[sizes > small], large - small)])
 
 
-def _trade(batch: np.ndarray, key: np.ndarray, num_batches: int, rng: np.random.Generator) -> None:
+def _trade(batch: np.ndarray, key: np.ndarray, by_key: np.ndarray, num_batches: int, rng: np.random.Generator) -> None:
     """Pair the batches at random; each pair shuffles, between the two, all draws whose key only one of them has. Sizes stay.
 
     Repeated, it makes every arrangement without repeats equally probable (Strona et al., A fast and unbiased procedure to randomize
@@ -91,20 +99,20 @@ def _trade(batch: np.ndarray, key: np.ndarray, num_batches: int, rng: np.random.
 
     Args:
         batch: ``[N]`` batch of every draw, changed in place.
-        key: ``[N]`` from 0.
+        key: ``[N]`` key of every draw.
+        by_key: ``[N]`` draws in order of their keys.
         num_batches: How many there are.
         rng: Random numbers.
     """
-    pair_of_batch = np.empty(num_batches, dtype=np.int64)
+    pair_of_batch = np.empty(num_batches, dtype=np.min_scalar_type(num_batches))
     pair_of_batch[rng.permutation(num_batches)] = np.arange(num_batches) // 2
     pair = pair_of_batch[batch]
-    code = pair * (key.max() + 1) + key
-    draws = np.argsort(code)
-    in_both = np.flatnonzero(np.diff(code[draws]) == 0)
+    draws = by_key[np.argsort(pair[by_key], kind="stable")]  # pair after pair, and in each by key
+    in_both = np.flatnonzero((np.diff(key[draws]) == 0) & (np.diff(pair[draws]) == 0))
     free = np.ones(len(draws), dtype=bool)
     free[in_both] = free[in_both + 1] = False
-    draws = draws[free]  # pair after pair
-    batch[draws] = batch[draws[np.argsort(pair[draws] + rng.random(len(draws)))]]
+    draws = draws[free]
+    batch[draws] = batch[draws[_ascending(pair[draws], rng)]]
 
 
 def without_repeats(order: np.ndarray, batch_size: int, num_cases: int, rng: np.random.Generator) -> np.ndarray:
