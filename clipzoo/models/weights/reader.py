@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,12 +61,20 @@ def _read_folder(path: Path, where: str) -> CLIPWeights:
 
 
 def _script_state(path: Path, where: str) -> dict[str, Tensor]:
-    """The tensors of a TorchScript archive. Loading one runs no Python; its own code would run in ``forward`` only."""
+    """The tensors of a TorchScript archive.
+
+    None of its code runs: modules are made from their attributes, methods are only called by whoever calls the module, and
+    ``__setstate__``, the one that loading itself would call, is refused.
+    """
     try:
+        with zipfile.ZipFile(path) as archive:
+            code = [archive.read(name) for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
+        if any(b"__setstate__" in text for text in code):
+            raise BuildError(f"{where} is a TorchScript archive that runs code when it is loaded (__setstate__), as OpenAI's do not")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces the end of TorchScript; OpenAI's archives stay as they are
             script = torch.jit.load(path, map_location="cpu")
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise BuildError(f"{where} cannot be read as a TorchScript archive ({first_line(error)})") from error
     state = {key: value.detach() for key, value in script.state_dict().items()}
     if not any(key.startswith("visual.") for key in state):
