@@ -91,7 +91,15 @@ def write_new(path: Path, content: bytes, option: str, force: bool) -> None:
 
 @contextmanager
 def warnings_in_a_line() -> Iterator[None]:
-    """Warnings reach people as ``warning: …``, without a place in the code."""
+    """Warnings reach people as ``warning: …``, once each and without a place in the code."""
+    seen = set()
+
+    def show(message: Warning | str, *_: object) -> None:
+        if str(message) not in seen:  # a text is cut alike by the models of all folds
+            seen.add(str(message))
+            door.say(f"warning: {message}")
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: door.say(f"warning: {message}")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
         yield
