@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from clipzoo.errors import ConfigError
+from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import Tower, check_choice, check_positive, groups_by_layer, parameter_words
+from clipzoo.models.recompute import let_timm_recompute
 
 
 class Small(Tower):
@@ -22,6 +23,27 @@ def test_a_frozen_tower_stays_in_evaluation_mode_inside_a_training_model():
     assert not any(m.training for m in model["frozen"].modules())
     assert all(m.training for m in model["trained"].modules())
     assert not any(p.requires_grad for p in model["frozen"].parameters())
+
+
+def test_what_a_tower_does_unless_it_knows_better():
+    class Published(Small):
+        def __init__(self, pretrained: bool = True):
+            super().__init__()
+
+    assert Small().blueprint() == {} and Published().blueprint() == {"pretrained": False}
+    with pytest.raises(BuildError, match="train.gradient_checkpointing: Small cannot compute activations again"):
+        Small().checkpoint_gradients()
+    assert (Small().space, Small().logit_scale, Small().logit_bias, Small().quick_gelu) == (None,) * 4
+
+
+def test_a_network_of_timms_without_checkpoints_is_named():
+    class Without(nn.Linear):
+        def set_grad_checkpointing(self, enable):
+            assert not enable, "gradient checkpointing not supported"
+
+    for network in (Without(1, 1), nn.Linear(1, 1)):
+        with pytest.raises(BuildError, match="timm's network in X cannot compute activations again"):
+            let_timm_recompute(network, "X")
 
 
 def test_freeze_is_one_of_two_words():

@@ -71,6 +71,7 @@ def test_published_weights_from_a_folder(folder):
 def test_random_weights_of_a_named_architecture(folder):
     tower = HFText(str(folder), pretrained=False, max_length=40)
     assert tower.weights == "random" and tower.num_features == 32
+    assert all(p.dtype == torch.float32 for p in tower.parameters())  # though the files are in half precision
     assert not any("pooler" in key for key, _ in tower.named_parameters())
 
 
