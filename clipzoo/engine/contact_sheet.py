@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,26 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clipzoo.datasets.images import read_image
 from clipzoo.errors import DataError
+from clipzoo.hooks.fonts import Lettering, installed, lettering
 
 THUMBNAIL, GAP, COLUMNS = 200, 16, 5
 TITLE_SIZE, TEXT_SIZE = 22, 15
 _PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (20, 20, 20), (110, 110, 110), (225, 225, 225)
-# Families with Chinese, those for screens first; where none is installed any font that has the characters is taken.
-_CHINESE = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "Source Han Sans CN",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Heiti SC",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "SimHei",
-    "Droid Sans Fallback",
-    "Arial Unicode MS",
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,8 @@ class Row:
 
 def contact_sheet(rows: Sequence[Row]) -> bytes:
     """A PNG with one block per query: its title, then thumbnails, each with rank, similarity and file name below it."""
-    fonts = _fonts(_characters(rows))
+    used = lettering(_texts(rows))
+    title, pen = _Pen(used, TITLE_SIZE), _Pen(used, TEXT_SIZE)
     cell = THUMBNAIL + 2 * (TEXT_SIZE + 5)
     blocks = [TITLE_SIZE + GAP + -(-_cells(row) // COLUMNS) * (cell + GAP) + GAP for row in rows]
     columns = min(COLUMNS, max(map(_cells, rows)))
@@ -61,12 +47,12 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
     draw = ImageDraw.Draw(sheet)
     top = GAP
     for row, height in zip(rows, blocks, strict=True):
-        draw.text((GAP, top), _fitting(fonts.drawable(row.title), fonts.title, width - 2 * GAP), _INK, fonts.title)
+        title.write(draw, (GAP, top), row.title, width - 2 * GAP, _INK)
         entries = [("query", row.query.name, row.query)] if row.query is not None else []
         entries += [(f"{rank}   {score:.4f}", name, path) for rank, (name, path, score) in enumerate(row.found, start=1)]
         for index, (head, name, path) in enumerate(entries):
             left = GAP + index % COLUMNS * (THUMBNAIL + GAP)
-            _draw_cell(sheet, draw, (left, top + TITLE_SIZE + GAP + index // COLUMNS * (cell + GAP)), path, (head, name), fonts)
+            _draw_cell(sheet, draw, (left, top + TITLE_SIZE + GAP + index // COLUMNS * (cell + GAP)), path, (head, name), pen)
         top += height
     content = io.BytesIO()
     sheet.save(content, "PNG")
@@ -78,81 +64,71 @@ def _cells(row: Row) -> int:
 
 
 def _draw_cell(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], path: Path, lines: tuple[str, str], fonts: _Fonts
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], path: Path, lines: tuple[str, str], pen: _Pen
 ) -> None:
     left, top = corner
     draw.rectangle((left - 1, top - 1, left + THUMBNAIL, top + THUMBNAIL), _FRAME)
     try:
         image = read_image(path)
     except DataError:
-        draw.text((left + 8, top + 8), "not readable", _FAINT, fonts.text)  # removed since it was encoded
+        pen.write(draw, (left + 8, top + 8), "not readable", THUMBNAIL - 16, _FAINT)  # removed since it was encoded
     else:
         scale = THUMBNAIL / max(image.size)
         image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
         sheet.paste(image, (left + (THUMBNAIL - image.width) // 2, top + (THUMBNAIL - image.height) // 2))
     below = top + THUMBNAIL + 5
-    draw.text((left, below), _fitting(fonts.drawable(lines[0]), fonts.text, THUMBNAIL), _INK, fonts.text)
-    draw.text((left, below + TEXT_SIZE + 4), _fitting(fonts.drawable(lines[1]), fonts.text, THUMBNAIL), _FAINT, fonts.text)
+    pen.write(draw, (left, below), lines[0], THUMBNAIL, _INK)
+    pen.write(draw, (left, below + TEXT_SIZE + 4), lines[1], THUMBNAIL, _FAINT)
 
 
-@dataclass(frozen=True)
-class _Fonts:
-    """One typeface in two sizes, and the characters that it has."""
+class _Pen:
+    """Draws texts in one size, each character in the first of the fonts that has it.
 
-    title: ImageFont.FreeTypeFont
-    text: ImageFont.FreeTypeFont
-    characters: frozenset[str]
+    Args:
+        used: The fonts.
+        size: Pixels.
+    """
 
-    def drawable(self, text: str) -> str:
-        """``text`` with an ellipsis for what the typeface lacks, which would come out as boxes."""
-        return re.sub("…{2,}", "…", "".join(c if c in self.characters or c == " " else "…" for c in text))
+    def __init__(self, used: Lettering, size: int):
+        from matplotlib.font_manager import findfont
+
+        draws = {font.name: font.draws for font in installed()}
+        paths = [findfont(family, fallback_to_default=False) for family in used.families]
+        fonts = [ImageFont.truetype(str(path), size, index=getattr(path, "face_index", 0)) for path in paths]
+        self._fonts = [(font, draws[family]) for font, family in zip(fonts, used.families, strict=True)]
+        self._missing, self._size = used.missing, size
+
+    def write(self, draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, width: int, colour: tuple[int, int, int]) -> None:
+        """Draw ``text`` below and right of ``corner``; its middle is left out where it is too wide, as the end tells files apart."""
+        x, baseline = corner[0], corner[1] + self._size
+        for font, run in self._runs(self.fitting(text, width)):
+            draw.text((x, baseline), run, colour, font, anchor="ls")
+            x += font.getlength(run)
+
+    def fitting(self, text: str, width: int) -> str:
+        """What is drawn of ``text``: an ellipsis stands for what no font has, which would be boxes, and for what is too wide."""
+        text = re.sub("…{2,}", "…", "".join("…" if c in self._missing else c for c in text))
+        kept, shown = len(text), text
+        while kept > 2 and self.length(shown) > width:
+            kept -= 1
+            shown = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+        return shown
+
+    def length(self, text: str) -> float:
+        """Pixels from the first to the last character."""
+        return sum(font.getlength(run) for font, run in self._runs(text))
+
+    def _runs(self, text: str) -> list[tuple[ImageFont.FreeTypeFont, str]]:
+        chosen = [next((i for i, (_, draws) in enumerate(self._fonts) if draws(c)), 0) for c in text]
+        places = itertools.groupby(range(len(text)), key=chosen.__getitem__)
+        return [(self._fonts[i][0], "".join(text[place] for place in run)) for i, run in places]
 
 
 def lacking(rows: Sequence[Row]) -> str:
     """The characters that no font on this machine can draw."""
-    characters = _characters(rows)
-    return "".join(sorted(characters - _fonts(characters).characters))
+    return "".join(sorted(lettering(_texts(rows)).missing))
 
 
-def _characters(rows: Sequence[Row]) -> frozenset[str]:
-    names = [name for row in rows for name, _, _ in row.found]
+def _texts(rows: Sequence[Row]) -> list[str]:
     queries = [row.query.name for row in rows if row.query is not None]
-    return frozenset("".join([*names, *queries, *(row.title for row in rows), "…—0123456789."])) - {" "}
-
-
-@functools.lru_cache(maxsize=4)
-def _fonts(characters: frozenset[str]) -> _Fonts:
-    """The first typeface that has all ``characters``, or else the one that has most of them."""
-    from matplotlib import font_manager, ft2font
-
-    entries = [entry for entry in font_manager.fontManager.ttflist if entry.style == "normal" and 300 <= _weight(entry.weight) <= 500]
-    entries = [entry for entry in entries if not entry.name.startswith(("Last Resort", ".Last"))]  # it has a box for every character
-    rank = {name: place for place, name in enumerate(["DejaVu Sans", *_CHINESE])}
-    best: tuple[int, object, frozenset[str]] | None = None
-    for entry in sorted(entries, key=lambda entry: (rank.get(entry.name, len(rank)), entry.name)):
-        try:
-            has = frozenset(map(chr, ft2font.FT2Font(entry.fname).get_charmap()))
-        except (OSError, RuntimeError):  # a font that was removed, or is of another kind
-            continue
-        count = len(characters & has)
-        if best is None or count > best[0]:
-            best = (count, entry, has)
-        if count == len(characters):
-            break
-    _, entry, has = best
-    title, text = (ImageFont.truetype(entry.fname, size, index=getattr(entry, "index", 0)) for size in (TITLE_SIZE, TEXT_SIZE))
-    return _Fonts(title, text, has)
-
-
-def _weight(weight: int | str) -> int:
-    return weight if isinstance(weight, int) else 700 if "bold" in weight or "heavy" in weight else 400
-
-
-def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """``text`` with its middle left out where it is too wide: the end of a file name tells files apart."""
-    kept = len(text)
-    shown = text
-    while kept > 2 and font.getlength(shown) > width:
-        kept -= 1
-        shown = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
-    return shown
+    return [*(row.title for row in rows), *queries, *(name for row in rows for name, _, _ in row.found), "…"]

@@ -54,7 +54,8 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
     text = os.fspath(source)
     path = Path(os.path.expanduser(text))
     found = checkpoint_of(path) if path.exists() else None
-    if quick_gelu is not None and (found is not None or not path.exists()):
+    with_config = (path / "open_clip_config.json").is_file()
+    if quick_gelu is not None and (found is not None or with_config or not path.exists()):
         raise ConfigError(f"quick_gelu: {text} knows its activation itself. Leave it out; it is for weights whose file does not say it")
     if not path.exists():
         if text.startswith(PUBLISHED):
@@ -66,6 +67,9 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
         raise CheckpointError(f"{path}: holds no checkpoint{_elsewhere(path)}. {_WHAT}")
     if path.is_file() and not _may_be_weights(path):
         raise CheckpointError(f"{path}: neither a checkpoint of clipzoo nor weights of a CLIP. {_WHAT}")
+    if with_config:
+        spelling = f"openclip:{path.resolve()}"
+        return published_model(spelling, spelling, str(path), device)
     return from_weights(path, device, quick_gelu)
 
 

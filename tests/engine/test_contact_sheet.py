@@ -10,6 +10,7 @@ from PIL import Image
 
 from clipzoo.engine import contact_sheet
 from clipzoo.engine.contact_sheet import GAP, THUMBNAIL, TITLE_SIZE, Row
+from clipzoo.hooks.fonts import Font, Lettering, lettering
 
 
 @pytest.fixture
@@ -60,11 +61,21 @@ def test_what_no_font_has_is_no_box(pictures):
     assert contact_sheet.contact_sheet(rows) == contact_sheet.contact_sheet([Row("a…b", rows[0].found)])
 
 
-def test_long_names_lose_their_middle(pictures):
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(15)
+def test_long_names_lose_their_middle():
+    pen = contact_sheet._Pen(lettering(["…"]), 15)
     long = "a_very_long_name_of_an_image_file_that_does_not_fit_0042.png"
-    shown = contact_sheet._fitting(long, font, 200)
-    assert font.getlength(shown) <= 200 < font.getlength(long) and shown.endswith("0042.png") and "…" in shown
-    assert contact_sheet._fitting("short.png", font, 200) == "short.png"
+    shown = pen.fitting(long, 200)
+    assert pen.length(shown) <= 200 < pen.length(long) and shown.endswith("0042.png") and "…" in shown
+    assert pen.fitting("short.png", 200) == "short.png"
+
+
+def test_every_character_is_drawn_in_a_font_that_has_it(monkeypatch):
+    """As on a machine whose only font with some characters lacks the others."""
+    mono = Font("DejaVu Sans Mono", lambda c: c in "xyz")
+    monkeypatch.setattr(contact_sheet, "installed", lambda: (Font("DejaVu Sans", lambda c: c in "abc …"), mono))
+    pen = contact_sheet._Pen(Lettering(("DejaVu Sans", "DejaVu Sans Mono"), frozenset("é")), 15)
+    assert [(font.getname()[0], run) for font, run in pen._runs(pen.fitting("ab éxyc", 500))] == [
+        ("DejaVu Sans", "ab …"),
+        ("DejaVu Sans Mono", "xy"),
+        ("DejaVu Sans", "c"),
+    ]
