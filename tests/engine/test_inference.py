@@ -516,3 +516,33 @@ def test_a_folder_of_transformers(tmp_path, files):
         images = torch.stack([loaded.preprocess(Image.open(path)) for path in files])
         expected = clip_files.output_of(net.get_image_features(pixel_values=images))
     torch.testing.assert_close(loaded.encode_image(files), F.normalize(expected, dim=-1), atol=1e-4, rtol=0)
+
+
+def test_chinese_clip(tmp_path):
+    size = len(clip_files.vocabulary_text().splitlines())
+    net = clip_files.ChineseCLIP(size)
+    torch.save({"state_dict": {f"module.{name}": value for name, value in net.state_dict().items()}}, tmp_path / "cn.pt")
+    (tmp_path / "vocab.txt").write_text(clip_files.vocabulary_text(), encoding="utf-8")
+    loaded = clipzoo.load(tmp_path / "cn.pt")
+    assert abs(loaded.temperature - np.exp(-3.5)) < 1e-6
+    tokens = loaded.tokenizer(clip_files.CHINESE)
+    mask = (torch.arange(tokens.ids.shape[1])[None, :] < tokens.lengths[:, None]).long()
+    with torch.no_grad():
+        expected = F.normalize(net.eval().encode_text(tokens.ids, mask), dim=-1)
+    torch.testing.assert_close(loaded.encode_text(clip_files.CHINESE), expected, atol=1e-4, rtol=0)
+
+
+def test_a_folder_of_open_clip_with_its_own_preprocessing(tmp_path, files):
+    net = clip_files.open_clip_model(quick_gelu=True)
+    text = {key: value for key, value in clip_files.TEXT.items()}
+    config = {"embed_dim": clip_files.EMBED_DIM, "vision_cfg": clip_files.VISION["vit"], "text_cfg": text, "quick_gelu": True}
+    preprocess = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2], "interpolation": "bilinear", "resize_mode": "squash"}
+    clip_files.save_open_clip_folder(net, tmp_path / "clip", config, preprocess)
+    loaded = clipzoo.load(tmp_path / "clip")
+    said = loaded.preprocess.preprocessing
+    assert (said.mean, said.interpolation, said.fit) == ((0.5, 0.4, 0.3), "bilinear", "squash")
+    with torch.no_grad():
+        expected = net.encode_image(torch.stack([loaded.preprocess(Image.open(path)) for path in files]), normalize=True)
+    torch.testing.assert_close(loaded.encode_image(files), expected, atol=1e-4, rtol=0)
+    with pytest.raises(ConfigError, match="knows its activation itself"):
+        clipzoo.load(tmp_path / "clip", quick_gelu=False)
