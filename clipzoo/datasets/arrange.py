@@ -42,11 +42,23 @@ def most_batches(keys: np.ndarray, batch_size: int) -> int:
     return possible
 
 
-def precedent(keys: np.ndarray, num_batches: int, batch_size: int) -> np.ndarray:
-    """Places that get into an epoch, ascending: of every key the first ``num_batches``, and of these the first that the batches hold."""
-    by_key = np.argsort(keys, kind="stable")
+def fitting(keys: np.ndarray, ranks: np.ndarray, num_batches: int, batch_size: int, epoch: int) -> np.ndarray:
+    """Places that get into ``num_batches`` batches, ascending: of every key at most so many, and of all of these the first that fit.
+
+    Which draws of a frequent key get in goes round with the epochs, in order of their ranks: each waits equally long for its turn.
+
+    Args:
+        keys: ``[N]`` integers.
+        ranks: ``[N]`` distinct numbers, which belong to the cases and are the same in every epoch.
+        num_batches: Of the epoch.
+        batch_size: At most, of all processes together.
+        epoch: From 0.
+    """
+    by_key = np.lexsort((ranks, keys))
     counts = np.unique(keys, return_counts=True)[1]
-    turn = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)  # how many of the same key come before
+    count = np.repeat(counts, counts)
+    place_in_key = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+    turn = (place_in_key - epoch * num_batches) % count
     return np.sort(by_key[turn < num_batches])[: num_batches * batch_size]
 
 

@@ -115,17 +115,20 @@ class EpochBatches:
 
     def _arranged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions and seeds of this epoch's draws for all processes, joint batch after joint batch, and the sizes of these."""
-        positions, seeds = self._drawn(self.epoch)
         rng = generator(self.seed, self.epoch, 0, 0)
+        positions, seeds = self._drawn(self.epoch)
         if self.distinct == "case":
             positions = arrange.without_repeats(positions, self.joint_size, len(self.rows), rng)
             return positions, seeds, arrange.cut(len(positions), self.joint_size)
-        keys = self._captions(positions, seeds)
-        places = arrange.precedent(keys, len(self), self.joint_size)
+        captions = self._captions(positions, seeds)
+        if arrange.most_batches(captions, min(self.batch_size, 2) * self.world_size) < len(self):
+            # Of very few cases chance may draw so few captions that a process would get less than two. The first epoch's are enough.
+            positions, seeds = self._drawn(0)
+            captions = self._captions(positions, seeds)
+        ranks = generator(self.seed).permutation(len(self.rows))[positions]
+        places = arrange.fitting(captions, ranks, len(self), self.joint_size, self.epoch)
         sizes = arrange.share_out(len(places), len(self))
-        if sizes[-1] < self.world_size:
-            raise ConfigError(self._too_few_captions(len(np.unique(keys))))
-        places = places[arrange.deal(keys[places], sizes, rng)]
+        places = places[arrange.deal(captions[places], sizes, rng)]
         return positions[places], seeds[places], sizes
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

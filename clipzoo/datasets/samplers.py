@@ -6,7 +6,6 @@ run. How the order becomes batches is in ``loader.EpochBatches``.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean
@@ -23,8 +22,7 @@ class Sampler(Protocol):
 
     No case comes twice in a batch (of all processes together), whatever the order: where it would, the draws of the epoch are arranged
     anew (``arrange.without_repeats``). A sampler with the attribute ``distinct = "caption"`` asks for more: no *caption* comes twice in
-    a batch. Its order must hold every case once and is then one of precedence: the batches take the first draws that fit, mixed at
-    random, and what is last may have to wait for another epoch.
+    a batch. Its order must then hold every case once; what cannot be in the epoch's batches is left out, see DistinctCaptionSampler.
     """
 
     def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
@@ -115,36 +113,20 @@ class WeightedSampler:
 
 
 @SAMPLERS.register_module()
-class DistinctCaptionSampler:
+class DistinctCaptionSampler(RandomSampler):
     """No caption twice in a batch of all processes together: to the standard contrastive loss a repeated one is a false negative.
 
     A case counts with the one of its captions that is drawn for it in this epoch. All epochs have the same number of batches: as many as
-    can be filled with the captions of the first one. What does not fit waits, above all cases whose caption is more frequent than the
-    batches are (one that describes 500 cases comes 80 times in 80 batches); those that wait are others in every epoch, and of the cases of
-    one caption each has its turn equally often, in the long run. In an epoch whose captions are drawn less favourably the batches are
-    slightly smaller, not fewer. There must be at least as many distinct captions as a batch has cases.
+    can be filled with the captions drawn in the first one. What does not fit is left out, above all cases whose caption is more frequent
+    than the batches are: one that describes 500 cases comes 80 times in 80 batches. Cases of one caption take turns, each epoch goes on
+    with those that waited longest; what is left over at the end, less than a batch, is others every time. In an epoch whose captions are
+    drawn less favourably the batches are slightly smaller, not fewer. There must be as many distinct captions as a batch has cases.
 
     The losses that know positives by caption (``MultiPositiveContrastiveLoss``) need it less: to them a repeated caption is no false
     negative, and an epoch with RandomSampler leaves no case out.
     """
 
     distinct = "caption"
-
-    def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-        """See ``Sampler.order``. A circle of all cases, the same for a seed; every epoch starts at another of them.
-
-        The golden ratio is the step for which a case, wherever it stands, waits shortest until a start comes near again. Being rounded
-        to a whole number without a common divisor with N, it makes every case the very first once in N epochs.
-        """
-        import numpy as np
-
-        num_cases = len(labels)
-        if not num_cases:
-            return np.zeros(0, dtype=np.int64)
-        step = round((math.sqrt(5) - 1) / 2 * num_cases)
-        while math.gcd(step, num_cases) > 1:
-            step += 1
-        return np.roll(generator(seed).permutation(num_cases), -(epoch * step % num_cases))
 
 
 def _balanced_order(labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:

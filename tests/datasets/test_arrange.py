@@ -55,15 +55,22 @@ def test_most_batches_against_all_arrangements():
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_precedent_takes_the_first_of_every_key(seed):
+def test_fitting_takes_turns(seed):
+    """A queue per key: each epoch takes from its front and puts at its back."""
     keys, size = random_keys(seed), int(rng(seed, 2).integers(1, 8))
     num_batches = int(rng(seed, 3).integers(1, 10))
-    expected, turns = [], {}
-    for place, key in enumerate(keys):
-        turns[key] = turns.get(key, 0) + 1
-        if turns[key] <= num_batches and len(expected) < num_batches * size:
-            expected.append(place)
-    assert arrange.precedent(keys, num_batches, size).tolist() == expected
+    ranks = rng(seed, 4).permutation(len(keys))
+    queues = {key: sorted(np.flatnonzero(keys == key), key=lambda place: ranks[place]) for key in keys}
+    for epoch in range(5):
+        taken = []
+        for key, queue in queues.items():
+            if len(queue) <= num_batches:
+                taken += queue
+            else:
+                taken += queue[:num_batches]
+                queues[key] = queue[num_batches:] + queue[:num_batches]
+        expected = sorted(taken)[: num_batches * size]
+        assert arrange.fitting(keys, ranks, num_batches, size, epoch).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(150))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from clipzoo.datasets.samplers import RandomSampler, WeightedSampler
+from clipzoo.datasets.samplers import DistinctCaptionSampler, RandomSampler, WeightedSampler
 from clipzoo.errors import ConfigError, DataError
 from clipzoo.registries import SAMPLERS
 
@@ -10,11 +10,11 @@ METHODS = ["inverse_freq", "inverse_sqrt", "balanced"]
 
 
 def all_samplers():
-    return [RandomSampler(), *(WeightedSampler(method) for method in METHODS)]
+    return [RandomSampler(), DistinctCaptionSampler(), *(WeightedSampler(method) for method in METHODS)]
 
 
 def test_every_registered_sampler_is_covered():
-    assert set(SAMPLERS) >= {"RandomSampler", "WeightedSampler"}
+    assert set(SAMPLERS) >= {type(sampler).__name__ for sampler in all_samplers()}
 
 
 @pytest.mark.parametrize("sampler", all_samplers())
@@ -36,9 +36,10 @@ def test_nothing_global_is_drawn(sampler):
     np.testing.assert_array_equal(before, np.random.get_state()[1])
 
 
-def test_random_visits_every_case_once():
+@pytest.mark.parametrize("sampler", [RandomSampler(), DistinctCaptionSampler()])
+def test_random_visits_every_case_once(sampler):
     for epoch in range(3):
-        assert sorted(RandomSampler().order(LABELS, epoch, 0)) == list(range(100))
+        assert sorted(sampler.order(LABELS, epoch, 0)) == list(range(100))
 
 
 @pytest.mark.parametrize("method", ["inverse_freq", "inverse_sqrt"])
