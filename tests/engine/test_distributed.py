@@ -3,6 +3,7 @@
 This file is also the program that three of the processes run.
 """
 
+import importlib
 import json
 import os
 import socket
@@ -173,5 +174,6 @@ def test_two_machines_train_slurm_goes_on_and_three_processes_score(class_folder
 
 if __name__ == "__main__":
     images_, pairs_, folder_ = sys.argv[1:]
-    make_runner("classes", images_, pairs_, Path(folder_))
+    make_runner("classes", images_, pairs_, Path(folder_))  # what is imported here, the processes need not
+    importlib.import_module("sklearn.metrics")
     in_processes(3, partial(score_part, images_, pairs_, folder_), Path(folder_))

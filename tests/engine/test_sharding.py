@@ -39,8 +39,8 @@ VARIANTS = {
         "train": {"accumulation": 2, "cached_features": True, "gradient_checkpointing": True, "ema_decay": 0.9, "clip_grad": 0.5},
     },
 }
-STRATEGIES = {"plain": ("ddp", "fsdp"), "frozen": ("fsdp",), "everything": ("ddp", "fsdp")}
-PAIRS = [(variant, strategy) for variant, strategies in STRATEGIES.items() for strategy in strategies]
+QUICK = [("everything", "fsdp")]
+SLOW = [("plain", "ddp"), ("plain", "fsdp"), ("frozen", "ddp"), ("frozen", "fsdp"), ("everything", "ddp")]
 
 
 def make_runner(images: Path, folder: Path, variant: str, strategy: str, hooks: tuple = ()) -> Runner:
@@ -99,11 +99,15 @@ def check_parts(runner: Runner) -> None:
     )
 
 
-def run_process(images: Path, folder: Path, rank: int) -> None:
-    """One of two processes: every variant with both strategies; one of them is stopped and goes on."""
-    for variant in VARIANTS:
-        for strategy in STRATEGIES[variant]:
-            train(images, folder, variant, strategy)
+def run_slow(images: Path, folder: Path, rank: int) -> None:
+    """One of two processes: the other variants and strategies."""
+    for variant, strategy in SLOW:
+        train(images, folder, variant, strategy)
+
+
+def run_quick(images: Path, folder: Path, rank: int) -> None:
+    """One of two processes: everything at once, in one piece, and stopped and continued; and what needs two processes besides."""
+    train(images, folder, *QUICK[0])
     stopped = folder / "stopped"
     try:
         make_runner(images, stopped, "everything", "fsdp", [EndAfter(2)]).fit()
@@ -161,14 +165,32 @@ def check_refusals(images: Path, folder: Path) -> None:
 def trained(class_folders, tmp_path_factory):
     """A folder of checkpoints: of one process, of two that hold everything, of two that share."""
     folder = tmp_path_factory.mktemp("sharding")
-    launch(__file__, class_folders, folder)
+    launch(__file__, class_folders, folder, "quick")
+    train(class_folders, folder, "everything", "ddp")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_slowly(class_folders, tmp_path_factory):
+    """The same for the other variants and strategies."""
+    folder = tmp_path_factory.mktemp("sharding")
+    launch(__file__, class_folders, folder, "slow")
     for variant in VARIANTS:
         train(class_folders, folder, variant, "ddp")
     return folder
 
 
-@pytest.mark.parametrize(("variant", "strategy"), PAIRS)
-def test_two_processes_train_as_one(trained, variant, strategy):
+def test_two_processes_that_share_everything_train_as_one(trained):
+    assert_trained_as_one(trained, *QUICK[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "strategy"), SLOW)
+def test_two_processes_train_as_one(trained_slowly, variant, strategy):
+    assert_trained_as_one(trained_slowly, variant, strategy)
+
+
+def assert_trained_as_one(trained: Path, variant: str, strategy: str) -> None:
     one, two = (checkpoint.read(trained / name / checkpoint.LATEST) for name in (f"{variant}-ddp-1", f"{variant}-{strategy}-2"))
     keys = ["model", "raw_model"] if variant == "everything" else ["model"]
     assert two["state"]["step"] == STEPS and ("raw_model" in two) == (variant == "everything")
@@ -180,11 +202,10 @@ def test_two_processes_train_as_one(trained, variant, strategy):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["plain", "everything"])
-def test_the_optimizer_is_saved_whole(trained, variant):
+def test_the_optimizer_is_saved_whole(trained):
     norms = []
-    for strategy in ("fsdp", "ddp"):
-        state = checkpoint.read(trained / f"{variant}-{strategy}-2" / checkpoint.LATEST)["optimizer"]["state"]
+    for name in ("everything-fsdp-2", "everything-ddp-1"):
+        state = checkpoint.read(trained / name / checkpoint.LATEST)["optimizer"]["state"]
         assert {int(values["step"]) for values in state.values()} == {STEPS}
         norms.append(sorted((tuple(values["exp_avg"].shape), values["exp_avg"].norm().item()) for values in state.values()))
     assert [shape for shape, _ in norms[0]] == [shape for shape, _ in norms[1]]
@@ -235,4 +256,4 @@ if __name__ == "__main__":
     make_runner(Path(sys.argv[1]), where / "first", "everything", "ddp")  # what is imported here, the processes need not
     for module in ("sklearn.metrics", "torch.distributed.fsdp", "torch.distributed.tensor"):
         importlib.import_module(module)
-    in_processes(WORLD, partial(run_process, Path(sys.argv[1]), where), where)
+    in_processes(WORLD, partial(run_quick if sys.argv[3] == "quick" else run_slow, Path(sys.argv[1]), where), where)
