@@ -112,7 +112,7 @@ def test_spellings():
         AUGMENTATIONS.build("NoAugmentaton")
 
 
-SHAPES = [(40, 28), (28, 40), (61, 200), (300, 33), (32, 32), (32, 50), (20, 17), (1, 7), (64, 64)]
+SHAPES = [(40, 28), (28, 40), (61, 200), (300, 33), (32, 32), (32, 50), (20, 17), (1, 7), (64, 64), (32, 47), (47, 32)]
 
 
 @pytest.mark.parametrize(("fit", "mode"), [("crop", "shortest"), ("squash", "squash")])

@@ -64,6 +64,14 @@ def chinese_clip_file(folder):
     return str(folder / "chinese.pt")
 
 
+def timm_file(folder):
+    """Of 160 pixels, while random towers start at 224."""
+    import timm
+
+    torch.save(timm.create_model("test_vit").state_dict(), folder / "vit.pth")
+    return str(folder / "vit.pth")
+
+
 def open_clip_config(folder, name="tiny-vit"):
     """A model of each kind; the tokenizer or encoder of two of them lies in ``folder``."""
     vit = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
@@ -99,6 +107,7 @@ IMAGES = {
     "ConvNeXt": lambda folder: {"type": "convnext-tiny", "image_size": 32},
     "VisionTransformer": lambda folder: {"type": "vit-tiny", "image_size": 32},
     "TimmBackbone": lambda folder: {"type": "TimmBackbone", "name": "test_vit"},
+    "TimmBackbone file": lambda folder: {"type": "TimmBackbone", "name": "test_vit", "pretrained": timm_file(folder)},
     "CLIPVision": lambda folder: {"type": "CLIPVision", **VIT, "patch_dropout": 0.25},
     "CLIPVision resnet": lambda folder: {"type": "CLIPVision", **RESNET},
     "CLIPVision file": lambda folder: {"type": "CLIPVision", "pretrained": clip_file(folder)},
