@@ -60,7 +60,8 @@ class ConsoleHook(Hook):
         self.evaluated_step = run.state.step
         if run.is_main and run.state.batch > 0:
             self.last_line = time.monotonic()
-            run.log.info(f"{where(run)} step {run.state.step}/{run.total_steps}{self.score(run)}  {self.left(run)} left")
+            losses = losses_in_words(run.meter.means())
+            run.log.info(f"{where(run)} step {run.state.step}/{run.total_steps}  {losses}{self.score(run)}  {self.left(run)} left")
 
     def after_epoch(self, run: Run) -> None:
         """One line: losses, the selecting metric, speed and the time that is left."""

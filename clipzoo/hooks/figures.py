@@ -58,6 +58,7 @@ class Panel:
         unit: Of the vertical axis.
         curves: Those without a point are left out.
         shares: The vertical axis is 0 to 1.
+        from_zero: It begins at 0.
         best: Values at the best epoch to mark, by the curve's label.
     """
 
@@ -65,6 +66,7 @@ class Panel:
     unit: str
     curves: list[Curve]
     shares: bool = False
+    from_zero: bool = False
     best: dict[str, float] = field(default_factory=dict)
 
 
@@ -80,7 +82,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title + (f"\n{subtitle}" if subtitle else ""), fontsize=12)
+    figure.suptitle(title + (f"\n{subtitle}" if subtitle else ""), fontsize=11)
     return figure
 
 
@@ -100,9 +102,9 @@ def curves_figure(title: str, subtitle: str, x_label: str, panels: Sequence[Pane
 def _draw_panel(axes: Axes, panel: Panel, x_label: str, best_x: float | None) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set(title=panel.title, xlabel=x_label, ylabel=panel.unit)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     drawn = [curve for curve in panel.curves if len(curve.x)]
+    axes.set(title=panel.title if len(drawn) != 1 else f"{panel.title}: {drawn[0].label}", xlabel=x_label, ylabel=panel.unit)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     for curve, colour, marker in zip(drawn, _COLOURS, _MARKERS, strict=False):
         small = {"marker": marker, "markersize": 4} if len(curve.x) < _FEW_POINTS else {}
         axes.plot(curve.x, curve.y, color=colour, label=curve.label, linewidth=1.6, **small)
@@ -112,9 +114,9 @@ def _draw_panel(axes: Axes, panel: Panel, x_label: str, best_x: float | None) ->
     _set_limits(axes, panel, drawn)
     if best_x is not None:
         axes.axvline(best_x, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
-    if drawn:
+    if len(drawn) > 1:
         axes.legend(loc="best")
-    else:
+    if not drawn:
         axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", va="center", color=GREY)
 
 
@@ -125,14 +127,17 @@ def _set_limits(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
     if places and min(places) == max(places):
         axes.set_xlim(places[0] - 1, places[0] + 1)
     values = [y for curve in curves for y in curve.y if math.isfinite(y)]
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
     if panel.shares:
         axes.set_ylim(-0.02, 1.05)
     elif panel.unit == "loss" and values and min(values) > 0 and max(values) > 30 * min(values):
         axes.set(yscale="log", ylabel=f"{panel.unit}, logarithmic")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(plain)
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+        axes.yaxis.set_major_formatter(plain)  # the usual one writes a factor such as 1e-3 into the title
+    if panel.from_zero:
+        axes.set_ylim(bottom=0)
 
 
 # --- classes ------------------------------------------------------------------------------------------------------------------------------
@@ -174,16 +179,19 @@ def add_note(figure: Figure, classes: Sequence[str], letters: Lettering) -> None
 
 
 def shortened_name(name: str, columns: int = _NAME_COLUMNS) -> str:
-    """``name``, or its head and an ellipsis where it is wider than ``columns``.
+    """``name``, or its head and tail where it is wider than ``columns``: long names often differ at their ends only.
 
-    >>> shortened_name('全髋关节置换术后', 9)
-    '全髋关节…'
+    >>> shortened_name('全髋关节置换术后，左侧', 13)
+    '全髋关…左侧'
     """
     if terminal_columns(name) <= columns:
         return name
-    while terminal_columns(name) >= columns:
-        name = name[:-1]
-    return name + "…"
+    head, tail = name, ""
+    while terminal_columns(head) > columns * 2 // 3 - 1:
+        head = head[:-1]
+    while terminal_columns(tail) <= columns // 3 - 2:
+        tail = name[len(name) - len(tail) - 1 :]
+    return f"{head}…{tail}"
 
 
 def confusion_matrix(table: PredictionTable) -> np.ndarray:
@@ -208,10 +216,10 @@ def draw_class_scores(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> N
     recall, precision = class_scores(matrix)
     cases = matrix.sum(axis=1)
     shown = np.arange(len(names))
-    axes.set_title("recall and precision of the classes")
+    axes.set_title("per class")
     if len(names) > _MANY_CLASSES:
         shown = np.argsort(np.where(cases > 0, recall, np.inf), kind="stable")[: _MANY_CLASSES // 2]
-        axes.set_title(f"the {len(shown)} classes of lowest recall, of {len(names)}")
+        axes.set_title(f"lowest {len(shown)} of {len(names)} classes")
     places = np.arange(len(shown))
     for values, colour, label, offset in ((recall, BLUE, "recall", -0.2), (precision, ORANGE, "precision", 0.2)):
         axes.barh(places + offset, np.nan_to_num(values[shown]), height=0.38, color=colour, label=label)
@@ -223,7 +231,7 @@ def draw_class_scores(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> N
     axes.set(xlim=(0, 1.12), ylim=(len(shown) - 0.4, -0.6), xlabel="share")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.grid(False, axis="y")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.99), ncols=2)  # beside the title: bars are everywhere else
 
 
 def draw_confusion(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
@@ -237,12 +245,17 @@ def draw_confusion(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None
     axes.grid(False)
     axes.spines[:].set_visible(True)
     if count > _MANY_CLASSES:
-        places = np.unique(np.linspace(0, count - 1, 11).round().astype(int))
+        step = next(step for step in (5, 10, 20, 25, 50, 100, 200, 500, count) if count <= 12 * step)
+        places = np.array([0, *range(step - 1, count, step)])
         axes.set_xticks(places, places + 1)
         axes.set_yticks(places, places + 1)
         axes.set(xlabel="predicted, number of the class", ylabel="true, number of the class")
         return
     size = 9 if count <= 20 else 7
+    axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
+    axes.grid(True, which="minor", color="white", linewidth=1.5 if count <= 20 else 0.5)
+    axes.tick_params(which="minor", length=0)
     axes.set_xticks(range(count), names, rotation=90 if count > 4 or max(map(terminal_columns, names)) > 8 else 0, fontsize=size)
     axes.set_yticks(range(count), names, fontsize=size)
     if count <= 20:
@@ -302,7 +315,7 @@ def chance(positives: Sequence[int], gallery: int, depth: int) -> float:
 
 def retrieval_figure(title: str, subtitle: str, recalls: Sequence[Recalls], histograms: Histograms | None) -> Figure:
     """Bars of R@K in both directions, and the similarities of pairs that belong together and of those that do not."""
-    figure = new_figure(13, 5, title, subtitle)
+    figure = new_figure(13, 5.8, title, subtitle)
     left, right = figure.subplots(1, 2)
     draw_recalls(left, recalls)
     draw_similarities(right, histograms)
@@ -323,8 +336,8 @@ def draw_recalls(axes: Axes, recalls: Sequence[Recalls]) -> None:
             at_chance = axes.plot([place - width / 2, place + width / 2], [level, level], color="black", linestyle="--", linewidth=1.4)[0]
     if at_chance is not None:
         at_chance.set_label("chance")
-        axes.legend(loc="upper left")
-    axes.set(title="share of queries with a hit among the first K", ylabel="R@K", ylim=(0, 1.18))
+        _legend_below(axes)
+    axes.set(title="share of queries with a hit among the first K", ylabel="R@K", ylim=(0, 1.1))
     axes.set_xticks(range(len(depths)), [f"K = {depth}" for depth in depths])
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.grid(False, axis="x")
@@ -337,23 +350,34 @@ def draw_similarities(axes: Axes, histograms: Histograms | None) -> None:
     if not total:
         axes.text(0.5, 0.5, "no similarities", transform=axes.transAxes, ha="center", va="center", color=GREY)
         return
-    edges = histograms.edges
-    occupied = np.flatnonzero(histograms.positive + histograms.negative)
+    factor = min(bins_to_join(counts) for counts in (histograms.positive, histograms.negative) if counts.sum())
+    edges = histograms.edges[::factor]
     for counts, mean, colour, label in (
         (histograms.negative, histograms.means[1], ORANGE, "other pairs"),
         (histograms.positive, histograms.means[0], BLUE, "pairs that belong together"),
     ):
         if counts.sum():
-            heights = counts / counts.sum() / np.diff(edges)
+            joined = counts.reshape(-1, factor).sum(axis=1)
+            occupied = np.flatnonzero(joined)
+            first, last = occupied[0], occupied[-1] + 1
+            heights = joined[first:last] / joined.sum() / np.diff(edges[first : last + 1])
             value = "" if math.isnan(mean) else f", mean {mean:.3f}"
-            axes.stairs(heights, edges, fill=True, alpha=0.45, color=colour, label=f"{label} (n={counts.sum()}){value}")
-            axes.stairs(heights, edges, color=colour, linewidth=1.2)
+            axes.stairs(heights, edges[first : last + 1], fill=True, alpha=0.45, color=colour, label=f"{label} (n={counts.sum()}){value}")
+            axes.stairs(heights, edges[first : last + 1], color=colour, linewidth=1.2)
         if math.isfinite(mean):
             axes.axvline(mean, color=colour, linestyle="--", linewidth=1.8)
-    margin = 0.02 + 0.04 * (edges[occupied[-1] + 1] - edges[occupied[0]])
-    axes.set_xlim(edges[occupied[0]] - margin, edges[occupied[-1] + 1] + margin)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend and the gap
     gap = histograms.means[0] - histograms.means[1]
     if math.isfinite(gap):
-        axes.set_title(f"similarities of images and captions, gap of the means {gap:.3f}")
-    axes.legend(loc="upper left")
+        axes.set_title(f"similarities of images and captions: the means are {gap:.3f} apart")
+    _legend_below(axes)
+
+
+def bins_to_join(counts: np.ndarray) -> int:
+    """How many neighbouring bins of ``[H]`` counts to draw as one: by Rice's rule, 2 n^(1/3) bins over the range of n values."""
+    occupied = np.flatnonzero(counts)
+    wanted = (occupied[-1] + 1 - occupied[0]) / (2 * counts.sum() ** (1 / 3))
+    return max(factor for factor in (1, 2, 4, 5, 8, 10, 20) if factor <= max(wanted, 1) and len(counts) % factor == 0)
+
+
+def _legend_below(axes: Axes) -> None:
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=1)

@@ -142,8 +142,14 @@ def drawing(texts: Iterable[str]) -> Iterator[Lettering]:
         "legend.frameon": False,
         "legend.fontsize": 9,
     }
-    with matplotlib.style.context(["default", ours]):
-        yield used
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)  # that a font has only one weight is no news
+    try:
+        with matplotlib.style.context(["default", ours]):
+            yield used
+    finally:
+        log.setLevel(level)
 
 
 @functools.lru_cache(maxsize=256)

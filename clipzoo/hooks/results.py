@@ -198,8 +198,10 @@ def panels_of(run: Run, rows: list[dict], x: str, best_x: float | None) -> list[
     best = {labels[name]: value_at(rows, x, f"{part}_{name}", best_x) for name in names if name == selecting}
     panels = [
         figures.Panel("loss", "loss", losses),
-        figures.Panel("accuracy" if run.dataset.classes else "accuracy: R@1 and within the batch", "share", accuracies, True, best),
-        figures.Panel("learning rate", "learning rate", [curve(rows, x, "lr", "largest of the groups")]),
+        figures.Panel(
+            "accuracy" if run.dataset.classes else "accuracy: R@1 and within the batch", "share", accuracies, shares=True, best=best
+        ),
+        figures.Panel("learning rate", "learning rate", [curve(rows, x, "lr", "the largest of the groups")], from_zero=True),
     ]
     if part is not None and selecting not in names:
         label = f"{part}, {selecting.replace('_', ' ')}"
@@ -231,15 +233,28 @@ def draw_metrics(run: Run, evaluation: Evaluation, result: FoldResult) -> None:
             subtitle = "\n".join([of, numbers(evaluation.metrics)])
             figure = figures.class_figure(title, subtitle, figures.confusion_matrix(evaluation.table), run.dataset.classes, letters)
         else:
-            ranks = {name: value for name, value in evaluation.metrics.items() if name == "rsum" or name.endswith(("_rank", "_mrr"))}
-            subtitle = "\n".join([of, numbers(ranks)])
+            subtitle = "\n".join([of, ranks_in_words(evaluation.metrics)])
             figure = figures.retrieval_figure(title, subtitle, recalls(run, evaluation), similarities(evaluation))
         figures.save(figure, run.folder / FOLDER / METRICS_FILE)
 
 
 def numbers(metrics: dict[str, float]) -> str:
     """Metrics in one line."""
-    return "   ".join(f"{name.replace('_', ' ')} {'undefined' if math.isnan(value) else f'{value:.4g}'}" for name, value in metrics.items())
+    return "   ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in metrics.items())
+
+
+def number(value: float) -> str:
+    """Four digits of a number."""
+    return "undefined" if math.isnan(value) else f"{value:.4g}"
+
+
+def ranks_in_words(metrics: dict[str, float]) -> str:
+    """What the bars do not show of a retrieval, in one line, for both directions."""
+    parts = [f"RSum {number(metrics['rsum'])} of 600"] if "rsum" in metrics else []
+    for name, words in (("mean_rank", "mean rank"), ("median_rank", "median rank"), ("mrr", "MRR")):
+        if {f"i2t_{name}", f"t2i_{name}"} <= metrics.keys():
+            parts.append(f"{words} {number(metrics[f'i2t_{name}'])} | {number(metrics[f't2i_{name}'])}")
+    return "   ".join([*parts, "(image to text | text to image)"] if len(parts) > 1 else parts)
 
 
 def recalls(run: Run, evaluation: Evaluation) -> list[figures.Recalls]:

@@ -1,0 +1,171 @@
+"""metrics.csv: what its rows say, and that killing and restarting leaves no trace in it."""
+
+import csv
+import json
+import logging
+import math
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from clipzoo.engine import loop
+from clipzoo.engine.loop import Interrupted
+from clipzoo.errors import ConfigError
+from clipzoo.hooks import MetricsCSVHook, metrics_csv
+
+EVERY_STEP = [{"type": "MetricsCSVHook", "every_steps": 1}]
+EVERY_SECOND = [{"type": "MetricsCSVHook", "every_steps": 2}]
+
+
+def rows_of(folder) -> list[dict]:
+    with open(folder / "fold_1" / "metrics.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_row_is_the_mean_over_exactly_the_cases_since_the_row_above(runner_of, tmp_path):
+    """Three steps per epoch; rows every second step, at evaluations after 4 and 8, and at ends of epochs."""
+    runner = runner_of(
+        tmp_path, [*EVERY_SECOND, "HistoryHook"], model={"in_batch_measures": True}, train={"epochs": 3}, evaluation={"every_steps": 4}
+    )
+    run, seen = runner.run, {}
+
+    def add(losses, cases, step):
+        seen[step] = (run.state.epoch + 1, cases, {name: float(value.detach()) for name, value in losses.items()})
+        original(losses, cases, step)
+
+    original, run.meter.add = run.meter.add, add
+    runner.fit()
+    rows = rows_of(tmp_path)
+    assert [int(row["step"]) for row in rows] == [2, 3, 4, 6, 8, 9] and [int(row["epoch"]) for row in rows] == [1, 1, 2, 2, 3, 3]
+    before = 0
+    for row in rows:
+        steps = [seen[s] for s in range(before + 1, int(row["step"]) + 1) if seen[s][0] == int(row["epoch"])]
+        for column, name in (("train_loss", "image_text"), ("in_batch_accuracy",) * 2, ("in_batch_similarity",) * 2):
+            expected = sum(cases * losses[name] for _, cases, losses in steps) / sum(cases for _, cases, _ in steps)
+            assert float(row[column]) == pytest.approx(expected, rel=1e-9), (row["step"], column)
+        before = int(row["step"])
+    assert [row["step"] for row in rows if row["val_accuracy"]] == ["4", "8", "9"]
+    epochs = json.loads((tmp_path / "fold_1" / "history.json").read_text(encoding="utf-8"))
+    assert float(rows[-1]["val_accuracy"]) == epochs[-1]["val_accuracy"] and float(rows[-1]["lr"]) == epochs[-1]["lr"]
+    assert float(rows[-1]["temperature"]) == pytest.approx(math.exp(-float(run.model.logit_scale.detach())))
+
+
+def test_without_steps_the_rows_are_the_epochs_of_the_history(runner_of, tmp_path):
+    runner_of(tmp_path, ["HistoryHook", "MetricsCSVHook"], train={"epochs": 2}).fit()
+    epochs = json.loads((tmp_path / "fold_1" / "history.json").read_text(encoding="utf-8"))
+    for row, epoch in zip(rows_of(tmp_path), epochs, strict=True):
+        assert float(row["train_loss"]) == epoch["loss"] and int(row["step"]) == epoch["step"]
+        assert all(float(row[name]) == value for name, value in epoch.items() if name.startswith("val_"))
+        assert not any(name.startswith("in_batch") for name in row), "the model was not asked for them"
+
+
+def test_the_header_names_the_metrics_before_the_first_evaluation(runner_of, tmp_path):
+    runner_of(tmp_path, ["MetricsCSVHook"], kind="pairs", train={"epochs": 2}, evaluation={"every": 2}).fit()
+    first, second = rows_of(tmp_path)
+    assert list(first)[:5] == ["step", "epoch", "train_loss", "lr", "temperature"] and list(first)[-1] == "val_similarity_gap"
+    assert first["val_rsum"] == "" and 0 <= float(second["val_rsum"]) <= 600
+
+
+def test_the_test_part_is_named_where_it_chooses_and_no_part_where_none_does(runner_of, tmp_path):
+    runner_of(tmp_path / "test", ["MetricsCSVHook"], train={"epochs": 1}, splits={"select_on_test": True}).fit()
+    assert rows_of(tmp_path / "test")[0]["test_accuracy"] and "val_accuracy" not in rows_of(tmp_path / "test")[0]
+    runner_of(tmp_path / "none", ["MetricsCSVHook"], train={"epochs": 1}, val=False).fit()
+    assert list(rows_of(tmp_path / "none")[0]) == ["step", "epoch", "train_loss", "lr", "temperature"]
+
+
+STEPS = {"train": {"epochs": 3}, "evaluation": {"every_steps": 4}, "runtime": {"save_every_steps": 2}, "model": {"in_batch_measures": True}}
+
+
+@pytest.fixture(scope="module")
+def whole(runner_of, tmp_path_factory):
+    """Nine steps in three epochs, with checkpoints after 2, 3, 4, 6, 8 and 9; not interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    runner_of(folder, EVERY_SECOND, **STEPS).fit()
+    return (folder / "fold_1" / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("step", "half"), [(1, b"2,1,1.9"), (5, b"6"), (8, b"\x00\x00\n"), (8, b"")])
+def test_a_killed_run_leaves_the_file_of_one_that_was_not(runner_of, killed_at, whole, tmp_path, step, half):
+    """Killed before the first checkpoint, after rows that no checkpoint knows, and after a row in the middle of its interval."""
+    killed_at(runner_of(tmp_path, EVERY_SECOND, **STEPS), step)
+    path = tmp_path / "fold_1" / "metrics.csv"
+    if path.exists():
+        path.write_bytes(path.read_bytes() + half)
+    runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_signal_between_two_rows_loses_none_of_their_steps(runner_of, whole, tmp_path, monkeypatch, step):
+    def step_then_signal(run, group):
+        original(run, group)
+        if run.state.step + 1 == step:
+            run.interrupt.signal = 15
+
+    original = loop.step
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(loop, "step", step_then_signal)
+        runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
+    runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
+    assert (tmp_path / "fold_1" / "metrics.csv").read_bytes() == whole
+
+
+def test_a_file_that_cannot_be_written_is_written_later_and_ends_nothing(runner_of, whole, tmp_path, monkeypatch):
+    """A spreadsheet holds it open while three rows are made."""
+    calls = []
+
+    def append(path, lines, header, *, synced):
+        calls.append(len(lines))
+        if 2 <= len(calls) <= 4:
+            raise PermissionError(13, "Permission denied")
+        original(path, lines, header, synced=synced)
+
+    original = metrics_csv.append
+    monkeypatch.setattr(metrics_csv, "append", append)
+    runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
+    assert calls[:5] == [1, 1, 2, 3, 4] and (tmp_path / "fold_1" / "metrics.csv").read_bytes() == whole
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8").count("cannot be written now (Permission denied)") == 1
+
+
+def test_rows_that_were_written_after_the_checkpoint_that_holds_them_are_not_doubled(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,epoch\n1,1\n2,1\n", encoding="utf-8")
+    hook = MetricsCSVHook()
+    hook.load_state_dict({"intervals": {"epoch": 1, "totals": None}, "unwritten": ["2,1\n", "3,1\n"]})
+    hook.before_fit(SimpleNamespace(is_main=True, folder=tmp_path, state=SimpleNamespace(step=3), log=logging.getLogger("test")))
+    assert hook.unwritten == ["3,1\n"] and hook.last_step == 2
+
+
+def test_other_processes_write_nothing(runner_of, tmp_path):
+    runner = runner_of(tmp_path, EVERY_STEP, train={"epochs": 1})
+    runner.run.is_main = False
+    loop.fit(runner.run)
+    assert not (tmp_path / "fold_1" / "metrics.csv").exists()
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.csv"
+    metrics_csv.append(path, ["1,2\n"], "a,b\n", synced=True)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        metrics_csv.append(path, ["3,4\n"], "a,b\n", synced=True)
+    assert path.read_text(encoding="utf-8") == "a,b\n1,2\n"
+    metrics_csv.append(path, ["5,nan\n"], "a,b\n", synced=False)
+    assert path.read_text(encoding="utf-8") == "a,b\n1,2\n5,nan\n"
+
+
+def test_the_device_is_waited_for_at_the_steps_of_rows_only(runner_of, tmp_path):
+    runner = runner_of(tmp_path, [{"type": "MetricsCSVHook", "every_steps": 3}], train={"epochs": 2}, data={"batch_size": 4})
+    read, run = [], runner.run
+    original, run.meter.means = run.meter.means, lambda since=None: (read.append(run.state.step), original(since))[1]
+    runner.fit()
+    assert sorted(set(read)) == [3, 6, 9, 12] and run.steps_per_epoch == 6
+
+
+def test_rows_at_no_steps_are_refused():
+    with pytest.raises(ConfigError, match="MetricsCSVHook: every_steps is 0; 1 or more, or None, is allowed"):
+        MetricsCSVHook(every_steps=0)
