@@ -196,12 +196,12 @@ def panels_of(run: Run, rows: list[dict], x: str, best_x: float | None) -> list[
     accuracies = [curve(rows, x, f"{part}_{name}", labels[name]) for name in names]
     accuracies.append(curve(rows, x, f"{MEASURE}accuracy", "training, within the batch"))
     best = {labels[name]: value_at(rows, x, f"{part}_{name}", best_x) for name in names if name == selecting}
+    title = "accuracy" if run.dataset.classes else "accuracy: R@1 and within the batch"
+    rates = [curve(rows, x, "lr", "the largest of the groups")]
     panels = [
         figures.Panel("loss", "loss", losses),
-        figures.Panel(
-            "accuracy" if run.dataset.classes else "accuracy: R@1 and within the batch", "share", accuracies, shares=True, best=best
-        ),
-        figures.Panel("learning rate", "learning rate", [curve(rows, x, "lr", "the largest of the groups")], from_zero=True),
+        figures.Panel(title, "share", accuracies, shares=True, best=best),
+        figures.Panel("learning rate", "learning rate", rates, from_zero=True),
     ]
     if part is not None and selecting not in names:
         label = f"{part}, {selecting.replace('_', ' ')}"

@@ -45,9 +45,7 @@ def test_curves_have_their_labels_and_the_best_is_marked(tmp_path):
     two = [Curve("a", [1, 3], [0.1, 0.5]), Curve("b", [1, 3], [0.2, 0.4])]
     panels = [
         Panel("loss", "loss", [Curve("training", [1, 2, 3], [3.0, nan, 1.0]), Curve("nothing", [], [])]),
-        Panel(
-            "accuracy", "share", [Curve("a", [1, 3], [0.1, 0.5]), Curve("b", [1, 3], [0.2, 0.4])], shares=True, best={"a": 0.5, "b": nan}
-        ),
+        Panel("accuracy", "share", two, shares=True, best={"a": 0.5, "b": nan}),
         Panel("learning rate", "learning rate", [Curve("lr", [1, 2, 3], [1e-6, 5e-7, 1e-7])], from_zero=True),
     ]
     figure = figures.curves_figure("work dir / fold_1", "best so far", "epoch", panels, best_x=3)
