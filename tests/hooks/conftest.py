@@ -10,8 +10,8 @@ from tiny import tiny_config, write_pairs
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory) -> Path:
-    """24 tiny pictures with captions; read only."""
-    return write_pairs(tmp_path_factory.mktemp("pairs"))
+    """36 tiny pictures with captions; read only."""
+    return write_pairs(tmp_path_factory.mktemp("pairs"), num_images=36)
 
 
 @pytest.fixture(scope="session")

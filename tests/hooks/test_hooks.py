@@ -1,8 +1,10 @@
 """What the hooks leave: history, timing, TensorBoard events, console lines."""
 
+import csv
 import io
 import json
 import logging
+import re
 
 import pytest
 from rich.console import Console
@@ -94,3 +96,102 @@ def test_select_on_test_wins_over_a_val_part_that_a_file_brings(config_of):
     assert build.watched_part(config_of(), split) == "val"
     assert build.watched_part(config_of(splits={"select_on_test": True}), split) == "test"
     assert build.watched_part(config_of(), Split("fold_1", train=("a",), val=(), test=("c",))) is None
+
+
+STEPS = {"train": {"epochs": 2}, "data": {"batch_size": 4}, "evaluation": {"every_steps": 4}}  # six steps per epoch: after 4, 8 and 12
+
+
+def test_history_holds_the_last_evaluation_of_each_epoch(runner_of, tmp_path):
+    runner = runner_of(tmp_path, ["HistoryHook", "MetricsCSVHook"], model={"in_batch_measures": True}, **STEPS)
+    runner.fit()
+    first, second = json.loads((tmp_path / "fold_1" / "history.json").read_text(encoding="utf-8"))
+    with open(tmp_path / "fold_1" / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = {int(row["step"]): row for row in csv.DictReader(file)}
+    assert (first["step"], second["step"]) == (6, 12)
+    assert first["val_log_loss"] == float(rows[4]["val_log_loss"]) and second["val_log_loss"] == float(rows[12]["val_log_loss"])
+    assert second["val_log_loss"] != float(rows[8]["val_log_loss"]) and 0 <= first["in_batch_accuracy"] <= 1
+
+
+def test_history_names_the_part_that_chooses(runner_of, tmp_path):
+    runner_of(tmp_path, ["HistoryHook"], train={"epochs": 1}, splits={"select_on_test": True}).fit()
+    (epoch,) = json.loads((tmp_path / "fold_1" / "history.json").read_text(encoding="utf-8"))
+    assert "test_accuracy" in epoch and "val_accuracy" not in epoch
+
+
+def test_console_says_a_line_per_evaluation_between_epochs(runner_of, tmp_path):
+    runner_of(tmp_path, ["ConsoleHook"], kind="pairs", model={"in_batch_measures": True}, **STEPS).fit()
+    lines = [line for line in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines() if " loss " in line]
+    assert [re.search(r"epoch 1/2 step 4/12|epoch 2/2 step 8/12|epoch ./2 ", line)[0] for line in lines] == [
+        "epoch 1/2 step 4/12",
+        "epoch 1/2 ",
+        "epoch 2/2 step 8/12",
+        "epoch 2/2 ",
+    ]
+    assert ["val rsum" in line for line in lines] == [True, False, True, True], "the first epoch's end was not evaluated"
+    assert "*best" in lines[0] and all("in-batch accuracy" in line and "similarity" not in line for line in lines)
+
+
+def test_the_mark_of_the_best_stands_at_its_own_evaluation(runner_of, tmp_path, monkeypatch):
+    """The best is in the middle of the last epoch, and the end of that epoch is worse."""
+    scores = iter([0.1, 0.9, 0.5])
+    original = loop.evaluate
+
+    def evaluate(run, part):
+        found = original(run, part)
+        found.metrics["balanced_accuracy"] = next(scores)
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    runner_of(tmp_path, ["ConsoleHook"], **STEPS).fit()
+    lines = [line for line in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines() if "val balanced_accuracy" in line]
+    assert [line.count("*best") for line in lines] == [1, 1, 0] and "0.9000" in lines[1]
+
+
+@pytest.mark.parametrize("kind", ["classes", "pairs"])
+def test_tensorboard_counts_steps_where_evaluation_does(runner_of, tmp_path, kind):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    runner_of(tmp_path, [{"type": "TensorBoardHook", "confusion_every": 2}], kind=kind, **STEPS).fit()
+    events = EventAccumulator(str(tmp_path / "fold_1" / "tensorboard"))
+    events.Reload()
+    name = "log_loss" if kind == "classes" else "rsum"
+    assert [e.step for e in events.Scalars(f"val/{name}")] == [4, 8, 12]
+    assert [e.step for e in events.Scalars("train/loss")] == [6, 12]
+    assert ("confusion/val" in events.Tags()["images"]) == (kind == "classes")
+    if kind == "classes":
+        assert [e.step for e in events.Images("confusion/val")] == [8, 12], "every second evaluation, and the last"
+
+
+def test_early_stopping_counts_evaluations_also_between_epochs(runner_of, killed_at, tmp_path, monkeypatch):
+    """Evaluated after steps 2, 4, 6 (the end of the first epoch) and 8; the best is the first; two later, training ends."""
+    scores = {2: 0.5, 4: 0.4, 6: 0.5, 8: 0.9}
+    original = loop.evaluate
+
+    def evaluate(run, part):
+        found = original(run, part)
+        found.metrics["balanced_accuracy"] = scores[run.state.step]
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    sections = {**STEPS, "evaluation": {"every_steps": 2}, "runtime": {"save_every_steps": 1}}
+    hooks = [{"type": "EarlyStoppingHook", "patience": 2}, "HistoryHook", "MetricsCSVHook"]
+    whole = runner_of(tmp_path / "whole", hooks, **sections)
+    whole.fit()
+    state = whole.run.state
+    assert (state.step, state.epoch, state.best_step) == (6, 1, 2) and "no better balanced_accuracy in 2" in whole.run.stop_reason
+    killed_at(runner_of(tmp_path / "killed", hooks, **sections), 5)
+    again = runner_of(tmp_path / "killed", hooks, **sections)
+    again.fit()
+    assert again.run.state == state, "the count survives a restart"
+    for name in ("history.json", "metrics.csv"):
+        assert (tmp_path / "whole" / "fold_1" / name).read_bytes() == (tmp_path / "killed" / "fold_1" / name).read_bytes()
+
+
+def test_early_stopping_in_the_middle_of_an_epoch_ends_it_there(runner_of, tmp_path):
+    hooks = [{"type": "EarlyStoppingHook", "patience": 1, "min_delta": 10.0}, "HistoryHook", "MetricsCSVHook"]
+    runner = runner_of(tmp_path, hooks, **{**STEPS, "evaluation": {"every_steps": 2}})
+    runner.fit()
+    assert runner.run.state.step == 4 and runner.run.state.epoch == 1
+    (epoch,) = json.loads((tmp_path / "fold_1" / "history.json").read_text(encoding="utf-8"))
+    lines = (tmp_path / "fold_1" / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    assert epoch["step"] == 4 and [line.split(",")[0] for line in lines] == ["step", "2", "4"], "one row for the step that ended it"
