@@ -65,24 +65,22 @@ def fitting(keys: np.ndarray, ranks: np.ndarray, num_batches: int, batch_size: i
 def deal(keys: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Places of all draws, batch after batch, in random order and with no key twice in a batch.
 
-    The draws are laid side by side, those of one key together and the most frequent keys first, and dealt to the batches in turn, as cards
-    are: each key goes to as many neighbours as it has draws (the wrap-around rule: McNaughton, Scheduling with Deadlines and Loss
-    Functions, Management Science 6, 1959). What that leaves in order is then mixed by trades.
+    The draws are laid side by side, those of one key together, and dealt to the batches in turn, as cards are: each key goes to as many
+    neighbours as it has draws (the wrap-around rule: McNaughton, Scheduling with Deadlines and Loss Functions, Management Science 6,
+    1959). What that leaves in order is then mixed by trades.
 
     Args:
-        keys: ``[N]`` integers. None is more frequent than there are batches; where the last batch is smaller than the others by more than
-            one, only as many keys as it holds may be in all batches.
+        keys: ``[N]`` integers. None is more frequent than there are batches; where batches differ in size by more than one, none is more
+            frequent than there are large batches.
         sizes: Of the batches, from large to small, of at most two kinds; they sum to N.
         rng: Random numbers.
 
     Returns:
         ``[N]`` int64 permutation of the places in ``keys``.
     """
-    distinct, key, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    rank = np.empty(len(distinct), dtype=np.int64)
-    rank[_ascending(-counts, rng)] = np.arange(len(distinct))
+    distinct, key = np.unique(keys, return_inverse=True)
     batch = np.empty(len(keys), dtype=np.min_scalar_type(len(sizes)))
-    batch[_ascending(rank[key], rng)] = _turns(sizes)
+    batch[_ascending(rng.permutation(len(distinct))[key], rng)] = _turns(sizes)
     if len(distinct) < len(keys):  # otherwise the dealing was a permutation at random
         by_key = np.argsort(key, kind="stable")  # the order of equal ones would else depend on the processor
         for _ in range(_SWEEPS):
@@ -130,8 +128,8 @@ def _trade(batch: np.ndarray, key: np.ndarray, by_key: np.ndarray, num_batches: 
 def without_repeats(order: np.ndarray, batch_size: int, num_cases: int, rng: np.random.Generator) -> np.ndarray:
     """``order`` with no case twice in a batch, as long as before. An order that is so already is returned as it is.
 
-    Copies of a case go to different batches. Where a case was drawn more often than there are batches, others are drawn in its place, with
-    the frequencies of ``order`` itself.
+    Copies of a case go to different batches. Where a case was drawn more often than there are whole batches, others are drawn in its
+    place, with the frequencies of ``order`` itself.
 
     Args:
         order: ``[num_cases]`` positions, drawn with replacement.
@@ -145,18 +143,17 @@ def without_repeats(order: np.ndarray, batch_size: int, num_cases: int, rng: np.
     in_batch = np.sort(np.arange(len(order)) // batch_size * num_cases + order)
     if (np.diff(in_batch) > 0).all():
         return order
-    sizes = cut(len(order), batch_size)
-    drawn = np.repeat(np.arange(num_cases), _possible(counts, sizes, rng))
-    return drawn[deal(drawn, sizes, rng)]
+    drawn = np.repeat(np.arange(num_cases), _at_most(max(1, len(order) // batch_size), counts, rng))
+    return drawn[deal(drawn, cut(len(order), batch_size), rng)]
 
 
-def _possible(counts: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How often each case is drawn, when none may be in a batch twice: surplus draws go to others, in proportion to ``counts``."""
-    small = sizes[-1] if sizes[-1] < sizes[0] else 0
-    most = np.full(len(counts), len(sizes) - (small > 0))
-    most[np.lexsort((rng.random(len(counts)), -counts))[:small]] += 1  # the smaller batch has room for the most frequent cases only
+def _at_most(most: int, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How often each case is drawn, when none may be more often than ``most``: the surplus goes to others, in proportion to ``counts``.
+
+    There is room for it: the draws are as many as the cases, and each case has room for at least one.
+    """
     weights, counts = counts, np.minimum(counts, most)
-    while missing := sizes.sum() - counts.sum():
+    while missing := weights.sum() - counts.sum():
         open_weights = np.where(counts < most, weights, 0)
         if not open_weights.any():
             open_weights = counts < most  # only cases that were never drawn are left

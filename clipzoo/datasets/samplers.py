@@ -68,6 +68,10 @@ class WeightedSampler:
     The smooth factor pulls towards the natural frequencies, most of all for classes that are small compared with s: s cases of each class
     are imagined on top of those that exist. s → ∞ draws every case equally often.
 
+    No batch holds a case twice (see ``Sampler``), so that a case comes at most as often in an epoch as there are whole batches. A class of
+    very few cases is drawn less often than the table says where the batches are few: 4 cases in an epoch of 10 batches come 40 times, even
+    if a third of 300 draws is theirs by the table; the other classes fill their places.
+
     Do not combine it with a class-weighted loss: that corrects twice.
 
     Args:

@@ -123,7 +123,7 @@ def test_without_repeats(seed):
     if before.max() <= num_cases // size:
         np.testing.assert_array_equal(before, after)  # rearranged only
     else:
-        assert (after[before >= len(sizes)] >= num_cases // size).all(), "what is drawn too often comes in all whole batches"
+        assert (after[before >= num_cases // size] >= num_cases // size).all(), "what is drawn too often comes in all whole batches"
     if num_cases <= size:
         assert sorted(arranged) == list(range(num_cases)), "one batch of all cases"
 
