@@ -84,7 +84,11 @@ def no_hub(monkeypatch, tmp_path):
     [
         (BACKBONES, "resnet18:pretrained"),
         (BACKBONES, "timm:resnet10t.c3_in1k"),
+        (BACKBONES, "clip:ViT-B/32"),
+        (BACKBONES, "openclip:ViT-B-32/laion2b_s34b_b79k"),
         (TEXT_ENCODERS, "clip:ViT-B/32"),
+        (TEXT_ENCODERS, "openclip:ViT-B-32/laion2b_s34b_b79k"),
+        (TEXT_ENCODERS, "openclip:ViT-B-16-SigLIP"),
         (TEXT_ENCODERS, "bert-base-chinese"),
         (TEXT_ENCODERS, "hf:hfl/rbt3"),
     ],
