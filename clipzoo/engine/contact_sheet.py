@@ -46,8 +46,9 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
     sheet = Image.new("RGB", (width, GAP + sum(blocks)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     top = GAP
-    for row, height in zip(rows, blocks, strict=True):
-        title.write(draw, (GAP, top), row.title, width - 2 * GAP, _INK)
+    for number, (row, height) in enumerate(zip(rows, blocks, strict=True), start=1):
+        drawable = any(c not in used.missing and c != " " for c in row.title)
+        title.write(draw, (GAP, top), row.title if drawable else f"query {number}", width - 2 * GAP, _INK)
         entries = [("query", row.query.name, row.query)] if row.query is not None else []
         entries += [(f"{rank}   {score:.4f}", name, path) for rank, (name, path, score) in enumerate(row.found, start=1)]
         for index, (head, name, path) in enumerate(entries):

@@ -59,6 +59,8 @@ def test_what_no_font_has_is_no_box(pictures):
     rows = [Row(f"a{unassigned}b", [("red.png", pictures[0], 0.5)])]
     assert contact_sheet.lacking(rows) == unassigned and contact_sheet.lacking([Row("abc é", rows[0].found)]) == ""
     assert contact_sheet.contact_sheet(rows) == contact_sheet.contact_sheet([Row("a…b", rows[0].found)])
+    nothing = [Row("a", rows[0].found), Row(f"{unassigned} {unassigned}", rows[0].found)]
+    assert contact_sheet.contact_sheet(nothing) == contact_sheet.contact_sheet([nothing[0], Row("query 2", rows[0].found)])
 
 
 def test_long_names_lose_their_middle():

@@ -200,6 +200,7 @@ def test_features_can_be_trained_on(loaded, files):
     head = torch.nn.Linear(32, 2)
     head(loaded.encode_image(files)).sum().backward()
     head(loaded.encode_text("圆")).sum().backward()
+    head(loaded.image_features(torch.zeros(2, 3, 32, 32))).sum().backward()
     assert head.weight.grad.abs().sum() > 0
 
 
@@ -245,10 +246,22 @@ def test_a_damaged_file_is_named(loaded, files, tmp_path, num_workers):
 # --- texts ------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_texts_are_cleaned_as_in_training(loaded):
+def test_texts_are_cleaned_as_in_training(loaded, monkeypatch):
     plain = loaded.encode_text("café 髋")
     assert plain.shape == (1, 32) and abs(float(plain.norm()) - 1) < 1e-6
-    assert torch.equal(loaded.encode_text(unicodedata.normalize("NFD", "  café 髋\n")), plain)
+    decomposed = unicodedata.normalize("NFD", "  café 髋\n")
+    assert torch.equal(loaded.encode_text(decomposed), plain)
+    seen, tokenizer = [], loaded.model.tokenizer
+
+    def listening(sentences):
+        seen.extend(sentences)
+        return tokenizer(sentences)
+
+    listening.context_length, listening.count = tokenizer.context_length, tokenizer.count
+    monkeypatch.setattr(loaded.model, "tokenizer", listening)
+    loaded.encode_text(decomposed)
+    loaded.classify(torch.zeros(3, 8, 8), [decomposed, "圆"])
+    assert seen == ["café 髋", "café 髋", "圆"], "not every tokenizer does it"
 
 
 def test_a_text_does_not_depend_on_its_company(loaded):
