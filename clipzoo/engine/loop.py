@@ -92,7 +92,8 @@ def train_epoch(run: Run) -> None:
         pause(run)
     state.epoch += 1
     state.batch = 0
-    run.epoch_losses = run.meter.means()
+    parts = distributed.gathered(run.meter.means())  # of every process: with a local loss, or of its own batches, each has its own
+    run.epoch_losses = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
     run.epoch_seconds = time.perf_counter() - started
     run.images_per_second = (run.meter.cases - cases_before) * run.world_size / run.epoch_seconds
 
