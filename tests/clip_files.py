@@ -50,7 +50,7 @@ def scatter(model: nn.Module, seed: int = 0) -> nn.Module:
                 small = 0.05 if "attnpool" in name else 0.5  # or a ResNet's features would be much the same for all images
                 tensor.copy_(noise(tensor) * (small if "embedding" in name else tensor[0].numel() ** -0.5))
             elif name.endswith("running_var"):
-                tensor.copy_(0.05 + 0.05 * noise(tensor).abs())
+                tensor.copy_(0.3 + 0.3 * noise(tensor).abs())
             else:
                 tensor.copy_((1 if name.endswith("weight") else 0) + 0.3 * noise(tensor))
     return model.eval()
