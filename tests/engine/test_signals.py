@@ -14,7 +14,11 @@ from tiny import tiny_config
 
 from clipzoo.config import Config
 
-COMPARED = ("fold_1/checkpoint_best.pth", "fold_1/checkpoint_latest.pth", "fold_1/history.json", "oof_predictions.csv")
+COMPARED = (
+    *(f"fold_1/{name}" for name in ("checkpoint_best.pth", "checkpoint_latest.pth", "history.json", "metrics.csv")),
+    "oof_predictions.csv",
+)
+HOOKS = [{"type": "HistoryHook"}, {"type": "MetricsCSVHook", "every_steps": 1}, {"type": "ResultsHook"}]
 
 
 def start(config: Path, folder: Path) -> subprocess.Popen:
@@ -34,7 +38,7 @@ def whole(tmp_path_factory, class_folders):
     """A config of two folds whose epochs take long enough to be hit, and its uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     config = folder / "tiny.py"
-    sections = {"train": {"epochs": 5}, "splits": {"num_folds": 2}, "data": {"batch_size": 2}, "hooks": [{"type": "HistoryHook"}]}
+    sections = {"train": {"epochs": 5}, "splits": {"num_folds": 2}, "data": {"batch_size": 2}, "hooks": HOOKS}
     config.write_text(Config.from_dict(tiny_config(class_folders, **sections)).dump(), encoding="utf-8")
     done = start(config, folder / "run")
     out, err = done.communicate(timeout=300)

@@ -74,20 +74,20 @@ def test_the_test_part_is_named_where_it_chooses_and_no_part_where_none_does(run
     assert list(rows_of(tmp_path / "none")[0]) == ["step", "epoch", "train_loss", "lr", "temperature"]
 
 
-STEPS = {"train": {"epochs": 3}, "evaluation": {"every_steps": 4}, "runtime": {"save_every_steps": 2}, "model": {"in_batch_measures": True}}
+STEPS = {"train": {"epochs": 3}, "evaluation": {"every_steps": 4}, "model": {"in_batch_measures": True}}
 
 
 @pytest.fixture(scope="module")
 def whole(runner_of, tmp_path_factory):
-    """Nine steps in three epochs, with checkpoints after 2, 3, 4, 6, 8 and 9; not interrupted."""
+    """Rows of steps 2, 3, 4, 6, 8 and 9, with checkpoints after 3, 6 and 9, the ends of epochs; not interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     runner_of(folder, EVERY_SECOND, **STEPS).fit()
     return (folder / "fold_1" / "metrics.csv").read_bytes()
 
 
-@pytest.mark.parametrize(("step", "half"), [(1, b"2,1,1.9"), (5, b"6"), (8, b"\x00\x00\n"), (8, b"")])
+@pytest.mark.parametrize(("step", "half"), [(2, b"3,1,1.9"), (5, b""), (5, b"1"), (8, b"\x00\x00\n")])
 def test_a_killed_run_leaves_the_file_of_one_that_was_not(runner_of, killed_at, whole, tmp_path, step, half):
-    """Killed before the first checkpoint, after rows that no checkpoint knows, and after a row in the middle of its interval."""
+    """Killed before the first checkpoint, after a row that no checkpoint knows, and while a line was written: the head of 10, say."""
     killed_at(runner_of(tmp_path, EVERY_SECOND, **STEPS), step)
     path = tmp_path / "fold_1" / "metrics.csv"
     if path.exists():
