@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,14 +60,8 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[st
     Raises:
         DataError: It cannot be written.
     """
-    own = {key: value.detach().cpu().clone(memory_format=_contiguous()) for key, value in state.items()}
+    own = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     write_atomically(path, lambda temporary: save_file(own, temporary, metadata={"format": "pt", **(metadata or {})}))
-
-
-def _contiguous():
-    import torch
-
-    return torch.contiguous_format
 
 
 def _umask() -> int:
