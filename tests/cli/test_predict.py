@@ -48,6 +48,10 @@ def test_a_fold_gives_the_table_of_its_run(predict, finished, class_folders, tmp
     for line, image, name, row in zip(lines[2:], images, predicted, table.probabilities, strict=True):
         assert line.split() == [str(image), name, f"{row.max():.4f}"]
     assert len({terminal_columns(line) for line in lines}) == 1, "columns are aligned, with Chinese in them"
+    _, _, *three = predict(finished / "fold_2", images[0], "--top", 9).out.splitlines()
+    names = [line.split()[-2] for line in three]
+    assert sorted(names) == sorted(table.classes)
+    assert len({terminal_columns(line[: line.rindex(name)]) for line, name in zip(three, names, strict=True)}) == 1
 
 
 def test_a_work_dir_means_the_mean_of_its_finished_folds(predict, copy_of_finished, class_folders, tmp_path):

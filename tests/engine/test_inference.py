@@ -136,7 +136,7 @@ def test_all_kinds_of_images_give_the_same_features(loaded, files):
         "pictures": pictures,
         "uint8": uint8,
         "floats": uint8.float() / 255,
-        "half": (uint8.double() / 255),
+        "half precision, which is off by a tenth of a step": (uint8.float() / 255).half(),
         "mixed": [files[0], uint8[1], Image.open(files[2])],
         "a tensor of several in a list": [files[0], uint8[1:]],
         "a tuple": tuple(files),
@@ -154,6 +154,9 @@ def test_worker_processes_and_batches_change_nothing(loaded, files):
     found = loaded.encode_image([*files, *(Image.open(path) for path in files)] * 3, batch_size=4, num_workers=2)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert told == [18]
+    picture = Image.open(files[0])
+    loaded.encode_image([picture] * 9, batch_size=1, num_workers=2)
+    assert picture.fp is None, "read here: two processes would share the place in its file"
 
 
 def test_an_image_turned_by_its_camera_is_the_same_as_path_and_as_picture(loaded, tmp_path):
