@@ -69,7 +69,7 @@ def test_name_is_true(path):
 def origins(config) -> str:
     """Which published CLIPs the towers start from."""
     towers = [BACKBONES.expand(config.model.image_encoder), TEXT_ENCODERS.expand(config.model.text_encoder)]
-    return " ".join("openai" for t in towers if t["type"] == "CLIPVision" and t["pretrained"] is True)
+    return " ".join("openai" for t in towers if t["type"] == "CLIPVision" and t.get("pretrained") is True)
 
 
 def tiny_data(dataset: dict, class_folders: Path, pairs: Path) -> dict:

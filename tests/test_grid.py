@@ -20,7 +20,7 @@ from clipzoo.checking import check
 from clipzoo.config import Config
 from clipzoo.engine import grid
 from clipzoo.engine.grid import OLD_KEYS, OTHER_OLD_KEYS, Job, Outcome, folder_name, jobs_from_json, product
-from clipzoo.engine.leaderboard import is_higher_better, leaderboard
+from clipzoo.engine.leaderboard import leaderboard, sorting
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.results import Summary
 
@@ -375,11 +375,12 @@ def test_a_loss_is_sorted_upwards(finished_job, tmp_path, config_of):
     finished_job(tmp_path / "low", accuracy=0.25)
     finished_job(tmp_path / "high", accuracy=0.75)
     config = config_of()
-    assert is_higher_better(config, "accuracy") and not is_higher_better(config, "log_loss")
+    assert sorting(config, "accuracy") == ("accuracy", True) and sorting(config, "log_loss") == ("log_loss", False)
+    assert sorting(config, None) == ("balanced_accuracy", True), "what chooses the epoch"
     _, rows = leaderboard(jobs, [], tmp_path, metric="log_loss", higher_is_better=False)
     assert [row[0] for row in rows] == ["high", "low"] and rows[0][4] == "not run"
     with pytest.raises(ConfigError, match="--sort-by: 'acuracy' is not among the metrics. Did you mean 'accuracy'"):
-        is_higher_better(config, "acuracy")
+        sorting(config, "acuracy")
 
 
 def test_the_leaderboard_says_what_makes_rows_incomparable(finished_job, tmp_path):
@@ -425,9 +426,9 @@ def test_the_seed_is_the_configs_unless_seeds_are_given(seen, tiny, tmp_path, ca
     assert "leaderboard:" in capsys.readouterr().out
 
 
-def test_devices_of_the_command_line_win_over_gpu_id(seen, hip, old, tmp_path):
+def test_devices_of_the_command_line_win_over_gpu_id(seen, hip, old, tmp_path, class_folders):
     path = old({"gpu_id": 1}, {"gpu_id": 0, "epochs": 2})
-    arguments = [hip, "--experiments", path, "--work-dir", tmp_path / "grid"]
+    arguments = [hip, "--experiments", path, "--data-dir", class_folders, "--work-dir", tmp_path / "grid"]
     assert run_command(*arguments) == 0 and run_command(*arguments, "--devices", "cpu") == 0
     (jobs, devices, _), (free, cpu, _) = seen
     assert devices == ["cuda:0", "cuda:1"] and [j.device for j in jobs] == ["cuda:1", "cuda:0"]

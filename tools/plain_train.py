@@ -14,7 +14,7 @@ from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.splitters import StratifiedGroupKFold
 from clipzoo.datasets.transforms import MinimalAugmentation, evaluation_transform
 from clipzoo.engine.build import class_captions, rows_of
-from clipzoo.engine.evaluation import predict_cases, score
+from clipzoo.engine.evaluation import Compute, predict_cases
 from clipzoo.engine.runtime import seed_everything
 from clipzoo.metrics import Accuracy, BalancedAccuracy
 from clipzoo.models.backbones import ResNet
@@ -59,7 +59,7 @@ def train_fold(data, split, args, device):
     test = eval_loader(
         data, rows_of(data, split.test), evaluation_transform(model.preprocessing), batch_size=64, num_workers=0, pin_memory=False
     )
-    return predict_cases(model, test, class_captions(data, tokens), torch.device(device))
+    return predict_cases(model, test, class_captions(data, tokens), Compute(torch.device(device)))
 
 
 def main():
@@ -82,7 +82,7 @@ def main():
     labels = np.concatenate([p.labels for p in predictions])
     probabilities = np.concatenate([p.probabilities for p in predictions])
     assert sorted(np.concatenate([p.cases for p in predictions])) == list(range(len(data))), "every case exactly once"
-    spread = [score([Accuracy()], p)["accuracy"] for p in predictions]
+    spread = [Accuracy().compute(p.labels, p.probabilities) for p in predictions]
     print(f"accuracy {np.mean(spread):.4f} ± {np.std(spread, ddof=1):.4f} over folds")
     for metric in (Accuracy(), BalancedAccuracy()):
         print(f"{metric.name} {metric.compute(labels, probabilities):.4f} pooled")

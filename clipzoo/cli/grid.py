@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     devices = "e.g. cuda:0 cuda:1; a device named twice runs two jobs at once (default: gpu_id of the experiments, else auto)"
     parser.add_argument("--devices", nargs="+", help=devices)
     parser.add_argument("--work-dir", type=Path, help="where jobs go (default: work_dirs/grid_<config name>)")
-    parser.add_argument("--sort-by", default="balanced_accuracy", help="the pooled metric that orders the leaderboard")
+    parser.add_argument("--sort-by", help="the pooled metric that orders the leaderboard (default: evaluation.select)")
     door.run(grid, parser.parse_args(arguments))
 
 
@@ -40,7 +40,7 @@ def grid(arguments: argparse.Namespace) -> int:
     """Make the jobs, run them, show the leaderboard."""
     from clipzoo.config import Config
     from clipzoo.engine import grid as runs
-    from clipzoo.engine.leaderboard import is_higher_better, leaderboard
+    from clipzoo.engine.leaderboard import leaderboard, sorting
     from clipzoo.results import aligned
 
     base = Config.load(arguments.config, arguments.cfg_options)  # a wrong base config is one error, not one per job
@@ -49,10 +49,10 @@ def grid(arguments: argparse.Namespace) -> int:
     if arguments.devices:
         jobs = [replace(job, device=None) for job in jobs]
     folder = arguments.work_dir or Path("work_dirs") / f"grid_{Path(arguments.config).stem}"
-    higher = is_higher_better(runs.check_jobs(jobs, arguments.config, folder, arguments.cfg_options), arguments.sort_by)
+    metric, higher = sorting(runs.check_jobs(jobs, arguments.config, folder, arguments.cfg_options), arguments.sort_by)
     door.say(f"{len(jobs)} jobs on {', '.join(devices)} -> {folder}")
     outcomes = runs.run(jobs, arguments.config, folder, devices, options=arguments.cfg_options, say=door.say)
-    header, rows = leaderboard(jobs, outcomes, folder, metric=arguments.sort_by, higher_is_better=higher)
+    header, rows = leaderboard(jobs, outcomes, folder, metric=metric, higher_is_better=higher)
     keep = [i for i, name in enumerate(header) if name not in ("image", "text") and "(mean" not in name]
     door.show(aligned([header[i] for i in keep], [[row[i] for i in keep] for row in rows]))
     door.show(f"\nleaderboard: {folder / 'leaderboard.md'}")

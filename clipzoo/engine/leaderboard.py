@@ -17,16 +17,22 @@ from clipzoo.results import SUMMARY_FILE, Summary
 from clipzoo.settings import EvaluationSettings
 
 
-def is_higher_better(config: Config, metric: str) -> bool:
-    """Does the leaderboard of ``metric`` start with its highest value?
+def sorting(config: Config, metric: str | None) -> tuple[str, bool]:
+    """The metric that orders the leaderboard, and whether its highest value comes first.
+
+    Args:
+        config: Of a job.
+        metric: Its name; ``None`` for the one that chooses the epoch.
 
     Raises:
         ConfigError: The config measures no such metric.
     """
-    known = {m.name: m.greater_is_better for m in build.metrics(EvaluationSettings(**config.get("evaluation", {})))[0]}
+    measured, selector = build.metrics(EvaluationSettings(**config.get("evaluation", {})), build.dataset(config))
+    known = {m.name: m.greater_is_better for m in measured}
+    metric = metric or selector.name
     if metric not in known:
         raise ConfigError(f"--sort-by: '{metric}' is not among the metrics.{did_you_mean(metric, known)} There are: {', '.join(known)}")
-    return known[metric]
+    return metric, known[metric]
 
 
 def leaderboard(
