@@ -18,6 +18,7 @@ from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, distributed, runtime, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
+from clipzoo.engine.restore import checkpoint_model
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
 from clipzoo.files import read_json, write_json
@@ -197,8 +198,7 @@ def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list
     runtime.apply(settings, device)
     path = fold_folder / FoldResult.read(fold_folder).checkpoint
     content = checkpoint.read(path)
-    net = build.model(config, device, channels_last=settings.channels_last, towers=content.get("towers"))
-    checkpoint.load_weights(net, content["model"], path)
+    net = checkpoint_model(content, device, path)
     if images.classes:
         classes = captions_of(content, net.tokenizer)
         net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training

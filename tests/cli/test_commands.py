@@ -104,7 +104,7 @@ def test_print_config_python_reads_back_equal(command, repo, tmp_path):
 
 
 def test_print_config_check_reports_all_problems(command, write_config):
-    ended = command("print_config", write_config(train={"epoch": 1}, model={"embed_dim": None}), "--check")
+    ended = command("print_config", write_config(train={"epoch": 1}, model={"embed_dim": "wide"}), "--check")
     assert ended.status == 2 and "'epoch'" in ended.err and "model.embed_dim" in ended.err and ended.out == ""
 
 
