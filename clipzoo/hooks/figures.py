@@ -29,7 +29,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "
 _COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _MANY_CLASSES = 40  # more names than this do not fit beside a matrix
-_FEW_POINTS = 40  # fewer than this get a marker each
+_MOST_MARKERS = 30  # on a curve
 _NAME_COLUMNS = 24  # of a class name, in columns of a terminal: a Chinese character has two
 _DPI = 110
 
@@ -104,10 +104,10 @@ def _draw_panel(axes: Axes, panel: Panel, x_label: str, best_x: float | None) ->
 
     drawn = [curve for curve in panel.curves if len(curve.x)]
     axes.set(title=panel.title if len(drawn) != 1 else f"{panel.title}: {drawn[0].label}", xlabel=x_label, ylabel=panel.unit)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, steps=[1, 2, 5, 10]))
     for curve, colour, marker in zip(drawn, _COLOURS, _MARKERS, strict=False):
-        small = {"marker": marker, "markersize": 4} if len(curve.x) < _FEW_POINTS else {}
-        axes.plot(curve.x, curve.y, color=colour, label=curve.label, linewidth=1.6, **small)
+        every = math.ceil(len(curve.x) / _MOST_MARKERS)
+        axes.plot(curve.x, curve.y, color=colour, label=curve.label, linewidth=1.6, marker=marker, markersize=4, markevery=every)
         value = panel.best.get(curve.label, math.nan)
         if best_x is not None and math.isfinite(value):
             axes.plot([best_x], [value], "*", color=colour, markersize=13, markeredgecolor="black", markeredgewidth=0.7, zorder=5)

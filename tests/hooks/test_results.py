@@ -71,6 +71,23 @@ def test_the_val_metrics_are_of_the_best_evaluation(pairs_run):
     assert [row["step"] for row in content["evaluations"]] == sorted({row["step"] for row in content["evaluations"]})
 
 
+def test_the_val_metrics_are_not_those_of_a_later_epoch_that_is_worse(runner_of, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.7])
+    original = loop.evaluate
+
+    def evaluate(run, part):
+        found = original(run, part)
+        found.metrics["balanced_accuracy"] = next(scores)
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    runner = runner_of(tmp_path, ["ResultsHook"], train={"epochs": 3})
+    runner.train_and_test("digest")
+    content = content_of(tmp_path)
+    expected = {name.removeprefix("val_"): value for name, value in content["history"][1].items() if name.startswith("val_")}
+    assert content["metrics"]["val"] == expected and content["selection"]["epoch"] == 2
+
+
 @pytest.mark.parametrize("name", ["classes_run", "pairs_run"])
 def test_the_pictures_are_pictures(name, request):
     folder, _, _ = request.getfixturevalue(name)
