@@ -86,7 +86,7 @@ def test_names_are_drawn_with_a_font_that_was_just_installed_and_without_boxes_o
     import numpy as np
 
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
-        warnings.simplefilter("error", UserWarning)  # as matplotlib warns of a missing glyph
+        warnings.filterwarnings("error", message="Glyph")  # as matplotlib warns of a missing one
         with drawing(NAMES) as letters:
             figure = confusion_figure(np.eye(3, dtype=int), NAMES, letters)
             figure.savefig(tmp_path / "matrix.png")
