@@ -32,14 +32,16 @@ FORMAT = "clipzoo-checkpoint-1"
 
 
 def save_best(run: Run) -> None:
-    """Write the model of the best epoch so far. Called by all processes."""
+    """Write the model of the best epoch so far. Called by all processes; it is on disk when any of them goes on."""
     content = model_content(run)
-    if run.is_main:
-        _write(run.folder / BEST, content)
+    distributed.from_main(lambda: _write(run.folder / BEST, content))
 
 
 def save_latest(run: Run) -> None:
-    """Write everything that a restart needs. Called by all processes: each may hold a part of it."""
+    """Write everything that a restart needs. Called by all processes: each may hold a part of it.
+
+    It is on disk when any of them goes on: a process that scored the last epoch from a file not yet written would read an earlier one.
+    """
     content = model_content(run)
     if run.averaged is not None:
         content.update(raw_model=sharding.model_state(run.model), averages=int(run.averaged.n_averaged))
@@ -51,8 +53,7 @@ def save_latest(run: Run) -> None:
         meter=run.meter.state_dict(),
         stop_reason=run.stop_reason,
     )
-    if run.is_main:
-        _write(run.folder / LATEST, content)
+    distributed.from_main(lambda: _write(run.folder / LATEST, content))
 
 
 def model_content(run: Run) -> dict:

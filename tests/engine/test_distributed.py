@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_three_processes_score_every_case_once(class_folders, pairs, tmp_path):
             assert metrics[rank + 1] == pytest.approx(metrics[0], abs=1e-5, nan_ok=True)
 
 
+def fit_while_writing_takes_long(images: str, pairs: str, folder: str, rank: int) -> None:
+    """Train without a val part; the file that is scored then must be the last one for every process."""
+    write = checkpoint._write
+    checkpoint._write = lambda path, content: (time.sleep(0.3), write(path, content))
+    runner = make_runner("classes", images, pairs, Path(folder) / "run")
+    runner.fit()
+    assert checkpoint.read(runner.run.folder / runner.chosen())["state"]["epoch"] == runner.run.state.epoch == 2
+
+
+def test_no_process_scores_a_checkpoint_that_is_not_yet_written(class_folders, pairs, tmp_path):
+    launch(__file__, class_folders, pairs, tmp_path, "fit")
+
+
 @pytest.mark.slow
 def test_two_processes_train_the_folds_and_agree(class_folders, tmp_path, repo):
     config = tmp_path / "tiny.py"
@@ -173,7 +187,10 @@ def test_two_machines_train_slurm_goes_on_and_three_processes_score(class_folder
 
 
 if __name__ == "__main__":
-    images_, pairs_, folder_ = sys.argv[1:]
+    images_, pairs_, folder_, *fit_ = sys.argv[1:]
     make_runner("classes", images_, pairs_, Path(folder_))  # what is imported here, the processes need not
     importlib.import_module("sklearn.metrics")
-    in_processes(3, partial(score_part, images_, pairs_, folder_), Path(folder_))
+    if fit_:
+        in_processes(2, partial(fit_while_writing_takes_long, images_, pairs_, folder_), Path(folder_))
+    else:
+        in_processes(3, partial(score_part, images_, pairs_, folder_), Path(folder_))
