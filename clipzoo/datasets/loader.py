@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from clipzoo.datasets import arrange
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.samplers import Sampler, generator
-from clipzoo.errors import BuildError, ConfigError
+from clipzoo.errors import BuildError, ClipzooError, ConfigError
 from clipzoo.structures import Batch, Tokens
 
 
@@ -180,8 +180,13 @@ class CaseReader(torch.utils.data.Dataset):
     def __init__(self, dataset: Dataset, transform: Callable):
         self.dataset, self.transform = dataset, transform
 
-    def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int]:
-        image = self.dataset.read_image(draw.row)
+    def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int] | ClipzooError:
+        try:
+            image = self.dataset.read_image(draw.row)
+        except ClipzooError as error:
+            if torch.utils.data.get_worker_info() is None:
+                raise
+            return error  # ``_Loader`` raises it: what a worker raises, torch raises anew with all its tracebacks for a message
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed notes a call, with its stack, for a GPU it has not met
             tensor = self.transform(image)
@@ -201,7 +206,10 @@ class Collate:
         self.dataset, self.tokens, self.all_captions = dataset, tokens, all_captions
         self.caption_labels = None if tokens is None else _caption_labels(dataset, len(tokens))
 
-    def __call__(self, samples: Sequence[tuple[int, torch.Tensor, int]]) -> Batch:
+    def __call__(self, samples: Sequence[tuple[int, torch.Tensor, int] | ClipzooError]) -> Batch | ClipzooError:
+        for sample in samples:
+            if isinstance(sample, ClipzooError):
+                return sample
         rows = [row for row, _, _ in samples]
         images = torch.stack([image for _, image, _ in samples])
         labels = torch.from_numpy(self.dataset.labels[rows])
@@ -232,6 +240,16 @@ def _caption_labels(dataset: Dataset, num_captions: int) -> torch.Tensor:
     for label, ids in enumerate(dataset.class_captions()):
         labels[torch.tensor(ids)] = label
     return labels
+
+
+class _Loader(DataLoader):
+    """Raises in the training process, as it is, what a worker found wrong with an image."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            if isinstance(batch, ClipzooError):
+                raise batch
+            yield batch
 
 
 def train_loader(
@@ -266,7 +284,7 @@ def eval_loader(
 
 
 def _loader(reader: CaseReader, batches: object, collate: Collate, num_workers: int, pin_memory: bool) -> DataLoader:
-    return DataLoader(
+    return _Loader(
         reader,
         batch_sampler=batches,
         collate_fn=collate,

@@ -23,7 +23,7 @@ from clipzoo.datasets.loader import CaseReader, Collate, Draw, EpochBatches, eva
 from clipzoo.datasets.samplers import DistinctCaptionSampler, RandomSampler, WeightedSampler
 from clipzoo.engine import build
 from clipzoo.engine.runner import Runner
-from clipzoo.errors import BuildError, ConfigError
+from clipzoo.errors import BuildError, ConfigError, DataError
 from clipzoo.folds import Case, Split
 from clipzoo.structures import Tokens
 
@@ -225,6 +225,24 @@ def test_a_draw_brings_its_caption_to_the_batch():
     assert batch.caption_ids[batch.caption].tolist() == [5, 0, 5] and batch.cases.tolist() == [4, 0, 5]
     loader = eval_loader(data, np.arange(6), lambda image: torch.zeros(3, 2, 2), batch_size=4, num_workers=0, pin_memory=False)
     assert [draw for batch in loader.batch_sampler for draw in batch] == [Draw(row, 0, -1) for row in range(6)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_damaged_image_is_one_line_also_from_a_worker(num_workers):
+    data = data_of([[0], [1], [2]])
+    data.read_image = read_all_but_the_second
+    loader = eval_loader(data, np.arange(3), lambda image: torch.zeros(3, 2, 2), batch_size=1, num_workers=num_workers, pin_memory=False)
+    batches = iter(loader)
+    assert next(batches).cases.tolist() == [0]
+    with pytest.raises(DataError) as caught:
+        next(batches)
+    assert str(caught.value) == "1.png: damaged"
+
+
+def read_all_but_the_second(row):
+    if row == 1:
+        raise DataError("1.png: damaged")
+    return Image.new("RGB", (2, 2))
 
 
 def test_everything_that_workers_get_can_be_sent_to_them(config_of, tmp_path, quiet):
