@@ -236,12 +236,8 @@ def training_data(
     data: Dataset, split: Split, settings: DataSettings, net: Model, tokens: Tokens, *, seed: int, pin_memory: bool
 ) -> tuple[EpochBatches, DataLoader]:
     """The order of the training part, and the loader that reads it."""
-    if settings.batch_size == 1 and distributed.world_size() == 1 and net.captions == "batch":
-        raise ConfigError(
-            "data.batch_size: in batches of 1 there is nothing to contrast with. "
-            "Use 2 or more (train.accumulation adds no negatives), or a loss over all captions such as CaptionCrossEntropyLoss"
-        )
     rows = rows_of(data, split.train)
+    _check_contrast(data, len(rows), settings, net, split)
     sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
     batches = EpochBatches(
         data,
@@ -259,6 +255,30 @@ def training_data(
         data, batches, augment, tokens, all_captions=net.captions == "all", num_workers=settings.num_workers, pin_memory=pin_memory
     )
     return batches, loader
+
+
+def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: Model, split: Split) -> None:
+    """Refuse a loss that has nothing to compare with, or that would compare with the captions of the parts that are scored."""
+    if net.captions == "all":
+        if not data.classes:
+            loss = type(getattr(net, "loss", net)).__name__
+            raise ConfigError(
+                f"model.loss: {loss} compares with the captions of all classes, and {type(data).__name__} has captions and no classes. "
+                "Use MultiPositiveContrastiveLoss"
+            )
+        return
+    if distributed.world_size() > 1:
+        return
+    if settings.batch_size == 1:
+        others = ", or a loss over all captions such as CaptionCrossEntropyLoss" if data.classes else ""
+        raise ConfigError(
+            "data.batch_size: in batches of 1 there is nothing to contrast with. "
+            f"Use 2 or more (train.accumulation adds no negatives){others}"
+        )
+    if num_cases == 1:
+        raise ConfigError(
+            f"{split.name}: there is a single training case, and nothing to contrast it with. Give more cases to the train part"
+        )
 
 
 def part_loader(
