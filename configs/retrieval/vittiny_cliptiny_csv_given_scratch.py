@@ -4,8 +4,8 @@
         --val-fraction 0.1 --val-out data/csv/val.csv
     python tools/train.py configs/retrieval/vittiny_cliptiny_csv_given_scratch.py --cfg-options data.batch_size=NUMBER_OF_CLASSES
 
-Expected: on 12 classes of Tiny ImageNet with 54 images each, in two processes with data.batch_size=6 and train.epochs=20: test R@1 0.28 image
-to text among 12 captions (chance 0.08), R@5 0.85. Measured once, on two cores of a Xeon.
+Expected: on 12 classes of Tiny ImageNet with 54 images each, in two processes with data.batch_size=6 and train.epochs=20: test R@1 0.28
+image to text among 12 captions (chance 0.08), R@5 0.85. Measured once, on two cores of a Xeon.
 """
 
 _base_ = ["./vitb32_clipb32_csv_given_scratch.py"]
