@@ -50,7 +50,7 @@ def save_latest(run: Run) -> None:
         scaler=run.scaler.state_dict(),
         generators=distributed.gathered(runtime.rng_state(run.device)),
         hooks=[[type(hook).__name__, hook.state_dict()] for hook in run.hooks],
-        meter=run.meter.state_dict(),
+        meters=distributed.gathered(run.meter.state_dict()),
         stop_reason=run.stop_reason,
     )
     distributed.from_main(lambda: _write(run.folder / LATEST, content))
@@ -155,7 +155,7 @@ def resume(run: Run) -> bool:
             load_weights(run.averaged.module, content["model"], path)
             run.averaged.n_averaged.fill_(content["averages"])
         restore_hooks(run, content["hooks"])
-        run.meter.load_state_dict(content["meter"])
+        run.meter.load_state_dict(content["meters"][distributed.rank()])
         run.stop_reason = content["stop_reason"]
         runtime.set_rng_state(content["generators"][distributed.rank()], run.device)
     except (KeyError, ValueError, RuntimeError) as error:

@@ -109,9 +109,14 @@ def fit_while_writing_takes_long(images: str, pairs: str, folder: str, rank: int
     runner = make_runner("classes", images, pairs, Path(folder) / "run")
     runner.fit()
     assert checkpoint.read(runner.run.folder / runner.chosen())["state"]["epoch"] == runner.run.state.epoch == 2
+    runner.run.meter.reset()  # in the middle of an epoch each process has losses of its own
+    runner.run.meter.add({"loss": torch.tensor(float(1 + rank))}, 2, 1)
+    checkpoint.save_latest(runner.run)
+    resumed = make_runner("classes", images, pairs, Path(folder) / "run").run
+    assert checkpoint.resume(resumed) and resumed.meter.totals() == {"sums": [2.0 * (1 + rank)], "cases": 2}
 
 
-def test_no_process_scores_a_checkpoint_that_is_not_yet_written(class_folders, pairs, tmp_path):
+def test_no_process_scores_a_checkpoint_that_is_not_yet_written_and_each_goes_on_with_its_own_losses(class_folders, pairs, tmp_path):
     launch(__file__, class_folders, pairs, tmp_path, "fit")
 
 
