@@ -18,7 +18,7 @@ from clipzoo.config import Config
 from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import distributed, runtime, sharding
+from clipzoo.engine import checkpoint, distributed, runtime, sharding
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
@@ -132,13 +132,14 @@ def run(
     log: logging.Logger,
     console: Console,
     seed_name: str,
-    towers: dict[str, dict] | None = None,
+    begun: dict | None = None,
 ) -> Run:
     """Everything that training ``config`` on ``split`` needs, with fresh weights and fresh generators.
 
     Args:
         seed_name: Seeds this run together with ``runtime.seed``; another name gives other weights and another order.
-        towers: See ``model``.
+        begun: What ``checkpoint.begun`` found of an earlier start. The towers are made from it, and hold its weights before a frozen one
+            is read once for the whole run.
 
     Raises:
         ClipzooError: Something that the config describes cannot be made here.
@@ -151,7 +152,9 @@ def run(
     runtime.apply(settings, device)
     seed = runtime.derived_seed(settings.seed, seed_name)
     runtime.seed_everything(seed)
-    net = trainable(model(config, device, channels_last=settings.channels_last, towers=towers), train_settings)
+    net = trainable(model(config, device, channels_last=settings.channels_last, towers=begun and begun["towers"]), train_settings)
+    if begun is not None:
+        checkpoint.load_weights(net, begun["model"], begun["path"])
     tokens = tokens_of(net, data, data_settings, log)
     net.prepare(tokens)
     batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda")

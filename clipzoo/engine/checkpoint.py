@@ -95,13 +95,15 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict:
     return content
 
 
-def towers_of(folder: Path) -> dict[str, dict] | None:
-    """The towers' blueprints from a checkpoint in ``folder``; ``None`` where there is none. The weights are not read."""
+def begun(folder: Path) -> dict | None:
+    """What the model of an earlier start is made from: ``towers`` and ``model`` of a checkpoint in ``folder``, whose tensors stay in the
+    file until they are used; ``None`` where there is none."""
     for name in (LATEST, BEST):
         path = folder / name
         if zipfile.is_zipfile(path):
             with contextlib.suppress(Exception):  # whoever loads the weights says what is wrong with the file
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("towers")
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+                return {"path": path, "towers": content["towers"], "model": content["model"]}
     return None
 
 

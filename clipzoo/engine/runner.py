@@ -46,8 +46,8 @@ class Runner:
         self.console = console or make_console()
         self.log = log or make_log(self.console, None)
         folder = Path(folder)
-        towers = checkpoint.towers_of(folder)
-        self.run: Run = build.run(config, dataset, split, folder, log=self.log, console=self.console, seed_name=split.name, towers=towers)
+        begun = checkpoint.begun(folder)
+        self.run: Run = build.run(config, dataset, split, folder, log=self.log, console=self.console, seed_name=split.name, begun=begun)
         self.run.interrupt = interrupt or Interrupt()
 
     def fit(self) -> None:

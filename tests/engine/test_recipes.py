@@ -20,7 +20,7 @@ from clipzoo.folds import Split
 from clipzoo.hooks import Hook
 from clipzoo.models.clip import in_batch_measures
 from clipzoo.registries import HOOKS
-from clipzoo.tables import RetrievalTable
+from clipzoo.tables import RetrievalTable, read_table
 
 BERT = {"type": "BERT", "pretrained": False, "pooling": "mean", "hidden_size": 32, "num_layers": 1, "num_heads": 2}
 # Without batch norm and dropout, a batch cut into pieces has the same features.
@@ -302,3 +302,33 @@ def test_a_hook_sees_the_scored_test_part(config_of, tmp_path, quiet):
     finally:
         del HOOKS._classes["AfterTest"]
     assert [(part, count) for part, count, _ in seen] == [("test", 12)] and 0 <= seen[0][2]["accuracy"] <= 1
+
+
+def test_a_frozen_tower_of_published_weights_is_read_with_them_after_a_stop(config_of, tmp_path, quiet, monkeypatch):
+    """A run that goes on makes its towers from the checkpoint, without the folder they came from; what is read once must be its own."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 8}
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "方", "圆", "条"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    BertModel(BertConfig(**sizes, initializer_range=0.5)).save_pretrained(tmp_path / "bert")
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "bert")
+    config = config_of(model={"text_encoder": {"type": "BERT", "name": str(tmp_path / "bert"), "freeze": "all"}})
+
+    def first_step_then_signal(run, group):
+        original(run, group)
+        run.interrupt.signal = 15
+
+    original = loop.step
+    CrossValidation(config, tmp_path / "whole", console=quiet).train(fold=1)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(loop, "step", first_step_then_signal)
+        CrossValidation(config, tmp_path / "stopped", console=quiet).train(fold=1)
+    (tmp_path / "bert").rename(tmp_path / "elsewhere")
+    CrossValidation(config, tmp_path / "stopped", console=quiet).train(fold=1)
+    for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv"):
+        whole, stopped = ((tmp_path / run / "fold_1" / name).read_bytes() for run in ("whole", "stopped"))
+        assert whole == stopped, name
+    validation, fold = CrossValidation(config, tmp_path / "whole", console=quiet), tmp_path / "whole" / "fold_1"
+    again, _ = Runner(config, validation.dataset, validation.folds.splits[0], fold, console=quiet).test()
+    assert again.table.probabilities == pytest.approx(read_table(fold / "predictions.csv").probabilities, abs=1e-6)
