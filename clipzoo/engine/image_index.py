@@ -101,7 +101,7 @@ class ImageIndex:
             if not len(names) == len(states) == len(features) or features.dtype != np.float32:
                 raise ValueError("its parts do not go together")
             files = tuple(IndexedFile(name, *state) for name, state in zip(names, states, strict=True))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:  # of zipfile, any of them
             raise DataError(f"{path}: not a whole index ({error})") from error
         return cls(files, features)
 

@@ -115,7 +115,7 @@ def building(where: str, model: OpenCLIPModel) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
+    except (TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError, KeyError) as error:
         raise BuildError(f"{where}: open_clip cannot make '{model.name}' ({first_line(error)})") from error
 
 
@@ -176,12 +176,16 @@ def _other_activation(name: str, quick_gelu: bool) -> str:
     )
 
 
-def _preprocessing(values: dict, where: str) -> Preprocessing:
+def _preprocessing(values: object, where: str) -> Preprocessing:
     """From open_clip's words; what they leave out is OpenAI's. The size belongs to the tower."""
     default = openai_preprocessing("crop")
+    if not isinstance(values, dict):
+        raise BuildError(f"{where}: preprocess_cfg is no JSON object")
     mode = values.get("resize_mode") or "shortest"
     if mode not in _FITS:
         raise BuildError(f"{where}: resize_mode={mode!r} is not known. Known: {shortened(_FITS)}")
+    if mode == "longest" and values.get("fill_color"):
+        raise BuildError(f"{where}: fill_color={values['fill_color']!r}; here images are padded with black only")
     return Preprocessing(
         mean=_three(values.get("mean"), default.mean, f"{where}: mean"),
         std=_three(values.get("std"), default.std, f"{where}: std"),

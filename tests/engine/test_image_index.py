@@ -118,7 +118,7 @@ def test_models_have_indexes_of_their_own(loaded, folder, tmp_path, config_of):
     assert renamed.encoded == 36 and "of another model" in renamed.notes[0]
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "pickle"])
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "pickle", "encrypted"])
 def test_a_damaged_index_is_made_again(loaded, folder, damage):
     path = image_index.update(folder, loaded).path
     whole = path.read_bytes()
@@ -126,7 +126,9 @@ def test_a_damaged_index_is_made_again(loaded, folder, damage):
         with path.open("wb") as file:
             np.savez(file, head=np.array([{}], dtype=object))
     else:
-        path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
+        entry = whole.index(b"PK\x01\x02")
+        encrypted = whole[: entry + 8] + b"\x01" + whole[entry + 9 :]  # one bit, which zipfile answers with a RuntimeError
+        path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b"", "encrypted": encrypted}[damage])
     found = image_index.update(folder, loaded)
     assert found.encoded == 36 and len(found.notes) == 1
     assert "not a whole index" in found.notes[0] and "made again" in found.notes[0] and "\n" not in found.notes[0]

@@ -285,6 +285,14 @@ def test_a_folder_as_downloaded_from_the_hub(saved, folder, tmp_path):
     joint = CLIP(image, text)
     assert joint.embed_dim == 24 and joint.logit_scale.item() == pytest.approx(model.logit_scale.item())
     assert OpenCLIPText(str(tmp_path / "siglip"), pretrained=False).weights == "random"
+    for preprocess, words in (
+        ({"resize_mode": "longest", "fill_color": 255}, "fill_color=255; here images are padded with black"),
+        ([1], "no JSON"),
+    ):
+        (tmp_path / "siglip" / "open_clip_config.json").write_text(json.dumps({**config, "preprocess_cfg": preprocess}))
+        with pytest.raises(BuildError, match=words):
+            OpenCLIPBackbone(str(tmp_path / "siglip"))
+    (tmp_path / "siglip" / "open_clip_config.json").write_text(json.dumps(config))
     (tmp_path / "siglip" / "open_clip_model.safetensors").unlink()
     for arguments, words in (({}, "has no weights. Expected: open_clip_model.safetensors"), ({"tag": "webli"}, "Leave out tag='webli'")):
         with pytest.raises(BuildError, match=words):

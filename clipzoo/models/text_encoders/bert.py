@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import check_choice, check_positive, check_share, groups_by_layer
 from clipzoo.models.joint import joint_weights
-from clipzoo.models.pretrained import load_strictly
+from clipzoo.models.pretrained import first_line, load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_files import files_of, folder_of, opened
 from clipzoo.models.text_encoders.hf_text import (
@@ -172,7 +172,10 @@ class BERT(TextEncoder):
                 f"{len(tokenizer)}. Put the weights' own vocab.txt beside them, or give name='FOLDER' with it"
             )
         self.tokenizer = HFTokenizer(tokenizer, self.context_length)
-        self.bert = _network({**weights.text_config, **rates})
+        try:
+            self.bert = _network({**weights.text_config, **rates})
+        except (KeyError, ValueError, AssertionError) as error:  # transformers' and torch's
+            raise BuildError(f"{where}: its text_config makes no BERT ({first_line(error)})") from error
         self._project(weights.embed_dim)
         state = {key if key == "text_projection" else f"bert.{key}": value for key, value in weights.text.items()}
         load_strictly(self, state, where)

@@ -24,9 +24,11 @@ def vision_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
         BuildError: It is no image tower of a CLIP, or tensors are missing, unexpected or of another shape.
     """
     if "attnpool.positional_embedding" in visual and "layer1.0.conv1.weight" in visual:
+        _check_dimensions(visual, {"attnpool.positional_embedding": 2, "layer1.0.conv1.weight": 4}, f"{where}: the image tower")
         sizes = _resnet_sizes(visual, where)
         wanted = resnet_shapes(sizes["vision_width"], sizes["vision_layers"], sizes["image_size"], sizes["embed_dim"])
     elif {"conv1.weight", "positional_embedding", "proj"} <= visual.keys() and visual["conv1.weight"].ndim == 4:
+        _check_dimensions(visual, {"conv1.weight": 4, "positional_embedding": 2, "proj": 2}, f"{where}: the image tower")
         sizes = _vit_sizes(visual, where)
         wanted = vit_shapes(
             sizes["vision_width"], sizes["vision_layers"], sizes["vision_mlp"], sizes["patch_size"], sizes["image_size"], sizes["embed_dim"]
@@ -45,6 +47,8 @@ def text_sizes(text: Mapping[str, Tensor], where: str) -> dict:
     """
     if not {"token_embedding.weight", "positional_embedding", "text_projection"} <= text.keys():
         raise BuildError(f"{where}: {_other_text_tower(text)}. Read here: CLIP's text transformer and Chinese-CLIP's BERT; {_OTHERS}")
+    matrices = {"token_embedding.weight": 2, "positional_embedding": 2, "text_projection": 2}
+    _check_dimensions(text, matrices, f"{where}: the text tower")
     vocab_size, width = text["token_embedding.weight"].shape
     if vocab_size != CLIP_VOCABULARY:
         raise BuildError(
@@ -73,6 +77,8 @@ def bert_sizes(text: Mapping[str, Tensor], where: str) -> dict:
     """
     if not {"embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight", "text_projection"} <= text.keys():
         raise BuildError(f"{where}: the text tower is no BERT. It has {_some(text)}")
+    matrices = {"embeddings.word_embeddings.weight": 2, "embeddings.position_embeddings.weight": 2, "text_projection": 2}
+    _check_dimensions(text, matrices, f"{where}: the text tower")
     vocab_size, width = text["embeddings.word_embeddings.weight"].shape
     sizes = {
         "vocab_size": vocab_size,
@@ -200,6 +206,13 @@ def _resnet_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
         "vision_mlp": None,
         "embed_dim": _rows(visual, "attnpool.c_proj.weight"),
     }
+
+
+def _check_dimensions(state: Mapping[str, Tensor], wanted: Mapping[str, int], where: str) -> None:
+    """The tensors that sizes are read from: number of dimensions, and none of them empty."""
+    for name, dimensions in wanted.items():
+        if state[name].ndim != dimensions or not state[name].numel():
+            raise BuildError(f"{where} is no plain CLIP tower. {name} has the shape {list(state[name].shape)}")
 
 
 def _check(state: Mapping[str, Tensor], wanted: Shapes, where: str) -> None:

@@ -58,7 +58,7 @@ def from_state(state: Mapping[str, Tensor], where: str, *, script: bool = False,
     if rest:
         raise BuildError(f"{where}: {len(rest)} tensors belong to no part of a CLIP: {shortened(rest, 4)}")
     sizes = {**vision_sizes(visual, where), **text_sizes(text, where)}
-    said = {name: int(state[name]) for name in _OPENAI_MARKS if name in state}
+    said = {name: state[name].squeeze().tolist() for name in _OPENAI_MARKS if name in state}
     found = {"input_resolution": sizes["image_size"], "context_length": sizes["context_length"], "vocab_size": sizes["vocab_size"]}
     wrong = [f"{name} says {value}, the tensors {found[name]}" for name, value in said.items() if value != found[name]]
     if wrong:
@@ -188,7 +188,11 @@ def _with_config(weights: CLIPWeights, model: dict, vision: dict, text: dict, wh
         said["vision_cfg.mlp_ratio"] = (int(weights.vision_width * vision.get("mlp_ratio", 4.0)), weights.vision_mlp)
     check_sizes(said, where)
     channels = weights.vision_width * (32 if weights.vision_kind == "resnet" else 1)
-    return replace(weights, vision_heads=channels // vision.get("head_width", 64), text_heads=text.get("heads", 8))
+    head_width, heads = vision.get("head_width", 64), text.get("heads", 8)
+    for name, value, largest in (("vision_cfg.head_width", head_width, channels), ("text_cfg.heads", heads, weights.text_width)):
+        if not isinstance(value, int) or not 1 <= value <= largest:
+            raise BuildError(f"{where}: {name}={value!r} must be a whole number from 1 to {largest}")
+    return replace(weights, vision_heads=channels // head_width, text_heads=heads)
 
 
 def _preprocessing(config: dict, image_size: int, where: str) -> Preprocessing:

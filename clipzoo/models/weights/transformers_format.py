@@ -132,7 +132,7 @@ def _read_config(raw: dict, where: str) -> PretrainedConfig:
 
     try:
         return (CLIPConfig if raw["model_type"] == "clip" else ChineseCLIPConfig).from_dict(raw)
-    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         raise BuildError(f"{where} cannot be read ({first_line(error)})") from error
 
 

@@ -140,6 +140,10 @@ def test_every_tensor_is_accounted_for(tmp_path, clip_state):
     refused(tmp_path / "a.safetensors", "positional_embedding has 18 rows, which is no square grid and a class token")
     write({"token_embedding.weight": torch.zeros(1000, 64)})
     refused(tmp_path / "a.safetensors", "a vocabulary of 1000 tokens, not OpenAI's 49408 byte pairs")
+    for name in ("token_embedding.weight", "positional_embedding", "text_projection", "visual.positional_embedding", "visual.proj"):
+        for shape in ((), (5,), (0, 64)):
+            write({name: torch.zeros(shape)})
+            refused(tmp_path / "a.safetensors", f"{name.removeprefix('visual.')} has the shape")
     write({"attn_mask": torch.zeros(77, 77)})
     read_clip(tmp_path / "a.safetensors", "X")  # the same for every CLIP, and left out knowingly
 
@@ -170,6 +174,8 @@ def test_openais_numbers_must_fit(tmp_path, clip_state):
         ({"vision_cfg": {**VISION["vit"], "act_kwargs": {"approximate": "tanh"}}}, "vision_cfg.act_kwargs"),
         ({"multimodal_cfg": {"width": 64}}, "model_cfg.multimodal_cfg"),
         ({"text_cfg": None}, "text_cfg is missing"),
+        ({"vision_cfg": {**VISION["vit"], "head_width": 0}}, "vision_cfg.head_width=0 must be a whole number"),
+        ({"text_cfg": {**TEXT, "heads": "2"}}, "text_cfg.heads='2' must be a whole number"),
     ],
 )
 def test_an_open_clip_config_must_fit(tmp_path, clip_state, change, words):
