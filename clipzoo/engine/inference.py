@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -332,12 +332,14 @@ def _cleaned(sentences: str | Sequence[str], where: str = "texts") -> list[str]:
     Raises:
         DataError: There is none, or one is empty or no text.
     """
+    if not isinstance(sentences, Iterable):
+        raise DataError(f"{where}: {sentences!r} is not a text")
     given = [sentences] if isinstance(sentences, str) else list(sentences)
     if not given:
         raise DataError(f"{where}: there is no text. Give one or more sentences")
-    odd = next((item for item in given if not isinstance(item, str)), None)
-    if odd is not None:
-        raise DataError(f"{where}: {odd!r} is not a text")
+    odd = [item for item in given if not isinstance(item, str)]
+    if odd:
+        raise DataError(f"{where}: {odd[0]!r} is not a text")
     cleaned = [clean(sentence) for sentence in given]
     if not all(cleaned):
         raise DataError(f"{where}: the text at position {cleaned.index('')} is empty. Give every one a word or a sentence")

@@ -304,6 +304,8 @@ def test_empty_texts_are_refused(loaded, texts):
         ({"a": ["圆"], "b": []}, None, "class 'b': there is no text"),
         (["圆", ""], None, "position 1 is empty"),
         (["圆", 3], None, "3 is not a text"),
+        (["圆", None], None, "None is not a text"),
+        ({"a": "圆", "b": 3}, None, "class 'b': 3 is not a text"),
         (["圆", "方块"], "a photo", "does not contain {class_name}"),
         (["圆", "方块"], [], "templates: the list is empty"),
         (["\u4e00" * 70 + "a", "\u4e00" * 70 + "b"], None, "have the same tokens"),
