@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
+from clipzoo.engine import distributed
 from clipzoo.engine.runtime import Interrupt
 from clipzoo.folds import Split
 from clipzoo.settings import EvaluationSettings, RuntimeSettings, TrainSettings
@@ -36,7 +37,7 @@ class TrainState:
 
     Attributes:
         epoch: Epochs finished.
-        batch: Batches of the current epoch that are finished; not 0 only in a checkpoint that a signal left.
+        batch: Batches of the current epoch that are finished; not 0 in a checkpoint that was written in the middle of an epoch.
         step: Optimizer steps made.
         skipped: Steps that the fp16 gradient scaler left out; the schedule does not count them. Brought up to date when a step is logged.
         best_score: Best value of the selecting metric so far; NaN before the first.
@@ -93,23 +94,13 @@ class LossMeter:
         self.sums += values.to(self.sums.dtype) * cases
         self.cases += cases
 
-    def means(self, since: dict | None = None) -> dict[str, float]:
-        """The mean of each loss so far, and their total as ``loss``; waits for the device.
-
-        Args:
-            since: What ``totals`` gave earlier in the same epoch; the means are then over the cases that came after it.
-        """
-        sums, cases = self.sums, self.cases
-        if since is not None:
-            sums, cases = sums - sums.new_tensor(since["sums"]), cases - since["cases"]
-        means = dict(zip(self.names, (sums / max(cases, 1)).tolist(), strict=True))
-        losses = {name: value for name, value in means.items() if not is_measure(name)}
-        measures = {name: value for name, value in means.items() if is_measure(name)}
-        return {"loss": sum(losses.values()), **(losses if len(losses) > 1 else {}), **measures}
+    def means(self) -> dict[str, float]:
+        """The mean of each of this process's losses so far, and their total as ``loss``; waits for the device."""
+        return means_between(None, self.totals())
 
     def totals(self) -> dict:
-        """The sums so far and the number of cases, as plain types, for ``means``; waits for the device."""
-        return {"sums": self.sums.tolist(), "cases": self.cases}
+        """Names, sums so far and the number of cases, as plain types; waits for the device."""
+        return {"names": list(self.names), "sums": self.sums.tolist(), "cases": self.cases}
 
     def not_finite(self) -> tuple[int, dict[str, float]] | None:
         """The first step with a loss that is not finite, and its losses; waits for the device."""
@@ -126,6 +117,21 @@ class LossMeter:
         self.names, self.cases = list(state["names"]), state["cases"]
         self.sums = state["sums"].to(self.device, self.sums.dtype)
         self.bad_losses = torch.zeros(len(self.names), device=self.device)
+
+
+def means_between(earlier: dict | None, now: dict) -> dict[str, float]:
+    """The mean of each loss over the cases between two ``totals`` of one epoch, and their total as ``loss``.
+
+    Args:
+        earlier: ``None`` for the beginning of the epoch.
+        now: The later one.
+    """
+    before, cases = ([0.0] * len(now["sums"]), 0) if earlier is None else (earlier["sums"], earlier["cases"])
+    count = max(now["cases"] - cases, 1)
+    means = {name: (b - a) / count for name, a, b in zip(now["names"], before, now["sums"], strict=True)}
+    losses = {name: value for name, value in means.items() if not is_measure(name)}
+    measures = {name: value for name, value in means.items() if is_measure(name)}
+    return {"loss": sum(losses.values()), **(losses if len(losses) > 1 else {}), **measures}
 
 
 @dataclass
@@ -222,6 +228,14 @@ class Run:
     def epoch_metrics(self) -> dict[str, float]:
         """Metrics of the last evaluation in the current epoch; empty for an epoch without one."""
         return self.state.metrics
+
+    means_between = staticmethod(means_between)  # for hooks, which do not import the engine
+
+    def joint_totals(self) -> dict:
+        """``LossMeter.totals`` over all processes, each of which must call this: with a local loss each has losses of its own."""
+        parts = distributed.gathered(self.meter.totals())
+        sums = [sum(values) for values in zip(*(part["sums"] for part in parts), strict=True)]
+        return {"names": parts[0]["names"], "sums": sums, "cases": sum(part["cases"] for part in parts)}
 
     def stop(self, reason: str) -> None:
         """End training after the current epoch, or after the evaluation in its middle that asks for it."""

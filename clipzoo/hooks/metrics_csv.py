@@ -24,11 +24,11 @@ FILE = "metrics.csv"
 class MetricsCSVHook(Hook):
     """Writes ``metrics.csv``: a row at every evaluation, at the end of every epoch, and every so many steps.
 
-    Columns: ``step`` and ``epoch`` (from 1); ``train_loss``, the mean over exactly the cases since the row above (of this epoch), and
-    ``train_<name>`` for its parts where there are several; ``lr``, the largest of the step; ``temperature`` where the model has one;
-    ``in_batch_accuracy`` and ``in_batch_similarity`` where the model reports them (``model.in_batch_measures=True``), over the same cases
-    as the loss: they depend on the batch size and are no metrics of retrieval; and ``val_<metric>`` for every metric, empty in rows
-    without an evaluation and ``nan`` where one is not defined. (``test_<metric>`` where ``splits.select_on_test`` lets the test part
+    Columns: ``step`` and ``epoch`` (from 1); ``train_loss``, the mean over exactly the cases of all processes since the row above (of this
+    epoch), and ``train_<name>`` for its parts where there are several; ``lr``, the largest of the step; ``temperature`` where the model
+    has one; ``in_batch_accuracy`` and ``in_batch_similarity`` where the model reports them (``model.in_batch_measures=True``), over the
+    same cases as the loss: they depend on the batch size and are no metrics of retrieval; and ``val_<metric>`` for every metric, empty in
+    rows without an evaluation and ``nan`` where one is not defined. (``test_<metric>`` where ``splits.select_on_test`` lets the test part
     choose.)
 
     A run that was killed and started again leaves the same file, byte for byte, as one that was not: rows beyond the checkpoint are
@@ -65,8 +65,8 @@ class MetricsCSVHook(Hook):
             self.path.unlink()
             return
         self.columns = next(csv.reader([header.decode("utf-8-sig", "replace")]))
-        self.last_step = _step_of(kept[-1])
-        self.unwritten = [line for line in self.unwritten if _step_of(line.encode()) > self.last_step]  # they were, after the checkpoint
+        written = _step_of(kept[-1])
+        self.unwritten = [line for line in self.unwritten if _step_of(line.encode()) > written]  # they were, after the checkpoint
         repaired = b"".join(line + b"\n" for line in [header, *kept])
         if repaired != content:
             write_atomically(self.path, lambda temporary: temporary.write_bytes(repaired))
@@ -74,7 +74,7 @@ class MetricsCSVHook(Hook):
     def after_step(self, run: Run) -> None:
         """A row, if one is due and none will follow for the same step."""
         state, between = run.state, run.evaluation.every_steps
-        if not run.is_main or self.every_steps is None or state.step % self.every_steps:
+        if self.every_steps is None or state.step % self.every_steps:
             return
         epoch_ends = state.batch == len(run.batches) or state.step == run.total_steps
         evaluated = between and run.watched is not None and state.step % between == 0
@@ -84,12 +84,12 @@ class MetricsCSVHook(Hook):
     def after_eval(self, run: Run) -> None:
         """A row, in the middle of an epoch; at its end ``after_epoch`` writes it."""
         self.evaluated_step = run.state.step
-        if run.is_main and run.state.batch > 0:
+        if run.state.batch > 0:
             self.add_row(run, watched_metrics(run), synced=True)
 
     def after_epoch(self, run: Run) -> None:
         """A row, with the metrics if they are of this very step."""
-        if run.is_main and run.state.step > self.last_step:
+        if run.state.step > self.last_step:
             self.add_row(run, watched_metrics(run) if self.evaluated_step == run.state.step else {}, synced=True)
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
@@ -98,7 +98,7 @@ class MetricsCSVHook(Hook):
             self.write(run, synced=True)
 
     def add_row(self, run: Run, metrics: dict[str, float], *, synced: bool = False) -> None:
-        """Add the row of this step."""
+        """Add the row of this step. Called by all processes, whose losses it holds; the main one writes."""
         means = self.intervals.take(run)
         losses = {"train_loss": means.pop("loss"), **{k if k.startswith(MEASURE) else f"train_{k}": v for k, v in means.items()}}
         measures = {name: losses.pop(name) for name in list(losses) if name.startswith(MEASURE)}
@@ -109,9 +109,10 @@ class MetricsCSVHook(Hook):
             names = [] if run.watched is None else [f"{run.watched}_{metric.name}" for metric in run.metrics]
             self.columns = [*row, *names]
         row.update(metrics)
-        self.unwritten.append(_line([_text(row.get(name)) for name in self.columns]))
         self.last_step = run.state.step
-        self.write(run, synced=synced)
+        if run.is_main:
+            self.unwritten.append(_line([_text(row.get(name)) for name in self.columns]))
+            self.write(run, synced=synced)
 
     def write(self, run: Run, *, synced: bool) -> None:
         """Append what is not written yet, whole or not at all; a file that cannot be written now is tried again at the next row."""
@@ -125,12 +126,12 @@ class MetricsCSVHook(Hook):
 
     def state_dict(self) -> dict:
         """Where the next row's interval begins, and rows that could not be written."""
-        return {"intervals": self.intervals.state_dict(), "unwritten": self.unwritten}
+        return {"intervals": self.intervals.state_dict(), "unwritten": self.unwritten, "last_step": self.last_step}
 
     def load_state_dict(self, state: dict) -> None:
         """Restore ``state_dict``."""
         self.intervals.load_state_dict(state["intervals"])
-        self.unwritten = list(state["unwritten"])
+        self.unwritten, self.last_step = list(state["unwritten"]), state["last_step"]
 
 
 def append(path: Path, lines: list[str], header: str, *, synced: bool) -> None:

@@ -54,12 +54,14 @@ class Intervals:
         self.totals: dict | None = None
 
     def take(self, run: Run) -> dict[str, float]:
-        """The total as ``loss``, its parts where there are several, and the measures of batches. Waits for the device."""
+        """The total as ``loss``, its parts where there are several, and the measures of batches, over all processes.
+
+        Every process must call this; it waits for the device.
+        """
         epoch = epoch_number(run)
-        since = self.totals if epoch == self.epoch else None
-        means = run.meter.means(since)
-        self.epoch, self.totals = epoch, run.meter.totals()
-        return means
+        since, now = self.totals if epoch == self.epoch else None, run.joint_totals()
+        self.epoch, self.totals = epoch, now
+        return run.means_between(since, now)
 
     def state_dict(self) -> dict:
         """Where the next interval begins."""

@@ -81,7 +81,7 @@ class ResultsHook(Hook):
 
     def record(self, run: Run, metrics: dict[str, float]) -> None:
         """One point of the curves; an evaluation at the end of an epoch is the same point as the end."""
-        if not run.is_main or (self.evaluations and self.evaluations[-1]["step"] == run.state.step):
+        if self.evaluations and self.evaluations[-1]["step"] == run.state.step:
             return
         row = {"epoch": epoch_number(run), "step": run.state.step, "lr": learning_rate(run), **self.intervals.take(run), **metrics}
         self.evaluations.append(finite(row))

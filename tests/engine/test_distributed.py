@@ -113,7 +113,7 @@ def fit_while_writing_takes_long(images: str, pairs: str, folder: str, rank: int
     runner.run.meter.add({"loss": torch.tensor(float(1 + rank))}, 2, 1)
     checkpoint.save_latest(runner.run)
     resumed = make_runner("classes", images, pairs, Path(folder) / "run").run
-    assert checkpoint.resume(resumed) and resumed.meter.totals() == {"sums": [2.0 * (1 + rank)], "cases": 2}
+    assert checkpoint.resume(resumed) and resumed.meter.totals() == {"names": ["loss"], "sums": [2.0 * (1 + rank)], "cases": 2}
 
 
 def test_no_process_scores_a_checkpoint_that_is_not_yet_written_and_each_goes_on_with_its_own_losses(class_folders, pairs, tmp_path):

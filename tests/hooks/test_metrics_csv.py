@@ -131,9 +131,9 @@ def test_a_file_that_cannot_be_written_is_written_later_and_ends_nothing(runner_
 def test_rows_that_were_written_after_the_checkpoint_that_holds_them_are_not_doubled(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,epoch\n1,1\n2,1\n", encoding="utf-8")
     hook = MetricsCSVHook()
-    hook.load_state_dict({"intervals": {"epoch": 1, "totals": None}, "unwritten": ["2,1\n", "3,1\n"]})
+    hook.load_state_dict({"intervals": {"epoch": 1, "totals": None}, "unwritten": ["2,1\n", "3,1\n"], "last_step": 3})
     hook.before_fit(SimpleNamespace(is_main=True, folder=tmp_path, state=SimpleNamespace(step=3), log=logging.getLogger("test")))
-    assert hook.unwritten == ["3,1\n"] and hook.last_step == 2
+    assert hook.unwritten == ["3,1\n"] and hook.last_step == 3
 
 
 def test_other_processes_write_nothing(runner_of, tmp_path):
@@ -161,9 +161,29 @@ def test_a_line_is_appended_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_the_device_is_waited_for_at_the_steps_of_rows_only(runner_of, tmp_path):
     runner = runner_of(tmp_path, [{"type": "MetricsCSVHook", "every_steps": 3}], train={"epochs": 2}, data={"batch_size": 4})
     read, run = [], runner.run
-    original, run.meter.means = run.meter.means, lambda since=None: (read.append(run.state.step), original(since))[1]
+    original, run.meter.totals = run.meter.totals, lambda: (read.append(run.state.step), original())[1]
     runner.fit()
     assert sorted(set(read)) == [3, 6, 9, 12] and run.steps_per_epoch == 6
+
+
+def test_a_row_holds_the_losses_of_all_processes(runner_of, tmp_path, monkeypatch):
+    """Another process has three times the losses, as with a local loss it would have others."""
+
+    def gathered(value):
+        if not (isinstance(value, dict) and "sums" in value):
+            return [value]
+        return [value, {**value, "sums": [3 * total for total in value["sums"]]}]
+
+    monkeypatch.setattr("clipzoo.engine.state.distributed.gathered", gathered)
+    run = runner_of(tmp_path, EVERY_STEP, train={"epochs": 1}).run
+    own = []
+    original = run.meter.add
+    run.meter.add = lambda losses, cases, step: (own.append(float(losses["image_text"].detach())), original(losses, cases, step))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    loop.fit(run)
+    rows = [line.split(",") for line in (tmp_path / "fold_1" / "metrics.csv").read_text(encoding="utf-8").splitlines()]
+    column = rows[0].index("train_loss")
+    assert [float(row[column]) for row in rows[1:]] == pytest.approx([2 * loss for loss in own], rel=1e-6)
 
 
 def test_rows_at_no_steps_are_refused():
