@@ -126,8 +126,9 @@ class DistinctCaptionSampler(RandomSampler):
     with those that waited longest; what is left over at the end, less than a batch, is others every time. In an epoch whose captions are
     drawn less favourably the batches are slightly smaller, not fewer. There must be as many distinct captions as a batch has cases.
 
-    The losses that know positives by caption (``MultiPositiveContrastiveLoss``) need it less: to them a repeated caption is no false
-    negative, and an epoch with RandomSampler leaves no case out.
+    What is distinct are the captions that were drawn. Where images have several, the one drawn for another image may describe this one as
+    well, which the standard loss takes for a false negative. The losses that know all positives (``MultiPositiveContrastiveLoss``) do not,
+    and need this sampler less: with RandomSampler an epoch leaves no case out.
     """
 
     distinct = "caption"

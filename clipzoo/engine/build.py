@@ -242,6 +242,7 @@ def training_data(
     rows = rows_of(data, split.train)
     _check_contrast(data, len(rows), settings, net, split)
     sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
+    sampler.order(data.labels[rows], 0, seed)  # one that cannot order these cases says so now, before there is a work dir
     batches = EpochBatches(
         data,
         rows,

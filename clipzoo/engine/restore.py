@@ -170,7 +170,16 @@ def published_model(image: str | dict, text: str | dict, name: str, device: torc
     if any(spec.get("pretrained", spec.get("tag")) in (False, None) for spec in specs):
         raise BuildError(f"{name}: has no trained weights. Name some, as clip:ViT-B/32 or openclip:<name>/<tag>")
     with torch.random.fork_rng(devices=[]):
-        image_encoder, text_encoder = BACKBONES.build(specs[0]), TEXT_ENCODERS.build(specs[1])
+        try:
+            image_encoder, text_encoder = BACKBONES.build(specs[0]), TEXT_ENCODERS.build(specs[1])
+        except BuildError as error:
+            if "Three ways: " not in str(error):
+                raise
+            problem = str(error).partition(". Three ways: ")[0].partition(": ")[2]
+            raise BuildError(
+                f"{name}: {problem}. Connect to the hub (or to a mirror: set HF_ENDPOINT), or name a local file or folder with these "
+                "weights in the place of this name"
+            ) from error
     assert image_encoder.space is not None and image_encoder.space == text_encoder.space
     assert image_encoder.projected and text_encoder.projected and image_encoder.num_features == text_encoder.num_features
     net = MODELS.get("CLIP")(image_encoder, text_encoder, learn_temperature=False)

@@ -183,12 +183,22 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
 
 
 def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
-    """The images of ``data``, read as the models' own were: by classes, or as pairs."""
+    """The images of ``data``: by the model's classes, or as pairs, whose columns have usual names or those of the config's own dataset.
+
+    Raises:
+        DataError: They cannot be read either way.
+    """
     if folds.classes:
         return ImageFolderDataset(data, template="{class_name}", classes=list(folds.classes))
     spec = DATASETS.expand(config.data.dataset)
-    reading = ("type", "image_key", "caption_key", "separator", "image_root", "allow_duplicates")
-    return DATASETS.build({**{key: value for key, value in spec.items() if key in reading}, "path": data})
+    plain = {"type": spec["type"], "path": data, "allow_duplicates": spec.get("allow_duplicates", False)}
+    keys = {key: spec[key] for key in ("image_key", "caption_key") if spec.get(key) is not None}
+    try:
+        return DATASETS.build(plain)
+    except DataError:
+        if not keys:
+            raise
+        return DATASETS.build({**plain, **keys})
 
 
 def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:

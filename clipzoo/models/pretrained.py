@@ -127,12 +127,16 @@ def read_file(path: Path, where: str) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        with open(path, "rb") as file:
+            if file.read(1) not in (b"P", b"\x80"):  # a zip archive, or a pickle
+                raise KeyError(path.suffix)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "it holds Python objects besides tensors, whose code is not run" if "nsupported" in str(error) else first_line(error)
         raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise BuildError(f"{where}: {path} cannot be read as weights ({first_line(error)})") from error
+        reason = "it is neither safetensors nor a torch file" if isinstance(error, KeyError) else first_line(error)
+        raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
 
 
 def tensors(content: object, where: str) -> dict[str, Tensor]:

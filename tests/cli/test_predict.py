@@ -154,7 +154,7 @@ def test_long_texts_are_cut_in_one_line_or_refused(predict, finished, class_fold
         (["IMAGE", "IMAGE"], "neither a checkpoint of clipzoo nor weights of a CLIP"),
         (["IMAGES", "IMAGE"], "IMAGES: holds no checkpoint"),
         (["clip:ViT-B-32x", "IMAGE"], "Did you mean 'clip:ViT-B/32'"),
-        (["clip:ViT-B/32", "IMAGE", "--texts", "a", "b"], "Three ways: connect to the hub"),
+        (["clip:ViT-B/32", "IMAGE", "--texts", "a", "b"], "Connect to the hub"),
         (["WORK/fold_1", "none.png", "nor_this.png"], "none.png, nor_this.png: these 2 do not exist"),
         (["WORK/fold_1", "IMAGE", "--texts", "a", "--texts-file", "x.txt"], "--texts-file: not allowed with argument --texts"),
         (["WORK/fold_1", "IMAGE", "--texts", "a"], "one class alone ('a')"),

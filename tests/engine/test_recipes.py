@@ -15,7 +15,7 @@ from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
 from clipzoo.engine.runtime import make_log
 from clipzoo.engine.testing import score_again, score_external
-from clipzoo.errors import BuildError, ConfigError
+from clipzoo.errors import BuildError, ConfigError, DataError
 from clipzoo.folds import Split
 from clipzoo.hooks import Hook
 from clipzoo.models.clip import in_batch_measures
@@ -279,6 +279,32 @@ def test_pairs_need_a_loss_over_pairs_and_more_than_one(pairs_config, tmp_path, 
         Runner(
             config, data, Split("fold_1", train=ids[:1], val=(), test=ids[1:]), tmp_path / "run", log=make_log(quiet, None), console=quiet
         )
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_pairs_are_read_by_usual_names_or_by_the_configs_own(pairs_config, tmp_path, pairs):
+    """The training table's columns say nothing about another file's, and its image root must not lead back to the training images."""
+    from clipzoo.engine.testing import external_cases
+    from clipzoo.folds import Folds
+
+    config = pairs_config().plain()
+    own = {"image_key": "bild", "caption_key": "text", "separator": "semicolon", "image_root": str(pairs)}
+    config["data"] = {**config["data"], "dataset": {**config["data"]["dataset"], **own}}
+    config = Config.from_dict(config, "pairs")
+    folds = Folds(cases=(), classes=(), splits=(), spec={})
+    other = write_pairs(tmp_path / "other", num_images=5, seed=9)
+    found = external_cases(config, folds, str(other))
+    assert len(found) == 5 and all(str(found.path_of(row)).startswith(str(other.resolve())) for row in range(5))
+    (other / "own.csv").write_text("bild,text\nimages/000.png,一\nimages/001.png,二\n", encoding="utf-8")
+    assert len(external_cases(config, folds, str(other / "own.csv"))) == 2
+    with pytest.raises(DataError, match="no such file"):
+        external_cases(config, folds, str(other / "none.csv"))
+
+
+def test_a_sampler_that_needs_classes_is_refused_before_there_is_a_work_dir(pairs_config, tmp_path, quiet):
+    config = pairs_config(data={"sampler": {"type": "WeightedSampler"}})
+    with pytest.raises(DataError, match="WeightedSampler: the dataset has cases without a class"):
+        CrossValidation(config, tmp_path / "run", console=quiet).train()
     assert not (tmp_path / "run").exists()
 
 

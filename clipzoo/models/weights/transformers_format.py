@@ -87,7 +87,7 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
         files={} if kind == "clip" else tokenizer_files(folder, where),
         logit_scale=scale,
         quick_gelu=_quick_gelu(config, f"{where}: config.json"),
-        preprocessing=_preprocessing(folder, sizes["image_size"], where),
+        preprocessing=_preprocessing(folder, sizes["image_size"], where, fit=None if kind == "clip" else "squash"),
         **sizes,
     )
 
@@ -221,8 +221,13 @@ def _quick_gelu(config: PretrainedConfig, where: str) -> bool:
     return _ACTIVATIONS[said["vision_config"]]
 
 
-def _preprocessing(folder: Path, image_size: int, where: str) -> Preprocessing | None:
-    """From ``preprocessor_config.json`` or, since transformers 5, ``processor_config.json``; ``None`` where there is neither."""
+def _preprocessing(folder: Path, image_size: int, where: str, fit: str | None) -> Preprocessing | None:
+    """From ``preprocessor_config.json`` or, since transformers 5, ``processor_config.json``.
+
+    Args:
+        fit: How images were made square where the folder has neither file, with OpenAI's mean and standard deviation, as the published
+            Chinese-CLIP was trained; ``None``: nothing is known then.
+    """
     config = None
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
@@ -232,7 +237,7 @@ def _preprocessing(folder: Path, image_size: int, where: str) -> Preprocessing |
                 where = f"{where}: {name}"
                 break
     if config is None:
-        return None
+        return None if fit is None else Preprocessing(image_size, OPENAI_MEAN, OPENAI_STD, "bicubic", fit)
     config = as_object(config, where)
     for switch in ("do_resize", "do_rescale", "do_normalize"):
         if config.get(switch, True) is not True:
