@@ -134,10 +134,8 @@ class CLIP(Model):
 
     def encode_classes(self, captions: ClassCaptions) -> Tensor:
         """``[C, D]`` prototypes: the normalised mean of the normalised features of each class's captions."""
-        device = self.logit_scale.device
-        cached = self._in_table(captions)
-        text_SD = self.encode_text(None, captions.caption_ids.to(device)) if cached else self.encode_captions(captions.tokens)
-        return class_prototypes(text_SD, captions.labels.to(device), captions.num_classes)
+        text_SD = self._encode_rows(captions.tokens, captions.caption_ids)
+        return class_prototypes(text_SD, captions.labels.to(text_SD.device), captions.num_classes)
 
     def encode_captions(self, tokens: Tokens, ids: Tensor | None = None) -> Tensor:
         """``[T, D]`` of length 1: captions of a table, a chunk at a time and in order of length, so that little padding is encoded.
@@ -146,11 +144,14 @@ class CLIP(Model):
             tokens: The table; where it is the one that ``cache_text`` was given, a frozen tower is a lookup.
             ids: ``[T]`` rows of it; ``None`` for all.
         """
+        ids = torch.arange(len(tokens)) if ids is None else ids
+        return self._encode_rows(tokens.take(ids.to(tokens.ids.device)), ids)
+
+    def _encode_rows(self, chosen: Tokens, ids: Tensor) -> Tensor:
+        """``[T, D]`` features of ``chosen``, which are rows ``ids`` of some table; where it is the cached one, they are looked up."""
         device = self.logit_scale.device
-        ids = torch.arange(len(tokens)) if ids is None else ids.cpu()
-        if self._is_table(tokens):
+        if self._in_table(chosen, ids):
             return torch.cat([self.encode_text(None, rows.to(device)) for rows in ids.split(_TEXT_CHUNK)])
-        chosen = tokens.take(ids.to(tokens.ids.device))
         order = torch.argsort(chosen.lengths.cpu(), stable=True)
         parts = [self.encode_text(chosen.take(rows.to(chosen.ids.device)).to(device)) for rows in order.split(_TEXT_CHUNK)]
         return torch.cat(parts)[torch.argsort(order).to(device)]
@@ -225,21 +226,13 @@ class CLIP(Model):
         """1 / temperature, at least in fp32."""
         return _full(self.logit_scale).exp()
 
-    def _is_table(self, tokens: Tokens) -> bool:
-        """Is this the table that is cached?"""
-        table = self._cached_tokens
-        return table is not None and torch.equal(table.lengths, tokens.lengths.cpu()) and torch.equal(table.ids, tokens.ids.cpu())
-
-    def _in_table(self, captions: ClassCaptions) -> bool:
-        """Are these captions rows of the cached table? The ids of another dataset mean other sentences."""
-        table = self._cached_tokens
-        if table is None:
-            return False
-        ids, lengths = captions.caption_ids.cpu(), captions.tokens.lengths.cpu()
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= len(table)):
+    def _in_table(self, chosen: Tokens, ids: Tensor) -> bool:
+        """Are these tokens rows ``ids`` of the cached table? The ids of another dataset mean other sentences."""
+        table, ids = self._cached_tokens, ids.cpu()
+        if table is None or (len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= len(table))):
             return False
         rows = table.take(ids)
-        return torch.equal(rows.lengths, lengths) and torch.equal(rows.ids, captions.tokens.ids.cpu()[:, : rows.ids.shape[1]])
+        return torch.equal(rows.lengths, chosen.lengths.cpu()) and torch.equal(rows.ids, chosen.ids.cpu()[:, : rows.ids.shape[1]])
 
 
 @torch.no_grad()
