@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MEASURE = "in_batch_"
+
+
+def is_measure(name: str) -> bool:
+    """Is this entry of a model's losses a mere measure of the batch, which is reported and not trained? See ``Model.forward``."""
+    return name.startswith(MEASURE)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How a tower wants its images; it belongs to the tower's weights and reaches the data from there.

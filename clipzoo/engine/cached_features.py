@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from clipzoo.engine import runtime
-from clipzoo.engine.state import is_measure
-from clipzoo.structures import Batch, joined
+from clipzoo.structures import Batch, is_measure, joined
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run

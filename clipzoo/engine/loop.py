@@ -18,7 +18,7 @@ import torch
 from clipzoo.engine import checkpoint, distributed, sharding
 from clipzoo.engine.cached_features import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.evaluation import evaluate
-from clipzoo.engine.state import Run, means_between
+from clipzoo.engine.state import Run
 from clipzoo.errors import TrainingError
 from clipzoo.structures import Batch
 
@@ -92,7 +92,7 @@ def train_epoch(run: Run) -> None:
         pause(run)
     state.epoch += 1
     state.batch = 0
-    run.epoch_losses = means_between(None, run.joint_totals())
+    run.epoch_losses, _ = run.joint_means()
     run.epoch_seconds = time.perf_counter() - started
     run.images_per_second = (run.meter.cases - cases_before) * run.world_size / run.epoch_seconds
 

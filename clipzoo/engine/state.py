@@ -18,6 +18,7 @@ from clipzoo.engine import distributed
 from clipzoo.engine.runtime import Interrupt
 from clipzoo.folds import Split
 from clipzoo.settings import EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.structures import is_measure
 
 if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
@@ -54,11 +55,6 @@ class TrainState:
     best_epoch: int = 0
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-
-
-def is_measure(name: str) -> bool:
-    """Is this entry of a model's losses a mere measure of the batch, which is reported and not trained?"""
-    return name.startswith("in_batch_")
 
 
 class LossMeter:
@@ -229,13 +225,19 @@ class Run:
         """Metrics of the last evaluation in the current epoch; empty for an epoch without one."""
         return self.state.metrics
 
-    means_between = staticmethod(means_between)  # for hooks, which do not import the engine
+    def joint_means(self, since: dict | None = None) -> tuple[dict[str, float], dict]:
+        """Mean losses of the epoch over all processes, each of which must call this: with a local loss each has losses of its own.
 
-    def joint_totals(self) -> dict:
-        """``LossMeter.totals`` over all processes, each of which must call this: with a local loss each has losses of its own."""
+        Args:
+            since: The totals that an earlier call in this epoch returned; the means are then over the cases that came after it.
+
+        Returns:
+            The means, as ``LossMeter.means``, and the totals up to now.
+        """
         parts = distributed.gathered(self.meter.totals())
         sums = [sum(values) for values in zip(*(part["sums"] for part in parts), strict=True)]
-        return {"names": parts[0]["names"], "sums": sums, "cases": sum(part["cases"] for part in parts)}
+        now = {"names": parts[0]["names"], "sums": sums, "cases": sum(part["cases"] for part in parts)}
+        return means_between(since, now), now
 
     def stop(self, reason: str) -> None:
         """End training after the current epoch, or after the evaluation in its middle that asks for it."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.records import MEASURE, epoch_number, learning_rate
+from clipzoo.hooks.records import epoch_number, learning_rate
 from clipzoo.registries import HOOKS
+from clipzoo.structures import MEASURE, is_measure
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
@@ -101,7 +102,7 @@ def where(run: Run) -> str:
 
 def losses_in_words(means: dict[str, float]) -> str:
     """Losses, and of the measures of batches the accuracy."""
-    shown = {name: value for name, value in means.items() if not name.startswith(MEASURE) or name == f"{MEASURE}accuracy"}
+    shown = {name: value for name, value in means.items() if not is_measure(name) or name == f"{MEASURE}accuracy"}
     return "  ".join(f"{name.replace(f'{MEASURE}accuracy', 'in-batch accuracy')} {value:.4f}" for name, value in shown.items())
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from clipzoo.errors import ConfigError
 from clipzoo.files import write_atomically
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.records import MEASURE, Intervals, epoch_number, learning_rate, temperature, watched_metrics
+from clipzoo.hooks.records import Intervals, epoch_number, learning_rate, temperature, watched_metrics
 from clipzoo.registries import HOOKS
+from clipzoo.structures import is_measure
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
@@ -100,8 +101,8 @@ class MetricsCSVHook(Hook):
     def add_row(self, run: Run, metrics: dict[str, float], *, synced: bool = False) -> None:
         """Add the row of this step. Called by all processes, whose losses it holds; the main one writes."""
         means = self.intervals.take(run)
-        losses = {"train_loss": means.pop("loss"), **{k if k.startswith(MEASURE) else f"train_{k}": v for k, v in means.items()}}
-        measures = {name: losses.pop(name) for name in list(losses) if name.startswith(MEASURE)}
+        losses = {"train_loss": means.pop("loss"), **{k if is_measure(k) else f"train_{k}": v for k, v in means.items()}}
+        measures = {name: losses.pop(name) for name in list(losses) if is_measure(name)}
         now = temperature(run)
         scale = {} if now is None else {"temperature": now}
         row = {"step": run.state.step, "epoch": epoch_number(run), **losses, "lr": learning_rate(run), **scale, **measures}

@@ -9,8 +9,6 @@ from clipzoo.files import finite
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
 
-MEASURE = "in_batch_"  # how the names of a batch's measures begin, which are no losses; see ``Model.forward``
-
 
 def learning_rate(run: Run) -> float:
     """Of the last step: the largest of the optimizer's groups."""
@@ -59,9 +57,9 @@ class Intervals:
         Every process must call this; it waits for the device.
         """
         epoch = epoch_number(run)
-        since, now = self.totals if epoch == self.epoch else None, run.joint_totals()
-        self.epoch, self.totals = epoch, now
-        return run.means_between(since, now)
+        means, self.totals = run.joint_means(self.totals if epoch == self.epoch else None)
+        self.epoch = epoch
+        return means
 
     def state_dict(self) -> dict:
         """Where the next interval begins."""
