@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -86,6 +87,15 @@ class Dataset:
             DataError: The file cannot be read; the message names it.
         """
         raise NotImplementedError
+
+    def content_digest(self, row: int) -> str:
+        """Hexadecimal digest that changes with the image in ``row``: here of its size and its pixels.
+
+        Raises:
+            DataError: As ``read_image``.
+        """
+        image = self.read_image(row)
+        return hashlib.blake2b(f"{image.width}x{image.height}:".encode() + image.tobytes(), digest_size=16).hexdigest()
 
     def describe(self) -> list[str]:
         """Lines for the log: how many cases, groups and captions, in total and per class, then the notes."""

@@ -5,25 +5,21 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
-from clipzoo.datasets.copies import copies_among
+from clipzoo.datasets.copies import copies_among, merge_copies
+from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.folders import ImageFile, kinds, scan_class_folders
-from clipzoo.datasets.groups import groups_from_pattern, groups_from_table, merge_groups
-from clipzoo.datasets.images import looks_like_an_image, read_image
+from clipzoo.datasets.groups import groups_from_pattern, groups_from_table
+from clipzoo.datasets.images import looks_like_an_image
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.folds import Case
 from clipzoo.registries import DATASETS
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 @DATASETS.register_module()
-class ImageFolderDataset(Dataset):
+class ImageFolderDataset(FileDataset):
     """One folder per class; the folder's name is the class name, Chinese or any other.
 
     Images are found at any depth below a class folder (symbolic links are followed). Hidden files and files that are no images by their
@@ -70,10 +66,7 @@ class ImageFolderDataset(Dataset):
         _check_headers(files)
         group_of = self._groups(files, groups, group_pattern)
         notes = [_ignored_note(ignored)] if ignored else []
-        copies = _identical(files, allow_label_conflicts)
-        if copies:
-            notes.append(f"{len(copies)} sets of byte-identical images, each kept together in every split: {shortened(copies[0], 3)}")
-            group_of = merge_groups(group_of, copies)
+        group_of, copied = merge_copies(group_of, _identical(files, allow_label_conflicts))
         texts = texts_from_template(template, names) if class_texts is None else read_class_texts(class_texts, names)
         captions, of_class = Captions(), []
         for label, sentences in enumerate(texts):
@@ -82,21 +75,12 @@ class ImageFolderDataset(Dataset):
         super().__init__(
             [Case(file.id, label_of[file.class_name], group_of[file.id]) for file in files],
             names,
+            paths={file.id: file.path for file in files},
             captions=captions,
             captions_of_case={file.id: of_class[label_of[file.class_name]] for file in files},
             captions_of_class=of_class,
-            notes=notes,
+            notes=notes + copied,
         )
-        path_of = {file.id: file.path for file in files}
-        self._paths = [path_of[case.id] for case in self.cases]
-
-    def read_image(self, row: int) -> Image.Image:
-        """See ``Dataset.read_image``."""
-        return read_image(self._paths[row])
-
-    def path_of(self, row: int) -> Path:
-        """The real path of the image in ``row``."""
-        return Path(self._paths[row])
 
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""

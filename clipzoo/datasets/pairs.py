@@ -8,21 +8,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.copies import copies_among
-from clipzoo.datasets.groups import groups_from_pattern, merge_groups
-from clipzoo.datasets.images import EXTENSIONS, read_image
+from clipzoo.datasets.copies import copies_among, merge_copies
+from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.groups import groups_from_pattern
+from clipzoo.datasets.images import EXTENSIONS
 from clipzoo.datasets.pairs_files import Keys, Pair, PairsFile, read_pairs
 from clipzoo.errors import ConfigError, DataError, LeakError, did_you_mean, shortened
 from clipzoo.folds import PARTS, Case
 from clipzoo.registries import DATASETS
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass
@@ -39,7 +34,7 @@ class _Image:
 
 
 @DATASETS.register_module()
-class PairsDataset(Dataset):
+class PairsDataset(FileDataset):
     """Images and sentences that describe them, without classes; scored by retrieval.
 
     A source is one of:
@@ -104,29 +99,18 @@ class PairsDataset(Dataset):
             groups = groups_from_pattern(group_pattern, list(groups))
         notes = [note for file in files for note in file.notes]
         copies = copies_among((image.id, image.path, image.size) for image in images)
-        if copies:
-            notes.append(f"{len(copies)} sets of byte-identical images, each kept together in every split: {shortened(copies[0], 3)}")
-            groups = merge_groups(groups, copies)
+        groups, copied = merge_copies(groups, copies)
         parts = list(given) if len(given) > 1 else [None]
         captions = Captions()
         super().__init__(
             [Case(image.id, None, groups[image.id], parts[image.source]) for image in images],
             (),
+            paths={image.id: image.path for image in images},
             captions=captions,
             captions_of_case={image.id: [captions.add(caption) for caption in image.captions] for image in images},
-            notes=notes,
+            notes=notes + copied,
         )
         self.sources: tuple[str, ...] = tuple(file.name for file in files)
-        path_of = {image.id: image.path for image in images}
-        self._paths = [path_of[case.id] for case in self.cases]
-
-    def read_image(self, row: int) -> Image.Image:
-        """See ``Dataset.read_image``."""
-        return read_image(self._paths[row])
-
-    def path_of(self, row: int) -> Path:
-        """The real path of the image in ``row``."""
-        return Path(self._paths[row])
 
     def describe(self) -> list[str]:
         """Lines for the log: sources, how many images, groups and captions, how they go together, the given parts, then the notes."""

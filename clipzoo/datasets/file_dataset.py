@@ -1,0 +1,61 @@
+"""What datasets have in common whose cases are image files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.copies import file_digest
+from clipzoo.datasets.images import read_image
+from clipzoo.folds import Case
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class FileDataset(Dataset):
+    """A dataset with one image file per case. A subclass finds the files and calls this constructor.
+
+    Args:
+        cases: As ``Dataset``.
+        classes: As ``Dataset``.
+        paths: For every case id, the real path of its image. It may be spelt otherwise than the id: ids are NFC-normalised.
+        captions: As ``Dataset``.
+        captions_of_case: As ``Dataset``.
+        captions_of_class: As ``Dataset``.
+        notes: As ``Dataset``.
+
+    Raises:
+        DataError: As ``Dataset``.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        classes: Sequence[str],
+        *,
+        paths: Mapping[str, str],
+        captions: Captions,
+        captions_of_case: dict[str, Sequence[int]],
+        captions_of_class: Sequence[Sequence[int]] = (),
+        notes: Sequence[str] = (),
+    ):
+        super().__init__(
+            cases, classes, captions=captions, captions_of_case=captions_of_case, captions_of_class=captions_of_class, notes=notes
+        )
+        self._paths = [paths[case.id] for case in self.cases]
+
+    def read_image(self, row: int) -> Image.Image:
+        """See ``Dataset.read_image``."""
+        return read_image(self._paths[row])
+
+    def path_of(self, row: int) -> Path:
+        """The real path of the image in ``row``."""
+        return Path(self._paths[row])
+
+    def content_digest(self, row: int) -> str:
+        """See ``Dataset.content_digest``; of the bytes of the file, which is not decoded."""
+        return file_digest(self._paths[row]).hex()
