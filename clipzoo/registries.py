@@ -4,7 +4,7 @@ from clipzoo.registry import Registry
 
 SLOTS: dict[str, Registry] = {}
 
-MODELS = Registry("model", "clipzoo.models", slots=SLOTS)
+MODELS = Registry("model", "clipzoo.models", slots=SLOTS, runtime=("num_classes",))
 BACKBONES = Registry("image encoder", "clipzoo.models.backbones", slots=SLOTS, speller="clipzoo.models.names:image_encoder")
 TEXT_ENCODERS = Registry("text encoder", "clipzoo.models.text_encoders", slots=SLOTS, speller="clipzoo.models.names:text_encoder")
 HEADS = Registry("head", "clipzoo.models.heads", slots=SLOTS, runtime=("in_features", "out_features"))
@@ -17,6 +17,7 @@ METRICS = Registry("metric", "clipzoo.metrics", slots=SLOTS)
 OPTIMIZERS = Registry("optimizer", "clipzoo.optim", slots=SLOTS)
 SCHEDULES = Registry("schedule", "clipzoo.optim.schedules", slots=SLOTS)
 HOOKS = Registry("hook", "clipzoo.hooks", slots=SLOTS)
+PROBES = Registry("probe", "clipzoo.probes", slots=SLOTS)
 
 SLOTS.update(
     model=MODELS,
@@ -50,4 +51,5 @@ TABLES: dict[str, Registry] = {
     "OPTIMIZERS": OPTIMIZERS,
     "SCHEDULES": SCHEDULES,
     "HOOKS": HOOKS,
+    "PROBES": PROBES,
 }

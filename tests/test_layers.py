@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "clipzoo"
-PARTS = ("datasets", "models", "metrics", "optim", "hooks")
+PARTS = ("datasets", "models", "metrics", "optim", "hooks", "probes")
 RUN = ("engine",)
 DOORS = ("cli",)
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,81 @@
+"""The examples that are most similar vote."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipzoo.errors import ConfigError
+from clipzoo.probes.base import Examples, FittedProbe, Probe
+from clipzoo.probes.choice import choose
+from clipzoo.registries import PROBES
+
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+_ROWS = 1024
+
+
+@PROBES.register_module()
+class KNearest(Probe):
+    """The k examples of the highest cosine similarity vote, each the same: probabilities are shares of votes.
+
+    Equal to scikit-learn's ``KNeighborsClassifier(metric='cosine')``. Among equally similar examples the earlier ones vote. The prediction
+    is the class with most votes, the one of the lowest number among equals.
+
+    Args:
+        k: Cut to the number of examples. ``None`` chooses among 1, 3, 5, 10, 20, 50 inside the examples; where that is impossible, 1 is
+            taken. For the choice (not for the probabilities) one vote is added and shared by all classes, so that a class without a vote
+            has a finite log loss.
+
+    Raises:
+        ConfigError: ``k`` is below 1.
+    """
+
+    name = "knn"
+
+    def __init__(self, k: int | None = None):
+        if k is not None and k < 1:
+            raise ConfigError(f"KNearest: k={k} must be 1 or more")
+        self.k = k
+
+    def learn(self, examples: Examples) -> FittedProbe:
+        """See ``Probe.fit``."""
+        values = [k for k in NEIGHBOURS if k <= len(examples)] if self.k is None else [min(self.k, len(examples))]
+        choice = choose(examples, [{"k": k} for k in values], {"k": 1}, lambda folds: _losses(examples, folds, values))
+        k, labels = int(choice.values["k"]), examples.labels
+
+        def probabilities(features_MD: np.ndarray) -> np.ndarray:
+            rows = nearest(features_MD @ examples.features.T, k)
+            return _votes(labels[rows], examples.num_classes)[:, -1] / k
+
+        return FittedProbe(probabilities, choice.values, choice.notes)
+
+
+def nearest(similarity_MN: np.ndarray, k: int) -> np.ndarray:
+    """``[M, k]`` columns of the k highest values of each row, best first; the earlier ones among equals."""
+    M, N = similarity_MN.shape
+    limit = np.partition(similarity_MN, N - k, axis=1)[:, N - k, None]
+    tied = similarity_MN == limit
+    room = k - (similarity_MN > limit).sum(axis=1, keepdims=True)
+    taken = (similarity_MN > limit) | (tied & (np.cumsum(tied, axis=1) <= room))
+    columns = np.nonzero(taken)[1].reshape(M, k)
+    order = np.argsort(-np.take_along_axis(similarity_MN, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)
+
+
+def _votes(labels_MK: np.ndarray, num_classes: int) -> np.ndarray:
+    """``[M, K, C]``: votes of the first 1, 2, … K neighbours."""
+    return np.cumsum(labels_MK[..., None] == np.arange(num_classes), axis=1)
+
+
+def _losses(examples: Examples, folds: np.ndarray, values: list[int]) -> np.ndarray:
+    fewest = int(len(folds) - np.bincount(folds).max())  # examples that are left to vote where the largest fold is held out
+    usable = [k for k in values if k <= fewest]
+    total = np.full(len(values), np.inf)
+    total[: len(usable)] = 0.0
+    for start in range(0, len(folds), _ROWS):
+        rows = slice(start, start + _ROWS)
+        similarity = np.where(folds[rows, None] == folds, -np.inf, examples.features[rows] @ examples.features.T)
+        same = examples.labels[nearest(similarity, usable[-1])] == examples.labels[rows, None]
+        for index, k in enumerate(usable):
+            right = same[:, :k].sum(axis=1)
+            total[index] -= np.log((right + 1 / examples.num_classes) / (k + 1)).sum()
+    return total / len(folds)

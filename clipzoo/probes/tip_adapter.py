@@ -1,0 +1,75 @@
+"""Class texts and a cache of examples, without training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipzoo.errors import ConfigError
+from clipzoo.probes.base import Examples, FittedProbe, Probe, softmax
+from clipzoo.probes.choice import choose, log_loss
+from clipzoo.registries import PROBES
+
+ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+BETAS = (1.0, 2.0, 3.5, 5.5, 8.0, 12.0)
+_ROWS = 1024
+
+
+@PROBES.register_module()
+class TipAdapter(Probe):
+    """The model's zero-shot logits plus what the examples say: each adds ``alpha exp(-beta (1 - cosine))`` to its class.
+
+    Args:
+        alpha: Weight of the examples; 0 is zero-shot. ``None`` chooses among 0 … 100 inside the examples; where that is impossible, 1 is
+            taken.
+        beta: How fast an example's word fades with its distance. ``None`` chooses among 1 … 12; where that is impossible, 5.5 is taken.
+
+    Raises:
+        ConfigError: One of them is negative.
+
+    Source: Zhang et al. 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", arXiv:2207.09519,
+    section 3, without the fine-tuning of the keys.
+    """
+
+    name = "tip"
+    needs_text = True
+
+    def __init__(self, alpha: float | None = None, beta: float | None = None):
+        for argument, value in (("alpha", alpha), ("beta", beta)):
+            if value is not None and not value >= 0:
+                raise ConfigError(f"TipAdapter: {argument}={value} must be 0 or more")
+        self.alpha, self.beta = alpha, beta
+
+    def learn(self, examples: Examples) -> FittedProbe:
+        """See ``Probe.fit``."""
+        alphas = ALPHAS if self.alpha is None else (float(self.alpha),)
+        betas = BETAS if self.beta is None else (float(self.beta),)
+        fallback = {"alpha": 1.0 if self.alpha is None else alphas[0], "beta": 5.5 if self.beta is None else betas[0]}
+        grid = [{"alpha": alpha, "beta": beta} for beta in betas for alpha in alphas]
+        choice = choose(examples, grid, fallback, lambda folds: _losses(examples, folds, alphas, betas))
+        alpha, beta = choice.values["alpha"], choice.values["beta"]
+        keys_DN, values_NC = examples.features.T, examples.one_hot
+
+        def probabilities(features_MD: np.ndarray) -> np.ndarray:
+            cached_MC = np.exp(beta * (features_MD @ keys_DN - 1)) @ values_NC
+            return softmax(_zero_shot(examples, features_MD) + alpha * cached_MC)
+
+        return FittedProbe(probabilities, choice.values, choice.notes)
+
+
+def _zero_shot(examples: Examples, features_MD: np.ndarray) -> np.ndarray:
+    return examples.logit_scale * (features_MD @ examples.text.T)
+
+
+def _losses(examples: Examples, folds: np.ndarray, alphas: tuple[float, ...], betas: tuple[float, ...]) -> np.ndarray:
+    """In the order of the grid: beta by beta. Similarities are computed once."""
+    total = np.zeros((len(betas), len(alphas)))
+    values_NC, alphas_A = examples.one_hot, np.array(alphas)[:, None, None]
+    for start in range(0, len(folds), _ROWS):
+        rows = slice(start, start + _ROWS)
+        features, labels = examples.features[rows], examples.labels[rows]
+        zero_shot, similarity = _zero_shot(examples, features), features @ examples.features.T
+        others = folds[rows, None] != folds
+        for index, beta in enumerate(betas):
+            cached = (others * np.exp(beta * (similarity - 1))) @ values_NC
+            total[index] += len(labels) * log_loss(zero_shot + alphas_A * cached, labels)
+    return total.reshape(-1) / len(folds)
