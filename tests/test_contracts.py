@@ -9,6 +9,7 @@ import torch
 
 from clipzoo.hooks.base import MOMENTS
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, Metric
+from clipzoo.models.losses import ClassificationLoss, Loss
 from clipzoo.registries import DATASETS, HOOKS, LOSSES, METRICS, SAMPLERS, SCHEDULES, SLOTS, TABLES
 from clipzoo.structures import Batch, Tokens
 from clipzoo.tables import RetrievalTable
@@ -90,7 +91,7 @@ def test_samplers_are_pure_functions_of_seed_and_epoch(name):
     assert not np.array_equal(first, sampler.order(labels, 1, 7)) and not np.array_equal(first, sampler.order(labels, 0, 8))
 
 
-@pytest.mark.parametrize("name", own(LOSSES))
+@pytest.mark.parametrize("name", [name for name in own(LOSSES) if issubclass(LOSSES.get(name), Loss)])
 def test_losses_are_finite_scalars_with_gradients_for_both_towers(name):
     torch.manual_seed(0)
     loss = LOSSES.build(name)
@@ -110,13 +111,29 @@ def test_losses_are_finite_scalars_with_gradients_for_both_towers(name):
         assert tensor.grad is not None and torch.isfinite(tensor.grad).all() and tensor.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("name", [name for name in own(LOSSES) if not issubclass(LOSSES.get(name), Loss)])
+def test_other_losses_are_over_logits(name):
+    loss = LOSSES.build(name)
+    assert isinstance(loss, ClassificationLoss) and loss.name == loss.name.lower() and not loss.balances
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value = loss(logits, torch.tensor([0, 1, -1, 2, 1]))
+    value.backward()
+    assert value.shape == () and torch.isfinite(value) and torch.isfinite(logits.grad).all()
+    assert ((logits.grad.abs().sum(dim=1) > 0) == torch.tensor([True, True, False, True, True])).all()
+
+
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory, class_folders):
     """For every dataset, arguments that make a small one."""
     from clipzoo.datasets.sample_data import create_sample_dataset
 
     pairs = create_sample_dataset(tmp_path_factory.mktemp("sources") / "pairs", "pairs", 6)
-    return {"ImageFolderDataset": {"root": str(class_folders)}, "PairsDataset": {"path": str(pairs)}}
+    tiny = write_tiny_imagenet(tmp_path_factory.mktemp("tiny"), train=1, val=1, test=1)
+    return {
+        "ImageFolderDataset": {"root": str(class_folders)},
+        "PairsDataset": {"path": str(pairs)},
+        "TinyImageNetDataset": {"root": str(tiny), "split": "trainval", "num_classes": 6},
+    }
 
 
 @pytest.mark.parametrize("name", own(DATASETS))

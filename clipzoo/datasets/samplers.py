@@ -6,15 +6,14 @@ run. How the order becomes batches is in ``loader.EpochBatches``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from clipzoo.errors import ConfigError, DataError, did_you_mean
+from clipzoo.balance import Method, check_method, weight_of_a_case
+from clipzoo.errors import ConfigError, DataError
 from clipzoo.registries import SAMPLERS
 
 if TYPE_CHECKING:
     import numpy as np
-
-Method = Literal["inverse_freq", "inverse_sqrt", "balanced"]
 
 
 class Sampler(Protocol):
@@ -72,7 +71,7 @@ class WeightedSampler:
     very few cases is drawn less often than the table says where the batches are few: 4 cases in an epoch of 10 batches come 40 times, even
     if a third of 300 draws is theirs by the table; the other classes fill their places.
 
-    Do not combine it with a class-weighted loss: that corrects twice.
+    Do not combine it with a loss that has ``class_weights``: that corrects twice, and the run warns.
 
     Args:
         method: See above.
@@ -82,10 +81,10 @@ class WeightedSampler:
         ConfigError: The method is unknown, or the smooth factor negative.
     """
 
+    balances: ClassVar[bool] = True
+
     def __init__(self, method: Method = "inverse_freq", smooth_factor: float = 1.0):
-        if method not in get_args(Method):
-            known = get_args(Method)
-            raise ConfigError(f"WeightedSampler: no method is called {method!r}.{did_you_mean(method, known)} Known: {', '.join(known)}")
+        check_method("WeightedSampler", method)
         if not 0 <= smooth_factor < float("inf"):
             raise ConfigError(f"WeightedSampler: smooth_factor={smooth_factor} must be a number that is not negative")
         self.method = method
@@ -111,8 +110,7 @@ class WeightedSampler:
         """``[N]`` float64 probability of each case in one draw of the two random methods; they sum to 1."""
         import numpy as np
 
-        sizes = np.bincount(labels)[labels] + self.smooth_factor
-        weights = 1.0 / (np.sqrt(sizes) if self.method == "inverse_sqrt" else sizes)
+        weights = weight_of_a_case(np.bincount(labels), self.method, self.smooth_factor)[labels]
         return weights / weights.sum()
 
 

@@ -54,7 +54,7 @@ def classes_of(model, labels=(0, 1, 2, 2)):
     return ClassCaptions(model.tokenizer(SENTENCES), torch.tensor(labels), ids, max(labels) + 1)
 
 
-@pytest.mark.parametrize("loss", sorted(name for name in LOSSES if LOSSES.get(name).__module__.startswith("clipzoo.")))
+@pytest.mark.parametrize("loss", ["CaptionCrossEntropyLoss", "ContrastiveLoss", "MultiPositiveContrastiveLoss", "SigmoidContrastiveLoss"])
 def test_forward_gives_named_losses_and_trains_every_parameter(loss):
     model = tiny_clip(loss=LOSSES.build(loss))
     losses = model(batch_of(model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from clipzoo.errors import ConfigError
+from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import check_positive
 
 
@@ -47,7 +47,35 @@ class Head(nn.Module):
             self.layers = self.make_layers(in_features, out_features)
         return self
 
+    def refuses_start(self) -> str:
+        """Why ``start_from`` is not for this head, with what to choose; empty where it is."""
+        return f"{type(self).__name__} has no weights that could be texts. Choose CosineHead, or LinearHead with normalize=True"
+
+    def start_from(self, prototypes_CD: Tensor, logit_scale: float) -> None:
+        """Set the weights so that the head's logits are those of zero-shot classification: the temperature times the cosines.
+
+        Args:
+            prototypes_CD: ``[out_features, in_features]`` rows of length 1, one direction per class.
+            logit_scale: Log of 1 / temperature, as ``Tower.logit_scale``.
+
+        Raises:
+            BuildError: This head cannot; see ``refuses_start``.
+        """
+        raise BuildError(self.refuses_start())
+
+    def after_step(self) -> None:
+        """Called after every optimizer step, to put parameters back into their range in place."""
+
     def forward(self, features: Tensor) -> Tensor:
         """``[N, in_features]`` to ``[N, out_features]``."""
         assert self.layers is not None, "a head without widths is connected by its model before it is used"
         return self.layers(features)
+
+
+def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
+    """A linear map whose weights start with standard deviation ``in_features ** -0.5``, and whose bias starts at 0."""
+    made = nn.Linear(in_features, out_features, bias=bias)
+    nn.init.normal_(made.weight, std=in_features**-0.5)
+    if bias:
+        nn.init.zeros_(made.bias)
+    return made

@@ -6,7 +6,7 @@ from torch import nn
 
 from clipzoo.errors import ConfigError
 from clipzoo.models.base import check_positive
-from clipzoo.models.heads.base import Head
+from clipzoo.models.heads.base import Head, linear
 from clipzoo.registries import HEADS
 
 
@@ -28,7 +28,7 @@ class LinearProjection(Head):
 
     def make_layers(self, in_features: int, out_features: int) -> nn.Module:
         """One ``nn.Linear``."""
-        return _linear(in_features, out_features, bias=self.bias)
+        return linear(in_features, out_features, bias=self.bias)
 
 
 @HEADS.register_module()
@@ -55,12 +55,4 @@ class MLPProjection(Head):
     def make_layers(self, in_features: int, out_features: int) -> nn.Module:
         """Linear, GELU, dropout, linear."""
         hidden = self.hidden_features or in_features
-        return nn.Sequential(_linear(in_features, hidden), nn.GELU(), nn.Dropout(self.dropout), _linear(hidden, out_features))
-
-
-def _linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
-    linear = nn.Linear(in_features, out_features, bias=bias)
-    nn.init.normal_(linear.weight, std=in_features**-0.5)
-    if bias:
-        nn.init.zeros_(linear.bias)
-    return linear
+        return nn.Sequential(linear(in_features, hidden), nn.GELU(), nn.Dropout(self.dropout), linear(hidden, out_features))

@@ -1,8 +1,19 @@
-"""Losses between image features and caption features."""
+"""Losses between image features and caption features, and losses over logits of classes."""
 
 from clipzoo.models.losses.base import Loss, PairLoss
+from clipzoo.models.losses.classification import ClassificationLoss, CrossEntropyLoss, FocalLoss
 from clipzoo.models.losses.contrastive import ContrastiveLoss, MultiPositiveContrastiveLoss
 from clipzoo.models.losses.cross_entropy import CaptionCrossEntropyLoss
 from clipzoo.models.losses.sigmoid import SigmoidContrastiveLoss
 
-__all__ = ["CaptionCrossEntropyLoss", "ContrastiveLoss", "Loss", "MultiPositiveContrastiveLoss", "PairLoss", "SigmoidContrastiveLoss"]
+__all__ = [
+    "CaptionCrossEntropyLoss",
+    "ClassificationLoss",
+    "ContrastiveLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "Loss",
+    "MultiPositiveContrastiveLoss",
+    "PairLoss",
+    "SigmoidContrastiveLoss",
+]

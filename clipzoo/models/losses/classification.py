@@ -1,0 +1,194 @@
+"""Losses over logits of classes, for models with a classifier of their own.
+
+Shapes: B cases of the batch · C classes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipzoo.balance import Method, check_method, weight_of_a_case
+from clipzoo.errors import BuildError, ConfigError
+from clipzoo.models.base import check_share
+from clipzoo.models.losses.gather import mean_over_cases
+from clipzoo.registries import LOSSES
+
+
+class ClassificationLoss(nn.Module):
+    """Base of the losses that an ``ImageClassifier`` takes; a subclass writes ``compute``.
+
+    With ``class_weights`` every case weighs what its class does. The weights come from the training part of the fold alone (``fit``), and
+    are scaled so that their mean over its cases is 1: the size of the loss, and with it the learning rate, stays what it was, and the loss
+    of a batch is the plain mean over its cases. It is not divided by the sum of the batch's weights as torch's is, so the average over
+    processes is the loss of one process with all their cases, exactly. The weights are in the checkpoint.
+
+    Args:
+        class_weights: ``'inverse_freq'``, ``'inverse_sqrt'`` or ``'balanced'``, as ``WeightedSampler`` means them with its default
+            smooth factor of 1: a case of a class with n cases weighs 1 / (n + 1), 1 / sqrt(n + 1), or 1 / n. Or C positive numbers, one
+            for each class in order. ``None`` weighs all cases the same.
+
+    Attributes:
+        name: What the loss is called in the log.
+        weight_C: ``[C]`` float32; ``None`` without ``class_weights``.
+
+    Raises:
+        ConfigError: ``class_weights`` is neither a method nor numbers that are greater than 0.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, class_weights: Method | list[float] | None = None):
+        super().__init__()
+        where = f"{type(self).__name__}: class_weights"
+        if isinstance(class_weights, str):
+            check_method(where, class_weights)
+        elif class_weights is not None and not all(0 < weight < float("inf") for weight in class_weights):
+            raise ConfigError(f"{where}: {list(class_weights)} must be numbers greater than 0, one for each class")
+        self.class_weights = class_weights
+        self.fitted = class_weights is None
+        self.register_buffer("weight_C", None)
+
+    @property
+    def balances(self) -> bool:
+        """It corrects the imbalance of classes."""
+        return self.class_weights is not None
+
+    def connect(self, num_classes: int) -> ClassificationLoss:
+        """Make room for the weights of ``num_classes`` classes; returns the loss itself.
+
+        Raises:
+            ConfigError: ``class_weights`` are of another number.
+        """
+        if self.class_weights is not None and self.weight_C is None:
+            if not isinstance(self.class_weights, str) and len(self.class_weights) != num_classes:
+                raise ConfigError(
+                    f"{type(self).__name__}: class_weights has {len(self.class_weights)} numbers, but there are {num_classes} classes"
+                )
+            self.weight_C = torch.ones(num_classes)
+        return self
+
+    def fit(self, class_counts: Tensor) -> None:
+        """Set the weights; does nothing without ``class_weights``.
+
+        Args:
+            class_counts: ``[C]`` int64 cases of each class in the training part, and of nothing else.
+
+        Raises:
+            BuildError: There is no case.
+        """
+        if self.class_weights is None:
+            return
+        self.connect(len(class_counts))
+        counts = class_counts.double().cpu()
+        if not counts.sum() > 0:
+            raise BuildError(f"{type(self).__name__}: no training case has a class, so there are no class weights. Leave class_weights out")
+        if isinstance(self.class_weights, str):
+            weight = torch.from_numpy(weight_of_a_case(counts.numpy(), self.class_weights))
+        else:
+            weight = torch.tensor(self.class_weights, dtype=torch.float64)
+        self.weight_C.copy_(weight * counts.sum() / (weight * counts).sum())
+        self.fitted = True
+
+    def forward(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """The mean loss over the cases that have a class, in fp32 even under autocast; 0 where none has.
+
+        Args:
+            logits_BC: ``[B, C]``, temperature applied.
+            labels_B: ``[B]`` int64 classes; cases with -1 are left out.
+
+        Returns:
+            A differentiable scalar. Where ``torch.distributed`` runs, the average over the processes is the mean over all their cases.
+
+        Raises:
+            BuildError: ``class_weights`` were not fitted.
+        """
+        if not self.fitted:
+            raise BuildError(
+                f"{type(self).__name__}: class_weights are not known yet. Call fit with the training part's class counts first"
+            )
+        with torch.autocast(device_type=logits_BC.device.type, enabled=False):
+            known_B = labels_B >= 0
+            label_B = labels_B.clamp(min=0)
+            loss_B = self.compute(logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float(), label_B)
+            if self.weight_C is not None:
+                loss_B = loss_B * self.weight_C[label_B].to(loss_B.dtype)
+            return mean_over_cases(loss_B, known_B)
+
+    def compute(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """``[B]`` losses of the cases, before class weights; autocast is off, and logits are fp32 (fp64 stays fp64)."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'compute'")
+
+    def describe(self) -> str:
+        """A few words for the log."""
+        if self.class_weights is None:
+            return type(self).__name__
+        kind = f"'{self.class_weights}'" if isinstance(self.class_weights, str) else "given"
+        span = f", {self.weight_C.min():.3g} … {self.weight_C.max():.3g}" if self.fitted else ""
+        return f"{type(self).__name__} with class weights {kind}{span}"
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *arguments: object) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.fitted = self.fitted or f"{prefix}weight_C" in state_dict
+
+
+@LOSSES.register_module()
+class CrossEntropyLoss(ClassificationLoss):
+    """The negative log-probability of the true class.
+
+    Args:
+        label_smoothing: Share of the target, in [0, 1), that is spread evenly over all classes.
+        class_weights: See ``ClassificationLoss``.
+
+    Raises:
+        ConfigError: ``label_smoothing`` is outside [0, 1), or ``class_weights`` makes no sense.
+
+    Source: label smoothing as in Szegedy et al. 2016 (arXiv:1512.00567), section 7. A class weight is that of the case, on its whole
+    smoothed loss; torch's weighs each class's part of the smoothed target by that class's own weight.
+    """
+
+    name = "cross_entropy"
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Method | list[float] | None = None):
+        super().__init__(class_weights)
+        check_share("CrossEntropyLoss", label_smoothing=label_smoothing)
+        self.label_smoothing = label_smoothing
+
+    def compute(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """``[B]`` cross entropies."""
+        return F.cross_entropy(logits_BC, labels_B, reduction="none", label_smoothing=self.label_smoothing)
+
+
+@LOSSES.register_module()
+class FocalLoss(ClassificationLoss):
+    """Cross entropy in which a case counts the less, the surer the model is of its class: ``-(1 - p)^gamma log p``.
+
+    It turns training to the hard cases, which rare classes often are; ``class_weights`` balance the classes besides.
+
+    Args:
+        gamma: At least 0; 0 is cross entropy.
+        class_weights: See ``ClassificationLoss``; the paper's alpha.
+
+    Raises:
+        ConfigError: ``gamma`` is negative, or ``class_weights`` makes no sense.
+
+    Source: Lin et al. 2017 (arXiv:1708.02002), Eq. 5, with the softmax for the sigmoid, and the mean over the cases.
+    """
+
+    name = "focal"
+
+    def __init__(self, gamma: float = 2.0, class_weights: Method | list[float] | None = None):
+        super().__init__(class_weights)
+        if not 0 <= gamma < float("inf"):
+            raise ConfigError(f"FocalLoss: gamma={gamma} must be a number that is not negative")
+        self.gamma = gamma
+
+    def compute(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+        """``[B]`` focal losses."""
+        log_p_B = F.log_softmax(logits_BC, dim=1).gather(1, labels_B[:, None]).squeeze(1)
+        # 1 - p without cancellation. A power below 1 has no slope at 0: a case that is certain stays above it, and gets no gradient.
+        doubt_B = (-torch.expm1(log_p_B)).clamp(min=torch.finfo(log_p_B.dtype).tiny)
+        return -(doubt_B**self.gamma) * log_p_B
