@@ -13,8 +13,12 @@ _PUBLIC = {
     "Folds": "clipzoo.folds",
     "Registry": "clipzoo.registry",
     "Summary": "clipzoo.results",
+    "TinyImageNetDataset": "clipzoo.datasets.tiny_imagenet",
     "CrossValidation": "clipzoo.engine.cross_validation",
     "Runner": "clipzoo.engine.runner",
+    "CLIPClassifier": "clipzoo.models.clip_classifier",
+    "ImageClassifier": "clipzoo.models.image_classifier",
+    "create_dataloaders": "clipzoo.datasets.tiny_imagenet",
     "create_sample_dataset": "clipzoo.datasets.sample_data",
     "load": "clipzoo.engine.inference",
 }

@@ -6,6 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 import torch
+from tiny_imagenet_layout import write_tiny_imagenet
 
 from clipzoo.hooks.base import MOMENTS
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, Metric

@@ -1,9 +1,22 @@
 """Data: cases, their images, their captions, and how batches are drawn from them. Importing this package registers the datasets."""
 
-from clipzoo.datasets import image_folder, pairs
+from clipzoo.datasets import image_folder, pairs, tiny_imagenet
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.pairs import PairsDataset
+from clipzoo.datasets.tiny_imagenet import TinyImageNetDataset, create_dataloaders
 
-__all__ = ["Captions", "Dataset", "ImageFolderDataset", "PairsDataset", "image_folder", "pairs"]
+__all__ = [
+    "Captions",
+    "Dataset",
+    "FileDataset",
+    "ImageFolderDataset",
+    "PairsDataset",
+    "TinyImageNetDataset",
+    "create_dataloaders",
+    "image_folder",
+    "pairs",
+    "tiny_imagenet",
+]

@@ -27,7 +27,8 @@ class Dataset:
         cases: In any order; they are sorted by id. A *row* is a position in that order.
         classes: Class names; ``case.label`` indexes them. Empty where cases have no class.
         captions: The distinct sentences of the dataset.
-        captions_of_case: For every case id, the ids of the captions that describe it, at least one.
+        captions_of_case: For every case id, the ids of the captions that describe it, at least one; none where there are
+            classes, and the case has none of them.
         captions_of_class: For every class, the ids of the captions that stand for it, at least one.
         notes: What the reader of a result should know about the data, one sentence each.
 

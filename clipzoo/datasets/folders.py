@@ -49,7 +49,7 @@ def scan_class_folders(root: Path) -> tuple[list[ImageFile], Counter[str]]:
     ignored: Counter[str] = Counter()
     loose: list[str] = []
     folders: dict[str, os.DirEntry] = {}
-    for entry in _entries(str(root)):
+    for entry in entries(str(root)):
         name = unicodedata.normalize("NFC", entry.name)
         if not entry.is_dir():
             loose += [name] if name.lower().endswith(EXTENSIONS) else []
@@ -102,7 +102,7 @@ def _check_level(root: Path, files: list[ImageFile], folders: dict[str, os.DirEn
         raise DataError(f"{root}: its only folder, '{only.name}', holds folders and no image. Did you mean root='{only.path}'?")
 
 
-def _entries(folder: str) -> list[os.DirEntry]:
+def entries(folder: str) -> list[os.DirEntry]:
     """What ``folder`` holds, without hidden and foreign entries."""
     try:
         with os.scandir(folder) as scan:
@@ -124,7 +124,7 @@ def walk(folder: str, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry]:
     here = os.path.realpath(folder)
     if here in above:
         raise DataError(f"{folder}: a symbolic link that leads back to a folder it is in. Remove it")
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if entry.is_dir():
             yield from walk(entry.path, (*above, here))
         else:

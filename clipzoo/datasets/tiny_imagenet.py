@@ -1,0 +1,218 @@
+"""Tiny ImageNet in its original layout: 200 classes of 500 train and 50 val images, and 10 000 test images without labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.class_texts import texts_from_template
+from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.tiny_imagenet_files import draw, files_of, grouped, read_wnids, read_words
+from clipzoo.errors import ConfigError, DataError, did_you_mean
+from clipzoo.folds import Case
+from clipzoo.registries import AUGMENTATIONS, DATASETS
+from clipzoo.structures import Preprocessing
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+
+SPLITS = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
+
+# The normalisation of the CLIPs of OpenAI (Radford et al., 2021).
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@DATASETS.register_module()
+class TinyImageNetDataset(FileDataset):
+    """Tiny ImageNet-200, or some of its classes; in a config, and from Python as a dataset of ``(image, label)``.
+
+    A label is the place of a class in ``wnids.txt``, counted among the chosen classes, which are the same in every split. A class is called
+    by the first of its names in ``words.txt``; where two classes share that one, by all of them. Test images have no label: -1 from
+    Python, ``None`` in a case; and all of them are there, whatever the number of classes.
+
+    Case ids are paths below ``root``. Byte-identical images become one group, and a note says so, also where they are in two classes.
+    With ``split='trainval'`` every case has its part, which ``splits.type='AsGiven'`` follows. A train image with the bytes of a val image
+    is left out then, and a note says so: nothing may be tested that was trained on.
+
+    Files are looked for when the dataset is made, but not for being sound; damage shows when an image is read.
+
+    Args:
+        root: The folder with ``wnids.txt``.
+        split: ``'train'``, ``'val'``, ``'test'``, or ``'trainval'`` for both labelled ones.
+        transform: What ``dataset[i]`` makes of a Pillow image; ``None`` leaves it. A config has ``data.augmentation`` instead.
+        num_classes: How many classes are drawn from those in ``wnids.txt``.
+        random_seed: Of that draw.
+        template: The caption of a class; ``{class_name}`` stands for its name.
+        all_names: A caption for every name of a class in ``words.txt``, instead of the first alone; evaluation takes their mean.
+        allow_copies: Keep the train images that ``'trainval'`` would leave out: the parts exactly as they are published.
+
+    Raises:
+        ConfigError: There is no such split or number of classes, or the template is wrong.
+        DataError: The folder is not as described above; the message says where.
+
+    Example:
+        ``dict(type='TinyImageNetDataset', root='data/tiny-imagenet-200', split='trainval', num_classes=50)``
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Literal["train", "val", "test", "trainval"] = "train",
+        transform: Callable | None = None,
+        num_classes: int = 200,
+        random_seed: int = 42,
+        *,
+        template: str = "a photo of a {class_name}",
+        all_names: bool = False,
+        allow_copies: bool = False,
+    ):
+        if split not in SPLITS:
+            raise ConfigError(f"split: {split!r} is none.{did_you_mean(split, SPLITS)} There are {', '.join(SPLITS)}")
+        self.root, self.split, self.transform = str(root), split, transform
+        listed = read_wnids(self.root)
+        self.wnids: tuple[str, ...] = draw(listed, num_classes, random_seed, self.root)
+        words = read_words(self.root, listed)
+        name_of = _class_names(words)
+        names = [name_of[wnid] for wnid in self.wnids]
+        parts = {part: files_of(part, self.root, self.wnids, listed) for part in SPLITS[split]}
+        parts, groups, notes = grouped(parts, allow_copies)
+        captions, of_class = _captions([words[wnid] for wnid in self.wnids] if all_names else [[name] for name in names], names, template)
+        label_of: dict[str, int | None] = {wnid: label for label, wnid in enumerate(self.wnids)}
+        labelled = {file.id: label_of.get(file.class_name) for files in parts.values() for file in files}
+        super().__init__(
+            [
+                Case(file.id, labelled[file.id], groups[file.id], part if len(parts) > 1 else None)
+                for part, files in parts.items()
+                for file in files
+            ],
+            names,
+            paths={file.id: file.path for files in parts.values() for file in files},
+            captions=captions,
+            captions_of_case={case_id: [] if label is None else of_class[label] for case_id, label in labelled.items()},
+            captions_of_class=of_class,
+            notes=notes,
+        )
+
+    def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
+        """The image of a row (what ``transform`` makes of it), and its label; -1 for a test image."""
+        row = range(len(self))[index]  # also from the end; and stops an iteration
+        image = self.read_image(row)
+        return image if self.transform is None else self.transform(image), int(self.labels[row])
+
+    def get_class_name(self, label: int) -> str:
+        """The name of a class, such as ``'Egyptian cat'``.
+
+        Raises:
+            DataError: There is no such label.
+        """
+        return self.classes[self._known(label)]
+
+    def get_wnid(self, label: int) -> str:
+        """The WordNet id of a class, such as ``'n02124075'``.
+
+        Raises:
+            DataError: There is no such label.
+        """
+        return self.wnids[self._known(label)]
+
+    def describe(self) -> list[str]:
+        """See ``Dataset.describe``."""
+        return [f"{type(self).__name__} {self.root}, {self.split}", *super().describe()]
+
+    def _known(self, label: int) -> int:
+        if not 0 <= label < len(self.classes):
+            what = "the test images have no label" if label == -1 else f"labels are 0 … {len(self.classes) - 1}"
+            raise DataError(f"label {label}: there is no such class; {what}")
+        return int(label)
+
+
+def create_dataloaders(
+    root: str,
+    batch_size: int,
+    num_classes: int,
+    image_size: int = 64,
+    *,
+    num_workers: int = 0,
+    random_seed: int = 42,
+    preprocessing: Preprocessing | None = None,
+    augmentation: str | dict = "none",
+) -> tuple[DataLoader, DataLoader, DataLoader]:
+    """Loaders of the train, val and test split, for a training loop of one's own.
+
+    Args:
+        root: As ``TinyImageNetDataset``.
+        batch_size: Images per batch; the last one holds the rest and is never left out.
+        num_classes: As ``TinyImageNetDataset``.
+        image_size: Height and width of the tensors.
+        num_workers: Processes that read images; 0 reads in this one.
+        random_seed: Of the drawn classes, and of the order of the train images.
+        preprocessing: How images are normalised and made square, such as a tower's; ``None`` takes the mean and deviation of CLIP.
+        augmentation: Of the train images: ``'none'``, ``'minimal'``, ``'standard'`` or what AUGMENTATIONS builds. It draws from torch's
+            global generator.
+
+    Returns:
+        Loaders of ``(images, labels)``: ``[B, 3, image_size, image_size]`` float32, normalised, and ``[B]`` int64, -1 for test images.
+
+    Raises:
+        ConfigError: A number is too small, or as ``TinyImageNetDataset``.
+        DataError: As ``TinyImageNetDataset``.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    from clipzoo.datasets.transforms import evaluation_transform
+
+    for name, value, least in (("batch_size", batch_size, 1), ("image_size", image_size, 1), ("num_workers", num_workers, 0)):
+        if not isinstance(value, int) or value < least:
+            raise ConfigError(f"{name}: {value!r} must be a whole number of {least} or more")
+    square = replace(preprocessing or Preprocessing(mean=CLIP_MEAN, std=CLIP_STD), size=image_size)
+    transforms = {"train": AUGMENTATIONS.build(augmentation).build(square), "val": evaluation_transform(square)}
+    transforms["test"] = transforms["val"]
+    order = torch.Generator().manual_seed(random_seed)
+    train, val, test = (
+        DataLoader(
+            TinyImageNetDataset(root, split, transform, num_classes, random_seed),
+            batch_size=batch_size,
+            shuffle=split == "train",
+            generator=order if split == "train" else None,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+        )
+        for split, transform in transforms.items()
+    )
+    return train, val, test
+
+
+def _class_names(words: dict[str, list[str]]) -> dict[str, str]:
+    """The shortest name that no other class of the collection has: the first, all of them, or these and the WordNet id."""
+    spellings = [{wnid: spell(wnid, names) for wnid, names in words.items()} for spell in (_first, _all, _with_id)]
+    counts = [Counter(spelling.values()) for spelling in spellings]
+    return {wnid: next(s[wnid] for s, n in zip(spellings, counts, strict=True) if n[s[wnid]] == 1) for wnid in words}
+
+
+def _first(_: str, names: list[str]) -> str:
+    return names[0]
+
+
+def _all(_: str, names: list[str]) -> str:
+    return ", ".join(names)
+
+
+def _with_id(wnid: str, names: list[str]) -> str:
+    return f"{_all(wnid, names)} ({wnid})"
+
+
+def _captions(words: list[list[str]], names: list[str], template: str) -> tuple[Captions, list[list[int]]]:
+    """The table, and the captions of every class. A name that several classes have describes none of them."""
+    of_names = Counter(name for group in words for name in dict.fromkeys(group))
+    captions = Captions()
+    of_class = []
+    for label, group in enumerate(words):
+        own = [name for name in group if of_names[name] == 1] or [names[label]]
+        of_class.append([captions.add(sentence, label) for (sentence,) in texts_from_template(template, own)])
+    return captions, of_class
