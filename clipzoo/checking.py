@@ -80,6 +80,9 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
     parameters = dict(inspect.signature(cls).parameters)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()) and not _takes_nothing(cls)
     hints = _hints(cls.__init__)
+    for key in sorted(set(arguments) & set(registry.runtime)):
+        problems.append(Problem(where, f"{cls.__name__} gets '{key}' when it is built. Leave it out", key))
+        arguments.pop(key)
     required = {
         key for key, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     }

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from clipzoo.errors import ConfigError
 
 
+class Settings:
+    """Base of the sections' dataclasses; ``section`` is the section's name."""
+
+    section: ClassVar[str]
+
+    @classmethod
+    def of(cls, config: Mapping) -> Settings:
+        """The section as a checked config says it, or its defaults."""
+        return cls(**config.get(cls.section, {}))
+
+
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Settings):
     """Section ``data``: the dataset and how batches are made of it.
 
     Attributes:
@@ -22,6 +34,7 @@ class DataSettings:
         allow_overlong_captions: Captions longer than the text encoder's context are cut instead of refused.
     """
 
+    section: ClassVar[str] = "data"
     dataset: dict
     batch_size: int = 32
     augmentation: str | dict = "standard"
@@ -37,7 +50,7 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Settings):
     """Section ``train``: how long, and how a step is made.
 
     Attributes:
@@ -53,6 +66,7 @@ class TrainSettings:
             smaller decay at first, min(decay, (1 + n) / (10 + n)) in step n. It is what is evaluated, scored and saved as the best.
     """
 
+    section: ClassVar[str] = "train"
     epochs: int = 100
     steps: int | None = None
     clip_grad: float | None = 1.0
@@ -72,7 +86,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """Section ``evaluation``: what is measured, and what chooses the epoch.
 
     Attributes:
@@ -83,6 +97,7 @@ class EvaluationSettings:
         every_steps: Evaluate every so many optimizer steps instead; the last step is always evaluated.
     """
 
+    section: ClassVar[str] = "evaluation"
     metrics: list | None = None
     select: str | None = None
     every: int = 1
@@ -94,7 +109,7 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
-class RuntimeSettings:
+class RuntimeSettings(Settings):
     """Section ``runtime``: the machine.
 
     Attributes:
@@ -107,10 +122,13 @@ class RuntimeSettings:
         channels_last: Memory order of images and convolutions.
         save_every: Epochs between two writings of ``checkpoint_latest.pth``; the end, a stop and Ctrl-C always write it.
         save_every_steps: Write it also every so many optimizer steps, for epochs that take hours.
+        feature_cache: Folder for the features of frozen image towers, which see every image once and for all runs; ``'auto'`` is
+            ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` keeps none: every epoch runs the tower.
         strategy: What several processes share. ``'ddp'``: each holds the whole model. ``'fsdp'``: each holds a part of the towers' weights,
             gradients and optimizer state, for towers that do not fit; the result is the same up to rounding.
     """
 
+    section: ClassVar[str] = "runtime"
     seed: int = 42
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -120,6 +138,7 @@ class RuntimeSettings:
     channels_last: bool = True
     save_every: int = 1
     save_every_steps: int | None = None
+    feature_cache: str | None = "auto"
     strategy: Literal["ddp", "fsdp"] = "ddp"
 
     def __post_init__(self) -> None:
@@ -136,9 +155,4 @@ def _require(name: str, value: object, holds: bool, allowed: str) -> None:
         raise ConfigError(f"{name}: {value} is not allowed; {allowed}")
 
 
-SETTINGS: dict[str, type] = {
-    "data": DataSettings,
-    "train": TrainSettings,
-    "evaluation": EvaluationSettings,
-    "runtime": RuntimeSettings,
-}
+SETTINGS: dict[str, type[Settings]] = {cls.section: cls for cls in (DataSettings, TrainSettings, EvaluationSettings, RuntimeSettings)}

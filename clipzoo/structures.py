@@ -91,7 +91,7 @@ class Batch:
     """One batch of cases; its captions live once.
 
     Attributes:
-        images: ``[B, 3, H, W]`` float32, normalised.
+        images: ``[B, 3, H, W]`` float32, normalised; ``[B, 0]`` where ``features`` stand for them.
         labels: ``[B]`` int64 class indices; -1 where a case has no class.
         cases: ``[B]`` int64 rows in the dataset, so that results find their way back.
         text: The U distinct captions of the batch (of the whole table where the loss wants all of them), trimmed; ``None`` in evaluation.
@@ -99,6 +99,7 @@ class Batch:
         caption_ids: ``[U]`` int64 ids in the dataset's caption table; equal ids mean equal sentences, also across processes.
         caption_labels: ``[U]`` int64 class that each caption describes; -1 for none.
         positive_ids: ``[B, M]`` int64 ids of *all* captions that describe each case, padded with -1.
+        features: ``[B, F]`` float32, what a frozen image tower makes of the images, before any projection or normalisation: known already.
     """
 
     images: Tensor
@@ -109,6 +110,7 @@ class Batch:
     caption_ids: Tensor | None = None
     caption_labels: Tensor | None = None
     positive_ids: Tensor | None = None
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,7 +123,7 @@ class Batch:
         """The same batch on ``device``, copied without blocking; images optionally in channels-last order."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {name: value if value is None else value.to(device, non_blocking=True) for name, value in moved.items()}
-        if channels_last:
+        if channels_last and self.features is None:
             import torch
 
             moved["images"] = moved["images"].contiguous(memory_format=torch.channels_last)

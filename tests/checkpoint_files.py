@@ -14,8 +14,9 @@ from clipzoo.engine.state import TrainState
 
 def saved(path: Path, config: Config, **changes: object):
     """A checkpoint of a model with its first weights, as the engine saves it, and the model."""
-    net = build.model(config, torch.device("cpu"))
-    run = SimpleNamespace(dataset=build.dataset(config), model=net, scored=net, config=config.plain(), precision="fp32")
+    data = build.dataset(config)
+    net = build.model(config, torch.device("cpu"), num_classes=len(data.classes))
+    run = SimpleNamespace(dataset=data, model=net, scored=net, config=config.plain(), precision="fp32")
     run.split, run.state = SimpleNamespace(name="fold_1"), TrainState()
     checkpoint._write(path, {**checkpoint.model_content(run), **changes})
     return path, net

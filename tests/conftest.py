@@ -16,6 +16,12 @@ SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Features that tests keep stay out of the user's cache."""
+    os.environ["CLIPZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Two cores are shared with other tests; results on the CPU then also do not depend on the machine's size."""
     import torch

@@ -102,7 +102,7 @@ def tables():
         ({"type": "Plain", "size": 3}, []),
         ({"type": "Plain", "size": 3, "ratio": 1}, []),
         ({"type": "Plain"}, ["here: Plain needs 'size'. Plain(size, name, ratio)"]),
-        ({"type": "Plain", "size": 1, "device": "cpu"}, ["here: Plain has no argument 'device'. Plain(size, name, ratio)"]),
+        ({"type": "Plain", "size": 1, "device": "cpu"}, ["here: Plain gets 'device' when it is built. Leave it out"]),
         (
             {"type": "Plain", "sise": 1},
             ["here: Plain has no argument 'sise'. Did you mean 'size'? Plain(size, name, ratio)", "here: Plain needs 'size'."],

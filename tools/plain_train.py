@@ -59,7 +59,7 @@ def train_fold(data, split, args, device):
     test = eval_loader(
         data, rows_of(data, split.test), evaluation_transform(model.preprocessing), batch_size=64, num_workers=0, pin_memory=False
     )
-    return predict_cases(model, test, class_captions(data, tokens), Compute(torch.device(device)))
+    return predict_cases(model, test, class_captions(data, tokens), len(data.classes), Compute(torch.device(device)))
 
 
 def main():

@@ -193,17 +193,32 @@ class CaseReader(torch.utils.data.Dataset):
         return draw.row, tensor, draw.caption
 
 
+class FeatureReader(torch.utils.data.Dataset):
+    """Looks up the features of the case of a ``Draw``, for which no image is read.
+
+    Args:
+        features_NF: ``[N, F]`` float32, a row for every case of the dataset.
+    """
+
+    def __init__(self, features_NF: torch.Tensor):
+        self.features_NF = features_NF
+
+    def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int]:
+        return draw.row, self.features_NF[draw.row], draw.caption
+
+
 class Collate:
     """Makes a ``Batch``: the distinct captions of its cases, trimmed; nothing is tokenised here.
 
     Args:
         dataset: The cases and their captions.
-        tokens: The whole caption table, tokenised; ``None`` makes batches without text (evaluation).
+        tokens: The whole caption table, tokenised; ``None`` makes batches without text (evaluation, and models that read none).
         all_captions: Every batch carries the whole table, for losses that compare with all captions.
+        of_features: The samples are features and not images.
     """
 
-    def __init__(self, dataset: Dataset, tokens: Tokens | None, *, all_captions: bool = False):
-        self.dataset, self.tokens, self.all_captions = dataset, tokens, all_captions
+    def __init__(self, dataset: Dataset, tokens: Tokens | None, *, all_captions: bool = False, of_features: bool = False):
+        self.dataset, self.tokens, self.all_captions, self.of_features = dataset, tokens, all_captions, of_features
         self.caption_labels = None if tokens is None else _caption_labels(dataset, len(tokens))
 
     def __call__(self, samples: Sequence[tuple[int, torch.Tensor, int] | ClipzooError]) -> Batch | ClipzooError:
@@ -211,10 +226,11 @@ class Collate:
             if isinstance(sample, ClipzooError):
                 return sample
         rows = [row for row, _, _ in samples]
-        images = torch.stack([image for _, image, _ in samples])
+        values = torch.stack([value for _, value, _ in samples])
+        images, features = (values.new_empty(len(rows), 0), values) if self.of_features else (values, None)
         labels = torch.from_numpy(self.dataset.labels[rows])
         if self.tokens is None:
-            return Batch(images=images, labels=labels, cases=torch.tensor(rows))
+            return Batch(images=images, labels=labels, cases=torch.tensor(rows), features=features)
         drawn = torch.tensor([caption for _, _, caption in samples])
         caption_ids, caption = drawn.unique(return_inverse=True)
         if self.all_captions:
@@ -232,6 +248,7 @@ class Collate:
             caption_ids=caption_ids,
             caption_labels=self.caption_labels[caption_ids],
             positive_ids=positive_ids,
+            features=features,
         )
 
 
@@ -256,14 +273,20 @@ def train_loader(
     dataset: Dataset,
     batches: EpochBatches,
     transform: Callable,
-    tokens: Tokens,
+    tokens: Tokens | None,
     *,
     all_captions: bool,
     num_workers: int,
     pin_memory: bool,
+    features: torch.Tensor | None = None,
 ) -> DataLoader:
-    """A loader of training batches; call ``batches.set_epoch`` before each pass."""
-    return _loader(CaseReader(dataset, transform), batches, Collate(dataset, tokens, all_captions=all_captions), num_workers, pin_memory)
+    """A loader of training batches; call ``batches.set_epoch`` before each pass.
+
+    Args:
+        features: ``[N, F]`` of all cases, in the place of their images; ``transform`` and ``num_workers`` mean nothing then.
+    """
+    collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None)
+    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, pin_memory)
 
 
 def eval_loader(
@@ -276,14 +299,25 @@ def eval_loader(
     pin_memory: bool,
     rank: int = 0,
     world_size: int = 1,
+    features: torch.Tensor | None = None,
 ) -> DataLoader:
-    """A loader of ``rows`` in order; with several processes each reads its share, and no case is read twice."""
+    """A loader of ``rows`` in order; with several processes each reads its share, and no case is read twice.
+
+    Args:
+        features: As for ``train_loader``.
+    """
     draws = [Draw(int(row), 0) for row in rows[rank::world_size]]
     batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
-    return _loader(CaseReader(dataset, transform), batches, Collate(dataset, None), num_workers, pin_memory)
+    collate = Collate(dataset, None, of_features=features is not None)
+    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, pin_memory)
 
 
-def _loader(reader: CaseReader, batches: object, collate: Collate, num_workers: int, pin_memory: bool) -> DataLoader:
+def _reader(dataset: Dataset, transform: Callable, features: torch.Tensor | None) -> CaseReader | FeatureReader:
+    return CaseReader(dataset, transform) if features is None else FeatureReader(features)
+
+
+def _loader(reader: CaseReader | FeatureReader, batches: object, collate: Collate, num_workers: int, pin_memory: bool) -> DataLoader:
+    num_workers = 0 if isinstance(reader, FeatureReader) else num_workers  # a look-up is faster than a process
     return _Loader(
         reader,
         batch_sampler=batches,

@@ -4,7 +4,9 @@ towers and reach the data from here.
 
 from __future__ import annotations
 
+import inspect
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,26 @@ from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import checkpoint, distributed, runtime, sharding
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
+from clipzoo.engine.feature_cache import FeatureStore, dataset_features
+from clipzoo.engine.progress import shown
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.folds import Folds, Split
 from clipzoo.metrics import RETRIEVAL_DEFAULTS
-from clipzoo.registries import AUGMENTATIONS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, SAMPLERS, SCHEDULES, SLOTS, SPLITTERS
+from clipzoo.registries import (
+    AUGMENTATIONS,
+    BACKBONES,
+    DATASETS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SAMPLERS,
+    SCHEDULES,
+    SLOTS,
+    SPLITTERS,
+    TEXT_ENCODERS,
+)
 from clipzoo.results import aligned
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.structures import ClassCaptions, Preprocessing, Tokens
@@ -53,19 +70,39 @@ def folds(config: Config, data: Dataset) -> Folds:
     return SPLITTERS.build(config.splits).split(data.cases, data.classes)
 
 
-def model(config: Config, device: torch.device, *, channels_last: bool = True, towers: dict[str, dict] | None = None) -> Model:
+def model(
+    config: Config, device: torch.device, *, num_classes: int, channels_last: bool = True, towers: dict[str, dict] | None = None
+) -> Model:
     """The model with its first weights, which depend on the state of torch's generator alone.
 
     Args:
-        towers: The towers' blueprints from a checkpoint, whose weights replace these at once: nothing is downloaded or read then.
+        config: A checked config.
+        device: Where it shall be.
+        num_classes: Of the data; 0 where they have captions only. For models that want to know.
+        channels_last: Memory order of weights, on a GPU.
+        towers: The towers' blueprints from a checkpoint, whose weights replace these at once: nothing is downloaded or read then. One that
+            may be left out, and that the checkpoint does not have, is left out.
 
     On the CPU only the images are channels-last: convolutions repack their weights anyway, and the fused optimizers copy weights, gradients
     and moments there and back if they are not in the default order.
+
+    Raises:
+        BuildError: The model is for data with classes, and these have none.
     """
-    spec = dict(config.model)
-    for name, blueprint in (towers or {}).items():
-        spec[name] = {**SLOTS[name].expand(spec[name]), **blueprint}
-    built = MODELS.build(spec).to(device)
+    spec = MODELS.expand(config.model)
+    parameters = inspect.signature(MODELS.get(spec["type"])).parameters
+    if towers is not None:
+        for name in spec:
+            if SLOTS.get(name) in (BACKBONES, TEXT_ENCODERS) and name not in towers and parameters[name].default is None:
+                spec[name] = None
+        for name, blueprint in towers.items():
+            spec[name] = {**SLOTS[name].expand(spec[name]), **blueprint}
+    if "num_classes" in parameters and not num_classes:
+        raise BuildError(
+            f"model: {spec['type']} tells classes apart, and the data have captions and no classes. Choose a model such as CLIP"
+        )
+    runtime_arguments = {"num_classes": num_classes} if "num_classes" in parameters else {}
+    built = MODELS.build(spec, **runtime_arguments).to(device)
     return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
 
 
@@ -92,7 +129,7 @@ def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], 
     return built, by_name[select]
 
 
-def evaluator(net: Model, data: Dataset, tokens: Tokens, chosen: list[Metric]) -> Evaluator:
+def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Metric]) -> Evaluator:
     """By classes where there are some, otherwise by retrieval.
 
     Raises:
@@ -100,6 +137,7 @@ def evaluator(net: Model, data: Dataset, tokens: Tokens, chosen: list[Metric]) -
     """
     if data.classes:
         return ClassEvaluator(class_captions(data, tokens), data.classes, chosen)
+    assert tokens is not None
     missing = [name for name in ("encode_image", "encode_captions") if not hasattr(net, name)]
     if missing:
         raise BuildError(
@@ -109,8 +147,10 @@ def evaluator(net: Model, data: Dataset, tokens: Tokens, chosen: list[Metric]) -
     return RetrievalEvaluator(tokens, chosen)
 
 
-def class_captions(data: Dataset, tokens: Tokens) -> ClassCaptions:
-    """The rows of the caption table that stand for the classes."""
+def class_captions(data: Dataset, tokens: Tokens | None) -> ClassCaptions | None:
+    """The rows of the caption table that stand for the classes; ``None`` for a model that reads no captions."""
+    if tokens is None or not data.classes:
+        return None
     pairs = [(label, i) for label, ids in enumerate(data.class_captions()) for i in ids]
     labels, ids = (torch.tensor(column) for column in zip(*pairs, strict=True))
     return ClassCaptions(tokens=tokens.take(ids), labels=labels, caption_ids=ids, num_classes=len(data.classes))
@@ -133,6 +173,7 @@ def run(
     console: Console,
     seed_name: str,
     begun: dict | None = None,
+    features: bool = True,
 ) -> Run:
     """Everything that training ``config`` on ``split`` needs, with fresh weights and fresh generators.
 
@@ -140,29 +181,30 @@ def run(
         seed_name: Seeds this run together with ``runtime.seed``; another name gives other weights and another order.
         begun: What ``checkpoint.begun`` found of an earlier start. The towers are made from it, and hold its weights before a frozen one
             is read once for the whole run.
+        features: Let a frozen image tower see all images before the training, where ``runtime.feature_cache`` allows it.
 
     Raises:
         ClipzooError: Something that the config describes cannot be made here.
     """
-    settings = RuntimeSettings(**config.get("runtime", {}))
-    data_settings = DataSettings(**config.data)
-    train_settings = TrainSettings(**config.get("train", {}))
-    evaluation = EvaluationSettings(**config.get("evaluation", {}))
+    settings, data_settings = RuntimeSettings.of(config), DataSettings.of(config)
+    train_settings, evaluation = TrainSettings.of(config), EvaluationSettings.of(config)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
     seed = runtime.derived_seed(settings.seed, seed_name)
     runtime.seed_everything(seed)
-    net = trainable(model(config, device, channels_last=settings.channels_last, towers=begun and begun["towers"]), train_settings)
-    if begun is not None:
-        checkpoint.load_weights(net, begun["model"], begun["path"])
-    tokens = tokens_of(net, data, data_settings, log)
-    net.prepare(tokens)
-    batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda")
+    towers, num_classes = begun and begun["towers"], len(data.classes)
+    net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
+    tokens = ready(trainable(net, train_settings), data, split, data_settings, log, begun)
+    known = None
+    if features:
+        known = frozen_features(net, data, split, settings, data_settings, device=device, log=log, console=console)
+    batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda", features=known)
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
     chosen, selector = metrics(evaluation, data)
     averaged = moving_average(net, train_settings)
+    parts = {part: getattr(split, part) for part in ("val", "test")}
     return Run(
         model=net,
         parallel=parallel(net, device, settings.strategy, averaged=averaged, autocast=autocast),
@@ -171,7 +213,7 @@ def run(
         scaler=torch.amp.GradScaler(device.type, enabled=autocast == torch.float16),
         batches=batches,
         train_loader=loader,
-        eval_loaders={part: part_loader(data, getattr(split, part), data_settings, net.preprocessing, device) for part in ("val", "test")},
+        eval_loaders={part: part_loader(data, ids, data_settings, net.preprocessing, device, known) for part, ids in parts.items()},
         dataset=data,
         evaluator=evaluator(net, data, tokens, chosen),
         split=split,
@@ -192,6 +234,74 @@ def run(
         config=config.plain(),
         averaged=averaged,
     )
+
+
+def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: logging.Logger, begun: dict | None) -> Tokens | None:
+    """Give ``net`` what it takes from the data, or its weights from an earlier start.
+
+    Returns:
+        The caption table as its text tower reads it; ``None`` for a model without one.
+    """
+    tokens = tokens_of(net, data, settings, log)
+    if begun is not None:
+        checkpoint.load_weights(net, begun["model"], begun["path"])
+    else:
+        labels = torch.from_numpy(data.labels[rows_of(data, split.train)])
+        counts = torch.bincount(labels[labels >= 0], minlength=len(data.classes))
+        net.initialise(class_captions(data, tokens), counts)
+    if net.tokenizer is None:  # a text tower may have been there for ``initialise`` alone
+        return None
+    net.prepare(tokens)
+    return tokens
+
+
+def frozen_features(
+    net: Model,
+    data: Dataset,
+    split: Split,
+    settings: RuntimeSettings,
+    data_settings: DataSettings,
+    *,
+    device: torch.device,
+    log: logging.Logger,
+    console: Console,
+) -> torch.Tensor | None:
+    """``[N, F]``: what a frozen image tower makes of every case of the split that it is shown unchanged; other rows are 0.
+
+    ``None`` where the image tower learns, or the model cannot do with features.
+    """
+    tower = getattr(net, "image_encoder", None)
+    if settings.feature_cache is None or not net.takes_features or not getattr(tower, "frozen", False):
+        return None
+    parts = ("train", "val", "test") if is_plain(data_settings) else ("val", "test")
+    rows = np.concatenate([rows_of(data, getattr(split, part)) for part in parts])
+    new = 0
+
+    def progress(total: int) -> AbstractContextManager:
+        nonlocal new
+        new = total
+        return shown(f"{split.name}: features of the frozen image tower", total, console, log)
+
+    found = dataset_features(
+        tower,
+        data,
+        rows,
+        FeatureStore.of(settings.feature_cache),
+        device=device,
+        batch_size=data_settings.eval_batch_size or 2 * data_settings.batch_size,
+        num_workers=data_settings.num_workers,
+        progress=progress,
+    )
+    if distributed.is_main():
+        log.info(f"{split.name}: the frozen image tower runs no more; features of {len(rows)} cases, of {new} new images")
+    table = torch.zeros(len(data), found.shape[1])
+    table[torch.from_numpy(rows)] = torch.from_numpy(found)
+    return table
+
+
+def is_plain(settings: DataSettings) -> bool:
+    """Are training images shown as they are?"""
+    return AUGMENTATIONS.expand(settings.augmentation)["type"] == "NoAugmentation"
 
 
 def trainable(net: Model, settings: TrainSettings) -> Model:
@@ -224,8 +334,10 @@ def moving_average(net: Model, settings: TrainSettings) -> AveragedModel | None:
     return averaged
 
 
-def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens:
-    """The whole caption table, tokenised once by the model's own tokenizer."""
+def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens | None:
+    """The whole caption table, tokenised once by the model's own tokenizer; ``None`` where it has none."""
+    if net.tokenizer is None:
+        return None
     tokens = data.captions.tokenise(
         net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes
     )
@@ -236,9 +348,17 @@ def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Lo
 
 
 def training_data(
-    data: Dataset, split: Split, settings: DataSettings, net: Model, tokens: Tokens, *, seed: int, pin_memory: bool
+    data: Dataset,
+    split: Split,
+    settings: DataSettings,
+    net: Model,
+    tokens: Tokens | None,
+    *,
+    seed: int,
+    pin_memory: bool,
+    features: torch.Tensor | None = None,
 ) -> tuple[EpochBatches, DataLoader]:
-    """The order of the training part, and the loader that reads it."""
+    """The order of the training part, and the loader that reads it, or looks its ``features`` up."""
     rows = rows_of(data, split.train)
     _check_contrast(data, len(rows), settings, net, split)
     sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
@@ -256,13 +376,22 @@ def training_data(
         raise ConfigError(f"{split.name}: {len(rows)} training cases give no batch to each of {distributed.world_size()} processes")
     augment = AUGMENTATIONS.build(settings.augmentation).build(net.preprocessing)
     loader = train_loader(
-        data, batches, augment, tokens, all_captions=net.captions == "all", num_workers=settings.num_workers, pin_memory=pin_memory
+        data,
+        batches,
+        augment,
+        tokens,
+        all_captions=net.captions == "all",
+        num_workers=settings.num_workers,
+        pin_memory=pin_memory,
+        features=features if is_plain(settings) else None,
     )
     return batches, loader
 
 
 def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: Model, split: Split) -> None:
     """Refuse a loss that has nothing to compare with, or that would compare with the captions of the parts that are scored."""
+    if net.captions == "none":
+        return
     if net.captions == "all":
         if not data.classes:
             loss = type(getattr(net, "loss", net)).__name__
@@ -286,9 +415,14 @@ def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: 
 
 
 def part_loader(
-    data: Dataset, case_ids: tuple[str, ...], settings: DataSettings, preprocessing: Preprocessing, device: torch.device
+    data: Dataset,
+    case_ids: tuple[str, ...],
+    settings: DataSettings,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    features: torch.Tensor | None = None,
 ) -> DataLoader:
-    """The loader of a part that is scored: no augmentation, no shuffling."""
+    """The loader of a part that is scored, or of its ``features``: no augmentation, no shuffling."""
     return eval_loader(
         data,
         rows_of(data, case_ids),
@@ -298,6 +432,7 @@ def part_loader(
         pin_memory=device.type == "cuda",
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        features=features,
     )
 
 

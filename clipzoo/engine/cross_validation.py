@@ -48,7 +48,7 @@ class CrossValidation:
         self.console = console or runtime.make_console(quiet=not distributed.is_main())
         runtime.choose_device(config.get("runtime", {}).get("device", "auto"))
         self.dataset = build.dataset(config)
-        build.metrics(EvaluationSettings(**config.get("evaluation", {})), self.dataset)
+        build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
         self.interrupt = runtime.Interrupt()
         self.introduced = False  # the log describes the model once, not once per fold
@@ -158,7 +158,7 @@ class CrossValidation:
         """
         split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
         log = runtime.make_log(self.console, None)
-        runner = Runner(self.config, self.dataset, split, self.folder / split.name, log=log, console=self.console)
+        runner = Runner(self.config, self.dataset, split, self.folder / split.name, log=log, console=self.console, features=False)
         run = runner.run
         lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run)]
         batch = next(iter(run.train_loader))
@@ -206,7 +206,7 @@ def make_summary(
     config: Config, data: Dataset, folds: Folds, results: list[FoldResult], table: PredictionTable | RetrievalTable
 ) -> Summary:
     """Every number of ``cv_summary.json`` from the folds' results and the out-of-fold table."""
-    chosen, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})), data)
+    chosen, _ = build.metrics(EvaluationSettings.of(config), data)
     pooled = score(chosen, table)
     classified = isinstance(table, PredictionTable)
     selections = list(dict.fromkeys(r.selection for r in results))

@@ -65,21 +65,22 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True)
 class ClassEvaluator:
-    """Scores by the similarity of images to the captions of the classes.
+    """Scores by the probability of the classes.
 
     Attributes:
-        classes: The class captions.
+        classes: Their captions; ``None`` for a model that reads none.
         names: Class names.
         metrics: What is measured.
     """
 
-    classes: ClassCaptions
+    classes: ClassCaptions | None
     names: tuple[str, ...]
     metrics: Sequence[Metric]
 
     def evaluate(self, model: Model, loader: DataLoader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
         """See ``Evaluator.evaluate``."""
-        predictions = predict_cases(model, loader, self.classes.to(compute.device), compute)
+        classes = None if self.classes is None else self.classes.to(compute.device)
+        predictions = predict_cases(model, loader, classes, len(self.names), compute)
         cases = [dataset.cases[row] for row in predictions.cases]
         table = PredictionTable(
             classes=self.names,
@@ -130,11 +131,11 @@ def evaluate(run: Run, part: str) -> Evaluation:
 
 
 @torch.inference_mode()
-def predict_cases(model: Model, loader: DataLoader, classes: ClassCaptions, compute: Compute) -> Predictions:
+def predict_cases(model: Model, loader: DataLoader, classes: ClassCaptions | None, num_classes: int, compute: Compute) -> Predictions:
     """Predictions in the order of the dataset's rows; with several processes each brings its share, and no case is there twice."""
     cases, labels, logits = [], [], []
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
-        encoded = model.encode_classes(classes)
+        encoded = None if classes is None else model.encode_classes(classes)
         for batch in loader:
             cases.append(batch.cases)
             labels.append(batch.labels)
@@ -142,7 +143,7 @@ def predict_cases(model: Model, loader: DataLoader, classes: ClassCaptions, comp
     own = (
         torch.cat(cases).numpy() if cases else np.zeros(0, dtype=np.int64),
         torch.cat(labels).numpy() if labels else np.zeros(0, dtype=np.int64),
-        torch.cat(logits).cpu().numpy() if logits else np.zeros((0, classes.num_classes), dtype=np.float32),
+        torch.cat(logits).cpu().numpy() if logits else np.zeros((0, num_classes), dtype=np.float32),
     )
     parts = distributed.gathered(own)
     return Predictions(*(np.concatenate([part[i] for part in parts]) for i in range(3))).ordered()
@@ -155,7 +156,9 @@ def encode_cases(model: Model, loader: DataLoader, compute: Compute) -> tuple[np
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
         for batch in loader:
             rows.append(batch.cases)
-            features.append(model.encode_image(batch.to(compute.device, channels_last=compute.channels_last).images).float())
+            moved = batch.to(compute.device, channels_last=compute.channels_last)
+            known = () if moved.features is None else (moved.features,)
+            features.append(model.encode_image(moved.images, *known).float())
     own = (torch.cat(rows).numpy(), torch.cat(features).cpu().numpy()) if rows else None
     parts = [part for part in distributed.gathered(own) if part is not None]
     found, image_ND = (np.concatenate([part[i] for part in parts]) for i in range(2))

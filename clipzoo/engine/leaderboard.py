@@ -27,7 +27,7 @@ def sorting(config: Config, metric: str | None) -> tuple[str, bool]:
     Raises:
         ConfigError: The config measures no such metric.
     """
-    measured, selector = build.metrics(EvaluationSettings(**config.get("evaluation", {})), build.dataset(config))
+    measured, selector = build.metrics(EvaluationSettings.of(config), build.dataset(config))
     known = {m.name: m.greater_is_better for m in measured}
     metric = metric or selector.name
     if metric not in known:

@@ -113,7 +113,7 @@ def from_checkpoint(path: Path, device: torch.device) -> Restored:
         ConfigError: A plugin that its config names is missing.
     """
     content = checkpoint.read(path)
-    settings = RuntimeSettings(**content["config"].get("runtime", {}))
+    settings = RuntimeSettings.of(content["config"])
     return Restored(
         model=checkpoint_model(content, device, path),
         source=f"{path} ({content['fold']}, epoch {content['state']['epoch']})",
@@ -139,10 +139,11 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
     device = torch.device(device)
     config = Config.from_dict(content["config"], "checkpoint")
     import_plugins(config.get("plugins", []))
-    settings = RuntimeSettings(**config.get("runtime", {}))
+    settings = RuntimeSettings.of(config)
     with torch.random.fork_rng(devices=[]):  # for the random weights, which are replaced at once
         try:
-            net = build.model(config, device, channels_last=settings.channels_last, towers=content.get("towers"))
+            classes, towers = len(content["classes"]), content.get("towers")
+            net = build.model(config, device, num_classes=classes, channels_last=settings.channels_last, towers=towers)
         except (ClipzooError, TypeError) as error:
             raise CheckpointError(f"{where}: its model cannot be made again ({error})") from error
     checkpoint.load_weights(net, content["model"], where)

@@ -30,6 +30,7 @@ class Runner:
         log: Where to write messages; ``None`` makes a log for the console alone.
         console: Where the progress bar goes; belongs to ``log``.
         interrupt: Listens for signals; ``None`` never ends early.
+        features: See ``build.run``.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Runner:
         log: logging.Logger | None = None,
         console: Console | None = None,
         interrupt: Interrupt | None = None,
+        features: bool = True,
     ):
         self.console = console or make_console()
         self.log = log or make_log(self.console, None)
         folder = Path(folder)
+        outputs = {"log": self.log, "console": self.console}
         begun = checkpoint.begun(folder)
-        self.run: Run = build.run(config, dataset, split, folder, log=self.log, console=self.console, seed_name=split.name, begun=begun)
+        self.run: Run = build.run(config, dataset, split, folder, **outputs, seed_name=split.name, begun=begun, features=features)
         self.run.interrupt = interrupt or Interrupt()
 
     def fit(self) -> None:

@@ -167,7 +167,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     images = external_cases(config, folds, data)
     if not allow_overlap:
         refuse_overlap(config, images, log)
-    metrics, _ = build.metrics(EvaluationSettings(**config.get("evaluation", {})), images)
+    metrics, _ = build.metrics(EvaluationSettings.of(config), images)
     found: dict[str, Evaluation] = {}
     for name in done:
         found[name] = score_with(config, folder / name, images, metrics)
@@ -203,7 +203,7 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
 
 def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
     """The scores of one fold's chosen checkpoint; classes and their captions come from the checkpoint."""
-    settings, data = RuntimeSettings(**config.get("runtime", {})), DataSettings(**config.data)
+    settings, data = RuntimeSettings.of(config), DataSettings.of(config)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
     path = fold_folder / FoldResult.read(fold_folder).checkpoint

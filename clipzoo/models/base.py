@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -19,14 +19,18 @@ class Model(nn.Module):
     Attributes:
         preprocessing: How the image tower wants its images.
         tokenizer: Of the text tower; ``None`` for a model without one.
+        takes_features: It has an ``image_encoder``, and understands ``Batch.features``: see ``tower_features``.
+
+    A constructor argument ``num_classes`` is filled in with the dataset's number of classes; a config does not say it.
     """
 
     preprocessing: Preprocessing
     tokenizer: Tokenizer | None = None
+    takes_features: ClassVar[bool] = False
 
     @property
-    def captions(self) -> Literal["batch", "all"]:
-        """Which captions a training batch must hold: those drawn for its cases, or all captions of the dataset."""
+    def captions(self) -> Literal["batch", "all", "none"]:
+        """Which captions a training batch must hold: those drawn for its cases, all captions of the dataset, or none."""
         return "batch"
 
     def forward(self, batch: Batch, feature_gradients: tuple[Tensor, ...] | None = None) -> dict[str, Tensor]:
@@ -54,6 +58,16 @@ class Model(nn.Module):
         """What stands for the classes in ``predict``; made once per evaluation, never per batch. ``None`` where nothing is needed."""
         return None
 
+    def initialise(self, classes: ClassCaptions | None, class_counts: Tensor) -> None:
+        """Called once for a new run, on its device, before ``prepare`` and the optimizer: what the model takes from the data.
+
+        Not called where weights come from a checkpoint, so what is set here must be among them.
+
+        Args:
+            classes: The captions that stand for the classes; ``None`` where the model has no tokenizer, or the data no classes.
+            class_counts: ``[C]`` int64 cases of each class in the training part of this fold.
+        """
+
     def prepare(self, captions: Tokens) -> None:
         """Called once before training with the whole caption table, on the CPU; what stays the same all run long is computed here."""
 
@@ -73,14 +87,24 @@ class Model(nn.Module):
         return [f"model {type(self).__name__}: {parameter_words(self)}"]
 
 
+def tower_features(tower: nn.Module, batch: Batch) -> Tensor:
+    """``[B, num_features]``: what an image tower makes of a batch, or has made of it already."""
+    return tower(batch.images) if batch.features is None else batch.features
+
+
 class Tower(nn.Module):
     """An encoder of images or of text, with its weights' origin, its depth groups and its freezing.
 
-    A frozen tower has ``requires_grad`` off *and* stays in evaluation mode whatever ``train()`` says: neither dropout nor
-    the running statistics of batch norm move. The last line of a subclass constructor is ``self.apply_freeze()``.
+    What is frozen has ``requires_grad`` off *and* stays in evaluation mode whatever ``train()`` says: in a block none of whose parameters
+    learn, neither dropout nor the running statistics of batch norm move. The last line of a subclass constructor is
+    ``self.apply_freeze()``.
 
     Args:
         freeze: ``'none'`` trains everything, ``'all'`` nothing.
+        unfreeze_blocks: Only the last so many depth groups learn, whatever ``freeze`` says: 0 for none, ``depth`` for all. ``None`` leaves
+            it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters beside the layers of the whole tower, see ``LoRA`` in
+            ``clipzoo/models/lora.py``; the tower's own weights are frozen, but for the last ``unfreeze_blocks``. ``None`` for no adapters.
 
     Attributes:
         name: What the log calls it.
@@ -94,7 +118,8 @@ class Tower(nn.Module):
         quick_gelu: Which activation a CLIP transformer has; ``None`` for other networks.
 
     Raises:
-        ConfigError: ``freeze`` is none of the two.
+        ConfigError: ``freeze`` is none of the two, there are fewer blocks than ``unfreeze_blocks``, or ``lora`` is malformed.
+        BuildError: ``lora`` without the package peft, or of a tower that no adapter fits.
     """
 
     name: str
@@ -106,29 +131,103 @@ class Tower(nn.Module):
     logit_bias: float | None = None
     quick_gelu: bool | None = None
 
-    def __init__(self, freeze: Literal["none", "all"] = "none"):
+    def __init__(self, freeze: Literal["none", "all"] = "none", unfreeze_blocks: int | None = None, lora: dict | None = None):
         super().__init__()
-        check_choice(type(self).__name__, "freeze", freeze, ("none", "all"))
+        kind = type(self).__name__
+        check_choice(kind, "freeze", freeze, ("none", "all"))
+        if unfreeze_blocks is not None and (type(unfreeze_blocks) is not int or unfreeze_blocks < 0):
+            raise ConfigError(f"{kind}: unfreeze_blocks={unfreeze_blocks!r} must be a whole number, 0 or more")
+        if lora is not None and freeze == "all":
+            raise ConfigError(f"{kind}: freeze='all' trains nothing, and lora trains adapters. Leave freeze out: lora freezes the weights")
         self.freeze = freeze
+        self.unfreeze_blocks = unfreeze_blocks
+        self.lora = lora
+        self._fixed: frozenset[str] = frozenset()  # parameters that the network itself never trains
+
+    @property
+    def first_blocks(self) -> int | None:
+        """How many of its last depth groups learn by its arguments; ``None`` for everything."""
+        if self.unfreeze_blocks is not None:
+            return self.unfreeze_blocks
+        return 0 if self.freeze == "all" or self.lora is not None else None
 
     @property
     def frozen(self) -> bool:
-        """Nothing in this tower is trained."""
-        return self.freeze == "all"
+        """Nothing in this tower learns."""
+        return not any(parameter.requires_grad for parameter in self.parameters())
+
+    @property
+    def depth(self) -> int:
+        """Number of depth groups: the stem and the blocks."""
+        return len(self.depth_groups())
 
     def apply_freeze(self) -> None:
-        """Put ``freeze`` into effect on the parameters made so far."""
-        if self.frozen:
-            self.requires_grad_(False)
-            self.train(False)
+        """Put ``freeze``, ``unfreeze_blocks`` and ``lora`` into effect on the parameters made so far."""
+        fixed = {id(parameter) for parameter in self.parameters() if not parameter.requires_grad}
+        if self.lora is not None:
+            from clipzoo.models.lora import add_adapters  # it imports this module, and few runs need it
+
+            add_adapters(self, self.lora)
+        self._fixed = frozenset(name for name, parameter in self.named_parameters() if id(parameter) in fixed)
+        if self.first_blocks is not None:
+            self.unfreeze(self.first_blocks)
+
+    def unfreeze(self, blocks: int | None) -> None:
+        """Let the last ``blocks`` depth groups learn and no others; adapters always learn. ``train()`` afterwards puts modes right.
+
+        Args:
+            blocks: 0 for none, ``None`` for all.
+
+        Raises:
+            ConfigError: There are fewer, or this tower does not know its depth groups.
+        """
+        learning = None if blocks is None else set(self._last_groups(blocks))
+        adapters = self.adapter_names()
+        for name, parameter in self.named_parameters():
+            chosen = learning is None or name in learning or name in adapters
+            parameter.requires_grad_(chosen and name not in self._fixed)
+        self.train(self.training)
+
+    def adapter_names(self) -> frozenset[str]:
+        """Names of the parameters that ``lora`` added."""
+        if self.lora is None:
+            return frozenset()
+        from clipzoo.models.lora import is_adapter
+
+        return frozenset(name for name, _ in self.named_parameters() if is_adapter(name))
+
+    def merge_lora(self) -> None:
+        """Fold the adapters into the weights: from then on this is the plain tower, with its names and the same features up to rounding."""
+        if self.lora is not None:
+            from clipzoo.models.lora import merge_adapters
+
+            merge_adapters(self)
+            self.lora = None
 
     def train(self, mode: bool = True) -> Tower:
-        """As ``nn.Module.train``, except that a frozen tower stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
+        """As ``nn.Module.train``, except that whatever is frozen stays in evaluation mode."""
+        super().train(mode)
+        if mode:
+            _rest(self)
+        return self
 
     def depth_groups(self) -> list[list[str]]:
         """Parameter names from the stem to the last block; every parameter is in exactly one group."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'depth_groups'")
+
+    def _last_groups(self, blocks: int) -> list[str]:
+        """Parameter names of the last ``blocks`` depth groups."""
+        if blocks == 0:
+            return []
+        kind = type(self).__name__
+        if type(self).depth_groups is Tower.depth_groups:
+            raise ConfigError(f"{kind}: unfreeze_blocks={blocks}, but {kind} has no method 'depth_groups'. Write one, or use freeze")
+        groups = self.depth_groups()
+        if blocks > len(groups):
+            raise ConfigError(
+                f"{kind}: unfreeze_blocks={blocks} is beyond its depth: {self.name} has {len(groups)} blocks, the stem included"
+            )
+        return [name for group in groups[-blocks:] for name in group]
 
     def blueprint(self) -> dict:
         """Constructor arguments, of plain types, that make this architecture again when they are laid over those it was made with.
@@ -149,7 +248,34 @@ class Tower(nn.Module):
         """One line for the log."""
         kind = type(self).__name__
         name = kind if self.name == kind else f"{kind} {self.name}"
-        return f"{name}: {self.num_features} features, weights {self.weights}, {parameter_words(self)}"
+        return f"{name}: {self.num_features} features, weights {self.weights}, {parameter_words(self)}{self._freezing_words()}"
+
+    def _freezing_words(self) -> str:
+        """Which part learns, where it is neither everything nor nothing."""
+        words, adapters = "", self.adapter_names()
+        if type(self).depth_groups is not Tower.depth_groups:
+            trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad} - adapters
+            learning = [any(name in trained for name in group) for group in self.depth_groups()]
+            if 0 < sum(learning) < len(learning):
+                words = f", last {sum(learning)} of {len(learning)} blocks learn"
+        if adapters:
+            from clipzoo.models.lora import adapter_words
+
+            words += f", {adapter_words(self)}"
+        return words
+
+
+def _rest(module: nn.Module) -> None:
+    """Put every part of ``module`` whose parameters are all frozen into evaluation mode, with all that is in it.
+
+    A part without parameters, such as a dropout, follows the part that it stands in.
+    """
+    parameters = list(module.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        module.eval()
+    else:
+        for child in module.children():
+            _rest(child)
 
 
 def check_choice(where: str, argument: str, value: object, allowed: Sequence[object]) -> None:

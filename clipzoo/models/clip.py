@@ -56,6 +56,8 @@ class CLIP(Model):
     Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. Each distinct caption is encoded once, and a frozen text tower once per run.
     """
 
+    takes_features = True
+
     def __init__(
         self,
         image_encoder: nn.Module,
@@ -112,7 +114,7 @@ class CLIP(Model):
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """``[B, D]`` features of the batch's images and ``[U, D]`` of its captions."""
-        return self.encode_image(batch.images), self.encode_text(batch.text, batch.caption_ids)
+        return self.encode_image(batch.images, batch.features), self.encode_text(batch.text, batch.caption_ids)
 
     def contrast(self, image_BD: Tensor, text_UD: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The loss between features, and the in-batch measures where they are wanted; of ``batch`` images and text are not read."""
@@ -125,10 +127,10 @@ class CLIP(Model):
         """``[B, C]`` fp32: similarity of each image to the classes' prototypes, over the temperature.
 
         Args:
-            batch: Only ``images`` is read.
+            batch: Only ``images``, or ``features``, is read.
             classes: ``[C, D]`` from ``encode_classes``.
         """
-        image_BD = self.encode_image(batch.images)
+        image_BD = self.encode_image(batch.images, batch.features)
         with torch.autocast(image_BD.device.type, enabled=False):
             return (self._scale() * image_BD @ classes.T).float()
 
@@ -156,9 +158,14 @@ class CLIP(Model):
         parts = [self.encode_text(chosen.take(rows.to(chosen.ids.device)).to(device)) for rows in order.split(_TEXT_CHUNK)]
         return torch.cat(parts)[torch.argsort(order).to(device)]
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` to ``[B, D]`` of length 1, in fp32."""
-        return _normalised(self.image_projection(self.image_encoder(images)))
+    def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """``[B, 3, H, W]`` to ``[B, D]`` of length 1, in fp32.
+
+        Args:
+            images: Normalised as ``preprocessing`` says; not read where ``features`` are given.
+            features: ``[B, F]``, what the image tower makes of them, if that is known already.
+        """
+        return _normalised(self.image_projection(self.image_encoder(images) if features is None else features))
 
     def encode_text(self, tokens: Tokens | None, caption_ids: Tensor | None = None) -> Tensor:
         """Captions to ``[U, D]`` of length 1, in fp32.

@@ -26,7 +26,7 @@ def trained(command, write_config, tmp_path):
     assert ended.status == 0, ended.err
     path = tmp_path / "work" / "fold_1" / "checkpoint_latest.pth"
     content = checkpoint.read(path)
-    model = build.model(Config.load(config), torch.device("cpu"), towers=content["towers"])
+    model = build.model(Config.load(config), torch.device("cpu"), num_classes=len(content["classes"]), towers=content["towers"])
     model.load_state_dict(content["model"])
     return path, model.eval()
 
