@@ -33,6 +33,8 @@ class CLIPVision(Backbone):
         image_size: Pixels, a multiple of the patch size, or of 32 for a ResNet. ``None``: the weights', or the variant's. Loaded position
             embeddings are resized to another size.
         freeze: ``'all'`` trains nothing of this tower.
+        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
         patch_size: Pixels; for a vision transformer only.
         width: Of the transformer; of a ResNet's first stage, a quarter of its output channels.
         layers: Number of blocks; four numbers, one per stage, make a ResNet.
@@ -63,6 +65,8 @@ class CLIPVision(Backbone):
         pretrained: bool | str = False,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
         patch_size: int | None = None,
         width: int | None = None,
         layers: int | list[int] | None = None,
@@ -76,7 +80,7 @@ class CLIPVision(Backbone):
         std: list[float] | None = None,
         interpolation: Literal["bilinear", "bicubic"] | None = None,
     ):
-        super().__init__(freeze)
+        super().__init__(freeze, unfreeze_blocks, lora)
         check_choice("CLIPVision", "variant", variant, (None, *VISION))
         check_share("CLIPVision", patch_dropout=patch_dropout)
         layers = tuple(layers) if isinstance(layers, (list, tuple)) else layers

@@ -19,6 +19,8 @@ class ConvNeXt(TimmBackbone):
         pretrained: As ``TimmBackbone``; ``True`` takes weights trained on ImageNet-12k or -22k and fine-tuned on ImageNet-1k.
         image_size: As ``TimmBackbone``.
         freeze: As ``TimmBackbone``.
+        unfreeze_blocks: As ``TimmBackbone``.
+        lora: As ``TimmBackbone``.
 
     Source: Liu et al. 2022 (arXiv:2201.03545).
     """
@@ -29,5 +31,7 @@ class ConvNeXt(TimmBackbone):
         pretrained: bool | str = False,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
     ):
-        super().__init__(family_variant("ConvNeXt", "variant", variant, _NAMES), pretrained, image_size, freeze)
+        super().__init__(family_variant("ConvNeXt", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)

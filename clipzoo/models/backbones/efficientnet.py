@@ -22,6 +22,8 @@ class EfficientNet(TimmBackbone):
         pretrained: As ``TimmBackbone``; ``True`` works for every variant.
         image_size: As ``TimmBackbone``. The published sizes are large: 528 pixels for b6 and 600 for b7; give 224 where memory is short.
         freeze: As ``TimmBackbone``.
+        unfreeze_blocks: As ``TimmBackbone``.
+        lora: As ``TimmBackbone``.
 
     Source: Tan and Le 2019 (arXiv:1905.11946).
     """
@@ -32,5 +34,7 @@ class EfficientNet(TimmBackbone):
         pretrained: bool | str = False,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
     ):
-        super().__init__(family_variant("EfficientNet", "variant", variant, _NAMES), pretrained, image_size, freeze)
+        super().__init__(family_variant("EfficientNet", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)

@@ -29,6 +29,8 @@ class OpenCLIPBackbone(Backbone):
         pretrained: ``False`` starts at random whatever ``name`` and ``tag`` are.
         image_size: Pixels; ``None``: the configuration's. Position embeddings are resized to another size.
         freeze: ``'all'`` trains nothing of this tower.
+        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
         patch_dropout: Share of the patches that each training image loses, in [0, 1); ``None``: the configuration's.
         fit: How images that are not square are made so; see ``Preprocessing``. ``None``: as the weights were trained, ``'pad'`` for random.
         mean: Per-channel mean of images in [0, 1]. ``None``: the weights', or OpenAI's where nothing says it. As the next two.
@@ -52,6 +54,8 @@ class OpenCLIPBackbone(Backbone):
         pretrained: bool = True,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
         patch_dropout: float | None = None,
         fit: Fitting | None = None,
         mean: list[float] | None = None,
@@ -59,7 +63,7 @@ class OpenCLIPBackbone(Backbone):
         interpolation: Literal["bilinear", "bicubic"] | None = None,
         config: dict | None = None,
     ):
-        super().__init__(freeze)
+        super().__init__(freeze, unfreeze_blocks, lora)
         check_positive("OpenCLIPBackbone", image_size=image_size)
         check_share("OpenCLIPBackbone", patch_dropout=patch_dropout or 0.0)
         model = open_clip_model("OpenCLIPBackbone", name, tag, pretrained, config)

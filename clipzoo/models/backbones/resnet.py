@@ -19,6 +19,8 @@ class ResNet(TimmBackbone):
         pretrained: As ``TimmBackbone``; ``True`` takes timm's ImageNet-1k weights.
         image_size: As ``TimmBackbone``.
         freeze: As ``TimmBackbone``.
+        unfreeze_blocks: As ``TimmBackbone``.
+        lora: As ``TimmBackbone``.
 
     Source: He et al. 2016 (arXiv:1512.03385).
     """
@@ -29,5 +31,7 @@ class ResNet(TimmBackbone):
         pretrained: bool | str = False,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
     ):
-        super().__init__(family_variant("ResNet", "depth", depth, _NAMES), pretrained, image_size, freeze)
+        super().__init__(family_variant("ResNet", "depth", depth, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)

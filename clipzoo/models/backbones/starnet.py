@@ -22,6 +22,8 @@ class StarNet(TimmBackbone):
         pretrained: As ``TimmBackbone``.
         image_size: As ``TimmBackbone``.
         freeze: As ``TimmBackbone``.
+        unfreeze_blocks: As ``TimmBackbone``.
+        lora: As ``TimmBackbone``.
 
     Source: Ma et al. 2024 (arXiv:2403.19967).
     """
@@ -32,8 +34,10 @@ class StarNet(TimmBackbone):
         pretrained: bool | str = False,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
     ):
-        super().__init__(family_variant("StarNet", "variant", variant, _NAMES), pretrained, image_size, freeze)
+        super().__init__(family_variant("StarNet", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)
 
     def _with_weights(self) -> str:
         return f" There are weights of {shortened(name for name in _NAMES.values() if timm.models.is_model_pretrained(name))}."

@@ -30,6 +30,8 @@ class TimmBackbone(Backbone):
             local ``.safetensors`` or ``.pth`` file in timm's format, with or without a classifier; ``False`` starts at random.
         image_size: Height and width in pixels. ``None``: the size the weights were trained at when pretrained, else 224.
         freeze: ``'all'`` trains nothing of this tower.
+        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
 
     Raises:
         BuildError: timm knows no such model, has no weights for it, or they cannot be loaded.
@@ -41,8 +43,10 @@ class TimmBackbone(Backbone):
         pretrained: bool | str = False,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
     ):
-        super().__init__(freeze)
+        super().__init__(freeze, unfreeze_blocks, lora)
         check_positive(type(self).__name__, image_size=image_size)
         self.name = name
         config = self._timm_config(name)

@@ -21,6 +21,8 @@ class VisionTransformer(TimmBackbone):
         pretrained: As ``TimmBackbone``; ``True`` takes weights trained on ImageNet-21k and fine-tuned on ImageNet-1k.
         image_size: As ``TimmBackbone``; a multiple of 16. Position embeddings of loaded weights are resized to it.
         freeze: As ``TimmBackbone``.
+        unfreeze_blocks: As ``TimmBackbone``.
+        lora: As ``TimmBackbone``.
 
     Raises:
         ConfigError: ``image_size`` is no multiple of 16.
@@ -34,7 +36,11 @@ class VisionTransformer(TimmBackbone):
         pretrained: bool | str = False,
         image_size: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
     ):
         if image_size is not None and image_size % _PATCH:
             raise ConfigError(f"VisionTransformer: image_size={image_size} is no multiple of the patch size {_PATCH}")
-        super().__init__(family_variant("VisionTransformer", "variant", variant, _NAMES), pretrained, image_size, freeze)
+        super().__init__(
+            family_variant("VisionTransformer", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora
+        )

@@ -47,6 +47,8 @@ class BERT(TextEncoder):
         max_length: Most tokens of a sentence, ``[CLS]`` and ``[SEP]`` included. ``None``: what a whole CLIP was trained with, otherwise 64.
         dropout: On hidden states and attention weights, in [0, 1).
         freeze: ``'all'`` trains nothing of this tower.
+        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
         projection: Width of a joint space that the features are projected into, without bias; ``None`` leaves them as they are, or
             projects them as the whole CLIP does.
         files: Name to content of ``config.json`` and the tokenizer's files, which say the architecture then; a checkpoint brings them.
@@ -70,10 +72,12 @@ class BERT(TextEncoder):
         max_length: int | None = None,
         dropout: float = 0.1,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
         projection: int | None = None,
         files: dict | None = None,
     ):
-        super().__init__(freeze)
+        super().__init__(freeze, unfreeze_blocks, lora)
         check_choice("BERT", "pooling", pooling, ("cls", "mean"))
         check_positive("BERT", hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads, projection=projection)
         check_files("BERT", files, pretrained)

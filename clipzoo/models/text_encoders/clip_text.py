@@ -35,6 +35,8 @@ class CLIPText(TextEncoder):
             ``clipzoo.models.weights`` reads; ``False`` starts at random.
         context_length: Most tokens of a sentence. ``None``: the weights', otherwise 77. Loaded position embeddings are cut to it.
         freeze: ``'all'`` trains nothing of this tower.
+        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
         width: Of the transformer.
         layers: Number of blocks.
         heads: Attention heads.
@@ -59,6 +61,8 @@ class CLIPText(TextEncoder):
         pretrained: bool | str = False,
         context_length: int | None = None,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
         width: int | None = None,
         layers: int | None = None,
         heads: int | None = None,
@@ -66,7 +70,7 @@ class CLIPText(TextEncoder):
         quick_gelu: bool | None = None,
         mlp_width: int | None = None,
     ):
-        super().__init__(freeze)
+        super().__init__(freeze, unfreeze_blocks, lora)
         check_choice("CLIPText", "variant", variant, (None, *TEXT))
         own = {"width": width, "layers": layers, "heads": heads, "output_dim": output_dim, "mlp_width": mlp_width}
         check_positive("CLIPText", **own)

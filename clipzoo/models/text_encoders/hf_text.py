@@ -35,6 +35,8 @@ class HFText(TextEncoder):
         pooling: The first token's state, or the mean over all tokens.
         max_length: Most tokens of a sentence, special tokens included.
         freeze: ``'all'`` trains nothing of this tower.
+        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
         files: Name to content of ``config.json`` and the tokenizer's files, which are read in place of those of ``name``; a checkpoint
             brings them. They hold no weights.
 
@@ -50,9 +52,11 @@ class HFText(TextEncoder):
         pooling: Literal["cls", "mean"] = "mean",
         max_length: int = 64,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
         files: dict | None = None,
     ):
-        super().__init__(freeze)
+        super().__init__(freeze, unfreeze_blocks, lora)
         check_choice("HFText", "pooling", pooling, ("cls", "mean"))
         check_files("HFText", files, pretrained)
         self.name, self.pooling, self.context_length, self._files = name, pooling, max_length, files

@@ -34,6 +34,8 @@ class OpenCLIPText(TextEncoder):
         tag: Of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or those of the folder.
         pretrained: ``False`` starts at random whatever ``name`` and ``tag`` are; a tokenizer that is on the hub is needed even then.
         freeze: ``'all'`` trains nothing of this tower.
+        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
+        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
         config: open_clip's model configuration itself; ``name`` is only a name then, and weights are random. A checkpoint brings it, and
         files: name to content of the tokenizer's files, and of ``config.json`` for a Hugging Face encoder.
 
@@ -51,10 +53,12 @@ class OpenCLIPText(TextEncoder):
         tag: str | None = None,
         pretrained: bool = True,
         freeze: Literal["none", "all"] = "none",
+        unfreeze_blocks: int | None = None,
+        lora: dict | None = None,
         config: dict | None = None,
         files: dict | None = None,
     ):
-        super().__init__(freeze)
+        super().__init__(freeze, unfreeze_blocks, lora)
         model = open_clip_model("OpenCLIPText", name, tag, pretrained, config)
         self.name, self.config, self._files = model.name, model.config, files
         self._build(model)

@@ -1,0 +1,249 @@
+"""Low-rank adapters beside the layers of a tower: the weights stay as they are, and a product of two thin matrices is learned.
+
+Shapes: r rank · I inputs · O outputs of a layer.
+
+Layers that are called as modules (linear ones and convolutions) get peft's own adapters. An attention layer may read the weights of its
+projections without calling them, as ``nn.MultiheadAttention`` does: an adapter put there would never run. ``ReadWeights`` adapts such
+weights from outside. Which is which is found out by calling the tower once.
+
+Left out: grouped and depthwise convolutions, whose weights have no two sides that a low rank could save on; layers whose class changes
+what a linear layer or a convolution does; embeddings; norms and biases.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from clipzoo.errors import BuildError, ConfigError, did_you_mean
+from clipzoo.models.base import check_positive, check_share
+
+if TYPE_CHECKING:
+    from clipzoo.models.base import Tower
+
+_ADAPTER = re.compile(r"(^|\.)lora_[AB]\.")
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """The argument ``lora`` of a tower.
+
+    Attributes:
+        rank: r, of every adapter.
+        alpha: What an adapter adds is multiplied by ``alpha / rank``.
+        dropout: On the inputs of the adapters of layers that are called, in [0, 1). Weights that are only read see no inputs.
+
+    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1. There only the attention weights of a transformer are adapted, here every linear
+    layer and every full convolution.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+
+    @classmethod
+    def of(cls, values: dict, where: str) -> LoRA:
+        """From what a config says.
+
+        Raises:
+            ConfigError: A key is unknown, or a value out of its range.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"{where}: lora has no '{key}'.{did_you_mean(key, known)} Known: {', '.join(known)}")
+        own = cls(**values)
+        if type(own.rank) is not int or own.rank < 1:
+            raise ConfigError(f"{where}: lora: rank={own.rank!r} must be a whole number, 1 or more")
+        for name in ("alpha", "dropout"):
+            if isinstance(getattr(own, name), bool) or not isinstance(getattr(own, name), (int, float)):
+                raise ConfigError(f"{where}: lora: {name}={getattr(own, name)!r} must be a number")
+        check_positive(f"{where}: lora", alpha=own.alpha)
+        check_share(f"{where}: lora", dropout=own.dropout)
+        return own
+
+
+class ReadWeights(nn.Module):
+    """Adapts weights that ``base_layer`` and what is in it read, and hands everything else through.
+
+    Args:
+        base_layer: Any module.
+        names: Of matrices ``[O, I]`` among its parameters.
+        settings: Rank and alpha.
+    """
+
+    def __init__(self, base_layer: nn.Module, names: list[str], settings: LoRA):
+        super().__init__()
+        self.base_layer = base_layer
+        self.names = list(names)
+        self.scaling = settings.alpha / settings.rank
+        self.lora_A, self.lora_B = nn.ParameterList(), nn.ParameterList()
+        for name in self.names:
+            weight = base_layer.get_parameter(name)
+            outputs, inputs = weight.shape
+            self.lora_A.append(nn.Parameter(weight.new_empty(settings.rank, inputs)))
+            self.lora_B.append(nn.Parameter(weight.new_zeros(outputs, settings.rank)))
+            nn.init.kaiming_uniform_(self.lora_A[-1], a=math.sqrt(5))  # as peft
+
+    def forward(self, *inputs: object, **named: object) -> object:
+        """What ``base_layer`` returns with the adapted weights."""
+        return functional_call(self.base_layer, self.adapted(), inputs, named)
+
+    def adapted(self) -> dict[str, Tensor]:
+        """The adapted weights by name, ``W + alpha / r B A``, in the precision of W."""
+        pairs = zip(self.names, self.lora_A, self.lora_B, strict=True)
+        weights = {name: (self.base_layer.get_parameter(name), a, b) for name, a, b in pairs}
+        with torch.autocast(next(iter(self.lora_A)).device.type, enabled=False):
+            return {name: weight + self.scaling * (b_Or @ a_rI) for name, (weight, a_rI, b_Or) in weights.items()}
+
+    @torch.no_grad()
+    def merged(self) -> nn.Module:
+        """``base_layer``, with the adapters added to its weights for good."""
+        for name, weight in self.adapted().items():
+            self.base_layer.get_parameter(name).copy_(weight)
+        return self.base_layer
+
+    def __getattr__(self, name: str) -> object:
+        """Whatever the layer has, such as the number of its heads."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base_layer"), name)
+
+
+def add_adapters(tower: Tower, values: dict) -> None:
+    """Put adapters beside all layers of ``tower`` that can have one, in place; all features stay as they are, as B starts at zero.
+
+    Args:
+        tower: With its weights; it is called once.
+        values: ``rank``, ``alpha``, ``dropout``.
+
+    Raises:
+        ConfigError: ``values`` are malformed.
+        BuildError: peft is not installed, or no layer fits.
+    """
+    where = type(tower).__name__
+    settings = LoRA.of(dict(values), where)
+    if importlib.util.find_spec("peft") is None:
+        raise BuildError(f"{where}: lora needs the package peft. Run pip install peft, or leave lora out")
+    called = _called(tower)
+    layers = [name for name in called if _fits(tower.get_submodule(name))]
+    read = _read_weights(tower, called, set(layers))
+    if not layers and not read:
+        raise BuildError(f"{where}: lora: {tower.name} has no linear layer and no full convolution to adapt. Leave lora out")
+    if layers:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        pattern = "|".join(map(re.escape, layers))  # a list would match by endings of names
+        inject_adapter_in_model(
+            LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=pattern), tower
+        )
+    for owner, names in read.items():
+        place = _now(tower, owner)
+        _replace(tower, place, ReadWeights(tower.get_submodule(place), names, settings))
+
+
+def merge_adapters(tower: Tower) -> None:
+    """Add every adapter to the weights beside it and take it away; names and structure are those of the plain tower again."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in _adapted(tower):
+        if isinstance(module, LoraLayer):
+            module.merge()
+            _replace(tower, name, module.get_base_layer())
+        else:
+            _replace(tower, name, module.merged())
+    vars(tower).pop("peft_config", None)
+
+
+def is_adapter(name: str) -> bool:
+    """Is this the name of a parameter that an adapter has, and not of the network's own?
+
+    >>> is_adapter('net.fc.lora_A.default.weight'), is_adapter('net.fc.base_layer.weight')
+    (True, False)
+    """
+    return _ADAPTER.search(name) is not None
+
+
+def adapter_words(tower: Tower) -> str:
+    """Rank and number of adapted weights, for the log."""
+    weights = sum(is_adapter(name) and ".lora_A." in f".{name}" for name, _ in tower.named_parameters())
+    return f"LoRA of rank {LoRA.of(dict(tower.lora), tower.name).rank} on {weights} weights"
+
+
+def _adapted(tower: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Adapted modules by name, inner ones first: a module that reads weights may contain one that is called."""
+    from peft.tuners.lora import LoraLayer
+
+    return [(name, module) for name, module in tower.named_modules() if isinstance(module, (LoraLayer, ReadWeights))][::-1]
+
+
+@torch.no_grad()
+def _called(tower: Tower) -> list[str]:
+    """Names of the modules that are called as modules when the tower is."""
+    seen: set[nn.Module] = set()
+    handles = [module.register_forward_pre_hook(lambda module, _: seen.add(module)) for module in tower.modules()]
+    mode = tower.training
+    tower.eval()
+    try:
+        if hasattr(tower, "tokenizer"):
+            tower(tower.tokenizer(["a"]))
+        else:
+            tower(torch.zeros(1, 3, tower.preprocessing.size, tower.preprocessing.size))
+    finally:
+        for handle in handles:
+            handle.remove()
+        tower.train(mode)
+    return [name for name, module in tower.named_modules() if name and module in seen]
+
+
+def _fits(module: nn.Module) -> bool:
+    """Has peft an adapter that does what this layer does? The exact classes, as another may pad, scale or standardise in its own way."""
+    if type(module) is nn.Conv2d:
+        return module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
+    return type(module) is nn.Linear
+
+
+def _read_weights(tower: nn.Module, called: list[str], layers: set[str]) -> dict[str, list[str]]:
+    """Matrices that a module reads without calling their owner: innermost called module → names in it."""
+    read: dict[str, list[str]] = {}
+    for name in _projections(tower, set(called)):
+        owner = name
+        while owner and owner not in called:
+            owner = owner.rpartition(".")[0]
+        if owner and owner not in layers:
+            read.setdefault(owner, []).append(name[len(owner) + 1 :])
+    return read
+
+
+def _projections(tower: nn.Module, called: set[str]) -> Iterator[str]:
+    """Names of the weights of linear layers that are not called, and of the packed ones of attention layers."""
+    for prefix, module in tower.named_modules():
+        if isinstance(module, nn.Linear) and prefix not in called:
+            yield f"{prefix}.weight"
+        if isinstance(getattr(module, "in_proj_weight", None), nn.Parameter):
+            yield f"{prefix}.in_proj_weight"
+
+
+def _now(tower: nn.Module, name: str) -> str:
+    """The present name of a module, around some of whose parts adapters were put since ``name`` was found."""
+    place = ""
+    for part in name.split("."):
+        module = tower.get_submodule(place)
+        if part not in module._modules and "base_layer" in module._modules:
+            place = f"{place}.base_layer"
+        place = f"{place}.{part}" if place else part
+    return place
+
+
+def _replace(tower: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(tower.get_submodule(parent), last, module)
