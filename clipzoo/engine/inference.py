@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from clipzoo.datasets.captions import Captions, clean
 from clipzoo.datasets.class_texts import texts_from_template
 from clipzoo.engine import runtime
-from clipzoo.engine.evaluation import evaluating
-from clipzoo.engine.image_inputs import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
+from clipzoo.engine.image_inputs import ImageLike, ImageReader, listed
+from clipzoo.engine.loaded import Classification, LoadedModel
+from clipzoo.engine.loaded_classifier import LoadedClassifier
 from clipzoo.engine.restore import Restored, restore
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean
-from clipzoo.structures import Batch, ClassCaptions, Predictions, Tokenizer
+from clipzoo.structures import ClassCaptions, Tokenizer
 
 if TYPE_CHECKING:
     from clipzoo.datasets.transforms import Transform
-    from clipzoo.models.base import Model
+
+__all__ = ["Classification", "LoadedCLIP", "LoadedClassifier", "load"]
 
 Texts = Sequence[str] | Mapping[str, str | Sequence[str]]
 
@@ -36,8 +34,8 @@ def load(
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     quick_gelu: bool | None = None,
-) -> LoadedCLIP:
-    """A trained or published CLIP, ready for use. A checkpoint is enough: no hub, no dataset and no other file is read.
+) -> LoadedCLIP | LoadedClassifier:
+    """A trained model or a published CLIP, ready for use. A checkpoint is enough: no hub, no dataset and no other file is read.
 
     Args:
         source: A checkpoint of this project; the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
@@ -47,91 +45,43 @@ def load(
         precision: Of the computation; weights and features stay fp32. ``'auto'``: as in training, and fp32 for published weights.
         quick_gelu: The activation, for a file that does not say it.
 
+    Returns:
+        ``LoadedCLIP``; of a model with a classifier, such as ``ImageClassifier``, ``LoadedClassifier``.
+
     Raises:
         CheckpointError: There is no such checkpoint, it is none, or it is a run with several folds.
-        BuildError: Weights cannot be had or read, there is no such device, or the model has no text side.
+        BuildError: Weights cannot be had or read, there is no such device, or the model has neither a text side nor classes of its own.
         RegistryError: There is no such published name.
     """
     if precision not in ("auto", *runtime.DTYPES):
         hint = did_you_mean(str(precision), runtime.DTYPES)
         raise ConfigError(f"precision: {precision!r} is not possible.{hint} Allowed: auto, {', '.join(runtime.DTYPES)}")
     restored = restore(source, runtime.choose_device(device), quick_gelu=quick_gelu)
-    return LoadedCLIP(restored, precision=restored.precision if precision == "auto" else precision)
+    is_classifier = not has_text_side(restored) and restored.classes and restored.model.captions == "none"
+    kind = LoadedClassifier if is_classifier else LoadedCLIP
+    return kind(restored, precision=restored.precision if precision == "auto" else precision)
 
 
-@dataclass(frozen=True)
-class Classification:
-    """Which class each of N images belongs to, by similarity to the texts of C classes.
-
-    Attributes:
-        classes: C names.
-        probabilities: ``[N, C]`` fp32, each row summing to 1.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: Tensor
-
-    def __len__(self) -> int:
-        return len(self.probabilities)
-
-    @property
-    def predictions(self) -> list[str]:
-        """The most probable class of every image."""
-        return [self.classes[i] for i in self.probabilities.argmax(dim=1).tolist()]
-
-    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
-        """The ``k`` most probable classes of every image with their probabilities, best first."""
-        values, ids = self.probabilities.sort(dim=1, descending=True, stable=True)
-        return [
-            [(self.classes[i], p) for i, p in zip(row_ids[:k], row[:k], strict=True)]
-            for row_ids, row in zip(ids.tolist(), values.tolist(), strict=True)
-        ]
-
-    @classmethod
-    def mean(cls, results: Sequence[Classification]) -> Classification:
-        """The mean probability of several models, in fp64.
-
-        Raises:
-            DataError: They have different classes.
-        """
-        if any(result.classes != results[0].classes for result in results):
-            raise DataError("ensemble: the models have different classes, so their probabilities cannot be averaged")
-        joint = torch.stack([result.probabilities.double() for result in results]).mean(dim=0)
-        return cls(results[0].classes, joint.float())
+def has_text_side(restored: Restored) -> bool:
+    """Can texts be encoded, and compared with images?"""
+    methods = all(hasattr(restored.model, name) for name in ("encode_image", "encode_captions"))
+    return methods and restored.model.tokenizer is not None
 
 
-class LoadedCLIP:
-    """A CLIP with its own preprocessing and tokenizer. Features are fp32, of length 1, and on the CPU.
-
-    Args:
-        restored: The model and what its source says.
-        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
-
-    Attributes:
-        model: In evaluation mode. Training it further is up to you; the methods below always evaluate.
-        source: Where it comes from, in words.
-        classes: The classes it was trained on; empty for image-text pairs and published models.
-        class_captions: The sentences that stand for each of them.
-        preprocess: Any Pillow image to the ``[3, size, size]`` tensor that ``model`` wants.
-        precision: Of the computation.
+class LoadedCLIP(LoadedModel):
+    """A CLIP with its own preprocessing and tokenizer. Features are fp32, of length 1, and on the CPU. See ``LoadedModel``.
 
     Raises:
         BuildError: The model has no text side.
     """
 
     def __init__(self, restored: Restored, *, precision: str = "fp32"):
-        missing = [name for name in ("encode_image", "encode_captions") if not hasattr(restored.model, name)]
-        if missing or restored.model.tokenizer is None:
+        if not has_text_side(restored):
             raise BuildError(
                 f"{restored.source}: {type(restored.model).__name__} has no text side, so images cannot be compared with texts. "
                 "Score it with tools/test.py"
             )
-        self.model: Model = restored.model
-        self.source = restored.source
-        self.classes, self.class_captions = restored.classes, restored.class_captions
-        self.preprocess = Preprocess(restored.model.preprocessing)
-        self.precision = precision
-        self._channels_last = restored.channels_last
+        super().__init__(restored, precision=precision)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -139,49 +89,9 @@ class LoadedCLIP:
         return self.model.tokenizer
 
     @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
-
-    @property
     def temperature(self) -> float:
         """Similarities are divided by it before the softmax."""
         return float(torch.exp(-self.model.logit_scale.detach().double()))
-
-    @property
-    def digest(self) -> str:
-        """16 hexadecimal digits that stand for weights, preprocessing and precision: equal ones make equal features."""
-        digest = hashlib.blake2b(f"{self.preprocess}{self.precision}".encode(), digest_size=8)
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    def encode_image(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        batch_size: int = 64,
-        num_workers: int = 0,
-        *,
-        transform: Transform | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """``[N, D]`` features of images.
-
-        Args:
-            images: Paths, Pillow images, or tensors ``[3, H, W]`` or ``[N, 3, H, W]`` that are not normalised (uint8 in 0 … 255, or float
-                in 0 … 1): one, or a list in which kinds may be mixed.
-            batch_size: Images that are encoded together.
-            num_workers: Processes that read and prepare images; 0 reads here.
-            transform: In place of ``preprocess``: gets an upright RGB Pillow image and returns what the model wants, normalised.
-            progress: Told how many images are through, after each batch.
-
-        Raises:
-            DataError: A file is missing or cannot be decoded (it is named), or something is no image.
-        """
-        reader = ImageReader(listed(images), transform or self.preprocess)
-        found = [self.image_features(batch.images) for batch in whole(batches(reader, batch_size, num_workers), progress)]
-        return torch.cat(found)
 
     def encode_text(self, sentences: str | Sequence[str], *, allow_overlong: bool = True) -> Tensor:
         """``[N, D]`` features of sentences, which are cleaned as in training.
@@ -240,44 +150,7 @@ class LoadedCLIP:
         self.model.prepare(classes.tokens.to("cpu"))
         with self._evaluating():
             encoded = self.model.encode_classes(classes)
-        logits = [self._logits(batch, encoded) for batch in whole(batches(reader, batch_size, num_workers), progress)]
-        unknown = np.full(len(reader), -1, dtype=np.int64)
-        predictions = Predictions(np.arange(len(reader)), unknown, torch.cat(logits).numpy())
-        return Classification(tuple(names), torch.from_numpy(predictions.probabilities))
-
-    def image_features(self, images: Tensor) -> Tensor:
-        """``[B, D]`` features of images ``[B, 3, H, W]`` that are prepared and normalised already."""
-        with self._evaluating():
-            features = self.model.encode_image(self._on_device(images)).float().cpu()
-        return features.clone()  # outside of inference mode, so that a classifier can be trained on it
-
-    def describe(self) -> list[str]:
-        """Lines about it: source, towers, preprocessing, classes."""
-        said = self.preprocess.preprocessing
-        lines = [self.source, *self.model.describe()]
-        lines.append(f"images {said.size} px, {said.interpolation}, {said.fit}; {self.device} {self.precision}")
-        if self.classes:
-            lines.append(f"{len(self.classes)} classes: {', '.join(self.classes)}")
-        return lines
-
-    def __repr__(self) -> str:
-        return f"LoadedCLIP({self.source})"
-
-    def _logits(self, batch: Loaded, encoded: object) -> Tensor:
-        images = self._on_device(batch.images)
-        rows = torch.tensor(batch.rows, device=images.device)
-        with self._evaluating():
-            return self.model.predict(Batch(images=images, labels=torch.full_like(rows, -1), cases=rows), encoded).float().cpu()
-
-    def _on_device(self, images: Tensor) -> Tensor:
-        images = images.to(self.device, non_blocking=True)
-        return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        autocast = runtime.DTYPES[self.precision]
-        with torch.inference_mode(), evaluating(self.model), torch.autocast(self.device.type, autocast, enabled=autocast is not None):
-            yield
+        return self._predicted(reader, encoded, names, batch_size, num_workers, progress)
 
     def _described(self, texts: Texts | None, templates: str | Sequence[str] | None) -> tuple[list[str], list[list[str]]]:
         """Class names, and the sentences that stand for each class."""

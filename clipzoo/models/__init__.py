@@ -2,5 +2,6 @@
 
 from clipzoo.models.base import Model, Tower
 from clipzoo.models.clip import CLIP
+from clipzoo.models.image_classifier import ImageClassifier
 
-__all__ = ["CLIP", "Model", "Tower"]
+__all__ = ["CLIP", "ImageClassifier", "Model", "Tower"]

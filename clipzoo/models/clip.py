@@ -51,7 +51,7 @@ class CLIP(Model):
     Raises:
         ConfigError: ``temperature`` is out of range.
         BuildError: The towers come from one model, but differ in their activation; or they come from two models, and nothing between
-            them is trained.
+            them is trained; or the loss is one over the logits of a classifier.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. Each distinct caption is encoded once, and a frozen text tower once per run.
     """
@@ -78,6 +78,11 @@ class CLIP(Model):
             from clipzoo.models.losses import MultiPositiveContrastiveLoss
 
             loss = MultiPositiveContrastiveLoss()
+        if not hasattr(loss, "captions"):
+            raise BuildError(
+                f"CLIP: {type(loss).__name__} is a loss over the logits of a classifier, and CLIP compares images with captions. "
+                "Choose CaptionCrossEntropyLoss or MultiPositiveContrastiveLoss, or the model ImageClassifier"
+            )
         self.embed_dim = embed_dim = _joint_width(image_encoder, text_encoder) if embed_dim is None else embed_dim
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder

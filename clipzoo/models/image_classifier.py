@@ -1,0 +1,218 @@
+"""An image tower and a classifier on top of it.
+
+Shapes: B cases · F features of the tower · C classes · S class captions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipzoo.errors import BuildError, ConfigError
+from clipzoo.models.base import Model, parameter_words, tower_features
+from clipzoo.models.heads import Head, LinearHead
+from clipzoo.models.losses import ClassificationLoss, CrossEntropyLoss
+from clipzoo.models.prototypes import class_prototypes
+from clipzoo.registries import MODELS
+from clipzoo.structures import Batch, ClassCaptions, Tokenizer, Tokens
+
+_TEXT_CHUNK = 256
+
+
+@MODELS.register_module()
+class ImageClassifier(Model):
+    """Any image tower, and a head that gives one logit per class. Training needs no captions.
+
+    Args:
+        image_encoder: A ``Backbone``; the visual towers of CLIP are some.
+        num_classes: C, at least 2. A config does not say it: it is the dataset's.
+        head: A ``Head`` from the tower's features to the logits. ``None``: ``LinearHead()``.
+        loss: A ``ClassificationLoss``. ``None``: ``CrossEntropyLoss()``.
+        text_encoder: The text tower that was trained with the image tower. The head then starts from the class captions, as zero-shot
+            classification has them, in place of random weights, and the text tower is dropped before training.
+
+    Raises:
+        ConfigError: There are fewer than two classes.
+        BuildError: The loss is none over classes; or, with a text tower, the head cannot start from texts, or the towers have no space in
+            common.
+
+    Source: fine-tuning and linear probes of Radford et al. 2021 (arXiv:2103.00020), section 3.2; the start from class captions as in
+    Wortsman et al. 2022 (arXiv:2109.01903), section 3.
+    """
+
+    takes_features = True
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        num_classes: int,
+        head: nn.Module | None = None,
+        loss: nn.Module | None = None,
+        text_encoder: nn.Module | None = None,
+    ):
+        super().__init__()
+        check_num_classes(type(self).__name__, num_classes)
+        self.image_encoder = image_encoder
+        self.num_classes = num_classes
+        head = LinearHead() if head is None else head
+        self.head = head.connect(image_encoder.num_features, num_classes) if isinstance(head, Head) else head
+        self.loss = _connected(CrossEntropyLoss() if loss is None else loss, num_classes)
+        if text_encoder is not None:
+            _check_start(image_encoder, text_encoder, self.head)
+        self.text_encoder = text_encoder
+        self.preprocessing = image_encoder.preprocessing
+        self._start = ""
+
+    @property
+    def captions(self) -> str:
+        """``'none'``: only labels are read in training."""
+        return "none"
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Of the text tower, as long as it is there."""
+        return None if self.text_encoder is None else self.text_encoder.tokenizer
+
+    def initialise(self, classes: ClassCaptions | None, class_counts: Tensor) -> None:
+        """Fit class weights to the training part; start the head from the class captions and drop the text tower, where there is one.
+
+        Args:
+            classes: The captions that stand for the classes; read where there is a text tower only.
+            class_counts: ``[C]`` int64 cases of each class in the training part.
+
+        Raises:
+            BuildError: There is a text tower and no class has a caption.
+        """
+        self.loss.fit(class_counts)
+        if self.text_encoder is None:
+            return
+        if classes is None:
+            raise BuildError("ImageClassifier: text_encoder: the data have no class captions to start the head from. Leave it out")
+        text_SD = _text_features(self.text_encoder, classes.tokens, next(self.parameters()).device)
+        prototypes_CD = class_prototypes(text_SD, classes.labels.to(text_SD.device), classes.num_classes)
+        self.head.start_from(prototypes_CD, _log_scale(self.image_encoder, self.text_encoder))
+        self._start = (
+            f", started from {len(classes.labels)} class captions by {type(self.text_encoder).__name__} {self.text_encoder.weights}"
+        )
+        self.text_encoder = None
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss under its own name, and ``in_batch_accuracy``, the share of right cases among those with a class."""
+        logits_BC = self.logits(tower_features(self.image_encoder, batch))
+        with torch.no_grad():
+            known_B = batch.labels >= 0
+            right_B = (logits_BC.argmax(dim=1) == batch.labels) & known_B
+            accuracy = right_B.sum() / known_B.sum().clamp(min=1)
+        return {self.loss.name: self.loss(logits_BC, batch.labels), "in_batch_accuracy": accuracy}
+
+    def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
+        """``[B, C]`` fp32 logits; only ``images``, or ``features``, is read."""
+        return self.logits(tower_features(self.image_encoder, batch)).float()
+
+    def logits(self, features_BF: Tensor) -> Tensor:
+        """``[B, F]`` features of the tower to ``[B, C]``. The head works in fp32 even under autocast; fp64 stays fp64."""
+        with torch.autocast(features_BF.device.type, enabled=False):
+            return self.head(_full(features_BF))
+
+    def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """``[B, 3, H, W]`` to the tower's features ``[B, F]``, of length 1 and in fp32.
+
+        Args:
+            images: Normalised as ``preprocessing`` says; not read where ``features`` are given.
+            features: ``[B, F]``, what the image tower makes of them, if that is known already.
+        """
+        features = self.image_encoder(images) if features is None else features
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(_full(features), dim=-1)
+
+    def checkpoint_gradients(self) -> None:
+        """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations anyway."""
+        if not self.image_encoder.frozen:
+            self.image_encoder.checkpoint_gradients()
+
+    def after_step(self) -> None:
+        """See ``Head.after_step``."""
+        if isinstance(self.head, Head):
+            self.head.after_step()
+
+    def describe(self) -> list[str]:
+        """Lines for the log: the tower, the head, the loss, and how many parameters are trained."""
+        width = self.image_encoder.num_features
+        return [
+            f"image encoder {self.image_encoder.describe()}",
+            f"head {type(self.head).__name__}: {width} features to {self.num_classes} classes,{self._start} {parameter_words(self.head)}",
+            f"loss {self.loss.describe()}",
+            *super().describe(),
+        ]
+
+
+def check_num_classes(where: str, num_classes: int) -> None:
+    """Refuse a number of classes that nothing can be told apart with.
+
+    Raises:
+        ConfigError: It is below 2.
+    """
+    if num_classes < 2:
+        raise ConfigError(f"{where}: num_classes={num_classes}, but a classifier tells two classes or more apart")
+
+
+def _connected(loss: nn.Module, num_classes: int) -> ClassificationLoss:
+    """``loss``, with room for the weights of ``num_classes`` classes.
+
+    Raises:
+        BuildError: It compares images with captions.
+    """
+    if not isinstance(loss, ClassificationLoss):
+        raise BuildError(
+            f"ImageClassifier: {type(loss).__name__} compares images with captions, and a classifier has logits. "
+            "Choose CrossEntropyLoss or FocalLoss, or the model CLIP"
+        )
+    return loss.connect(num_classes)
+
+
+def _check_start(image: nn.Module, text: nn.Module, head: nn.Module) -> None:
+    """Refuse to start a head from texts that say nothing about the image tower's features.
+
+    Raises:
+        BuildError: With what to do.
+    """
+    refusal = head.refuses_start() if isinstance(head, Head) else f"{type(head).__name__} is no Head"
+    if refusal:
+        raise BuildError(f"ImageClassifier: text_encoder: {refusal}; or leave text_encoder out")
+    problem = ""
+    if not (image.projected and text.projected):
+        without = " and ".join(tower.name for tower in (image, text) if not tower.projected)
+        problem = f"features of {without} lie in no joint space"
+    elif image.space is None or image.space != text.space:
+        problem = f"the towers come from two models, or from none (image: {image.weights}; text: {text.weights})"
+    elif image.num_features != text.num_features:
+        problem = f"the image tower's features are {image.num_features} wide, the text tower's {text.num_features}"
+    elif None not in (image.quick_gelu, text.quick_gelu) and image.quick_gelu != text.quick_gelu:
+        problem = f"image_encoder.quick_gelu={image.quick_gelu}, text_encoder.quick_gelu={text.quick_gelu}, but both come from one model"
+    if problem:
+        raise BuildError(
+            f"ImageClassifier: text_encoder: {problem}, so the head cannot start from class captions. "
+            "Give both towers of one published CLIP, as clip:ViT-B/32, or leave text_encoder out"
+        )
+
+
+def _log_scale(*towers: nn.Module) -> float:
+    """Log of 1 / temperature that the towers were trained with; CLIP's initial 0.07 where they say none."""
+    return next((tower.logit_scale for tower in towers if tower.logit_scale is not None), -math.log(0.07))
+
+
+@torch.no_grad()
+def _text_features(tower: nn.Module, tokens: Tokens, device: torch.device) -> Tensor:
+    """``[S, F]`` of captions, a chunk at a time and in order of length, so that little padding is encoded."""
+    tower.eval()
+    order = torch.argsort(tokens.lengths.cpu(), stable=True)
+    with torch.autocast(device.type, enabled=False):
+        parts = [tower(tokens.take(rows.to(tokens.ids.device)).to(device)) for rows in order.split(_TEXT_CHUNK)]
+    return torch.cat(parts).float()[torch.argsort(order).to(device)]
+
+
+def _full(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
