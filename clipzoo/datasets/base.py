@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clipzoo.datasets.captions import Captions
 from clipzoo.errors import DataError, shortened
-from clipzoo.folds import Case
+from clipzoo.folds import PARTS, Case
 from clipzoo.results import terminal_columns
 
 if TYPE_CHECKING:
@@ -99,9 +99,12 @@ class Dataset:
         return hashlib.blake2b(f"{image.width}x{image.height}:".encode() + image.tobytes(), digest_size=16).hexdigest()
 
     def describe(self) -> list[str]:
-        """Lines for the log: how many cases, groups and captions, in total and per class, then the notes."""
+        """Lines for the log: how many cases, groups and captions, in total, per given part and per class, then the notes."""
         num_groups = len({case.group for case in self.cases})
         lines = [f"{len(self.cases)} cases, {len(self.classes)} classes, {num_groups} groups, {len(self.captions)} distinct captions"]
+        parts = Counter(case.part for case in self.cases if case.part is not None)
+        if parts:
+            lines[0] += "; " + "  ".join(f"{part} {parts[part]}" for part in PARTS if part in parts)
         counts = Counter(case.label for case in self.cases)
         groups: dict[int | None, set[str]] = {}
         for case in self.cases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.copies import file_digest
 from clipzoo.datasets.images import read_image
+from clipzoo.errors import LeakError
 from clipzoo.folds import Case
 
 if TYPE_CHECKING:
@@ -59,3 +61,21 @@ class FileDataset(Dataset):
     def content_digest(self, row: int) -> str:
         """See ``Dataset.content_digest``; of the bytes of the file, which is not decoded."""
         return file_digest(self._paths[row]).hex()
+
+
+def check_distinct(given: Mapping[str, str], argument: str) -> None:
+    """Refuse a file or folder that is the source of two parts.
+
+    Args:
+        given: The source of each part.
+        argument: Which constructor argument names it, with ``{part}`` in it.
+
+    Raises:
+        LeakError: Two parts have the same.
+    """
+    part_of: dict[str, str] = {}
+    for part, source in given.items():
+        other = part_of.setdefault(os.path.realpath(source), part)
+        if other != part:
+            where = argument.format(part=part)
+            raise LeakError(f"data.dataset.{where}: '{source}' is the source of the {other} part too. Give every part images of its own")

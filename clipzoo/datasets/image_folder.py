@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
 from clipzoo.datasets.copies import copies_among, merge_copies
-from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.file_dataset import FileDataset, check_distinct
 from clipzoo.datasets.folders import ImageFile, kinds, scan_class_folders
 from clipzoo.datasets.groups import groups_from_pattern, groups_from_table
 from clipzoo.datasets.images import looks_like_an_image
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.folds import Case
+from clipzoo.folds import PARTS, Case
 from clipzoo.registries import DATASETS
 
 
@@ -26,11 +27,14 @@ class ImageFolderDataset(FileDataset):
     extension are ignored. Case ids are paths below ``root`` with ``/``, NFC-normalised, so that they are the same on every system.
     Byte-identical images become one group, whatever else the groups say: a copy must not be tested by a model that was trained on it.
 
+    Where ``val_root`` or ``test_root`` is given, every case has its part, which ``splits.type='AsGiven'`` follows, and ids start with the
+    part: ``train/cat/1.png``, also in ``groups``. The classes are those of ``root``.
+
     Files are checked when the dataset is made for being empty, or no image by their first bytes; damage further inside shows when the
     image is read.
 
     Args:
-        root: The folder that holds the class folders.
+        root: The folder that holds the class folders: of all images, or of the train part where ``val_root`` or ``test_root`` is given.
         class_texts: JSON file ``{class name: description or list of descriptions}`` for all classes; ``None`` uses ``template``.
         template: The caption of a class without ``class_texts``; ``{class_name}`` stands for its name.
         groups: CSV file ``path,group`` (header required; paths below ``root``) that says which images belong together, such as a patient's.
@@ -39,10 +43,13 @@ class ImageFolderDataset(FileDataset):
         classes: The class names in the order of their labels, as an external test set needs them: a folder of another name is an error,
             a class without a folder has no case. ``None`` takes the folders, sorted by name.
         allow_label_conflicts: Accept byte-identical images in two classes.
+        val_root: The folder that holds the class folders of the val part; a class may be absent.
+        test_root: Of the test part, likewise.
 
     Raises:
         ConfigError: Two arguments exclude each other, or the template or the pattern is wrong.
         DataError: The folder, a file in it, the descriptions or the groups are not as described above; the message says where.
+        LeakError: Two parts have the same folder.
 
     Example:
         ``dict(type='ImageFolderDataset', root='data/hip/images', class_texts='data/hip/class_texts.json', groups='data/hip/groups.csv')``
@@ -57,15 +64,17 @@ class ImageFolderDataset(FileDataset):
         group_pattern: str | None = None,
         classes: list[str] | None = None,
         allow_label_conflicts: bool = False,
+        val_root: str | None = None,
+        test_root: str | None = None,
     ):
         if groups is not None and group_pattern is not None:
             raise ConfigError("data.dataset: groups and group_pattern exclude each other. Keep one of them")
-        self.root = str(root)
-        files, ignored = scan_class_folders(Path(root))
-        names = _class_names(self.root, files, classes)
+        roots = {part: str(folder) for part, folder in zip(PARTS, (root, val_root, test_root), strict=True) if folder is not None}
+        check_distinct(roots, "{part}_root")
+        self.roots: tuple[str, ...] = tuple(roots.values())
+        files, names, notes = _scan(roots, classes)
         _check_headers(files)
-        group_of = self._groups(files, groups, group_pattern)
-        notes = [_ignored_note(ignored)] if ignored else []
+        group_of = _groups([file.id for file in files], groups, group_pattern, roots)
         group_of, copied = merge_copies(group_of, _identical(files, allow_label_conflicts))
         texts = texts_from_template(template, names) if class_texts is None else read_class_texts(class_texts, names)
         captions, of_class = Captions(), []
@@ -73,7 +82,7 @@ class ImageFolderDataset(FileDataset):
             of_class.append(list(dict.fromkeys(captions.add(sentence, label) for sentence in sentences)))
         label_of = {name: label for label, name in enumerate(names)}
         super().__init__(
-            [Case(file.id, label_of[file.class_name], group_of[file.id]) for file in files],
+            [Case(file.id, label_of[file.class_name], group_of[file.id], _part(file, roots)) for file in files],
             names,
             paths={file.id: file.path for file in files},
             captions=captions,
@@ -84,15 +93,36 @@ class ImageFolderDataset(FileDataset):
 
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
-        return [f"{type(self).__name__} {self.root}", *super().describe()]
+        return [f"{type(self).__name__} {', '.join(self.roots)}", *super().describe()]
 
-    def _groups(self, files: list[ImageFile], table: str | None, pattern: str | None) -> dict[str, str]:
-        ids = [file.id for file in files]
-        if table is not None:
-            return groups_from_table(table, ids, self.root)
-        if pattern is not None:
-            return groups_from_pattern(pattern, ids)
-        return {case_id: case_id for case_id in ids}
+
+def _scan(roots: dict[str, str], classes: list[str] | None) -> tuple[list[ImageFile], list[str], list[str]]:
+    """The images of every part, the classes (those of the first part where they are not given), and what a reader should know."""
+    files: list[ImageFile] = []
+    names, ignored, notes = classes, Counter(), []
+    for part, root in roots.items():
+        found, others = scan_class_folders(Path(root))
+        names = _class_names(root, found, names)
+        absent = sorted(set(names) - {file.class_name for file in found})
+        if absent and part != "train":
+            notes.append(f"the {part} part has no folder for {shortened(absent)}")
+        files += [replace(file, id=f"{part}/{file.id}") for file in found] if len(roots) > 1 else found
+        ignored.update(others)
+    if ignored:
+        notes.append(f"files that are no images were ignored: {kinds(ignored)}")
+    return files, names, notes
+
+
+def _part(file: ImageFile, roots: dict[str, str]) -> str | None:
+    return file.id.partition("/")[0] if len(roots) > 1 else None
+
+
+def _groups(ids: list[str], table: str | None, pattern: str | None, roots: dict[str, str]) -> dict[str, str]:
+    if table is not None:
+        return groups_from_table(table, ids, " and ".join(f"{part}/" for part in roots) if len(roots) > 1 else roots["train"])
+    if pattern is not None:
+        return groups_from_pattern(pattern, ids)
+    return {case_id: case_id for case_id in ids}
 
 
 def _class_names(root: str, files: list[ImageFile], classes: list[str] | None) -> list[str]:
@@ -142,7 +172,3 @@ def _identical(files: list[ImageFile], allow_label_conflicts: bool) -> list[list
                 "or set data.dataset.allow_label_conflicts=True"
             )
     return copies
-
-
-def _ignored_note(ignored: Counter[str]) -> str:
-    return f"files that are no images were ignored: {kinds(ignored)}"

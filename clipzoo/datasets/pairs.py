@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.copies import copies_among, merge_copies
-from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.file_dataset import FileDataset, check_distinct
 from clipzoo.datasets.groups import groups_from_pattern
 from clipzoo.datasets.images import EXTENSIONS
 from clipzoo.datasets.pairs_files import Keys, Pair, PairsFile, read_pairs
@@ -90,7 +90,7 @@ class PairsDataset(FileDataset):
             raise ConfigError("data.dataset: group_key and group_pattern exclude each other. Keep one of them")
         keys = Keys(image_key, caption_key, group_key, separator)
         given = {part: str(source) for part, source in zip(PARTS, (path, val_path, test_path), strict=True) if source is not None}
-        _check_distinct(given)
+        check_distinct(given, "{part}_path")
         files = [read_pairs(source, keys) for source in given.values()]
         _check_used(files, keys, image_root)
         images = _Collector(files, image_root, allow_duplicates).images()
@@ -134,16 +134,6 @@ class PairsDataset(FileDataset):
         if parts:
             lines.append("  parts: " + "  ".join(f"{part} {parts[part]}" for part in PARTS if part in parts))
         return lines + [f"note: {note}" for note in self.notes]
-
-
-def _check_distinct(given: dict[str, str]) -> None:
-    part_of: dict[str, str] = {}
-    for part, source in given.items():
-        other = part_of.setdefault(os.path.realpath(source), part)
-        if other != part:
-            raise LeakError(
-                f"data.dataset.{part}_path: '{source}' is the source of the {other} part too. Give every part images of its own"
-            )
 
 
 def _check_used(files: Sequence[PairsFile], keys: Keys, image_root: str | None) -> None:

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from clipzoo.datasets import ImageFolderDataset
-from clipzoo.errors import ConfigError, DataError
-from clipzoo.registries import DATASETS
+from clipzoo.errors import ConfigError, DataError, LeakError
+from clipzoo.registries import DATASETS, SPLITTERS
 
 
 def write(path, value):
@@ -283,3 +283,59 @@ def test_did_you_mean_a_class(tmp_path):
 def test_bad_templates(root, template):
     with pytest.raises(ConfigError, match=r"data\.dataset\.template.*class_name"):
         make(root, template=template)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Class folders for three parts; the test part lacks a class."""
+    for i, name in enumerate(["a/猫/1.png", "a/猫/2.png", "a/狗/1.png", "a/狗/2.png", "b/猫/1.png", "b/狗/9.png", "c/狗/1.png"]):
+        write(tmp_path / name, 10 + 30 * i)
+    return {"root": str(tmp_path / "a"), "val_root": str(tmp_path / "b"), "test_root": str(tmp_path / "c")}
+
+
+def test_parts_from_folders_of_their_own(parts):
+    dataset = ImageFolderDataset(**parts)
+    assert [c.id for c in dataset.cases] == [
+        "test/狗/1.png", "train/狗/1.png", "train/狗/2.png", "train/猫/1.png", "train/猫/2.png", "val/狗/9.png", "val/猫/1.png",
+    ]  # fmt: skip
+    assert [c.part for c in dataset.cases] == ["test", *["train"] * 4, *["val"] * 2] and dataset.labels.tolist() == [0, 0, 0, 1, 1, 0, 1]
+    assert dataset.read_image(0).getpixel((0, 0)) == (190, 190, 190) and dataset.path_of(5).parts[-3:] == ("b", "狗", "9.png")
+    assert dataset.notes == ("the test part has no folder for 猫",)
+    assert "train 4  val 2  test 1" in dataset.describe()[1] and parts["val_root"] in dataset.describe()[0]
+    (split,) = SPLITTERS.build({"type": "AsGiven"}).split(dataset.cases, dataset.classes).splits
+    assert (len(split.train), len(split.val), len(split.test)) == (4, 2, 1)
+
+
+def test_without_other_folders_there_are_no_parts(parts):
+    dataset = ImageFolderDataset(parts["root"])
+    assert {c.part for c in dataset.cases} == {None} and dataset.cases[0].id == "狗/1.png" and ";" not in dataset.describe()[1]
+
+
+def test_a_class_that_the_train_part_lacks_is_an_error(parts, tmp_path):
+    write(tmp_path / "b" / "猫猫" / "1.png", 250)
+    with pytest.raises(DataError, match=r"b/猫猫: no such class\. Did you mean '猫'\? The classes are 狗, 猫"):
+        ImageFolderDataset(**parts)
+
+
+def test_one_folder_for_two_parts_is_a_leak(parts):
+    with pytest.raises(LeakError, match=r"data\.dataset\.test_root: '.*b/' is the source of the val part too"):
+        ImageFolderDataset(**{**parts, "test_root": parts["val_root"] + "/"})
+
+
+def test_copies_on_two_sides_are_a_leak(parts, tmp_path):
+    (tmp_path / "c/狗/1.png").write_bytes((tmp_path / "a/狗/2.png").read_bytes())
+    dataset = ImageFolderDataset(**parts)
+    assert any("1 sets of byte-identical images" in note for note in dataset.notes)
+    with pytest.raises(LeakError, match=r"in train \('train/狗/2.png'\) and in test \('test/狗/1.png'\)"):
+        SPLITTERS.build({"type": "AsGiven"}).split(dataset.cases, dataset.classes)
+
+
+def test_groups_of_parts_are_named_by_their_ids(parts, tmp_path):
+    table = tmp_path / "groups.csv"
+    ids = [case.id for case in ImageFolderDataset(**parts).cases]
+    table.write_text("path,group\n" + "".join(f"{i},p{len(i)}\n" for i in ids))
+    dataset = ImageFolderDataset(**parts, groups=str(table))
+    assert [c.group for c in dataset.cases] == [f"p{len(i)}" for i in ids]
+    table.write_text("path,group\n狗/2.png,p\n")
+    with pytest.raises(DataError, match=r"no image '狗/2.png' below train/ and val/ and test/\. Did you mean 'train/狗/2.png'"):
+        ImageFolderDataset(**parts, groups=str(table))

@@ -10,6 +10,7 @@ from PIL import Image
 from tiny_imagenet_layout import NAMES, write_tiny_imagenet
 
 import clipzoo
+from clipzoo.config import Config
 from clipzoo.datasets import TinyImageNetDataset, create_dataloaders
 from clipzoo.datasets.tiny_imagenet import CLIP_MEAN, CLIP_STD
 from clipzoo.errors import ConfigError, DataError
@@ -79,6 +80,15 @@ def test_test_images_have_no_label_and_are_all_there(made):
         data.get_wnid(2)
 
 
+def test_nothing_is_trained_on_images_without_labels(made):
+    from clipzoo.engine import build
+
+    config = Config({"splits": {"type": "KFold", "num_folds": 2}})
+    with pytest.raises(DataError, match=r"data\.dataset: none of its images has a label"):
+        build.folds(config, TinyImageNetDataset(str(made), "test", num_classes=6))
+    assert len(build.folds(config, TinyImageNetDataset(str(made), "val", num_classes=6)).splits) == 2
+
+
 def test_the_subset_is_the_seeds_the_same_in_every_split_and_in_order(made):
     chosen = [TinyImageNetDataset(str(made), split, num_classes=3, random_seed=7) for split in ("train", "val", "test", "trainval")]
     assert len({data.wnids for data in chosen}) == 1 and [len(data) for data in chosen] == [12, 6, 5, 18]
@@ -121,6 +131,7 @@ def test_copies_within_a_part_are_one_group(root):
 def test_trainval_has_parts_that_as_given_follows(made):
     data = TinyImageNetDataset(str(made), "trainval", num_classes=6)
     assert {case.part for case in data.cases} == {"train", "val"} and all(case.id.startswith(case.part) for case in data.cases)
+    assert "; train 24  val 12" in data.describe()[1]
     (split,) = SPLITTERS.build({"type": "AsGiven"}).split(data.cases, data.classes).splits
     assert len(split.train) == 24 and len(split.test) == 12 and not split.val
 

@@ -19,7 +19,8 @@ from clipzoo.registries import SPLITTERS
 @SPLITTERS.register_module()
 @dataclass(frozen=True)
 class AsGiven(Splitter):
-    """A single fold with the parts that the data's own files assign, such as ``val_path`` of ``PairsDataset``.
+    """A single fold with the parts that the data's own files assign, such as ``val_path`` of ``PairsDataset``
+    or ``val_root`` of ``ImageFolderDataset``.
 
     With train, val and test parts all is as given. With train and test, nothing chooses the epoch (the last is scored) unless
     ``val_fraction`` takes a val part out of the train part. With train and val, the val part is *tested*: every split needs a part that is
@@ -87,7 +88,7 @@ def _check_parts(cases: Sequence[Case]) -> None:
     if len(without) == len(cases):
         raise DataError(
             "splits.type: AsGiven follows the parts that the data's files assign, and these data assign none. Give their files, such as "
-            "data.dataset.val_path or test_path of PairsDataset, or use splits.type='Holdout', which draws a test part"
+            "data.dataset.val_path of PairsDataset or val_root of ImageFolderDataset, or use splits.type='Holdout', which draws a test part"
         )
     if without:
         raise DataError(f"splits.type: AsGiven needs a part for every case, but {len(without)} have none: {shortened(without, 3)}")
