@@ -43,6 +43,7 @@ slow: $(VENV)/.installed-tests
 bench: $(VENV)/.installed-tests
 	$(BIN)/python benchmarks/class_captions.py
 	$(BIN)/python benchmarks/retrieval.py
+	$(BIN)/python benchmarks/frozen_tower.py
 
 clean:
 	rm -rf work_dirs .pytest_cache build *.egg-info
