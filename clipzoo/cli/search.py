@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def search(arguments: argparse.Namespace) -> None:
     """Bring the index up to date, and answer."""
-    from clipzoo.errors import ConfigError, DataError
+    from clipzoo.errors import BuildError, ConfigError, DataError
 
     using.check_target(arguments.contact_sheet, "--contact-sheet", (".png",))
     asked = bool(arguments.queries or arguments.image)
@@ -58,6 +58,8 @@ def search(arguments: argparse.Namespace) -> None:
     log = make_log(console, None)
     with using.warnings_in_a_line():
         loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
+        if not isinstance(loaded, inference.LoadedCLIP):
+            raise BuildError(f"{loaded.source}: is a classifier without a text side, so no text can be searched for. Give a CLIP")
         index = up_to_date(arguments, loaded, console, log)
         if asked:
             answer(arguments, loaded, index)

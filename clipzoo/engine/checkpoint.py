@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,15 +97,31 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict:
 
 
 def begun(folder: Path) -> dict | None:
-    """What the model of an earlier start is made from: ``towers`` and ``model`` of a checkpoint in ``folder``, whose tensors stay in the
-    file until they are used; ``None`` where there is none."""
+    """What the model of an earlier start is made from: ``towers``, ``classes`` and ``model`` of a checkpoint in ``folder``, whose tensors
+    stay in the file until they are used; ``None`` where there is none."""
     for name in (LATEST, BEST):
         path = folder / name
         if zipfile.is_zipfile(path):
             with contextlib.suppress(Exception):  # whoever loads the weights says what is wrong with the file
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-                return {"path": path, "towers": content["towers"], "model": content["model"]}
+                return {"path": path, **{key: content[key] for key in ("towers", "classes", "model")}}
     return None
+
+
+def check_classes(trained: Sequence[str], classes: Sequence[str], where: str | Path) -> None:
+    """Refuse the weights of a model that was trained on other classes.
+
+    Raises:
+        CheckpointError: With both numbers, or the first difference.
+    """
+    if list(trained) == list(classes):
+        return
+    if len(trained) != len(classes):
+        raise CheckpointError(
+            f"{where}: was trained on {len(trained)} classes, and the data have {len(classes)}. Use the data of its config"
+        )
+    old, new = next((old, new) for old, new in zip(trained, classes, strict=True) if old != new)
+    raise CheckpointError(f"{where}: was trained on other classes ('{old}', where the data have '{new}'). Use the data of its config")
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str | Path) -> None:

@@ -210,8 +210,9 @@ def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list
     content = checkpoint.read(path)
     net = checkpoint_model(content, device, path)
     if images.classes:
-        classes = captions_of(content, net.tokenizer)
-        net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training
+        classes = None if net.tokenizer is None else captions_of(content, net.tokenizer)
+        if classes is not None:
+            net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training
         evaluator: Evaluator = ClassEvaluator(classes, images.classes, metrics)
     else:
         tokens = images.captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=data.allow_overlong_captions)
