@@ -58,3 +58,25 @@ def quiet():
     from rich.console import Console
 
     return Console(quiet=True)
+
+
+@pytest.fixture
+def stopped_at(monkeypatch):
+    """``with stopped_at(step): …``: a signal reaches the run that is trained inside in that optimizer step, and ends it."""
+    from contextlib import contextmanager
+
+    from clipzoo.engine import loop
+
+    @contextmanager
+    def signalled(step: int):
+        def step_then_signal(run, group):
+            original(run, group)
+            if run.state.step + 1 == step:
+                run.interrupt.signal = 15
+
+        original = loop.step
+        with monkeypatch.context() as patch, pytest.raises(loop.Interrupted):
+            patch.setattr(loop, "step", step_then_signal)
+            yield
+
+    return signalled

@@ -198,19 +198,12 @@ def test_a_hook_that_stops_in_the_middle_of_an_epoch_stops_there(make_run):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 6])
-def test_a_run_in_steps_that_was_stopped_goes_on_bit_for_bit(config_of, tmp_path, quiet, monkeypatch, steps):
+def test_a_run_in_steps_that_was_stopped_goes_on_bit_for_bit(config_of, tmp_path, quiet, stopped_at, steps):
     """Three steps per epoch; evaluated after 2, 4, 6 and 7: stopped before, at and after an evaluation, and at the end of an epoch."""
     config = config_of(train=STEPS, evaluation={"every_steps": 2}, hooks=[{"type": "HistoryHook"}])
 
-    def step_then_signal(run, group):
-        original(run, group)
-        if run.state.step + 1 == steps:
-            run.interrupt.signal = 15
-
-    original = loop.step
     CrossValidation(config, tmp_path / "whole", console=quiet).train(fold=1)
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "step", step_then_signal)
+    with stopped_at(steps):
         CrossValidation(config, tmp_path / "stopped", console=quiet).train(fold=1)
     CrossValidation(config, tmp_path / "stopped", console=quiet).train(fold=1)
     for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv"):

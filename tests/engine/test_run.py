@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipzoo.engine import checkpoint, loop, testing, work_dir
+from clipzoo.engine import checkpoint, testing, work_dir
 from clipzoo.engine.cross_validation import CrossValidation, make_summary
-from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runtime import make_log
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.metrics import Accuracy
@@ -86,18 +85,11 @@ def test_a_fold_alone_equals_the_fold_in_sequence(finished, tmp_path, quiet):
 
 
 @pytest.mark.parametrize("steps", [2, 4, 6])
-def test_a_stopped_run_goes_on_bit_for_bit(finished, config_of, tmp_path, quiet, monkeypatch, steps):
+def test_a_stopped_run_goes_on_bit_for_bit(finished, config_of, tmp_path, quiet, stopped_at, steps):
     """Ended as by Ctrl-C in the middle of an epoch (3 steps each) or at its end, and started again."""
     _, _, folder = finished
 
-    def step_then_signal(run, group):
-        original(run, group)
-        if run.state.step + 1 == steps:
-            run.interrupt.signal = 2
-
-    original = loop.step
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "step", step_then_signal)
+    with stopped_at(steps):
         CrossValidation(config_of(train={"epochs": 3}), tmp_path / "stopped", console=quiet).train(fold=1)
     assert not (tmp_path / "stopped" / "fold_1" / "result.json").exists()
     CrossValidation(config_of(train={"epochs": 3}), tmp_path / "stopped", console=quiet).train(fold=1)

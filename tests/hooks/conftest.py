@@ -68,3 +68,20 @@ def killed_at(monkeypatch):
             runner.fit()
 
     return train
+
+
+@pytest.fixture
+def scored_as(monkeypatch):
+    """``scored_as(lambda step: 0.5)``: every evaluation in the training finds this balanced accuracy after that step."""
+    from clipzoo.engine import loop
+
+    def replace(score) -> None:
+        def evaluate(run, part):
+            found = original(run, part)
+            found.metrics["balanced_accuracy"] = score(run.state.step)
+            return found
+
+        original = loop.evaluate
+        monkeypatch.setattr(loop, "evaluate", evaluate)
+
+    return replace

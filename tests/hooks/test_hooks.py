@@ -131,17 +131,10 @@ def test_console_says_a_line_per_evaluation_between_epochs(runner_of, tmp_path):
     assert "*best" in lines[0] and all("in-batch accuracy" in line and "similarity" not in line for line in lines)
 
 
-def test_the_mark_of_the_best_stands_at_its_own_evaluation(runner_of, tmp_path, monkeypatch):
+def test_the_mark_of_the_best_stands_at_its_own_evaluation(runner_of, tmp_path, scored_as):
     """The best is in the middle of the last epoch, and the end of that epoch is worse."""
     scores = iter([0.1, 0.9, 0.5])
-    original = loop.evaluate
-
-    def evaluate(run, part):
-        found = original(run, part)
-        found.metrics["balanced_accuracy"] = next(scores)
-        return found
-
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    scored_as(lambda _: next(scores))
     runner_of(tmp_path, ["ConsoleHook"], **STEPS).fit()
     lines = [line for line in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines() if "val balanced_accuracy" in line]
     assert [line.count("*best") for line in lines] == [1, 1, 0] and "0.9000" in lines[1]
@@ -162,17 +155,10 @@ def test_tensorboard_counts_steps_where_evaluation_does(runner_of, tmp_path, kin
         assert [e.step for e in events.Images("confusion/val")] == [8, 12], "every second evaluation, and the last"
 
 
-def test_early_stopping_counts_evaluations_also_between_epochs(runner_of, killed_at, tmp_path, monkeypatch):
+def test_early_stopping_counts_evaluations_also_between_epochs(runner_of, killed_at, tmp_path, scored_as):
     """Evaluated after steps 2, 4, 6 (the end of the first epoch) and 8; the best is the first; two later, training ends."""
     scores = {2: 0.5, 4: 0.4, 6: 0.5, 8: 0.9}
-    original = loop.evaluate
-
-    def evaluate(run, part):
-        found = original(run, part)
-        found.metrics["balanced_accuracy"] = scores[run.state.step]
-        return found
-
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    scored_as(scores.get)
     sections = {**STEPS, "evaluation": {"every_steps": 2}, "runtime": {"save_every_steps": 1}}
     hooks = [{"type": "EarlyStoppingHook", "patience": 2}, "HistoryHook", "MetricsCSVHook"]
     whole = runner_of(tmp_path / "whole", hooks, **sections)

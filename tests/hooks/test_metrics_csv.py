@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from clipzoo.engine import loop
-from clipzoo.engine.loop import Interrupted
 from clipzoo.errors import ConfigError
 from clipzoo.hooks import MetricsCSVHook, metrics_csv
 
@@ -97,15 +96,8 @@ def test_a_killed_run_leaves_the_file_of_one_that_was_not(runner_of, killed_at, 
 
 
 @pytest.mark.parametrize("step", [3, 5])
-def test_a_signal_between_two_rows_loses_none_of_their_steps(runner_of, whole, tmp_path, monkeypatch, step):
-    def step_then_signal(run, group):
-        original(run, group)
-        if run.state.step + 1 == step:
-            run.interrupt.signal = 15
-
-    original = loop.step
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "step", step_then_signal)
+def test_a_signal_between_two_rows_loses_none_of_their_steps(runner_of, whole, tmp_path, stopped_at, step):
+    with stopped_at(step):
         runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
     runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
     assert (tmp_path / "fold_1" / "metrics.csv").read_bytes() == whole

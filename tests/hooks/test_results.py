@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from clipzoo.engine import loop
-from clipzoo.engine.loop import Interrupted
 from clipzoo.errors import ConfigError
 from clipzoo.hooks import ResultsHook, figures, results
 from clipzoo.results import FoldResult
@@ -71,16 +70,9 @@ def test_the_val_metrics_are_of_the_best_evaluation(pairs_run):
     assert [row["step"] for row in content["evaluations"]] == sorted({row["step"] for row in content["evaluations"]})
 
 
-def test_the_val_metrics_are_not_those_of_a_later_epoch_that_is_worse(runner_of, tmp_path, monkeypatch):
+def test_the_val_metrics_are_not_those_of_a_later_epoch_that_is_worse(runner_of, tmp_path, scored_as):
     scores = iter([0.5, 0.9, 0.7])
-    original = loop.evaluate
-
-    def evaluate(run, part):
-        found = original(run, part)
-        found.metrics["balanced_accuracy"] = next(scores)
-        return found
-
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    scored_as(lambda _: next(scores))
     runner = runner_of(tmp_path, ["ResultsHook"], train={"epochs": 3})
     runner.train_and_test("digest")
     content = content_of(tmp_path)
@@ -97,16 +89,9 @@ def test_the_pictures_are_pictures(name, request):
     assert not (folder / "log.txt").exists() or "warning" not in (folder / "log.txt").read_text(encoding="utf-8")
 
 
-def test_a_stopped_run_leaves_the_same_results_but_for_timings(runner_of, classes_run, tmp_path, monkeypatch):
-    def step_then_signal(run, group):
-        original(run, group)
-        if run.state.step + 1 == 5:
-            run.interrupt.signal = 15
-
+def test_a_stopped_run_leaves_the_same_results_but_for_timings(runner_of, classes_run, tmp_path, stopped_at):
     folder, _, _ = classes_run
-    original = loop.step
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "step", step_then_signal)
+    with stopped_at(5):
         runner_of(tmp_path, HOOKS, train={"epochs": 3}).train_and_test("digest")
     assert picture(tmp_path, "training_curves.png").std() > 10, "a run that was stopped is looked at too"
     runner_of(tmp_path, HOOKS, train={"epochs": 3}).train_and_test("digest")
