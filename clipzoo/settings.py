@@ -64,6 +64,9 @@ class TrainSettings(Settings):
             much less memory, about a third slower, the same gradients.
         ema_decay: Keep a moving average of the weights, ``average = decay * average + (1 - decay) * weights`` after every step, with a
             smaller decay at first, min(decay, (1 + n) / (10 + n)) in step n. It is what is evaluated, scored and saved as the best.
+        unfreeze: Stages from which more of a tower learns, as ``[dict(epoch=3, image_encoder=2), dict(epoch=6, image_encoder='all')]``:
+            when so many epochs are finished, the last so many depth groups of the tower, or all. ``None``: what learns, learns from the
+            start.
     """
 
     section: ClassVar[str] = "train"
@@ -74,6 +77,7 @@ class TrainSettings(Settings):
     cached_features: bool = False
     gradient_checkpointing: bool = False
     ema_decay: float | None = None
+    unfreeze: list[dict] | None = None
 
     def __post_init__(self) -> None:
         _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
@@ -83,6 +87,7 @@ class TrainSettings(Settings):
         _require("cached_features", self.cached_features, not useless, "it joins the batches of train.accumulation, which is 1")
         _require("clip_grad", self.clip_grad, self.clip_grad is None or self.clip_grad > 0, "above 0, or None")
         _require("accumulation", self.accumulation, self.accumulation >= 1, "1 or more")
+        _check_stages(self.unfreeze)
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,29 @@ class RuntimeSettings(Settings):
         )
         _require("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more, or None")
         _require("log_every", self.log_every, self.log_every >= 1, "1 or more")
+
+
+def _check_stages(stages: list[dict] | None) -> None:
+    """Refuse stages of ``TrainSettings.unfreeze`` that do not follow one another; the towers are not known here."""
+    if stages is None:
+        return
+    _require("unfreeze", stages, len(stages) > 0, "a list of stages such as dict(epoch=3, image_encoder=2), or None")
+    done, learning = 0, {}
+    for stage in stages:
+        epoch, towers = stage.get("epoch"), {name: blocks for name, blocks in stage.items() if name != "epoch"}
+        _require("unfreeze", stage, _is_count(epoch) and epoch > done and bool(towers), f"it needs a tower, and an epoch after {done}")
+        for name, blocks in towers.items():
+            _require("unfreeze", stage, _is_count(blocks) or blocks == "all", f"{name} must be a whole number of blocks, or 'all'")
+            count = float("inf") if blocks == "all" else blocks
+            _require(
+                "unfreeze", stage, count >= learning.get(name, 0), f"{name} has more blocks that learn before; a stage takes none back"
+            )
+            learning[name] = count
+        done = epoch
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _require(name: str, value: object, holds: bool, allowed: str) -> None:

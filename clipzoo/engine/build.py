@@ -20,12 +20,12 @@ from clipzoo.config import Config
 from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import checkpoint, distributed, runtime, sharding
+from clipzoo.engine import checkpoint, distributed, runtime, sharding, unfreezing
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
 from clipzoo.engine.feature_cache import FeatureStore, dataset_features
 from clipzoo.engine.progress import shown
 from clipzoo.engine.state import Run
-from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
+from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
 from clipzoo.folds import Folds, Split
 from clipzoo.metrics import RETRIEVAL_DEFAULTS
 from clipzoo.registries import (
@@ -66,7 +66,13 @@ def dataset(config: Config) -> Dataset:
 
 
 def folds(config: Config, data: Dataset) -> Folds:
-    """The folds of section ``splits`` over all cases of ``data``."""
+    """The folds of section ``splits`` over all cases of ``data``.
+
+    Raises:
+        DataError: There are classes, and not one case has one.
+    """
+    if data.classes and (data.labels < 0).all():
+        raise DataError("data.dataset: none of its images has a label, so nothing can be learnt or scored. Choose another split of it")
     return SPLITTERS.build(config.splits).split(data.cases, data.classes)
 
 
@@ -194,11 +200,12 @@ def run(
     runtime.seed_everything(seed)
     towers, num_classes = begun and begun["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
-    tokens = ready(trainable(net, train_settings), data, split, data_settings, log, begun)
+    tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, begun)
     known = None
     if features:
         known = frozen_features(net, data, split, settings, data_settings, device=device, log=log, console=console)
     batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda", features=known)
+    _warn_of_double_balance(net, batches.sampler, log)
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
@@ -244,6 +251,7 @@ def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: 
     """
     tokens = tokens_of(net, data, settings, log)
     if begun is not None:
+        checkpoint.check_classes(begun["classes"], data.classes, begun["path"])
         checkpoint.load_weights(net, begun["model"], begun["path"])
     else:
         labels = torch.from_numpy(data.labels[rows_of(data, split.train)])
@@ -304,12 +312,20 @@ def is_plain(settings: DataSettings) -> bool:
     return AUGMENTATIONS.expand(settings.augmentation)["type"] == "NoAugmentation"
 
 
-def trainable(net: Model, settings: TrainSettings) -> Model:
+def trainable(net: Model, settings: TrainSettings, strategy: str = "ddp") -> Model:
     """``net``, set up as section ``train`` wants it.
 
     Raises:
         BuildError: The model cannot do what is asked for.
+        ConfigError: A stage of ``unfreeze`` does not fit it, or the strategy.
     """
+    if settings.unfreeze is not None:
+        if strategy == "fsdp":
+            raise ConfigError(
+                "train.unfreeze: does not go with runtime.strategy='fsdp', which divides the weights once, at the start. Use 'ddp', or "
+                "unfreeze_blocks of the tower"
+            )
+        unfreezing.to_last_stage(net, settings.unfreeze)  # before anything else asks which tower is frozen
     if settings.gradient_checkpointing:
         net.checkpoint_gradients()
     if settings.cached_features:
@@ -414,6 +430,16 @@ def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: 
         )
 
 
+def _warn_of_double_balance(net: Model, sampler: object, log: logging.Logger) -> None:
+    """Say so where rare classes are drawn more often *and* weigh more: together they overshoot."""
+    loss = getattr(net, "loss", None)
+    if getattr(sampler, "balances", False) and getattr(loss, "balances", False) and distributed.is_main():
+        log.warning(
+            f"warning: data.sampler {type(sampler).__name__} and model.loss.class_weights of {type(loss).__name__} both correct the "
+            "imbalance of classes, so rare ones count twice. Leave one of them out"
+        )
+
+
 def part_loader(
     data: Dataset,
     case_ids: tuple[str, ...],
@@ -485,6 +511,9 @@ def describe(run_: Run) -> list[str]:
     visited, available = run_.batches.cases_per_epoch, len(parts["train"])
     if visited < available:
         lines.append(f"note: an epoch visits {visited} of the {available} training cases, others each time")
+    late = [stage["epoch"] for stage in run_.train.unfreeze or () if stage["epoch"] >= run_.total_epochs]
+    if late:
+        lines.append(f"note: train.unfreeze: the stage of epoch {late[0]} never begins, as the run has {run_.total_epochs} epochs")
     if run_.train.cached_features and run_.batches.distinct == "caption":
         together = run_.train.accumulation
         lines.append(f"note: captions are distinct in each batch, not among the {together} batches that are contrasted together")

@@ -1,9 +1,10 @@
 """The training loop. Everything that changes the run is a line below, in order; hooks only watch.
 
-fit ── train_epoch ── step        forward, backward, clip, update, clamp, average
-   │                └─ validate   in the middle of an epoch, with evaluation.every_steps
-   ├── validate                   all captions encoded once; the best weights are kept
-   └── checkpoint_latest          so that a restart continues bit for bit
+fit ── train_epoch ── begin_stage with train.unfreeze: which blocks learn in this epoch
+   │                ├─ step        forward, backward, clip, update, clamp, average
+   │                └─ validate    in the middle of an epoch, with evaluation.every_steps
+   ├── validate                    all captions encoded once; the best weights are kept
+   └── checkpoint_latest           so that a restart continues bit for bit
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
-from clipzoo.engine import checkpoint, distributed, sharding
+from clipzoo.engine import build, checkpoint, distributed, sharding, unfreezing
 from clipzoo.engine.cached_features import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.state import Run
@@ -69,6 +70,7 @@ def fit(run: Run) -> None:
 def train_epoch(run: Run) -> None:
     """One pass over the training part, or what is left of it; shorter where the last step of the run comes before its end."""
     state, started = run.state, time.perf_counter()
+    begin_stage(run)
     run.parallel.train()
     run.batches.set_epoch(state.epoch, start=state.batch)
     if state.batch == 0:
@@ -95,6 +97,17 @@ def train_epoch(run: Run) -> None:
     run.epoch_losses, _ = run.joint_means()
     run.epoch_seconds = time.perf_counter() - started
     run.images_per_second = (run.meter.cases - cases_before) * run.world_size / run.epoch_seconds
+
+
+def begin_stage(run: Run) -> None:
+    """Let learn what ``train.unfreeze`` names for this epoch; after a restart too, and in the middle of an epoch."""
+    stages = run.train.unfreeze
+    if stages is None or not unfreezing.enter_stage(run.model, stages, run.state.epoch):
+        return
+    run.parallel = run.model  # DDP knows the parameters that learned when it was made: let go of it before the next
+    run.parallel = build.parallel(run.model, run.device, run.runtime.strategy)
+    if run.is_main:
+        run.log.info(f"{run.split.name}: from epoch {run.state.epoch + 1} on {unfreezing.stage_words(run.model, stages)}")
 
 
 def pause(run: Run) -> None:

@@ -250,15 +250,21 @@ class Tower(nn.Module):
         name = kind if self.name == kind else f"{kind} {self.name}"
         return f"{name}: {self.num_features} features, weights {self.weights}, {parameter_words(self)}{self._freezing_words()}"
 
+    def learning_words(self) -> str:
+        """How many of the depth groups learn, by their own weights: ``'last 2 of 9 blocks learn'``."""
+        adapters = self.adapter_names()
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad} - adapters
+        learning = [not trained.isdisjoint(group) for group in self.depth_groups()]
+        if not any(learning):
+            return f"none of {len(learning)} blocks learns"
+        first = learning.index(True)
+        return f"all {len(learning)} blocks learn" if first == 0 else f"last {len(learning) - first} of {len(learning)} blocks learn"
+
     def _freezing_words(self) -> str:
         """Which part learns, where it is neither everything nor nothing."""
-        words, adapters = "", self.adapter_names()
-        if type(self).depth_groups is not Tower.depth_groups:
-            trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad} - adapters
-            learning = [any(name in trained for name in group) for group in self.depth_groups()]
-            if 0 < sum(learning) < len(learning):
-                words = f", last {sum(learning)} of {len(learning)} blocks learn"
-        if adapters:
+        partly = not self.frozen and not all(parameter.requires_grad for parameter in self.parameters())
+        words = f", {self.learning_words()}" if partly and type(self).depth_groups is not Tower.depth_groups else ""
+        if self.lora is not None:
             from clipzoo.models.lora import adapter_words
 
             words += f", {adapter_words(self)}"

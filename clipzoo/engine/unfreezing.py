@@ -1,0 +1,86 @@
+"""Which blocks of a tower learn in which epoch: ``train.unfreeze``.
+
+The towers are brought to their last stage before anything is made of the model, so that the optimizer holds every parameter that will ever
+learn, and no table is made of a tower that is frozen now and learns later. At the beginning of an epoch its own stage is put in force:
+parameters of later stages then get no gradient, and torch's optimizers pass them by, weight decay included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
+from clipzoo.models.base import Tower
+
+if TYPE_CHECKING:
+    from clipzoo.models.base import Model
+
+
+def to_last_stage(net: Model, stages: Sequence[Mapping]) -> None:
+    """Check ``stages``, and bring the towers that they name to the last of them.
+
+    Args:
+        net: As its constructor left it.
+        stages: As ``TrainSettings.unfreeze``.
+
+    Raises:
+        ConfigError: A tower is unknown, has fewer blocks than are to learn, or more of them learn before a stage than in it.
+        BuildError: Nothing learns before the first stage.
+    """
+    for name in _named(stages):
+        tower = _tower(net, name)
+        before = tower.depth if tower.first_blocks is None else tower.first_blocks
+        for stage in (stage for stage in stages if name in stage):
+            blocks = tower.depth if stage[name] == "all" else stage[name]
+            where = f"train.unfreeze: epoch {stage['epoch']}: {name}={stage[name]!r}"
+            if blocks > tower.depth:
+                raise ConfigError(f"{where} is beyond its depth: {tower.name} has {tower.depth} blocks, the stem included")
+            if blocks < before:
+                raise ConfigError(
+                    f"{where}, but {before} of its {tower.depth} blocks learn before. Start with fewer, as by freeze='all', or raise it"
+                )
+            before = blocks
+    enter_stage(net, stages, 0)
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise BuildError("train.unfreeze: nothing learns before the first stage. Let a block, a projection or the temperature learn")
+    enter_stage(net, stages, stages[-1]["epoch"])
+
+
+def enter_stage(net: Model, stages: Sequence[Mapping], epoch: int) -> bool:
+    """Put in force what holds after ``epoch`` finished epochs; ``net.train()`` afterwards puts modes right.
+
+    Returns:
+        Whether other parameters learn now than before.
+    """
+    before = _learning(net)
+    for name in _named(stages):
+        tower = _tower(net, name)
+        blocks = tower.first_blocks
+        for stage in stages:
+            if stage["epoch"] <= epoch and name in stage:
+                blocks = None if stage[name] == "all" else stage[name]
+        tower.unfreeze(blocks)
+    return _learning(net) != before
+
+
+def stage_words(net: Model, stages: Sequence[Mapping]) -> str:
+    """How much of each tower learns now, for the log."""
+    return "; ".join(f"{name}: {_tower(net, name).learning_words()}" for name in _named(stages))
+
+
+def _named(stages: Sequence[Mapping]) -> list[str]:
+    """Names of all towers, in order."""
+    return list(dict.fromkeys(name for stage in stages for name in stage if name != "epoch"))
+
+
+def _tower(net: Model, name: str) -> Tower:
+    towers = {child: module for child, module in net.named_children() if isinstance(module, Tower)}
+    if name not in towers:
+        there = f"It has {shortened(towers)}" if towers else "It has none"
+        raise ConfigError(f"train.unfreeze: {type(net).__name__} has no tower '{name}'.{did_you_mean(name, towers)} {there}")
+    return towers[name]
+
+
+def _learning(net: Model) -> set[str]:
+    return {name for name, parameter in net.named_parameters() if parameter.requires_grad}
