@@ -3,12 +3,15 @@
 import open_clip
 import pytest
 import torch
+from checkpoint_files import saved
 from clip_files import SENTENCES, open_clip_model, output_of, pictures
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint
+from clipzoo.models.backbones import CLIPVision
+from clipzoo.models.text_encoders import CLIPText
 from clipzoo.models.weights import read_clip
 
 # Towers of width 24 in a space of 32: the export multiplies the projections into the towers' own.
@@ -57,6 +60,34 @@ def test_what_was_trained_computes_the_same_elsewhere(command, trained, tmp_path
     loaded = CLIPModel.from_pretrained(tmp_path / "b").eval()
     torch.testing.assert_close(F.normalize(output_of(loaded.get_image_features(pictures(32))), dim=-1), images, rtol=0, atol=1e-5)
     torch.testing.assert_close(F.normalize(output_of(loaded.get_text_features(ids)), dim=-1), texts, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_adapters_are_merged(command, write_config, tmp_path):
+    lora = {"rank": 2, "alpha": 8.0}
+    towers = {name: {**spec, "lora": lora} for name, spec in MODEL.items()}
+    config = Config.load(write_config(model=towers))
+    path, model = saved(tmp_path / "checkpoint_best.pth", config)
+    content = checkpoint.read(path)
+    generator = torch.Generator().manual_seed(0)
+    for name, value in content["model"].items():
+        if "lora_B" in name:
+            value.copy_(torch.randn(value.shape, generator=generator) / 10)
+    before = model.encode_image(pictures(32))
+    model.load_state_dict(content["model"])
+    torch.save(content, path)
+    images, texts = model.eval().encode_image(pictures(32)), model.encode_text(model.tokenizer(SENTENCES))
+    assert (images - before).abs().max() > 0.01
+
+    ended = command("export", path, "--format", "open_clip", "--out", tmp_path / "a")
+    assert ended.status == 0, ended.err
+    loaded = open_clip.create_model(f"local-dir:{tmp_path / 'a'}").eval()
+    torch.testing.assert_close(loaded.encode_image(pictures(32), normalize=True), images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(loaded.encode_text(open_clip.tokenize(SENTENCES), normalize=True), texts, rtol=0, atol=1e-5)
+    assert read_clip(path, "X").visual.keys() == loaded.visual.state_dict().keys()
+    towers_alone = CLIPVision(pretrained=str(path)), CLIPText(pretrained=str(path))  # weights:<checkpoint>
+    torch.testing.assert_close(F.normalize(towers_alone[0].eval()(pictures(32)), dim=-1), images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(F.normalize(towers_alone[1](model.tokenizer(SENTENCES)), dim=-1), texts, rtol=0, atol=1e-5)
 
 
 def test_other_libraries_files_are_converted_too(command, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
     """Both towers, their projections into the joint space and the scale.
 
-    A linear projection is multiplied into the tower's own: the product is computed in fp64, so that features stay what they were.
+    A linear projection is multiplied into the tower's own: the product is computed in fp64, so that features stay what they were. Low-rank
+    adapters are added to the weights. ``model`` itself stays as it is.
 
     Args:
         model: With ``CLIPVision`` or a plain ``OpenCLIPBackbone`` as its image tower; and ``CLIPText``, a plain ``OpenCLIPText`` or a
@@ -35,6 +37,7 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
 
     if not isinstance(model, CLIP):
         raise BuildError(f"{where}: a {type(model).__name__} is no CLIP. Only a model with an image tower and a text tower can be exported")
+    model = _merged(model)
     visual, image = _image_tower(model, where)
     text, words = _text_tower(model, where)
     check_joint(image["embed_dim"], text, where)
@@ -51,6 +54,16 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
         **image,
         **words,
     )
+
+
+def _merged(model: CLIP) -> CLIP:
+    """The model, or, where a tower has low-rank adapters, a copy with these folded in."""
+    if model.image_encoder.lora is None and model.text_encoder.lora is None:
+        return model
+    model = copy.deepcopy(model)
+    model.image_encoder.merge_lora()
+    model.text_encoder.merge_lora()
+    return model
 
 
 def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
