@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny import write_pairs
+import torch
+from clip_files import open_clip_model
+from tiny import write_class_folders, write_pairs
+from tiny_imagenet_layout import write_tiny_imagenet
 
 from clipzoo.checking import check
 from clipzoo.config import Config
@@ -17,6 +20,8 @@ LEAVES = sorted(p for p in CONFIGS.rglob("*.py") if "_base_" not in p.parts)
 # What makes a config small and local: towers, images and texts that need no network and no data of the user's.
 TINY_IMAGE = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32}
 TINY_TEXT = {"type": "BERT", "pretrained": False, "hidden_size": 16, "num_layers": 1, "num_heads": 1}
+# The second field of a classifier's name.
+HEAD_NAMES = {"linear": "LinearHead", "resmlp": "ResidualMLPHead", "cosine": "CosineHead"}
 
 
 def name_of(path: Path) -> str:
@@ -59,23 +64,52 @@ def test_name_is_true(path):
         assert config.splits.num_folds == int(folds.group(1))
     protocol = {"holdout": "Holdout", "given": "AsGiven"}.get(path.stem.split("_")[3])
     assert bool(folds) != bool(protocol) and (not protocol or config.splits.type == protocol)
+    dataset = config.data.dataset
     data = next((word for word in ("digits", "hip", "pairs", "csv") if f"_{word}_" in path.stem), None)
     if data:
-        dataset = config.data.dataset
         assert f"data/{data}/" in dataset.get("root", dataset.get("path")) + "/"
+    tiny_imagenet = re.search(r"_tinyimagenet(\d+)_", path.stem)
+    assert bool(tiny_imagenet) == (dataset.type == "TinyImageNetDataset")
+    assert not tiny_imagenet or dataset.num_classes == int(tiny_imagenet.group(1))
     assert ("openai" in path.stem) == ("openai" in origins(config))
+    if path.parent.name == "classification":
+        assert HEAD_NAMES[path.stem.split("_")[1]] == config.model.head.type
+        assert path.stem.endswith("_balanced") == (config.model.loss.get("class_weights") == "balanced")
+        assert path.stem.endswith("_zeroshot") == ("text_encoder" in config.model)
+    if "frozen" in path.stem.split("_")[-1].split("-"):
+        assert "all" in [tower.get("freeze") for tower in towers_of(config)]
+
+
+def towers_of(config) -> list[dict]:
+    """The image tower, and the text tower where there is one."""
+    model = config.model
+    return [BACKBONES.expand(model.image_encoder), *([TEXT_ENCODERS.expand(model.text_encoder)] if "text_encoder" in model else [])]
 
 
 def origins(config) -> str:
     """Which published CLIPs the towers start from."""
-    towers = [BACKBONES.expand(config.model.image_encoder), TEXT_ENCODERS.expand(config.model.text_encoder)]
-    return " ".join("openai" for t in towers if t["type"] == "CLIPVision" and t.get("pretrained") is True)
+    return " ".join("openai" for t in towers_of(config) if t["type"] == "CLIPVision" and t.get("pretrained") is True)
 
 
-def tiny_data(dataset: dict, class_folders: Path, pairs: Path) -> dict:
+def tiny_model(model: dict, clip: Path) -> dict:
+    """The same composition with tiny towers: those of one CLIP where the head starts from texts."""
+    image = model["image_encoder"] if isinstance(model["image_encoder"], dict) else {}
+    freezing = {key: image[key] for key in ("freeze", "lora") if key in image}
+    freezing |= {"unfreeze_blocks": 1} if image.get("unfreeze_blocks") else {}  # the tiny tower is not as deep
+    if model["type"] == "CLIP":
+        return {**model, "image_encoder": {**TINY_IMAGE, **freezing}, "text_encoder": TINY_TEXT, "embed_dim": 16}
+    if "text_encoder" in model:
+        return {**model, "image_encoder": {"type": f"weights:{clip}", **freezing}, "text_encoder": f"weights:{clip}"}
+    return {**model, "image_encoder": {**TINY_IMAGE, **freezing}}
+
+
+def tiny_data(dataset: dict, class_folders: Path, pairs: Path, others: Path) -> dict:
     """The same dataset on tiny files."""
+    if dataset["type"] == "TinyImageNetDataset":
+        return {**dataset, "root": str(others / "tiny-imagenet-200"), "num_classes": 6}
     if dataset["type"] == "ImageFolderDataset":
-        return {**dataset, "root": str(class_folders), "class_texts": None, "groups": None}
+        parts = {key: str(others / key) for key in ("val_root", "test_root") if dataset.get(key)}
+        return {**dataset, "root": str(class_folders), "class_texts": None, "groups": None, **parts}
     if "test_path" in dataset:
         return {**dataset, "path": str(pairs / "train.csv"), "test_path": str(pairs / "val.csv")}
     return {**dataset, "path": str(pairs)}
@@ -92,14 +126,26 @@ def pairs(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> Path:
+    """Tiny ImageNet in small, images for val and test folders, and a CLIP as OpenAI saves one."""
+    folder = tmp_path_factory.mktemp("others")
+    write_tiny_imagenet(folder / "tiny-imagenet-200")
+    for seed, name in enumerate(("val_root", "test_root"), start=1):
+        write_class_folders(folder / name, per_class=4, seed=seed)
+    marks = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
+    torch.save({**open_clip_model("vit", quick_gelu=True).state_dict(), **marks}, folder / "clip.pt")
+    return folder
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)
-def test_config_is_built_tiny_and_makes_one_step(path, class_folders, pairs, tmp_path, quiet):
+def test_config_is_built_tiny_and_makes_one_step(path, class_folders, pairs, others, tmp_path, quiet):
     from clipzoo.engine.cross_validation import CrossValidation
 
     values = Config.load(path).plain()
-    values["model"] = {**values["model"], "image_encoder": TINY_IMAGE, "text_encoder": TINY_TEXT, "embed_dim": 16}
+    values["model"] = tiny_model(values["model"], others / "clip.pt")
     values["data"] = {**values["data"], "batch_size": 6, "num_workers": 0}
-    values["data"]["dataset"] = tiny_data(values["data"]["dataset"], class_folders, pairs)
+    values["data"]["dataset"] = tiny_data(values["data"]["dataset"], class_folders, pairs, others)
     values["runtime"] = {**values.get("runtime", {}), "device": "cpu", "threads": 1}
     lines = CrossValidation(Config.from_dict(values, path.stem), tmp_path / "none", console=quiet).dry_run()
     assert any(line.startswith("one step of 6 cases: loss") for line in lines)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tiny_imagenet_layout import write_tiny_imagenet
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,8 +35,9 @@ MOST_NOT_RUN = 12
 
 SAMPLES = {"digits": 60, "hip": 68, "pairs": 4}
 SMALL = ["train.epochs=1", "data.num_workers=0", "data.batch_size=32", "runtime.device=cpu", "runtime.threads=1"]
-SMALL_IMAGE = ["model.image_encoder=timm:test_resnet", "model.image_encoder.image_size=32", "model.embed_dim=32"]
-SMALL_TEXT = ["model.text_encoder=bert", *(f"model.text_encoder.{size}" for size in ("hidden_size=32", "num_layers=1", "num_heads=2"))]
+SMALL_IMAGE = ["model.image_encoder=timm:test_resnet", "model.image_encoder.image_size=32"]
+SMALL_TEXT = ["model.embed_dim=32", "model.text_encoder=bert"]
+SMALL_TEXT += [f"model.text_encoder.{size}" for size in ("hidden_size=32", "num_layers=1", "num_heads=2")]
 SHELL = ("cat", "cp", "ls", "mkdir", "mv", "rm")
 
 
@@ -200,7 +202,7 @@ def small(arguments: list[str]) -> list[str]:
     stop = next((i for i in range(start, len(arguments)) if arguments[i].startswith("--")), len(arguments))
     config = checked(arguments[0], arguments[start:stop])
     ours = BACKBONES.get(BACKBONES.expand(config.model.image_encoder)["type"]).__module__.startswith("clipzoo.")
-    options = [*SMALL, *(SMALL_IMAGE if ours else []), *SMALL_TEXT]
+    options = [*SMALL, *(SMALL_IMAGE if ours else []), *(SMALL_TEXT if config.model.type == "CLIP" else [])]
     options += ["splits.num_folds=2"] if config.splits.type.endswith("Fold") else []
     hooks = [HOOKS.expand(hook)["type"] for hook in config.get("hooks", [])]
     options += [f"hooks.{i}.confusion_every=0" for i, hook in enumerate(hooks) if hook == "TensorBoardHook"]
@@ -217,6 +219,7 @@ def samples(tmp_path_factory):
 def fresh(tmp_path, monkeypatch):
     """A folder like a fresh clone; modules, registrations and variables that a page makes are gone afterwards."""
     from clipzoo.engine import grid
+    from clipzoo.models import clip_classifier
     from clipzoo.registries import TABLES
 
     for name in ("configs", "tools"):
@@ -228,6 +231,7 @@ def fresh(tmp_path, monkeypatch):
         len(table)  # load the home package now, so that its classes stay
         monkeypatch.setattr(table, "_classes", dict(table._classes))
     monkeypatch.setattr(grid, "run", no_jobs)
+    monkeypatch.setattr(clip_classifier, "CLIPVision", small_clip_tower)
     before, environment = set(sys.modules), dict(os.environ)
     yield tmp_path
     os.environ.clear()
@@ -235,6 +239,16 @@ def fresh(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+def small_clip_tower(variant, pretrained, freeze):
+    """In place of a published tower of that name."""
+    from clipzoo.models.backbones import CLIPVision
+    from clipzoo.models.joint import VISION
+
+    assert variant in VISION
+    sizes = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1, "heads": 1, "output_dim": 16}
+    return CLIPVision(pretrained=False, freeze=freeze, **sizes)
 
 
 def no_jobs(jobs, *arguments, **options):
@@ -254,6 +268,8 @@ def test_every_block_runs(path, fresh, samples):
     for kind in ("digits", "hip"):  # a page that does not make the sample data itself finds them there
         if kind in text and not re.search(rf"^python tools/make_sample_data.py {kind}( --out data/{kind})?$", text, re.MULTILINE):
             samples.copy(kind, fresh / "data" / kind)
+    if "data/tiny-imagenet-200" in text:
+        write_tiny_imagenet(fresh / "data/tiny-imagenet-200", 2, 1, names={f"n{k:08}": [f"name {k}"] for k in range(60)})
     page = Page(path, fresh, samples)
     for block in found:
         assert block.language in LANGUAGES, f"{path}:{block.line}: {block.language!r} is none of {sorted(LANGUAGES)}"
