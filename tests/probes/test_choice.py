@@ -76,8 +76,13 @@ def test_what_is_chosen_has_the_lowest_loss_of_a_naive_cross_validation(name, gr
     _, grid, _, losses = seen[0]
     found = losses(inner_folds(examples)[0])[: len(GRIDS[name])]
     naive = naive_losses(examples, GRIDS[name])
-    assert np.allclose(found, naive, rtol=5e-3 if name == "linear" else 1e-4)
-    assert np.ptp(naive) > 0.01 and chosen == grid[int(np.argmin(found))]
+    if name == "linear":  # it stops after two rises in a row
+        rises = np.flatnonzero((np.diff(naive)[1:] > 0) & (np.diff(naive)[:-1] > 0))
+        tried = rises[0] + 3
+        assert len(rises) > 1 and np.isinf(found[tried:]).all()
+        found, naive = found[:tried], naive[:tried]
+    assert np.allclose(found, naive, rtol=1e-2 if name == "linear" else 1e-4)
+    assert np.ptp(naive) > 0.01 and chosen == grid[int(np.argmin(naive))]
 
 
 def test_k_is_chosen_by_votes_with_one_more_that_all_classes_share(monkeypatch):
