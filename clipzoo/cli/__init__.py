@@ -8,8 +8,10 @@ import sys
 COMMANDS = {
     "train": "train all folds of a config, or go on where a stopped run left off",
     "test": "compute the out-of-fold table again from the checkpoints, or score an external folder",
+    "baselines": "what frozen features give on the folds of a config, without training",
     "predict": "the most probable classes of images, by a trained or published CLIP",
     "search": "the images of a folder that are most similar to a text or to an image",
+    "fewshot": "fine-tune for, predict and evaluate tasks of a few images per class",
     "summary": "print the tables of a finished work dir",
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
     "print_config": "show a config as it is resolved, with the origin of every key",

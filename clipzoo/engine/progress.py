@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def shown(what: str, total: int, console: Console, log: logging.Logger, seconds: float = 10.0) -> Iterator[Callable[[int], None]]:
+def shown(
+    what: str, total: int, console: Console, log: logging.Logger, seconds: float = 10.0, unit: str = "images"
+) -> Iterator[Callable[[int], None]]:
     """A function that is told how many of ``total`` are through.
 
     Args:
@@ -21,6 +23,7 @@ def shown(what: str, total: int, console: Console, log: logging.Logger, seconds:
         console: Where the bar goes.
         log: Where lines go, if ``console`` is no terminal.
         seconds: Shortest time between two lines.
+        unit: Of what is counted.
     """
     if console.is_terminal and not console.quiet:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -34,6 +37,6 @@ def shown(what: str, total: int, console: Console, log: logging.Logger, seconds:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            log.info(f"{what}: {through}/{total}  {through / (last - started):.0f} images/s")
+            log.info(f"{what}: {through}/{total}  {through / (last - started):.0f} {unit}/s")
 
     yield line

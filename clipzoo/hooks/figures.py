@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which everybody can tell apart; with a marker each, for prints in grey.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#777777"
-_COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
 _MANY_CLASSES = 40  # more names than this do not fit beside a matrix
 _MOST_MARKERS = 30  # on a curve
 _NAME_COLUMNS = 24  # of a class name, in columns of a terminal: a Chinese character has two
-_DPI = 110
+DPI = 110
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Panel:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, atomically; equal figures make equal files."""
-    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=_DPI))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
 
 
 def new_figure(width: float, height: float, title: str, subtitle: str = "") -> Figure:
@@ -105,7 +105,7 @@ def _draw_panel(axes: Axes, panel: Panel, x_label: str, best_x: float | None) ->
     drawn = [curve for curve in panel.curves if len(curve.x)]
     axes.set(title=panel.title if len(drawn) != 1 else f"{panel.title}: {drawn[0].label}", xlabel=x_label, ylabel=panel.unit)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, steps=[1, 2, 5, 10]))
-    for curve, colour, marker in zip(drawn, _COLOURS, _MARKERS, strict=False):
+    for curve, colour, marker in zip(drawn, COLOURS, MARKERS, strict=False):
         every = math.ceil(len(curve.x) / _MOST_MARKERS)
         axes.plot(curve.x, curve.y, color=colour, label=curve.label, linewidth=1.6, marker=marker, markersize=4, markevery=every)
         value = panel.best.get(curve.label, math.nan)
@@ -327,7 +327,7 @@ def draw_recalls(axes: Axes, recalls: Sequence[Recalls]) -> None:
     depths = sorted({depth for found in recalls for depth in found.depths})
     width = 0.8 / max(len(recalls), 1)
     at_chance = None
-    for index, (found, colour) in enumerate(zip(recalls, _COLOURS, strict=False)):
+    for index, (found, colour) in enumerate(zip(recalls, COLOURS, strict=False)):
         places = [depths.index(depth) + (index - (len(recalls) - 1) / 2) * width for depth in found.depths]
         axes.bar(places, np.nan_to_num(found.values), width=0.92 * width, color=colour, label=found.label)
         for place, value, level in zip(places, found.values, found.chance, strict=True):

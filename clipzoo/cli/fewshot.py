@@ -1,0 +1,271 @@
+"""``tools/fewshot.py train|predict|evaluate …``: fine-tune, predict tasks of a few images each, and measure how well that goes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.cli import door, using
+
+if TYPE_CHECKING:
+    import logging
+
+    import numpy as np
+    from rich.console import Console
+
+    from clipzoo.datasets.image_folder import ImageFolderDataset
+    from clipzoo.engine.episodes import EpisodePool, Point
+    from clipzoo.engine.few_shot import Predicted
+    from clipzoo.engine.inference import LoadedCLIP
+    from clipzoo.engine.tasks import Task
+
+PREDICT = """Predict the query images of few-shot tasks, each from its own support images:
+
+  TEST_DIR/testB/task*/support/<class>/*    a few images of each class
+  TEST_DIR/testB/task*/query/*              what is to be predicted
+
+RESULT.csv has the columns task,image,label,score. All images are encoded in one pass. Hyper-parameters are chosen by cross-validation
+inside each task's support set."""
+EVALUATE = """Measure few-shot classification on class folders: many small tasks, episodes, are drawn from them, support and query from
+different groups.
+
+Shown is the mean accuracy over the episodes with its 95 % interval, which covers the choice of the episodes, not other images."""
+COMMANDS = {
+    "train": "fine-tune on class folders, as tools/train.py does: the same arguments",
+    "predict": "predict the query images of tasks from their support images",
+    "evaluate": "mean accuracy over episodes that are drawn from class folders",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    command = arguments[0] if arguments else "--help"
+    if command == "train":
+        from clipzoo.cli import train
+
+        train.main(arguments[1:])
+    elif command == "predict":
+        door.run(predict, predict_parser().parse_args(arguments[1:]))
+    elif command == "evaluate":
+        door.run(evaluate, evaluate_parser().parse_args(arguments[1:]))
+    elif command in ("--help", "-h"):
+        lines = [f"  {name:<8}  {what}" for name, what in COMMANDS.items()]
+        door.show("\n".join(["usage: fewshot.py COMMAND …   (fewshot.py COMMAND --help for each)", "", *lines]))
+    else:
+        from clipzoo.errors import did_you_mean
+
+        door.say(f"error: fewshot.py: there is no command '{command}'.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+        raise SystemExit(2)
+
+
+def predict_parser() -> argparse.ArgumentParser:
+    """The arguments of ``predict``."""
+    parser = door.parser("fewshot.py predict", PREDICT)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
+    parser.add_argument("folder", metavar="TEST_DIR", type=Path, help="the folder above the task folders, or above testB")
+    parser.add_argument("result", metavar="RESULT.csv", type=Path, help="what is written")
+    help_ = "prototype (the default), linear, tip, knn, zero_shot or a probe of a plugin"
+    parser.add_argument("--method", default="prototype", metavar="NAME", help=help_)
+    parser.add_argument("--temperature", type=float, metavar="T", help="of prototype (default: chosen for each task)")
+    parser.add_argument("--force", action="store_true", help="write over a file of other content")
+    _add_shared(parser)
+    return parser
+
+
+def evaluate_parser() -> argparse.ArgumentParser:
+    """The arguments of ``evaluate``."""
+    parser = door.parser("fewshot.py evaluate", EVALUATE)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
+    parser.add_argument("data", metavar="DATA", type=Path, help="a folder with a folder of images per class")
+    parser.add_argument("--way", type=int, default=5, metavar="N", help="classes of an episode (default: 5)")
+    parser.add_argument("--shot", type=int, nargs="+", default=[1, 5], metavar="N", help="support images per class (default: 1 5)")
+    parser.add_argument("--query", type=int, default=15, metavar="N", help="query images per class (default: 15)")
+    parser.add_argument("--episodes", type=int, default=600, metavar="N", help="how many are drawn (default: 600)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw: the same seed, the same episodes (default: 0)")
+    help_ = "one or more (default: prototype linear, and tip where the model has a text side)"
+    parser.add_argument("--method", nargs="+", metavar="NAME", help=help_)
+    groups = parser.add_mutually_exclusive_group()
+    groups.add_argument("--groups", type=Path, metavar="CSV", help="columns path,group: images that belong together, such as a patient's")
+    groups.add_argument("--group-pattern", metavar="REGEX", help="finds the group in each file name instead")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write fewshot_curve.csv, fewshot_curve.png and episodes.csv")
+    help_ = "also write features.npz into --out: features, labels, groups, names and classes"
+    parser.add_argument("--features", action="store_true", help=help_)
+    parser.add_argument("--force", action="store_true", help="write over files of other content")
+    _add_shared(parser)
+    return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    """Class texts, plugins, and how the model is run."""
+    texts = parser.add_mutually_exclusive_group()
+    help_ = "for tip and zero_shot: JSON {class: sentence or sentences} of all classes"
+    texts.add_argument("--class-texts", metavar="FILE", help=help_)
+    help_ = "instead: sentences with {class_name} in them; features are averaged over them (default: 这是一张{class_name}的图片)"
+    texts.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
+    parser.add_argument("--plugins", nargs="*", default=[], metavar="MODULE", help="import these modules first")
+    using.add_model_arguments(parser)
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Read and check all tasks, load, encode, predict, write. 2 if a query image could not be read."""
+    using.check_target(arguments.result, "RESULT", (".csv",))
+    from clipzoo.plugins import import_plugins
+
+    import_plugins(arguments.plugins)
+    from clipzoo.engine import few_shot, image_inputs, inference, progress, tasks
+    from clipzoo.engine.feature_cache import FeatureStore
+    from clipzoo.engine.runtime import make_console, make_log
+
+    started = time.monotonic()
+    probe = few_shot.probe_of(arguments.method, arguments.temperature)
+    console = make_console()
+    log = make_log(console, None)
+    found = tasks.read_tasks(arguments.folder, lambda total: progress.shown("checking", total, console, log))
+    classes = list(dict.fromkeys(name for task in found for name in task.classes))
+    texts = few_shot.class_sentences(classes, arguments.class_texts, arguments.template) if probe.needs_text else []
+    total = sum(len(task.support) + len(task.query) for task in found)
+    with using.warnings_in_a_line():
+        loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
+        few_shot.require_text_side(loaded, [probe])
+        with progress.shown("encoding", total, console, log) as through:
+            predicted = few_shot.predict(
+                loaded,
+                found,
+                probe,
+                FeatureStore.of("auto"),
+                sentences=dict(zip(classes, texts, strict=False)),
+                batch_size=arguments.batch_size,
+                num_workers=image_inputs.workers(arguments.workers, total),
+                progress=through,
+            )
+    using.write_new(arguments.result, predicted.csv_content(), "RESULT", arguments.force)
+    door.show("\n".join(summary(loaded, found, probe.name, predicted, time.monotonic() - started)))
+    for note in predicted.notes():
+        door.say(f"note: {note}")
+    for problem in predicted.failed:
+        door.say(f"error: {problem}")
+    left_out = f", {len(predicted.failed)} query images left out, which cannot be read" if predicted.failed else ""
+    door.say(f"written: {arguments.result}{left_out}")
+    return 2 if predicted.failed else 0
+
+
+def summary(loaded: LoadedCLIP, found: list[Task], method: str, predicted: Predicted, seconds: float) -> list[str]:
+    """What was done, in a few lines."""
+    support, query = sum(len(task.support) for task in found), sum(len(task.query) for task in found)
+    ways = sorted({len(task.classes) for task in found})
+    each = f"{ways[0]}" if len(ways) == 1 else f"{ways[0]} to {ways[-1]}"
+    chosen = "; ".join(predicted.chosen()[:5]) or "nothing to choose"
+    cached = f", {predicted.num_cached} of them not encoded again" if predicted.num_cached else ""
+    return [
+        loaded.source,
+        f"{len(found)} tasks of {each} classes: {support} support and {query} query images{cached}",
+        f"method {method}: {chosen}",
+        f"{sum(len(result.rows) for result in predicted.results)} images predicted in {seconds:.1f} s",
+    ]
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Read the folders, load, encode every image once, play the episodes, show and write."""
+    from clipzoo.errors import ConfigError
+    from clipzoo.plugins import import_plugins
+
+    if arguments.features and arguments.out is None:
+        raise ConfigError("--features: goes into the folder of --out. Give that too")
+    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
+        raise ConfigError(f"--out: {arguments.out} is a file. Give a folder")
+    import_plugins(arguments.plugins)
+    from clipzoo.engine import episodes, few_shot, inference, progress
+    from clipzoo.engine.runtime import make_console, make_log
+
+    plan = episodes.Plan(arguments.way, tuple(arguments.shot), arguments.query, arguments.episodes, arguments.seed)
+    probes = None if arguments.method is None else [few_shot.probe_of(method) for method in arguments.method]
+    data = _dataset(arguments)
+    pool = episodes.EpisodePool(data.labels, [case.group for case in data.cases], data.classes, plan)
+    sentences = few_shot.class_sentences(data.classes, arguments.class_texts, arguments.template)
+    console = make_console()
+    log = make_log(console, None)
+    for note in (*data.notes, *pool.notes):
+        log.info(f"note: {note}")
+    with using.warnings_in_a_line():
+        loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
+        if probes is None:
+            names = ["prototype", "linear", *(["tip"] if hasattr(loaded, "encode_text") else [])]
+            probes = [few_shot.probe_of(name) for name in names]
+        few_shot.require_text_side(loaded, probes)
+        features = _features(arguments, loaded, data, console, log)
+        text = few_shot.text_features(loaded, sentences) if any(probe.needs_text for probe in probes) else None
+    with progress.shown("episodes", plan.episodes, console, log, unit="episodes") as through:
+        scale = few_shot.logit_scale_of(loaded)
+        points = episodes.evaluate(features, pool, probes, text=text, logit_scale=scale, progress=through)
+    drawn = f"{plan.episodes} episodes of {plan.way} out of {len(pool.usable)} classes, {plan.query} queries each"
+    door.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points)]))
+    if arguments.out is not None:
+        _write(arguments, points, pool, data, features)
+
+
+def _dataset(arguments: argparse.Namespace) -> ImageFolderDataset:
+    from clipzoo.datasets.image_folder import ImageFolderDataset
+
+    groups = None if arguments.groups is None else str(arguments.groups)
+    return ImageFolderDataset(str(arguments.data), template="{class_name}", groups=groups, group_pattern=arguments.group_pattern)
+
+
+def _features(
+    arguments: argparse.Namespace, loaded: LoadedCLIP, data: ImageFolderDataset, console: Console, log: logging.Logger
+) -> np.ndarray:
+    """``[N, D]`` of all images.
+
+    Raises:
+        DataError: Some cannot be read; all are named.
+    """
+    from clipzoo.engine import image_inputs, progress
+    from clipzoo.engine.feature_cache import FeatureStore, encode_files
+    from clipzoo.errors import DataError
+
+    paths = [data.path_of(row) for row in range(len(data))]
+    options = {"batch_size": arguments.batch_size, "num_workers": image_inputs.workers(arguments.workers, len(paths))}
+    with progress.shown("encoding", len(paths), console, log) as through:
+        encoded = encode_files(loaded, paths, FeatureStore.of("auto"), progress=through, **options)
+    if encoded.failed:
+        raise DataError("\n".join(encoded.failed[row] for row in sorted(encoded.failed)))
+    return encoded.features
+
+
+def table(points: list[Point]) -> str:
+    """Mean accuracy and its interval, a row for each method and shot."""
+    from clipzoo.results import aligned
+
+    rows = [[p.method, f"{p.shot}", f"{p.mean:.4f}", "{:.4f} … {:.4f}".format(*p.interval), f"{p.sd:.4f}"] for p in points]
+    return aligned(["method", "shot", "accuracy", "95 % interval", "sd"], rows)
+
+
+def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool, data: ImageFolderDataset, features: np.ndarray) -> None:
+    from clipzoo.engine import episodes, shot_curve
+
+    folder = arguments.out
+    contents = {
+        "fewshot_curve.csv": episodes.curve_csv(points, pool.plan),
+        "episodes.csv": episodes.episodes_csv(points, pool, data.classes),
+        "fewshot_curve.png": shot_curve.shot_curve(points, pool.plan, using.readable(arguments.data.resolve().name)),
+    }
+    if arguments.features:
+        contents["features.npz"] = _archive(features, data)
+    for name, content in contents.items():
+        using.write_new(folder / name, content, "--out", arguments.force)
+    door.say(f"written: {', '.join(str(folder / name) for name in contents)}")
+
+
+def _archive(features: np.ndarray, data: ImageFolderDataset) -> bytes:
+    """What scikit-learn needs for the same numbers."""
+    import io
+
+    import numpy as np
+
+    content = io.BytesIO()
+    columns = {"groups": [case.group for case in data.cases], "images": [case.id for case in data.cases], "classes": list(data.classes)}
+    np.savez(content, features=features, labels=data.labels, **{name: np.array(values) for name, values in columns.items()})
+    return content.getvalue()

@@ -1,0 +1,244 @@
+"""Episodic evaluation: many small tasks drawn from labelled images, and the mean accuracy over them.
+
+Legend: N images · D width of the features · W classes of an episode · E episodes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipzoo.errors import ConfigError, DataError, shortened
+from clipzoo.probes import Examples, Probe
+
+_TRIES = 100  # draws of an episode whose groups span classes, before it is given up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which episodes are drawn.
+
+    Attributes:
+        way: Classes of an episode.
+        shots: Support images of each class; every episode is played with each of them.
+        query: Query images of each class.
+        episodes: How many.
+        seed: Equal seeds draw equal episodes.
+
+    Raises:
+        ConfigError: A number is too small.
+    """
+
+    way: int = 5
+    shots: tuple[int, ...] = (1, 5)
+    query: int = 15
+    episodes: int = 600
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, value, least in (("way", self.way, 2), ("query", self.query, 1), ("episodes", self.episodes, 2), ("seed", self.seed, 0)):
+            if value < least:
+                raise ConfigError(f"--{name}: {value} must be {least} or more")
+        if not self.shots or min(self.shots) < 1 or len(set(self.shots)) < len(self.shots):
+            raise ConfigError(f"--shot: {' '.join(map(str, self.shots)) or 'none'} must be different numbers of 1 or more")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task.
+
+    Attributes:
+        classes: ``[W]`` labels.
+        support: ``[W, S]`` rows for the largest shot S. A smaller shot takes the first columns.
+        query: ``[W, Q]`` rows; none shares a group with one of ``support``.
+    """
+
+    classes: np.ndarray
+    support: np.ndarray
+    query: np.ndarray
+
+
+class EpisodePool:
+    """The images that episodes are drawn from. An image stands for its group: of a group at most one image is in an episode's class.
+
+    Args:
+        labels: ``[N]`` int64.
+        groups: ``[N]``; images of one group (a patient, copies) are never on both sides.
+        classes: Names.
+        plan: What is drawn. Classes with fewer groups than the largest shot and the query need are left out for all shots, so that shots
+            are compared on the same classes.
+
+    Attributes:
+        labels: As given.
+        groups: Numbers, equal where the given ones are.
+        usable: Labels of the classes that are drawn from.
+        notes: What a user should know, one sentence each.
+
+    Raises:
+        DataError: Fewer classes are left than an episode needs.
+    """
+
+    def __init__(self, labels: np.ndarray, groups: Sequence[object], classes: Sequence[str], plan: Plan):
+        self.labels, self.plan = labels, plan
+        self.groups = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+        needed = max(plan.shots) + plan.query
+        rows_of = [np.flatnonzero(labels == label) for label in range(len(classes))]
+        counts = [len(np.unique(self.groups[rows])) for rows in rows_of]
+        self.usable = np.array([label for label, count in enumerate(counts) if count >= needed], dtype=np.int64)
+        small = [f"{classes[label]} ({count})" for label, count in enumerate(counts) if count < needed]
+        what = f"{max(plan.shots)} support and {plan.query} query images from {needed} different groups"
+        if len(self.usable) < plan.way:
+            raise DataError(
+                f"{plan.way}-way episodes need {plan.way} classes with {what}; {len(self.usable)} have them. "
+                f"Too few groups: {shortened(small)}. Lower --way, --shot or --query"
+            )
+        self.notes = (f"{len(small)} classes left out, which have no {what}: {shortened(small)}",) if small else ()
+        # rows of each group of each class, so that an episode is drawn without a look at all images
+        self._groups_of = {label: np.unique(self.groups[rows_of[label]]) for label in self.usable.tolist()}
+        self._rows_of = {
+            (label, group): rows_of[label][self.groups[rows_of[label]] == group]
+            for label, found in self._groups_of.items()
+            for group in found.tolist()
+        }
+
+    def draw(self, number: int) -> Episode:
+        """Episode ``number``: a pure function of the pool, the seed and the number.
+
+        Raises:
+            DataError: Groups span classes so that support and query cannot be kept apart.
+        """
+        rng = np.random.default_rng([self.plan.seed, number])
+        for _ in range(_TRIES):
+            episode = self._try(rng)
+            if episode is not None:
+                return episode
+        raise DataError("groups span so many classes that support and query cannot be kept apart. Lower --way, --shot or --query")
+
+    def _try(self, rng: np.random.Generator) -> Episode | None:
+        classes = rng.choice(self.usable, self.plan.way, replace=False)
+        shuffled = [rng.permutation(self._groups_of[label]) for label in classes.tolist()]
+        query = [order[: self.plan.query] for order in shuffled]
+        asked = set(np.concatenate(query).tolist())
+        support = [[group for group in order[self.plan.query :].tolist() if group not in asked] for order in shuffled]
+        S = max(self.plan.shots)
+        if min(map(len, support)) < S:
+            return None
+        pick = self._one_of_each
+        return Episode(
+            classes,
+            np.array([pick(rng, label, found[:S]) for label, found in zip(classes.tolist(), support, strict=True)]),
+            np.array([pick(rng, label, found.tolist()) for label, found in zip(classes.tolist(), query, strict=True)]),
+        )
+
+    def _one_of_each(self, rng: np.random.Generator, label: int, groups: list[int]) -> list[int]:
+        """A random image of each group that is of the class."""
+        return [int(rng.choice(self._rows_of[label, group])) for group in groups]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a method reaches with a number of shots.
+
+    Attributes:
+        method: Its name.
+        shot: Support images per class.
+        accuracies: ``[E]`` one per episode, in order.
+    """
+
+    method: str
+    shot: int
+    accuracies: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Over the episodes."""
+        return float(self.accuracies.mean())
+
+    @property
+    def sd(self) -> float:
+        """Over the episodes, with E - 1."""
+        return float(self.accuracies.std(ddof=1))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """See ``interval``."""
+        return interval(self.accuracies)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval for the mean that ``values`` are drawn around: mean ± t · sd / √E.
+
+    It covers the choice of episodes from the images at hand: with other episodes of the same images the mean would lie within. It does not
+    cover other images, of which episodes say nothing, as they use the same ones again and again.
+    """
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def evaluate(
+    features: np.ndarray,
+    pool: EpisodePool,
+    probes: Sequence[Probe],
+    *,
+    text: np.ndarray | None = None,
+    logit_scale: float = 100.0,
+    progress: Callable[[int], object] | None = None,
+) -> list[Point]:
+    """Play every episode with every shot and every method.
+
+    Args:
+        features: ``[N, D]`` float32 of length 1.
+        pool: Draws the episodes; these depend neither on the methods nor on their order.
+        probes: The methods. Where one chooses hyper-parameters, it does so in each episode's support set.
+        text: ``[C, D]`` of all classes, for methods that need it.
+        logit_scale: Of the model.
+        progress: Told how many episodes are through.
+
+    Returns:
+        Points method by method, shots in the given order.
+    """
+    plan = pool.plan
+    accuracy = np.empty((len(probes), len(plan.shots), plan.episodes))
+    wanted = np.repeat(np.arange(plan.way), plan.query)
+    for number in range(plan.episodes):
+        episode = pool.draw(number)
+        of_class = None if text is None else text[episode.classes]
+        queries = features[episode.query.reshape(-1)]
+        for column, shot in enumerate(plan.shots):
+            rows = episode.support[:, :shot].reshape(-1)
+            labels = np.repeat(np.arange(plan.way), shot)
+            examples = Examples(features[rows], labels, plan.way, pool.groups[rows], of_class, logit_scale)
+            for line, probe in enumerate(probes):
+                found = probe.fit(examples).predict(queries).argmax(axis=1)
+                accuracy[line, column, number] = (found == wanted).mean()
+        if progress is not None:
+            progress(number + 1)
+    return [Point(p.name, s, accuracy[line, column]) for line, p in enumerate(probes) for column, s in enumerate(plan.shots)]
+
+
+def curve_csv(points: Sequence[Point], plan: Plan) -> bytes:
+    """``method,shot,way,episodes,mean,ci95_low,ci95_high,sd``."""
+    header = ["method", "shot", "way", "episodes", "mean", "ci95_low", "ci95_high", "sd"]
+    return _csv(header, [[p.method, p.shot, plan.way, plan.episodes, *(f"{v:.6f}" for v in (p.mean, *p.interval, p.sd))] for p in points])
+
+
+def episodes_csv(points: Sequence[Point], pool: EpisodePool, classes: Sequence[str]) -> bytes:
+    """``episode,classes,method,shot,accuracy``; the names of an episode's classes are separated by |."""
+    names = ["|".join(classes[label] for label in pool.draw(number).classes) for number in range(pool.plan.episodes)]
+    rows = [[n, names[n], p.method, p.shot, f"{p.accuracies[n]:.6f}"] for n in range(pool.plan.episodes) for p in points]
+    return _csv(["episode", "classes", "method", "shot", "accuracy"], rows)
+
+
+def _csv(header: list[str], rows: list[list[object]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
