@@ -17,13 +17,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 def summarise(arguments: argparse.Namespace) -> None:
     """Read and print."""
+    from clipzoo.comparison import Comparison
     from clipzoo.errors import CheckpointError
     from clipzoo.results import SUMMARY_FILE, Summary
 
     for folder in arguments.work_dirs:
         if not (folder / SUMMARY_FILE).exists():
             raise CheckpointError(f"{folder}: {missing(folder)}")
-        door.show(Summary.read(folder).tables())
+        summary, baselines = Summary.read(folder), Comparison.read(folder)
+        door.show(summary.tables() + ("" if baselines is None else f"\n\n{baselines.text(summary)}"))
 
 
 def missing(folder: Path) -> str:

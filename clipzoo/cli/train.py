@@ -49,5 +49,9 @@ def train(arguments: argparse.Namespace) -> int:
                 door.say(f"stopped by signal {stop.signal}; the checkpoint is written, the same command goes on from there")
             return 128 + stop.signal
         if summary is not None and is_main():
-            door.show(f"{summary.tables()}\n\nresults: {folder}")
+            from clipzoo.comparison import Comparison
+
+            baselines = Comparison.read(folder)
+            compared = "" if baselines is None else f"\n\n{baselines.text(summary)}"
+            door.show(f"{summary.tables()}{compared}\n\nresults: {folder}")
     return 0

@@ -167,9 +167,7 @@ def create_dataloaders(
 
     from clipzoo.datasets.transforms import evaluation_transform
 
-    for name, value, least in (("batch_size", batch_size, 1), ("image_size", image_size, 1), ("num_workers", num_workers, 0)):
-        if not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name}: {value!r} must be a whole number of {least} or more")
+    _check_numbers(batch_size=(batch_size, 1), image_size=(image_size, 1), num_workers=(num_workers, 0))
     square = replace(preprocessing or Preprocessing(mean=CLIP_MEAN, std=CLIP_STD), size=image_size)
     transforms = {"train": AUGMENTATIONS.build(augmentation).build(square), "val": evaluation_transform(square)}
     transforms["test"] = transforms["val"]
@@ -186,6 +184,12 @@ def create_dataloaders(
         for split, transform in transforms.items()
     )
     return train, val, test
+
+
+def _check_numbers(**values: tuple[int, int]) -> None:
+    for name, (value, least) in values.items():
+        if not isinstance(value, int) or value < least:
+            raise ConfigError(f"{name}: {value!r} must be a whole number of {least} or more")
 
 
 def _class_names(words: dict[str, list[str]]) -> dict[str, str]:

@@ -1,0 +1,54 @@
+"""``tools/baselines.py CONFIG``: what frozen features give on the folds of a config, without training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clipzoo.cli import door, using
+
+DESCRIPTION = """Score free baselines on the very folds of a config: zero-shot by the class texts, class means, kNN, a linear probe,
+Tip-Adapter and the most frequent class, all on features of the config's image tower as it is before training.
+
+Every image is encoded once for all folds. Results lie in WORK_DIR/baselines; tools/train.py and tools/summary.py show them beside the
+trained model."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = door.parser("baselines.py", DESCRIPTION)
+    door.add_config_arguments(parser)
+    parser.add_argument("--work-dir", type=Path, help="of the training, if there is one (default: work_dirs/<config name>)")
+    parser.add_argument("--image-encoder", metavar="NAME", help="instead of the config's, e.g. clip:ViT-B/32 or resnet18:pretrained")
+    parser.add_argument("--text-encoder", metavar="NAME", help="instead of the config's; for texts it must be of the same CLIP")
+    help_ = "captions with {class_name} in them, averaged for each class (default: the dataset's class captions)"
+    parser.add_argument("--templates", nargs="+", default=[], metavar="TEXT", help=help_)
+    help_ = "only these methods: majority zero_shot prototype knn linear tip"
+    parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help=help_)
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps (default: the config's)")
+    parser.add_argument("--batch-size", type=using.positive, default=64, metavar="N", help="images encoded together (default: 64)")
+    parser.add_argument("--workers", type=using.at_least_0, metavar="N", help="processes that read images (default: the config's)")
+    door.run(baselines, parser.parse_args(arguments))
+
+
+def baselines(arguments: argparse.Namespace) -> None:
+    """Load, compute, compare."""
+    from clipzoo.config import Config
+
+    device = [f"runtime.device={arguments.device}"] if arguments.device else []
+    config = Config.load(arguments.config, [*arguments.cfg_options, *device])
+    folder = arguments.work_dir or door.default_work_dir(arguments.config)
+    from clipzoo.engine.baselines import Baselines, Options
+    from clipzoo.results import SUMMARY_FILE, Summary
+
+    options = Options(
+        image_encoder=arguments.image_encoder,
+        text_encoder=arguments.text_encoder,
+        templates=arguments.templates,
+        only=arguments.only,
+        batch_size=arguments.batch_size,
+        num_workers=arguments.workers,
+    )
+    comparison = Baselines(config, folder, options).compute()
+    trained = Summary.read(folder) if (folder / SUMMARY_FILE).exists() else None
+    door.show(f"{comparison.text(trained)}\n\nresults: {folder / 'baselines'}")

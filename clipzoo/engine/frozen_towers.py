@@ -1,0 +1,128 @@
+"""The towers of a config as they are before training, and what the texts of the classes are in their space."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from clipzoo.config import Config
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.class_texts import texts_from_template
+from clipzoo.engine.evaluation import evaluating
+from clipzoo.engine.feature_cache import add_weights
+from clipzoo.errors import ConfigError
+from clipzoo.probes.base import normalised
+from clipzoo.probes.prototype import prototypes
+from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
+from clipzoo.registry import Registry
+from clipzoo.settings import DataSettings
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.models.base import Tower
+
+_TEXT_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """What the texts of the classes are in the space of the image tower.
+
+    Attributes:
+        features: ``[C, D]`` float32 of length 1.
+        words: The text tower.
+        digest: Of the tower with its weights, and of the sentences.
+    """
+
+    features: np.ndarray
+    words: str
+    digest: str
+
+
+def build_tower(config: Config, slot: str, other: str | None, device: torch.device) -> Tower:
+    """A tower of the config, or another one, with its first weights, all frozen.
+
+    Args:
+        config: Names the tower in section ``model``.
+        slot: ``'image_encoder'`` or ``'text_encoder'``.
+        other: A short spelling that counts instead; ``None`` for none.
+        device: Where it shall be.
+
+    Raises:
+        ConfigError: Neither names one.
+        BuildError: It cannot be made.
+    """
+    registry: Registry = {"image_encoder": BACKBONES, "text_encoder": TEXT_ENCODERS}[slot]
+    model = MODELS.expand(config.model)
+    named = model.get(slot) if other is None else other
+    if named is None:
+        raise ConfigError(f"model: {model['type']} has no {slot}. Name one with --{slot.replace('_', '-')}")
+    spec = registry.expand(named)
+    arguments = inspect.signature(registry.get(spec["type"])).parameters
+    for argument in ("freeze", "unfreeze_blocks", "lora"):  # what training does with the weights is no part of them
+        spec.pop(argument, None)
+    if "freeze" in arguments:
+        spec["freeze"] = "all"
+    return registry.build(spec).to(device).eval()
+
+
+def class_texts(
+    config: Config, tower: Tower, data: Dataset, log: logging.Logger, *, text_encoder: str | None, templates: Sequence[str]
+) -> ClassTexts | str:
+    """The texts of the classes in the image tower's space, or why there are none.
+
+    Args:
+        config: Names the text tower.
+        tower: The image tower.
+        data: Has classes, and captions for them.
+        log: Hears of captions that are cut.
+        text_encoder: A short spelling that counts instead of the config's tower; ``None`` for none.
+        templates: Captions with ``{class_name}`` in them, for every class; empty takes the dataset's own class captions.
+
+    Raises:
+        ConfigError: A template is wrong.
+        DataError: The texts of two classes are the same for the text tower.
+    """
+    captions, ids_of_class = _captions(templates, data)
+    device = next(tower.parameters()).device
+    if tower.space is None:
+        return f"the image tower ({words(tower)}) shares no space with a text tower"
+    if text_encoder is None and MODELS.expand(config.model).get("text_encoder") is None:
+        return "the config has no text tower. Name one with --text-encoder"
+    reader = build_tower(config, "text_encoder", text_encoder, device)
+    if reader.space != tower.space:
+        return f"the image tower ({words(tower)}) and the text tower ({words(reader)}) are not of one model, see --text-encoder"
+    allowed = DataSettings.of(config).allow_overlong_captions
+    tokens = captions.tokenise(reader.tokenizer, "text tower", allow_overlong=allowed, classes=data.classes)
+    for warning in captions.warnings:
+        log.warning(f"warning: {warning}")
+    pairs = [(label, i) for label, ids in enumerate(ids_of_class) for i in ids]
+    labels, rows = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    with torch.inference_mode(), evaluating(reader):
+        parts = [reader(tokens.take(chunk).to(device)).float().cpu() for chunk in rows.split(_TEXT_CHUNK)]
+    features, _ = prototypes(normalised(torch.cat(parts).numpy()), labels.numpy(), len(data.classes))
+    digest = hashlib.blake2b(repr([[captions.sentences[i] for i in ids] for ids in ids_of_class]).encode(), digest_size=16)
+    add_weights(digest, reader)
+    return ClassTexts(features, words(reader), digest.hexdigest())
+
+
+def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[list[int]]]:
+    """The sentences for the classes: those of the dataset, or every template with every class name."""
+    if not templates:
+        return data.captions, data.class_captions()
+    captions = Captions()
+    sentences = [texts_from_template(template, list(data.classes), "--templates") for template in templates]
+    of_class = [[captions.add(found[label][0], label) for found in sentences] for label in range(len(data.classes))]
+    return captions, [list(dict.fromkeys(ids)) for ids in of_class]
+
+
+def words(tower: Tower) -> str:
+    """A tower and the origin of its weights."""
+    return f"{tower.name}, weights {tower.weights}"
