@@ -72,6 +72,10 @@ def test_name_is_true(path):
     assert bool(tiny_imagenet) == (dataset.type == "TinyImageNetDataset")
     assert not tiny_imagenet or dataset.num_classes == int(tiny_imagenet.group(1))
     assert ("openai" in path.stem) == ("openai" in origins(config))
+    if path.parent.name == "fewshot":
+        last = re.search(r"_last(\d+)$", path.stem)
+        assert HEAD_NAMES[path.stem.split("_")[1]] == config.model.head.type
+        assert towers_of(config)[0].get("unfreeze_blocks") == (int(last.group(1)) if last else None)
     if path.parent.name == "classification":
         assert HEAD_NAMES[path.stem.split("_")[1]] == config.model.head.type
         assert path.stem.endswith("_balanced") == (config.model.loss.get("class_weights") == "balanced")

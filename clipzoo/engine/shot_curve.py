@@ -21,7 +21,7 @@ def shot_curve(points: Sequence[Point], plan: Plan, name: str) -> bytes:
     with fonts.drawing([name]) as lettering:
         shown = "".join(character for character in name if lettering.draws(character))
         subtitle = f"{plan.episodes} episodes, {plan.query} queries per class; bars: 95 % interval of the mean over episodes"
-        figure = new_figure(6.4, 4.6, f"{plan.way}-way accuracy{f' on {shown}' if shown else ''}", subtitle)
+        figure = new_figure(7.8, 4.6, f"{plan.way}-way accuracy{f' on {shown}' if shown else ''}", subtitle)
         axes = figure.subplots()
         shots = sorted(plan.shots)
         methods = list(dict.fromkeys(point.method for point in points))
@@ -35,7 +35,7 @@ def shot_curve(points: Sequence[Point], plan: Plan, name: str) -> bytes:
         axes.axhline(1 / plan.way, color=GREY, linestyle=":", linewidth=1.4, label="chance")
         axes.set(xlabel="support images per class", ylabel="accuracy", xlim=(-0.4, len(shots) - 0.6), ylim=(0, 1.02))
         axes.set_xticks(range(len(shots)), [str(shot) for shot in shots])
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside right center")
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=DPI)
     return content.getvalue()
