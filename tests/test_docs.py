@@ -141,7 +141,7 @@ class Page:
                 target = arguments[arguments.index("--out") + 1] if "--out" in arguments else f"data/{arguments[0]}"
                 self.samples.copy(arguments[0], Path(target))
                 return
-        if name in ("train", "test"):
+        if name in ("train", "test", "baselines"):
             arguments = small(arguments)
         if run:
             with pytest.raises(SystemExit) as end:
