@@ -111,17 +111,14 @@ class Comparison:
 
     def table(self, trained: Summary | None = None) -> str:
         """A row for every method, and one for the trained model: each metric over all tested cases at once; of the one that decides also
-        mean and standard deviation over the folds.
+        mean and standard deviation over the folds, where there are several.
         """
         select = self.record.select
         rows = {**self.summaries, **({} if trained is None else {"trained model": trained})}
-        columns = {
-            name: {
-                **{metric: _number(value) for metric, value in summary.pooled.items()},
-                f"{select} mean ± sd": f"{_number(summary.mean.get(select))} ± {_number(summary.sd.get(select))}",
-            }
-            for name, summary in rows.items()
-        }
+        columns = {name: {metric: _number(value) for metric, value in summary.pooled.items()} for name, summary in rows.items()}
+        for name, summary in rows.items():
+            if len(summary.folds) > 1:
+                columns[name][f"{select} mean ± sd"] = f"{_number(summary.mean.get(select))} ± {_number(summary.sd.get(select))}"
         return rows_or_columns("pooled", columns, num_totals=0 if trained is None else 1)
 
     def verdict(self, trained: Summary) -> list[str]:
