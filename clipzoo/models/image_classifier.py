@@ -94,9 +94,7 @@ class ImageClassifier(Model):
         text_SD = _text_features(self.text_encoder, classes.tokens, next(self.parameters()).device)
         prototypes_CD = class_prototypes(text_SD, classes.labels.to(text_SD.device), classes.num_classes)
         self.head.start_from(prototypes_CD, _log_scale(self.image_encoder, self.text_encoder))
-        self._start = (
-            f", started from {len(classes.labels)} class captions by {type(self.text_encoder).__name__} {self.text_encoder.weights}"
-        )
+        self._start = f"; started from {len(classes.labels)} class captions, text tower {self.text_encoder.weights}"
         self.text_encoder = None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -143,7 +141,7 @@ class ImageClassifier(Model):
         width = self.image_encoder.num_features
         return [
             f"image encoder {self.image_encoder.describe()}",
-            f"head {type(self.head).__name__}: {width} features to {self.num_classes} classes,{self._start} {parameter_words(self.head)}",
+            f"head {type(self.head).__name__}: {width} features to {self.num_classes} classes, {parameter_words(self.head)}{self._start}",
             f"loss {self.loss.describe()}",
             *super().describe(),
         ]

@@ -120,7 +120,10 @@ def test_a_start_from_captions_predicts_what_zero_shot_does(clip_file, head):
     again = ImageClassifier(CLIPVision(pretrained=clip_file), 3, head(), text_encoder=None)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.eval().predict(batch), model.predict(batch))
-    assert "started from 4 class captions" in "".join(model.describe())
+    said = [line for line in model.describe() if line.startswith("head ")]
+    assert (
+        f"{type(model.head).__name__}: 24 features to 3 classes, " in said[0] and "; started from 4 class captions, text tower" in said[0]
+    )
 
 
 def test_a_start_needs_a_head_and_towers_that_fit(clip_file):
