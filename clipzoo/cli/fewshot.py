@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clipzoo.datasets.image_folder import ImageFolderDataset
     from clipzoo.engine.episodes import EpisodePool, Point
     from clipzoo.engine.few_shot import Predicted
-    from clipzoo.engine.inference import LoadedCLIP
+    from clipzoo.engine.loaded import LoadedModel
     from clipzoo.engine.tasks import Task
 
 PREDICT = """Predict the query images of few-shot tasks, each from its own support images:
@@ -153,7 +153,7 @@ def predict(arguments: argparse.Namespace) -> int:
     return 2 if predicted.failed else 0
 
 
-def summary(loaded: LoadedCLIP, found: list[Task], method: str, predicted: Predicted, seconds: float) -> list[str]:
+def summary(loaded: LoadedModel, found: list[Task], method: str, predicted: Predicted, seconds: float) -> list[str]:
     """What was done, in a few lines."""
     support, query = sum(len(task.support) for task in found), sum(len(task.query) for task in found)
     ways = sorted({len(task.classes) for task in found})
@@ -193,7 +193,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     with using.warnings_in_a_line():
         loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
         if probes is None:
-            names = ["prototype", "linear", *(["tip"] if hasattr(loaded, "encode_text") else [])]
+            names = ["prototype", "linear", *(["tip"] if few_shot.has_text_side(loaded) else [])]
             probes = [few_shot.probe_of(name) for name in names]
         few_shot.require_text_side(loaded, probes)
         features = _features(arguments, loaded, data, console, log)
@@ -215,7 +215,7 @@ def _dataset(arguments: argparse.Namespace) -> ImageFolderDataset:
 
 
 def _features(
-    arguments: argparse.Namespace, loaded: LoadedCLIP, data: ImageFolderDataset, console: Console, log: logging.Logger
+    arguments: argparse.Namespace, loaded: LoadedModel, data: ImageFolderDataset, console: Console, log: logging.Logger
 ) -> np.ndarray:
     """``[N, D]`` of all images.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
 from clipzoo.engine.feature_cache import encode_files
+from clipzoo.engine.inference import LoadedCLIP
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.probes import Examples, Probe
 from clipzoo.probes.base import normalised
@@ -23,7 +24,7 @@ from clipzoo.registries import PROBES
 
 if TYPE_CHECKING:
     from clipzoo.engine.feature_cache import EncodedFiles, FeatureStore
-    from clipzoo.engine.inference import LoadedCLIP
+    from clipzoo.engine.loaded import LoadedModel
     from clipzoo.engine.tasks import Task
 
 TEMPLATE = "这是一张{class_name}的图片"
@@ -74,14 +75,19 @@ def class_sentences(classes: Sequence[str], file: str | None, templates: Sequenc
     return [[sentence for (sentence,) in of_class] for of_class in zip(*by_template, strict=True)]
 
 
-def require_text_side(loaded: LoadedCLIP, probes: Sequence[Probe]) -> None:
+def has_text_side(loaded: LoadedModel) -> bool:
+    """Can it read class texts?"""
+    return isinstance(loaded, LoadedCLIP)
+
+
+def require_text_side(loaded: LoadedModel, probes: Sequence[Probe]) -> None:
     """Refuse methods that need texts where the model cannot read any.
 
     Raises:
         BuildError: It has no text side.
     """
     needing = [probe.name for probe in probes if probe.needs_text]
-    if needing and not hasattr(loaded, "encode_text"):
+    if needing and not has_text_side(loaded):
         without = ", ".join(sorted(name for name, kind in methods().items() if not kind.needs_text))
         raise BuildError(f"{loaded.source}: has no text side, which the method {needing[0]} needs. Methods that need none: {without}")
 
@@ -94,10 +100,9 @@ def text_features(loaded: LoadedCLIP, sentences: Sequence[Sequence[str]]) -> np.
     return normalised(np.stack([part.mean(axis=0) for part in np.split(features, ends[:-1])]))
 
 
-def logit_scale_of(loaded: LoadedCLIP) -> float:
+def logit_scale_of(loaded: LoadedModel) -> float:
     """1 / the temperature of the model; 100, CLIP's, for one that has none."""
-    temperature = getattr(loaded, "temperature", None)
-    return 100.0 if temperature is None else 1.0 / temperature
+    return 1.0 / loaded.temperature if isinstance(loaded, LoadedCLIP) else 100.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class Predicted:
 
 
 def predict(
-    loaded: LoadedCLIP,
+    loaded: LoadedModel,
     tasks: Sequence[Task],
     probe: Probe,
     store: FeatureStore,
