@@ -94,8 +94,8 @@ class Baselines:
 
     def __init__(self, config: Config, folder: str | Path, options: Options, *, console: Console | None = None):
         self.config, self.folder, self.options = config, Path(folder), options
-        self.methods = chosen_methods(options.only)
         validation = CrossValidation(config, self.folder, console=console)
+        self.methods = chosen_methods(options.only)  # now that the plugins of the config are there
         self.data: Dataset = validation.dataset
         self.folds: Folds = validation.folds
         self.console: Console = validation.console

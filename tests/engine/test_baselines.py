@@ -307,3 +307,17 @@ def test_the_record_says_what_the_baselines_are_made_of(made):
     assert record["select"] == "balanced_accuracy" and record["greater_is_better"] is True and set(record["methods"]) == set(FREE)
     assert record["image_encoder"] == "test_resnet, weights random" and len(record["image_digest"]) == 32
     assert any("random weights" in note for note in record["notes"])
+
+
+def test_a_method_of_a_plugin_is_one_of_them(config_of, tmp_path, quiet, monkeypatch):
+    from clipzoo.registries import PROBES
+
+    len(PROBES)
+    monkeypatch.setattr(PROBES, "_classes", dict(PROBES._classes))
+    (tmp_path / "my_probe.py").write_text(
+        "from clipzoo.probes import MajorityClass\nfrom clipzoo.registries import PROBES\n\n\n"
+        "@PROBES.register_module()\nclass MyProbe(MajorityClass):\n    name = 'mine'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = Baselines(config_of(plugins=["my_probe"]), tmp_path / "run", Options(only=["mine", "majority"]), console=quiet).compute()
+    assert list(found.summaries) == ["majority", "mine"] and found.summaries["mine"].pooled == found.summaries["majority"].pooled
