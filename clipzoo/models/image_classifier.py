@@ -102,7 +102,7 @@ class ImageClassifier(Model):
         logits_BC = self.logits(tower_features(self.image_encoder, batch))
         with torch.no_grad():
             known_B = batch.labels >= 0
-            right_B = (logits_BC.argmax(dim=1) == batch.labels) & known_B
+            right_B = logits_BC.argmax(dim=1) == batch.labels  # no prediction is -1
             accuracy = right_B.sum() / known_B.sum().clamp(min=1)
         return {self.loss.name: self.loss(logits_BC, batch.labels), "in_batch_accuracy": accuracy}
 

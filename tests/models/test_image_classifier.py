@@ -99,8 +99,9 @@ def test_head_and_loss_work_in_fp32_under_autocast():
     model, batch = tiny(head=CosineHead(temperature=0.01)).eval(), batch_of()
     features = model.image_encoder(batch.images)
     given = Batch(torch.empty(6, 0), batch.labels, batch.cases, features=features)
+    expected = model.logits(features)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(model.predict(given), model.logits(features))
+        assert torch.equal(model.predict(given), expected)
         assert model.predict(batch).dtype == model.encode_image(batch.images).dtype == torch.float32
         assert model(batch)["cross_entropy"].dtype == torch.float32
 
