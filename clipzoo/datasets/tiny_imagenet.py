@@ -169,15 +169,14 @@ def create_dataloaders(
 
     _check_numbers(batch_size=(batch_size, 1), image_size=(image_size, 1), num_workers=(num_workers, 0))
     square = replace(preprocessing or Preprocessing(mean=CLIP_MEAN, std=CLIP_STD), size=image_size)
-    transforms = {"train": AUGMENTATIONS.build(augmentation).build(square), "val": evaluation_transform(square)}
-    transforms["test"] = transforms["val"]
-    order = torch.Generator().manual_seed(random_seed)
+    plain = evaluation_transform(square)
+    transforms = {"train": AUGMENTATIONS.build(augmentation).build(square), "val": plain, "test": plain}
     train, val, test = (
         DataLoader(
             TinyImageNetDataset(root, split, transform, num_classes, random_seed),
             batch_size=batch_size,
             shuffle=split == "train",
-            generator=order if split == "train" else None,
+            generator=torch.Generator().manual_seed(random_seed),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
         )
