@@ -120,7 +120,7 @@ class ReadWeights(nn.Module):
 
 
 def add_adapters(tower: Tower, values: dict) -> None:
-    """Put adapters beside all layers of ``tower`` that can have one, in place; all features stay as they are, as B starts at zero.
+    """Put adapters beside all layers of ``tower`` that can have one, in place; features stay what they were, as B starts at zero.
 
     Args:
         tower: With its weights; it is called once.
