@@ -143,6 +143,10 @@ class Page:
                 return
         if name in ("train", "test", "baselines"):
             arguments = small(arguments)
+        if name == "fewshot" and arguments[0] == "train":
+            arguments = ["train", *small(arguments[1:])]
+        if name == "fewshot" and arguments[0] == "evaluate":
+            arguments = [*arguments, "--shot", "1", "2", "--query", "3", "--episodes", "3"]
         if run:
             with pytest.raises(SystemExit) as end:
                 importlib.import_module(f"clipzoo.cli.{name}").main(arguments)

@@ -148,7 +148,7 @@ def predict(arguments: argparse.Namespace) -> int:
         door.say(f"note: {note}")
     for problem in predicted.failed:
         door.say(f"error: {problem}")
-    left_out = f", {len(predicted.failed)} query images left out, which cannot be read" if predicted.failed else ""
+    left_out = f", {len(predicted.failed)} query image(s) left out, which cannot be read" if predicted.failed else ""
     door.say(f"written: {arguments.result}{left_out}")
     return 2 if predicted.failed else 0
 
