@@ -66,7 +66,10 @@ def enter_stage(net: Model, stages: Sequence[Mapping], epoch: int) -> bool:
 
 def stage_words(net: Model, stages: Sequence[Mapping]) -> str:
     """How much of each tower learns now, for the log."""
-    return "; ".join(f"{name}: {_tower(net, name).learning_words()}" for name in _named(stages))
+    towers = {name: _tower(net, name) for name in _named(stages)}
+    return "; ".join(
+        f"{name}: {tower.learning_words()}{'' if tower.lora is None else ', beside its adapters'}" for name, tower in towers.items()
+    )
 
 
 def _named(stages: Sequence[Mapping]) -> list[str]:
