@@ -10,7 +10,7 @@ from probe_examples import draw
 from clipzoo.engine import episodes, shot_curve
 from clipzoo.engine.episodes import EpisodePool, Plan, Point, interval
 from clipzoo.errors import ConfigError, DataError
-from clipzoo.probes import KNearest, LinearProbe, Prototype, TipAdapter
+from clipzoo.probes import KNearest, LinearProbe, Prototype, TipAdapter, ZeroShot
 
 NAMES = ["猫", "狗", "鸟", "鱼", "马", "牛"]
 PLAN = Plan(way=3, shots=(1, 2), query=4, episodes=20, seed=5)
@@ -135,6 +135,15 @@ def test_methods_neither_change_the_episodes_nor_each_other(features):
     of = {(point.method, point.shot): point.accuracies for point in alone}
     assert len(together) == 8 == len(of) and all(np.array_equal(p.accuracies, of[p.method, p.shot]) for p in together)
     assert [p.shot for p in together[:2]] == [3, 1]
+
+
+def test_every_episode_has_the_texts_of_its_classes(features):
+    rows, text = features
+    pool = pool_of()
+    (point, _) = episodes.evaluate(rows, pool, [ZeroShot()], text=text)
+    drawn = [pool.draw(number) for number in range(20)]
+    naive = [(rows[e.query] @ text[e.classes].T).argmax(axis=2) == np.arange(3)[:, None] for e in drawn]
+    assert np.allclose(point.accuracies, np.mean(naive, axis=(1, 2))) and point.mean > 0.5
 
 
 def test_labels_of_queries_have_no_say(features):
