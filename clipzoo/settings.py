@@ -43,6 +43,11 @@ class DataSettings(Settings):
     eval_batch_size: int | None = None
     allow_overlong_captions: bool = True
 
+    @property
+    def scored_batch_size(self) -> int:
+        """Cases per step in evaluation."""
+        return self.eval_batch_size or 2 * self.batch_size
+
     def __post_init__(self) -> None:
         _require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
         _require("num_workers", self.num_workers, self.num_workers >= 0, "0 or more")

@@ -13,8 +13,8 @@ from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.splitters import StratifiedGroupKFold
 from clipzoo.datasets.transforms import MinimalAugmentation, evaluation_transform
-from clipzoo.engine.build import class_captions, rows_of
 from clipzoo.engine.evaluation import Compute, predict_cases
+from clipzoo.engine.inputs import class_captions
 from clipzoo.engine.runtime import seed_everything
 from clipzoo.metrics import Accuracy, BalancedAccuracy
 from clipzoo.models.backbones import ResNet
@@ -34,7 +34,7 @@ def train_fold(data, split, args, device):
         loss=MultiPositiveContrastiveLoss(),
     ).to(device)
     tokens = data.captions.tokenise(model.tokenizer, "BERT")
-    rows = rows_of(data, split.train + split.val)  # the last epoch is scored, so nothing needs a val part
+    rows = data.rows_of(split.train + split.val)  # the last epoch is scored, so nothing needs a val part
     batches = EpochBatches(data, rows, RandomSampler(), batch_size=args.batch_size, seed=args.seed)
     augment = MinimalAugmentation().build(model.preprocessing)
     loader = train_loader(data, batches, augment, tokens, all_captions=False, num_workers=args.num_workers, pin_memory=False)
@@ -57,7 +57,7 @@ def train_fold(data, split, args, device):
             step += 1
         print(f"{split.name} epoch {epoch + 1}/{args.epochs}  loss {torch.stack(losses).mean():.4f}", flush=True)
     test = eval_loader(
-        data, rows_of(data, split.test), evaluation_transform(model.preprocessing), batch_size=64, num_workers=0, pin_memory=False
+        data, data.rows_of(split.test), evaluation_transform(model.preprocessing), batch_size=64, num_workers=0, pin_memory=False
     )
     return predict_cases(model, test, class_captions(data, tokens), len(data.classes), Compute(torch.device(device)))
 

@@ -66,6 +66,12 @@ class Dataset:
         """The row of every case id."""
         return {case.id: row for row, case in enumerate(self.cases)}
 
+    def rows_of(self, case_ids: Sequence[str]) -> np.ndarray:
+        """``[N]`` int64 rows of case ids, in their order."""
+        import numpy as np
+
+        return np.array([self.rows[case_id] for case_id in case_ids], dtype=np.int64)
+
     @cached_property
     def labels(self) -> np.ndarray:
         """``[N]`` int64 class index of every row; -1 where a case has no class."""

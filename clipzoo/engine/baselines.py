@@ -191,7 +191,7 @@ class Baselines:
 
     def _features(self, tower: Tower, log: logging.Logger) -> np.ndarray:
         """``[N, F]`` float32 features of length 1 of every case that a fold learns from or tests; other rows are 0."""
-        rows = build.rows_of(self.data, tuple(sorted({i for split in self.folds.splits for i in (*split.train, *split.test)})))
+        rows = self.data.rows_of(tuple(sorted({i for split in self.folds.splits for i in (*split.train, *split.test)})))
         new, started = 0, time.perf_counter()
 
         def progress(total: int) -> AbstractContextManager:
@@ -281,7 +281,7 @@ def predict_fold(probe: Probe, data: Dataset, split: Split, known: Frozen) -> tu
     Returns:
         The predictions; the hyper-parameters; and what should be said.
     """
-    train, test = (build.rows_of(data, part) for part in (split.train, split.test))
+    train, test = (data.rows_of(part) for part in (split.train, split.test))
     train = train[data.labels[train] >= 0]
     names, groups = np.unique([data.cases[row].group for row in train], return_inverse=True)
     examples = Examples(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,26 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
-from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
-from clipzoo.datasets.samplers import RandomSampler
-from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import checkpoint, distributed, runtime, sharding, unfreezing
+from clipzoo.engine import checkpoint, distributed, inputs, runtime, sharding, unfreezing
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
-from clipzoo.engine.feature_cache import FeatureStore, dataset_features
-from clipzoo.engine.progress import shown
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
 from clipzoo.folds import Folds, Split
 from clipzoo.metrics import RETRIEVAL_DEFAULTS
 from clipzoo.registries import (
-    AUGMENTATIONS,
     BACKBONES,
     DATASETS,
     HOOKS,
     METRICS,
     MODELS,
     OPTIMIZERS,
-    SAMPLERS,
     SCHEDULES,
     SLOTS,
     SPLITTERS,
@@ -44,11 +36,9 @@ from clipzoo.registries import (
 )
 from clipzoo.results import aligned
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
-from clipzoo.structures import ClassCaptions, Preprocessing, Tokens
+from clipzoo.structures import Tokens
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
-
     from clipzoo.datasets.base import Dataset
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
@@ -142,7 +132,7 @@ def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Met
         BuildError: The data asks for retrieval, and the model has no features of images and captions.
     """
     if data.classes:
-        return ClassEvaluator(class_captions(data, tokens), data.classes, chosen)
+        return ClassEvaluator(inputs.class_captions(data, tokens), data.classes, chosen)
     assert tokens is not None
     missing = [name for name in ("encode_image", "encode_captions") if not hasattr(net, name)]
     if missing:
@@ -151,15 +141,6 @@ def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Met
             f"{type(data).__name__} has captions and no classes. Choose a model such as CLIP"
         )
     return RetrievalEvaluator(tokens, chosen)
-
-
-def class_captions(data: Dataset, tokens: Tokens | None) -> ClassCaptions | None:
-    """The rows of the caption table that stand for the classes; ``None`` for a model that reads no captions."""
-    if tokens is None or not data.classes:
-        return None
-    pairs = [(label, i) for label, ids in enumerate(data.class_captions()) for i in ids]
-    labels, ids = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    return ClassCaptions(tokens=tokens.take(ids), labels=labels, caption_ids=ids, num_classes=len(data.classes))
 
 
 def watched_part(config: Config, split: Split) -> str | None:
@@ -201,26 +182,23 @@ def run(
     towers, num_classes = begun and begun["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
     tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, begun)
-    known = None
-    if features:
-        known = frozen_features(net, data, split, settings, data_settings, device=device, log=log, console=console)
-    batches, loader = training_data(data, split, data_settings, net, tokens, seed=seed, pin_memory=device.type == "cuda", features=known)
-    _warn_of_double_balance(net, batches.sampler, log)
+    known = inputs.frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
+    loaders = inputs.loaders(net, data, split, data_settings, tokens, known, seed=seed, device=device)
+    inputs.warn_of_double_balance(net, loaders.batches.sampler, log)
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
     chosen, selector = metrics(evaluation, data)
     averaged = moving_average(net, train_settings)
-    parts = {part: getattr(split, part) for part in ("val", "test")}
     return Run(
         model=net,
         parallel=parallel(net, device, settings.strategy, averaged=averaged, autocast=autocast),
         optimizer=OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net),
         schedule=SCHEDULES.build(config.get("schedule", {"type": "CosineSchedule"})),
         scaler=torch.amp.GradScaler(device.type, enabled=autocast == torch.float16),
-        batches=batches,
-        train_loader=loader,
-        eval_loaders={part: part_loader(data, ids, data_settings, net.preprocessing, device, known) for part, ids in parts.items()},
+        batches=loaders.batches,
+        train_loader=loaders.train,
+        eval_loaders=loaders.scored,
         dataset=data,
         evaluator=evaluator(net, data, tokens, chosen),
         split=split,
@@ -249,67 +227,18 @@ def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: 
     Returns:
         The caption table as its text tower reads it; ``None`` for a model without one.
     """
-    tokens = tokens_of(net, data, settings, log)
+    tokens = inputs.tokens_of(net, data, settings, log)
     if begun is not None:
         checkpoint.check_classes(begun["classes"], data.classes, begun["path"])
         checkpoint.load_weights(net, begun["model"], begun["path"])
     else:
-        labels = torch.from_numpy(data.labels[rows_of(data, split.train)])
+        labels = torch.from_numpy(data.labels[data.rows_of(split.train)])
         counts = torch.bincount(labels[labels >= 0], minlength=len(data.classes))
-        net.initialise(class_captions(data, tokens), counts)
+        net.initialise(inputs.class_captions(data, tokens), counts)
     if net.tokenizer is None:  # a text tower may have been there for ``initialise`` alone
         return None
     net.prepare(tokens)
     return tokens
-
-
-def frozen_features(
-    net: Model,
-    data: Dataset,
-    split: Split,
-    settings: RuntimeSettings,
-    data_settings: DataSettings,
-    *,
-    device: torch.device,
-    log: logging.Logger,
-    console: Console,
-) -> torch.Tensor | None:
-    """``[N, F]``: what a frozen image tower makes of every case of the split that it is shown unchanged; other rows are 0.
-
-    ``None`` where the image tower learns, or the model cannot do with features.
-    """
-    tower = getattr(net, "image_encoder", None)
-    if settings.feature_cache is None or not net.takes_features or not getattr(tower, "frozen", False):
-        return None
-    parts = ("train", "val", "test") if is_plain(data_settings) else ("val", "test")
-    rows = np.concatenate([rows_of(data, getattr(split, part)) for part in parts])
-    new = 0
-
-    def progress(total: int) -> AbstractContextManager:
-        nonlocal new
-        new = total
-        return shown(f"{split.name}: features of the frozen image tower", total, console, log)
-
-    found = dataset_features(
-        tower,
-        data,
-        rows,
-        FeatureStore.of(settings.feature_cache),
-        device=device,
-        batch_size=data_settings.eval_batch_size or 2 * data_settings.batch_size,
-        num_workers=data_settings.num_workers,
-        progress=progress,
-    )
-    if distributed.is_main():
-        log.info(f"{split.name}: the frozen image tower runs no more; features of {len(rows)} cases, of {new} new images")
-    table = torch.zeros(len(data), found.shape[1])
-    table[torch.from_numpy(rows)] = torch.from_numpy(found)
-    return table
-
-
-def is_plain(settings: DataSettings) -> bool:
-    """Are training images shown as they are?"""
-    return AUGMENTATIONS.expand(settings.augmentation)["type"] == "NoAugmentation"
 
 
 def trainable(net: Model, settings: TrainSettings, strategy: str = "ddp") -> Model:
@@ -350,123 +279,6 @@ def moving_average(net: Model, settings: TrainSettings) -> AveragedModel | None:
     return averaged
 
 
-def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens | None:
-    """The whole caption table, tokenised once by the model's own tokenizer; ``None`` where it has none."""
-    if net.tokenizer is None:
-        return None
-    tokens = data.captions.tokenise(
-        net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes
-    )
-    if distributed.is_main():
-        for warning in data.captions.warnings:
-            log.warning(f"warning: {warning}")
-    return tokens
-
-
-def training_data(
-    data: Dataset,
-    split: Split,
-    settings: DataSettings,
-    net: Model,
-    tokens: Tokens | None,
-    *,
-    seed: int,
-    pin_memory: bool,
-    features: torch.Tensor | None = None,
-) -> tuple[EpochBatches, DataLoader]:
-    """The order of the training part, and the loader that reads it, or looks its ``features`` up."""
-    rows = rows_of(data, split.train)
-    _check_contrast(data, len(rows), settings, net, split)
-    sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
-    sampler.order(data.labels[rows], 0, seed)  # one that cannot order these cases says so now, before there is a work dir
-    batches = EpochBatches(
-        data,
-        rows,
-        sampler,
-        batch_size=settings.batch_size,
-        seed=seed,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-    )
-    if not len(batches):
-        raise ConfigError(f"{split.name}: {len(rows)} training cases give no batch to each of {distributed.world_size()} processes")
-    augment = AUGMENTATIONS.build(settings.augmentation).build(net.preprocessing)
-    loader = train_loader(
-        data,
-        batches,
-        augment,
-        tokens,
-        all_captions=net.captions == "all",
-        num_workers=settings.num_workers,
-        pin_memory=pin_memory,
-        features=features if is_plain(settings) else None,
-    )
-    return batches, loader
-
-
-def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: Model, split: Split) -> None:
-    """Refuse a loss that has nothing to compare with, or that would compare with the captions of the parts that are scored."""
-    if net.captions == "none":
-        return
-    if net.captions == "all":
-        if not data.classes:
-            loss = type(getattr(net, "loss", net)).__name__
-            raise ConfigError(
-                f"model.loss: {loss} compares with the captions of all classes, and {type(data).__name__} has captions and no classes. "
-                "Use MultiPositiveContrastiveLoss"
-            )
-        return
-    if distributed.world_size() > 1:
-        return
-    if settings.batch_size == 1:
-        others = ", or a loss over all captions such as CaptionCrossEntropyLoss" if data.classes else ""
-        raise ConfigError(
-            "data.batch_size: in batches of 1 there is nothing to contrast with. "
-            f"Use 2 or more (train.accumulation adds no negatives){others}"
-        )
-    if num_cases == 1:
-        raise ConfigError(
-            f"{split.name}: there is a single training case, and nothing to contrast it with. Give more cases to the train part"
-        )
-
-
-def _warn_of_double_balance(net: Model, sampler: object, log: logging.Logger) -> None:
-    """Say so where rare classes are drawn more often *and* weigh more: together they overshoot."""
-    loss = getattr(net, "loss", None)
-    if getattr(sampler, "balances", False) and getattr(loss, "balances", False) and distributed.is_main():
-        log.warning(
-            f"warning: data.sampler {type(sampler).__name__} and model.loss.class_weights of {type(loss).__name__} both correct the "
-            "imbalance of classes, so rare ones count twice. Leave one of them out"
-        )
-
-
-def part_loader(
-    data: Dataset,
-    case_ids: tuple[str, ...],
-    settings: DataSettings,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    features: torch.Tensor | None = None,
-) -> DataLoader:
-    """The loader of a part that is scored, or of its ``features``: no augmentation, no shuffling."""
-    return eval_loader(
-        data,
-        rows_of(data, case_ids),
-        evaluation_transform(preprocessing),
-        batch_size=settings.eval_batch_size or 2 * settings.batch_size,
-        num_workers=settings.num_workers,
-        pin_memory=device.type == "cuda",
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-        features=features,
-    )
-
-
-def rows_of(data: Dataset, case_ids: tuple[str, ...]) -> np.ndarray:
-    """Rows in the dataset of case ids."""
-    return np.array([data.rows[case_id] for case_id in case_ids], dtype=np.int64)
-
-
 def parallel(
     net: Model,
     device: torch.device,
@@ -499,7 +311,7 @@ def parallel(
 def describe(run_: Run) -> list[str]:
     """Lines for the log that differ from fold to fold: cases per part, classes a part lacks, device and steps."""
     labels = run_.dataset.labels
-    parts = {part: labels[rows_of(run_.dataset, getattr(run_.split, part))] for part in ("train", "val", "test")}
+    parts = {part: labels[run_.dataset.rows_of(getattr(run_.split, part))] for part in ("train", "val", "test")}
     lines = [f"{run_.split.name}: " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()) + " cases"]
     if 1 <= len(run_.dataset.classes) <= 20:
         rows = [[part, *map(str, np.bincount(found, minlength=len(run_.dataset.classes)))] for part, found in parts.items()]

@@ -222,7 +222,7 @@ def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list
         images,
         np.arange(len(images)),
         evaluation_transform(net.preprocessing),
-        batch_size=data.eval_batch_size or 2 * data.batch_size,
+        batch_size=data.scored_batch_size,
         num_workers=data.num_workers,
         pin_memory=device.type == "cuda",
         rank=distributed.rank(),

@@ -1,4 +1,4 @@
-"""The last six blocks of OpenAI's CLIP ViT-B/32 and a residual two-layer head, fine-tuned on train and val class folders; for few-shot tasks.
+"""The last six blocks of OpenAI's CLIP ViT-B/32 and a residual two-layer head, trained on class folders; for few-shot tasks.
 
     python tools/train.py configs/fewshot/vitb32-openai_resmlp_folders_given_last6.py \\
         --cfg-options data.dataset.root=/path/to/train data.dataset.val_root=/path/to/val

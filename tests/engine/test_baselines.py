@@ -99,7 +99,7 @@ def test_linear_probe_and_knn_are_scikit_learns(made):
         found = dict(zip(table.case_ids, table.probabilities, strict=True))
         chosen = {fold["fold"]: fold["chosen"] for fold in Summary.read(folder / "baselines" / name).folds}
         for split in Folds.read(folder / "folds.json").splits:
-            train, test = (build.rows_of(data, part) for part in (split.train, split.test))
+            train, test = (data.rows_of(part) for part in (split.train, split.test))
             if name == "linear":
                 model = LogisticRegression(C=chosen[split.name]["c"], max_iter=2000, tol=1e-8)
             else:
@@ -113,7 +113,7 @@ def test_majority_is_the_share_of_the_classes_in_the_train_part(made):
     data = build.dataset(config)
     table = PredictionTable.read(folder / "baselines" / "majority" / "oof_predictions.csv")
     for split in Folds.read(folder / "folds.json").splits:
-        shares = np.bincount(data.labels[build.rows_of(data, split.train)], minlength=3) / len(split.train)
+        shares = np.bincount(data.labels[data.rows_of(split.train)], minlength=3) / len(split.train)
         mine = [row for row, fold in enumerate(table.folds) if fold == split.name]
         np.testing.assert_allclose(table.probabilities[mine], np.tile(shares, (len(mine), 1)), atol=1e-6)
 
@@ -122,12 +122,12 @@ def test_nothing_is_known_of_the_test_part(made):
     _, config = made
     features, data = features_of(config)
     split = build.folds(config, data).splits[0]
-    test, train = build.rows_of(data, split.test), build.rows_of(data, split.train)
+    test, train = data.rows_of(split.test), data.rows_of(split.train)
     other = copy.copy(data)
     other.labels = data.labels.copy()
     other.labels[test] = np.roll(other.labels[test], 5)
     noisy = features.copy()
-    noisy[build.rows_of(data, split.val)] = np.nan  # the val part is not learnt from either
+    noisy[data.rows_of(split.val)] = np.nan  # the val part is not learnt from either
     for name, kind in chosen_methods(FREE).items():
         expected, chosen, _ = predict_fold(kind(), data, split, Frozen(features))
         found, chosen_then, _ = predict_fold(kind(), other, split, Frozen(noisy))
@@ -152,7 +152,7 @@ def test_groups_stay_together_inside_the_train_part(config_of, class_folders):
     features = np.eye(len(dataset), dtype=np.float32)
     predict_fold(Spy(), dataset, split, Frozen(features))
     (examples,) = seen
-    rows = build.rows_of(dataset, split.train)
+    rows = dataset.rows_of(split.train)
     assert examples.features.argmax(axis=1).tolist() == rows.tolist() and examples.text is None
     groups = [dataset.cases[row].group for row in rows]
     assert [groups[i] == groups[j] for i in range(9) for j in range(9)] == [

@@ -13,6 +13,7 @@ from tiny import tiny_config, write_class_folders, write_pairs
 
 import clipzoo
 from clipzoo.config import Config
+from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, loop, testing
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.loop import Interrupted
@@ -100,7 +101,7 @@ def test_class_weights_are_those_of_the_fold_s_training_part(finished):
     validation, _, folder = finished
     seen = []
     for split in validation.folds.splits:
-        labels = validation.dataset.labels[build.rows_of(validation.dataset, split.train)]
+        labels = validation.dataset.labels[validation.dataset.rows_of(split.train)]
         counts = np.bincount(labels, minlength=3)
         weight = checkpoint.read(folder / split.name / "checkpoint_best.pth")["model"]["loss.weight_C"]
         np.testing.assert_allclose(weight, len(labels) / (3 * counts), rtol=1e-6)
@@ -152,7 +153,7 @@ def test_before_training_a_classifier_started_from_texts_is_the_zero_shot_clip(c
     runner = Runner(config, validation.dataset, split, tmp_path / "fold", log=make_log(quiet, None), console=quiet)
     run = runner.run
     assert run.model.text_encoder is None and run.model.tokenizer is None
-    prepare = build.evaluation_transform(run.model.preprocessing)
+    prepare = evaluation_transform(run.model.preprocessing)
     images = torch.stack([prepare(_open(class_folders / case_id)) for case_id in split.test])
     clip = clipzoo.load(clip_file, device="cpu")
     sentences = [validation.dataset.captions.sentences[i] for ids in validation.dataset.class_captions() for i in ids]

@@ -1,0 +1,223 @@
+"""What a run is fed: the caption table, features of a frozen image tower, and batches of the training part and of those that are scored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
+from clipzoo.datasets.samplers import RandomSampler
+from clipzoo.datasets.transforms import evaluation_transform
+from clipzoo.engine import distributed
+from clipzoo.engine.feature_cache import FeatureStore, dataset_features
+from clipzoo.engine.progress import shown
+from clipzoo.errors import ConfigError
+from clipzoo.folds import Split
+from clipzoo.registries import AUGMENTATIONS, SAMPLERS
+from clipzoo.settings import DataSettings, RuntimeSettings
+from clipzoo.structures import ClassCaptions, Tokens
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.models.base import Model
+
+
+def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens | None:
+    """The whole caption table, tokenised once by the model's own tokenizer; ``None`` where it has none."""
+    if net.tokenizer is None:
+        return None
+    tokens = data.captions.tokenise(
+        net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes
+    )
+    if distributed.is_main():
+        for warning in data.captions.warnings:
+            log.warning(f"warning: {warning}")
+    return tokens
+
+
+def class_captions(data: Dataset, tokens: Tokens | None) -> ClassCaptions | None:
+    """The rows of the caption table that stand for the classes; ``None`` for a model that reads no captions."""
+    if tokens is None or not data.classes:
+        return None
+    pairs = [(label, i) for label, ids in enumerate(data.class_captions()) for i in ids]
+    labels, ids = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    return ClassCaptions(tokens=tokens.take(ids), labels=labels, caption_ids=ids, num_classes=len(data.classes))
+
+
+def frozen_features(
+    net: Model,
+    data: Dataset,
+    split: Split,
+    config: Mapping,
+    *,
+    device: torch.device,
+    log: logging.Logger,
+    console: Console,
+) -> torch.Tensor | None:
+    """``[N, F]``: what a frozen image tower makes of every case of the split that it is shown unchanged; other rows are 0.
+
+    ``None`` where the image tower learns, the model cannot do with features, or ``config`` wants no feature cache.
+    """
+    settings, where = DataSettings.of(config), RuntimeSettings.of(config).feature_cache
+    tower = getattr(net, "image_encoder", None)
+    if where is None or not net.takes_features or not getattr(tower, "frozen", False):
+        return None
+    parts = ("train", "val", "test") if is_plain(settings) else ("val", "test")
+    rows = np.concatenate([data.rows_of(getattr(split, part)) for part in parts])
+    new = 0
+
+    def progress(total: int) -> AbstractContextManager:
+        nonlocal new
+        new = total
+        return shown(f"{split.name}: features of the frozen image tower", total, console, log)
+
+    found = dataset_features(
+        tower,
+        data,
+        rows,
+        FeatureStore.of(where),
+        device=device,
+        batch_size=settings.scored_batch_size,
+        num_workers=settings.num_workers,
+        progress=progress,
+    )
+    if distributed.is_main():
+        log.info(f"{split.name}: the frozen image tower runs no more; features of {len(rows)} cases, of {new} new images")
+    table = torch.zeros(len(data), found.shape[1])
+    table[torch.from_numpy(rows)] = torch.from_numpy(found)
+    return table
+
+
+def is_plain(settings: DataSettings) -> bool:
+    """Are training images shown as they are?"""
+    return AUGMENTATIONS.expand(settings.augmentation)["type"] == "NoAugmentation"
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Where the batches of a run come from.
+
+    Attributes:
+        batches: The order of the training part.
+        train: Reads it, or looks its features up.
+        scored: The val and the test part, without augmentation and shuffling.
+    """
+
+    batches: EpochBatches
+    train: DataLoader
+    scored: dict[str, DataLoader]
+
+
+def loaders(
+    net: Model,
+    data: Dataset,
+    split: Split,
+    settings: DataSettings,
+    tokens: Tokens | None,
+    features: torch.Tensor | None,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Loaders:
+    """Batches of every part of ``split``.
+
+    Args:
+        net: Whose preprocessing the images get, and whose loss says which captions a batch needs.
+        data: The cases.
+        split: Their parts.
+        settings: Section ``data``.
+        tokens: What ``tokens_of`` returned.
+        features: What ``frozen_features`` returned.
+        seed: Of order, captions and augmentation.
+        device: Where the batches will go.
+
+    Raises:
+        ConfigError: The training part makes no batches that could be learned from.
+    """
+    batches = training_batches(data, split, settings, net, seed)
+    common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda"}
+    train = train_loader(
+        data,
+        batches,
+        AUGMENTATIONS.build(settings.augmentation).build(net.preprocessing),
+        tokens,
+        all_captions=net.captions == "all",
+        features=features if is_plain(settings) else None,
+        **common,
+    )
+    scored = {
+        part: eval_loader(
+            data,
+            data.rows_of(getattr(split, part)),
+            evaluation_transform(net.preprocessing),
+            batch_size=settings.scored_batch_size,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            features=features,
+            **common,
+        )
+        for part in ("val", "test")
+    }
+    return Loaders(batches, train, scored)
+
+
+def training_batches(data: Dataset, split: Split, settings: DataSettings, net: Model, seed: int) -> EpochBatches:
+    """The order of the training part.
+
+    Raises:
+        ConfigError: It gives no batch, or nothing to contrast with.
+    """
+    rows = data.rows_of(split.train)
+    _check_contrast(data, len(rows), settings, net, split)
+    sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
+    sampler.order(data.labels[rows], 0, seed)  # one that cannot order these cases says so now, before there is a work dir
+    rank, world_size = distributed.rank(), distributed.world_size()
+    batches = EpochBatches(data, rows, sampler, batch_size=settings.batch_size, seed=seed, rank=rank, world_size=world_size)
+    if not len(batches):
+        raise ConfigError(f"{split.name}: {len(rows)} training cases give no batch to each of {world_size} processes")
+    return batches
+
+
+def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: Model, split: Split) -> None:
+    """Refuse a loss that has nothing to compare with, or that would compare with the captions of the parts that are scored."""
+    if net.captions == "none":
+        return
+    if net.captions == "all":
+        if not data.classes:
+            loss = type(getattr(net, "loss", net)).__name__
+            raise ConfigError(
+                f"model.loss: {loss} compares with the captions of all classes, and {type(data).__name__} has captions and no classes. "
+                "Use MultiPositiveContrastiveLoss"
+            )
+        return
+    if distributed.world_size() > 1:
+        return
+    if settings.batch_size == 1:
+        others = ", or a loss over all captions such as CaptionCrossEntropyLoss" if data.classes else ""
+        raise ConfigError(
+            "data.batch_size: in batches of 1 there is nothing to contrast with. "
+            f"Use 2 or more (train.accumulation adds no negatives){others}"
+        )
+    if num_cases == 1:
+        raise ConfigError(
+            f"{split.name}: there is a single training case, and nothing to contrast it with. Give more cases to the train part"
+        )
+
+
+def warn_of_double_balance(net: Model, sampler: object, log: logging.Logger) -> None:
+    """Say so where rare classes are drawn more often *and* weigh more: together they overshoot."""
+    loss = getattr(net, "loss", None)
+    if getattr(sampler, "balances", False) and getattr(loss, "balances", False) and distributed.is_main():
+        log.warning(
+            f"warning: data.sampler {type(sampler).__name__} and model.loss.class_weights of {type(loss).__name__} both correct the "
+            "imbalance of classes, so rare ones count twice. Leave one of them out"
+        )
