@@ -42,6 +42,11 @@ def test_groups_are_kept_together_and_every_class_is_in_two_folds(mixed):
     assert np.array_equal(inner_folds(named)[0], folds)
 
 
+def spread_of(features: np.ndarray) -> float:
+    """Root of the mean squared distance from the mean."""
+    return float(np.sqrt(np.mean([np.sum((row - features.mean(axis=0)) ** 2) for row in features])))
+
+
 def naive_losses(examples: Examples, probes: list) -> np.ndarray:
     """Every probe learns from the other folds and is asked for the one left out."""
     folds = inner_folds(examples)[0]
@@ -59,7 +64,7 @@ def naive_losses(examples: Examples, probes: list) -> np.ndarray:
 
 GRIDS = {
     "prototype": [Prototype(value) for value in prototype_module.TEMPERATURES if value >= 0.05],
-    "linear": [LinearProbe(value) for value in linear_module.STRENGTHS],
+    "linear": list(linear_module.STRENGTHS),  # over the squared spread of the features
     "tip": [TipAdapter(alpha, beta) for beta in tip_module.BETAS for alpha in tip_module.ALPHAS],
 }
 
@@ -75,7 +80,8 @@ def test_what_is_chosen_has_the_lowest_loss_of_a_naive_cross_validation(name, gr
     chosen = {"prototype": Prototype, "linear": LinearProbe, "tip": TipAdapter}[name]().fit(examples).chosen
     _, grid, _, losses = seen[0]
     found = losses(inner_folds(examples)[0])[: len(GRIDS[name])]
-    naive = naive_losses(examples, GRIDS[name])
+    probes = [LinearProbe(entry["c"]) for entry in grid] if name == "linear" else GRIDS[name]
+    naive = naive_losses(examples, probes)
     if name == "linear":  # it stops after two rises in a row
         rises = np.flatnonzero((np.diff(naive)[1:] > 0) & (np.diff(naive)[:-1] > 0))
         tried = rises[0] + 3
@@ -114,7 +120,7 @@ def test_k_is_never_more_than_the_examples_that_are_left():
     [
         (Prototype(), {"temperature": 1 / 20}),
         (KNearest(), {"k": 1}),
-        (LinearProbe(), {"c": 10.0}),
+        (LinearProbe(), {"c": 10.0 / spread_of(draw(3, 1).features) ** 2}),
         (TipAdapter(), {"alpha": 1.0, "beta": 5.5}),
         (TipAdapter(alpha=2.5), {"alpha": 2.5, "beta": 5.5}),
     ],

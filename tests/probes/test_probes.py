@@ -173,3 +173,14 @@ def test_impossible_examples_are_refused():
     broken[3, 2] = np.nan
     with pytest.raises(DataError, match="a feature is not a finite number"):
         draw(features=broken)
+
+
+def test_features_that_lie_close_together_are_learnt_all_the_same():
+    """As those of a tower without training, whose mean is nearly 1 long: the sweep of the penalty follows their spread."""
+    examples = draw(3, 10)
+    moved = examples.features + 30 * np.eye(examples.features.shape[1], dtype=np.float32)[0]
+    near = Examples(moved / np.linalg.norm(moved, axis=1, keepdims=True), examples.labels, 3)
+    assert np.linalg.norm(near.features.mean(axis=0)) > 0.99
+    alone, together = LinearProbe().fit(examples), LinearProbe().fit(near)
+    assert together.chosen["c"] > 100 * alone.chosen["c"]
+    assert np.allclose(together.predict(near.features), alone.predict(examples.features), atol=0.05)
