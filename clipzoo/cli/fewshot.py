@@ -122,6 +122,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     started = time.monotonic()
     probe = few_shot.probe_of(arguments.method, arguments.temperature)
+    few_shot.check_texts_are_read([probe], arguments.class_texts, arguments.template)
     console = make_console()
     log = make_log(console, None)
     found = tasks.read_tasks(arguments.folder, lambda total: progress.shown("checking", total, console, log))
@@ -162,7 +163,7 @@ def summary(loaded: LoadedModel, found: list[Task], method: str, predicted: Pred
     cached = f", {predicted.num_cached} of them not encoded again" if predicted.num_cached else ""
     return [
         loaded.source,
-        f"{len(found)} tasks of {each} classes: {support} support and {query} query images{cached}",
+        f"{len(found)} task{'s' * (len(found) != 1)} of {each} classes: {support} support and {query} query images{cached}",
         f"method {method}: {chosen}",
         f"{sum(len(result.rows) for result in predicted.results)} images predicted in {seconds:.1f} s",
     ]
@@ -183,6 +184,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     plan = episodes.Plan(arguments.way, tuple(arguments.shot), arguments.query, arguments.episodes, arguments.seed)
     probes = None if arguments.method is None else [few_shot.probe_of(method) for method in arguments.method]
+    if probes is not None:
+        twice = next((name for name in arguments.method if arguments.method.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"--method: {twice} is named twice. Name it once")
+        few_shot.check_texts_are_read(probes, arguments.class_texts, arguments.template)
     data = _dataset(arguments)
     pool = episodes.EpisodePool(data.labels, [case.group for case in data.cases], data.classes, plan)
     sentences = few_shot.class_sentences(data.classes, arguments.class_texts, arguments.template)
@@ -195,6 +201,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         if probes is None:
             names = ["prototype", "linear", *(["tip"] if few_shot.has_text_side(loaded) else [])]
             probes = [few_shot.probe_of(name) for name in names]
+            few_shot.check_texts_are_read(probes, arguments.class_texts, arguments.template)
         few_shot.require_text_side(loaded, probes)
         features = _features(arguments, loaded, data, console, log)
         text = few_shot.text_features(loaded, sentences) if any(probe.needs_text for probe in probes) else None

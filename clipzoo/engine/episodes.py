@@ -93,9 +93,10 @@ class EpisodePool:
         small = [f"{classes[label]} ({count})" for label, count in enumerate(counts) if count < needed]
         what = f"{max(plan.shots)} support and {plan.query} query images from {needed} different groups"
         if len(self.usable) < plan.way:
+            too_few = f"Too few groups: {shortened(small)}. " if small else ""
             raise DataError(
                 f"{plan.way}-way episodes need {plan.way} classes with {what}; {len(self.usable)} have them. "
-                f"Too few groups: {shortened(small)}. Lower --way, --shot or --query"
+                f"{too_few}Lower --way, --shot or --query"
             )
         self.notes = (f"{len(small)} classes left out, which have no {what}: {shortened(small)}",) if small else ()
         # rows of each group of each class, so that an episode is drawn without a look at all images

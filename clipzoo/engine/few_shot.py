@@ -75,6 +75,18 @@ def class_sentences(classes: Sequence[str], file: str | None, templates: Sequenc
     return [[sentence for (sentence,) in of_class] for of_class in zip(*by_template, strict=True)]
 
 
+def check_texts_are_read(probes: Sequence[Probe], file: str | None, templates: Sequence[str] | None) -> None:
+    """Refuse class texts that no method would look at.
+
+    Raises:
+        ConfigError: Some are given, and no method reads them.
+    """
+    given = [option for option, value in (("--class-texts", file), ("--template", templates)) if value is not None]
+    if given and not any(probe.needs_text for probe in probes):
+        names = ", ".join(probe.name for probe in probes)
+        raise ConfigError(f"{given[0]}: is for methods that read class texts; {names} do{'es' * (len(probes) == 1)} not. Leave it out")
+
+
 def has_text_side(loaded: LoadedModel) -> bool:
     """Can it read class texts?"""
     return isinstance(loaded, LoadedCLIP)

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +86,15 @@ def read_tasks(root: str | Path, watched: Progress | None = None) -> list[Task]:
 
     Raises:
         DataError: There is no task; or a line for everything that is wrong with one: no support, no query, a class folder without an
-            image, a support image that cannot be read or is in two classes.
+            image, a support image that cannot be read or is in two classes, two names that differ in their Unicode spelling alone.
         LeakError: The same, where a query image has the bytes of a support image of its task.
     """
     folders = task_folders(Path(root))
     found, problems = [], _Problems()
     for folder in folders:
         found.append(_read_task(folder, problems))
+    for twice in _repeated(task.name for task in found):
+        problems.add(f"{Path(folders[0]).parent}: two tasks are called '{twice}', in two Unicode spellings. Rename one")
     _decode([support for task in found for support in task.support], watched, problems)
     problems.refuse()
     return found
@@ -137,11 +139,21 @@ def nfc(name: str) -> str:
 
 def _tasks_in(folder: str) -> list[str]:
     def is_task(entry: os.DirEntry) -> bool:
-        inside = (os.path.join(entry.path, name) for name in (SUPPORT, QUERY))
-        return entry.name.lower().startswith("task") or any(map(os.path.isdir, inside))
+        if _has_parts(entry):
+            return True
+        return entry.name.lower().startswith("task") and not any(map(_has_parts, entries(entry.path)))  # "tasks" is the folder above
 
     found = [entry for entry in entries(folder) if entry.is_dir() and is_task(entry)]
     return [entry.path for entry in sorted(found, key=lambda entry: natural(nfc(entry.name)))]
+
+
+def _has_parts(entry: os.DirEntry) -> bool:
+    return any(os.path.isdir(os.path.join(entry.path, name)) for name in (SUPPORT, QUERY))
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    """Names that occur more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 class _Problems:
@@ -194,7 +206,7 @@ def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[l
     if not folders:
         problems.add(f"{folder}: no class folder. A task needs a folder of images per class")
     classes, found = [name for name, _ in folders], []
-    for twice in sorted(name for name, count in Counter(classes).items() if count > 1):
+    for twice in _repeated(classes):
         problems.add(f"{folder}: two folders are called '{twice}', in two Unicode spellings. Merge them")
     for label, (_, path) in enumerate(folders):
         images = _images(path, ignored)
@@ -221,6 +233,8 @@ def _query(folder: str, ignored: Counter[str], problems: _Problems) -> list[Quer
     if not paths:
         problems.add(f"{folder}: no image to predict. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
     found = [Query(nfc(os.path.relpath(path, folder).replace(os.sep, "/")), path) for path in paths]
+    for twice in _repeated(query.name for query in found):
+        problems.add(f"{folder}: two images are called '{twice}', in two Unicode spellings. Rename one")
     return sorted(found, key=lambda query: (natural(query.name), query.path))
 
 

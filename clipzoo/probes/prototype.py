@@ -22,7 +22,7 @@ class Prototype(Probe):
         temperature: ``None`` chooses among 0.002 … 1 inside the examples; where that is impossible, the model's own is taken.
 
     Raises:
-        ConfigError: ``temperature`` is not positive.
+        ConfigError: ``temperature`` is not positive, or infinite: all classes would be the same.
 
     Source: Snell et al. 2017, "Prototypical Networks for Few-shot Learning", arXiv:1703.05175, equations 1 and 2. The distance there is the
     squared Euclidean one; here it is the cosine, as CLIP's features have no length.
@@ -31,8 +31,8 @@ class Prototype(Probe):
     name = "prototype"
 
     def __init__(self, temperature: float | None = None):
-        if temperature is not None and not temperature > 0:
-            raise ConfigError(f"Prototype: temperature={temperature} must be above 0. Usual: 0.01 … 0.1")
+        if temperature is not None and not 0 < temperature < float("inf"):
+            raise ConfigError(f"Prototype: temperature={temperature} must be a number above 0. Usual: 0.01 … 0.1")
         self.temperature = temperature
 
     def learn(self, examples: Examples) -> FittedProbe:

@@ -44,6 +44,10 @@ def test_the_folder_between_may_have_any_name_or_none(folder, tmp_path):
     (folder / ".hidden" / "task9").mkdir(parents=True)
     (folder / "notes").mkdir()
     assert len(read_tasks(folder)) == 2
+    for name in ("tasks", "Task B"):
+        (folder / "别的").rename(folder / name)
+        assert len(read_tasks(folder)) == 2
+        (folder / name).rename(folder / "别的")
 
 
 def test_names_are_in_one_unicode_spelling(folder):
@@ -56,6 +60,21 @@ def test_names_are_in_one_unicode_spelling(folder):
     shutil.copytree(task / "support" / apart, task / "support" / "é")
     with pytest.raises(DataError, match="two folders are called 'é', in two Unicode spellings"):
         read_tasks(folder)
+
+
+def test_names_that_differ_in_their_spelling_alone_are_refused(folder):
+    """Nobody could tell their rows in the result apart."""
+    query, apart = folder / "testB" / "task1" / "query", unicodedata.normalize("NFD", "é")
+    for name in ("é", apart):
+        shutil.copy(next(query.glob("圆*")), query / f"{name}.png")
+    shutil.copytree(folder / "testB" / "task2", folder / "testB" / f"task{apart}")
+    shutil.copytree(folder / "testB" / "task2", folder / "testB" / "taské")
+    with pytest.raises(DataError) as caught:
+        read_tasks(folder)
+    assert str(caught.value).splitlines()[1:] == [
+        f"{query}: two images are called 'é.png', in two Unicode spellings. Rename one",
+        f"{folder}/testB: two tasks are called 'taské', in two Unicode spellings. Rename one",
+    ]
 
 
 def test_images_may_lie_deeper_and_other_files_are_noted(folder):

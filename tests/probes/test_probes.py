@@ -144,7 +144,8 @@ def test_probes_learn():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Prototype(temperature=0), "Prototype: temperature=0 must be above 0"),
+        (lambda: Prototype(temperature=0), "Prototype: temperature=0 must be a number above 0"),
+        (lambda: Prototype(temperature=float("inf")), "Prototype: temperature=inf must be a number above 0"),
         (lambda: KNearest(k=0), "KNearest: k=0 must be 1 or more"),
         (lambda: LinearProbe(c=-1), "LinearProbe: c=-1 must be above 0"),
         (lambda: LinearProbe(c=float("nan")), "LinearProbe: c=nan must be above 0"),
