@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clipzoo.engine import distributed, runtime, sharding
+from clipzoo.engine import distributed, runtime, sharding, work_dir
 from clipzoo.errors import CheckpointError, shortened
 from clipzoo.files import write_atomically
 from clipzoo.models.base import Tower
@@ -98,8 +98,12 @@ def read(path: str | Path, device: torch.device | str = "cpu") -> dict:
 
 def begun(folder: Path) -> dict | None:
     """What the model of an earlier start is made from: ``towers``, ``classes`` and ``model`` of a checkpoint in ``folder``, whose tensors
-    stay in the file until they are used; ``None`` where there is none."""
-    for name in (LATEST, BEST):
+    stay in the file until they are used; ``None`` where there is none.
+
+    A best checkpoint without a latest one counts only where the fold is done and will be scored: a run that was cut off before it could
+    be continued starts anew, and not from the weights that its val part chose.
+    """
+    for name in (LATEST, BEST) if work_dir.is_done(folder) else (LATEST,):
         path = folder / name
         if zipfile.is_zipfile(path):
             with contextlib.suppress(Exception):  # whoever loads the weights says what is wrong with the file

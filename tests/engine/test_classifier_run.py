@@ -124,6 +124,24 @@ def test_a_stopped_classifier_goes_on_bit_for_bit(finished, unequal, tmp_path, q
     assert "loss.weight_C" in whole and all(torch.equal(whole[key], stopped[key]) for key in whole)
 
 
+def test_a_run_that_left_only_its_best_weights_starts_anew(finished, unequal, tmp_path, quiet, monkeypatch):
+    """Its val part chose them: to train on from there would be another run."""
+    _, _, whole = finished
+    config = config_with(unequal)
+
+    def cut_off(run):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "save_latest", cut_off)
+        CrossValidation(config, tmp_path, console=quiet).train(fold=1)
+    left = {path.name for path in (tmp_path / "fold_1").glob("*.pth")}
+    assert left == {"checkpoint_best.pth"}
+    CrossValidation(config, tmp_path, console=quiet).train(fold=1)
+    for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv"):
+        assert (tmp_path / "fold_1" / name).read_bytes() == (whole / "fold_1" / name).read_bytes(), name
+
+
 def test_scoring_again_and_scoring_other_images(finished, unequal, tmp_path, quiet):
     validation, _, folder = finished
     log = make_log(quiet, None)
