@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -48,6 +48,10 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 FILE = "features.npz"
 _LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "pillow")
+# Attributes of a tower, or of a part, that change no feature: how it learns, where its weights come from, its mode.
+_NO_FEATURE = frozenset(
+    ("training", "freeze", "unfreeze_blocks", "weights", "space", "logit_scale", "logit_bias", "_is_full_backward_hook")
+)
 _IMAGES_BETWEEN_SAVES = 5000  # what an interruption costs at most
 
 
@@ -143,19 +147,40 @@ def tower_digest(tower: Tower, preprocessing: Preprocessing) -> str:
         "kind": f"{kind.__module__}.{kind.__qualname__}",
         "code": _code(kind),
         "blueprint": tower.blueprint(),
+        "parts": {name: _said_by(part) for name, part in tower.named_modules()},
         "preprocessing": asdict(preprocessing),
         "versions": {"clipzoo": __version__, **{name: version(name) for name in _LIBRARIES}},
     }
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=16)
     add_weights(digest, tower)
+    kept = tower.state_dict().keys()
+    _add_tensors(digest, {name: buffer for name, buffer in tower.named_buffers() if name not in kept})
     return digest.hexdigest()
 
 
 def add_weights(digest: object, module: torch.nn.Module) -> None:
     """Let names, kinds, shapes and values of all weights and buffers of ``module`` go into a digest of ``hashlib``."""
-    for name, tensor in sorted(module.state_dict().items()):
+    _add_tensors(digest, module.state_dict())
+
+
+def _add_tensors(digest: object, tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+
+
+def _said_by(part: torch.nn.Module) -> list:
+    """What no weight says of a part of a tower: its class, such as that of an activation, what it prints, and its plain attributes."""
+    own = {name: value for name, value in vars(part).items() if name not in _NO_FEATURE and _is_plain(value)}
+    return [f"{type(part).__module__}.{type(part).__qualname__}", part.extra_repr(), own]
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _code(kind: type) -> str:

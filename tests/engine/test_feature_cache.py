@@ -13,6 +13,7 @@ import torch
 from checkpoint_files import saved
 from PIL import Image
 from processes import in_processes, launch
+from small_towers import IMAGES, build, spec_of
 from tiny import tiny_config, write_class_folders
 
 import clipzoo
@@ -22,6 +23,7 @@ from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.feature_cache import FILE, FeatureStore, dataset_features, encode_files, tower_digest
 from clipzoo.errors import DataError
 from clipzoo.models.backbones import TimmBackbone
+from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing
 from clipzoo.tables import PredictionTable
 
@@ -164,6 +166,36 @@ def test_the_key_changes_with_whatever_makes_a_feature(tower, weights, change):
     else:
         other.__class__ = type("Other", (TimmBackbone,), {})
     assert tower_digest(other, preprocessing) != tower_digest(tower, tower.preprocessing)
+
+
+@pytest.mark.parametrize("change", ["activation", "eps", "attribute", "table", "adapters"])
+def test_the_key_changes_with_what_no_weight_says(tmp_path, change):
+    """timm's vit_base_patch32_clip_224 and …_clip_quickgelu_224 hold the same weights, and make other features of an image."""
+    lora = {"rank": 2, "alpha": 4} if change == "adapters" else None
+    towers = [build("VisionTransformer", tmp_path, lora=lora) for _ in range(2)]
+    first, second = (tower_digest(tower, tower.preprocessing) for tower in towers)
+    assert first == second
+    block = towers[1].net.blocks[0]
+    if change == "activation":
+        block.mlp.act = torch.nn.ReLU()
+    elif change == "eps":
+        block.norm1.eps = 1e-3
+    elif change == "attribute":
+        towers[1].net.global_pool = "avg"
+    elif change == "table":
+        block.register_buffer("table", torch.zeros(3), persistent=False)
+    else:
+        towers[1].lora = {"rank": 2, "alpha": 8}
+    assert tower_digest(towers[1], towers[1].preprocessing) != first
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_tower_from_a_checkpoint_has_the_same_key(tmp_path, name):
+    tower = build(name, tmp_path, freeze="all")
+    again = BACKBONES.build({**spec_of(name, tmp_path), **tower.blueprint()})
+    again.load_state_dict(tower.state_dict())
+    again.weights = "of a checkpoint"
+    assert tower_digest(again.train(), again.preprocessing) == tower_digest(tower.eval(), tower.preprocessing)
 
 
 def test_a_damaged_store_is_made_again_and_what_others_wrote_is_kept(tower, seen, tmp_path):
