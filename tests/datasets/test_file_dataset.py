@@ -42,6 +42,19 @@ def test_content_digest_is_of_the_bytes(dataset, tmp_path):
         dataset.content_digest(1)
 
 
+def test_a_subclass_with_images_of_its_own_is_digested_by_these(dataset):
+    class Cropped(FileDataset):
+        columns = 3
+
+        def read_image(self, row):
+            return super().read_image(row).crop((0, 0, self.columns, 2))
+
+    dataset.__class__ = Cropped
+    whole = dataset.content_digest(0)
+    Cropped.columns = 2
+    assert dataset.content_digest(0) != whole != dataset.content_digest(1)
+
+
 class Made(Dataset):
     def __init__(self, images):
         super().__init__([Case(i, None, i) for i in images], (), **captions_for(images))
