@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,10 @@ def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
         ) from error
     try:
         yield
+        dist.barrier()
     finally:
+        # A group that a reference cycle keeps would be taken down with the interpreter, after its threads: now and then that aborts.
+        gc.collect()
         dist.destroy_process_group()
 
 
