@@ -133,4 +133,6 @@ class SGD(Optimizer):
         """See the base class."""
         from torch.optim import SGD
 
+        shared = any(hasattr(parameter, "full_tensor") for group in groups for parameter in group["params"])
+        fused = fused and not shared  # torch's fused SGD takes no parameters that processes share; its AdamW does
         return SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)

@@ -151,3 +151,12 @@ def test_a_decay_over_depth_needs_a_tower_that_knows_its_depth():
 def test_arguments_out_of_range_are_refused(make):
     with pytest.raises(ConfigError, match="It must be"):
         make()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_sgd_is_fused_only_where_no_parameter_is_shared(shared):
+    """torch's fused SGD refuses a DTensor in its first step."""
+    model = nn.Linear(2, 2)
+    if shared:
+        model.weight.full_tensor = lambda: model.weight
+    assert bool(SGD().build(model).defaults["fused"]) is not shared
