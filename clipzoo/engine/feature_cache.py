@@ -226,7 +226,8 @@ def dataset_features(
         nonlocal shelf
         shelf = store.shelf(tower, tower.preprocessing)
         digests = {int(row): data.content_digest(int(row)) for row in rows}
-        return digests, list({digest: row for row, digest in digests.items() if digest not in shelf.rows}.values())
+        # In the dataset's order, whatever the parts of a fold: which images share a batch may change a last bit, and folds shall be alike.
+        return digests, list({digests[row]: row for row in sorted(digests) if digests[row] not in shelf.rows}.values())
 
     digest_of, new = distributed.from_main(plan)
     loader = eval_loader(

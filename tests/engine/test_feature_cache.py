@@ -134,6 +134,15 @@ def test_features_are_those_of_the_tower_and_copies_are_encoded_once(tower, seen
     assert np.array_equal(features_of(tower, data, store)[::-1], found) and not seen
 
 
+def test_the_parts_of_a_fold_do_not_choose_the_batches(tower, monkeypatch, tmp_path):
+    data, firsts = ImageFolderDataset(str(write_class_folders(tmp_path / "images", per_class=4))), []
+    forward = TimmBackbone.forward
+    monkeypatch.setattr(TimmBackbone, "forward", lambda self, images: firsts.append(images[0]) or forward(self, images))
+    for rows in (np.arange(12), np.array([7, 2, 5, 0, 11, 1, 3, 4, 10, 6, 9, 8])):
+        features_of(tower, data, FeatureStore(None), rows)
+    assert torch.equal(firsts[0], firsts[2]) and torch.equal(firsts[1], firsts[3])
+
+
 def test_a_changed_file_or_tower_is_encoded_anew(tower, weights, seen, tmp_path):
     root = write_class_folders(tmp_path / "images", per_class=2)
     store = FeatureStore(tmp_path / "cache")
