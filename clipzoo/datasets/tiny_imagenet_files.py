@@ -62,6 +62,8 @@ def read_words(root: str, listed: list[str]) -> dict[str, list[str]]:
         DataError: There is no ``words.txt``, or it has no name for one of them.
     """
     path = Path(root) / "words.txt"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. {_LAYOUT.format(root=root)}")
     words = read_class_list(path)
     missing = [wnid for wnid in listed if wnid not in words]
     if missing:
