@@ -26,7 +26,7 @@ from clipzoo.engine.evaluation import score
 from clipzoo.engine.feature_cache import FeatureStore, dataset_features, tower_digest
 from clipzoo.engine.frozen_towers import ClassTexts, build_tower, class_texts, words
 from clipzoo.engine.progress import shown
-from clipzoo.errors import CheckpointError, ConfigError, did_you_mean
+from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
 from clipzoo.folds import PARTS, Folds, Split
 from clipzoo.probes import Examples, Probe
 from clipzoo.probes.base import normalised
@@ -218,17 +218,20 @@ class Baselines:
 
     def _make(self, name: str, probe: Probe, known: Frozen, record: Record, log: logging.Logger) -> None:
         """Learn and score one method on all folds, and write its results, the record last."""
-        results, tables, chosen, notes = [], [], {}, []
+        results, tables, chosen = [], [], {}
+        folds_of: dict[str, list[str]] = {}  # of every note
         for split in self.folds.splits:
             started = time.perf_counter()
             table, chosen[split.name], said = predict_fold(probe, self.data, split, known)
-            notes += [f"{split.name}: {note}" for note in said]
+            for note in said:
+                folds_of.setdefault(note, []).append(split.name)
             tables.append(table)
             results.append(self._result(name, split, table, time.perf_counter() - started))
         joined, folder = PredictionTable.join(tables), folder_of(self.folder, name)
         joined.write(folder / OUT_OF_FOLD_FILE)
         summary = make_summary(self.config, self.data, self.folds, results, joined)
         rows = [{**row, "chosen": chosen[row["fold"]]} for row in summary.folds]
+        notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]
         replace(summary, name=f"{self.config.name}, {name}", folds=rows, notes=notes).write(folder)
         about: dict = {"seconds": summary.seconds}
         if probe.needs_text and known.texts is not None:
@@ -291,6 +294,7 @@ def predict_fold(probe: Probe, data: Dataset, split: Split, known: Frozen) -> tu
         groups=groups if len(names) < len(train) else None,
         text=None if known.texts is None else known.texts.features,
         logit_scale=known.logit_scale,
+        classes=data.classes,
     )
     fitted = probe.fit(examples)
     cases = [data.cases[row] for row in test]

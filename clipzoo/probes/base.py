@@ -5,7 +5,7 @@ Shapes: N examples · M images · D width of the features · C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ class Examples:
             ``None``: each stands alone.
         text: ``[C, D]`` float32 of length 1, what the texts of the classes are in the same space. ``None``: there are none.
         logit_scale: What the model multiplies cosine similarities with: 1 / its temperature.
+        classes: C names, for messages; ``None``: they speak of numbers.
 
     Raises:
         DataError: The shapes do not go together, a label is out of range, or a feature is not finite.
@@ -39,6 +40,7 @@ class Examples:
     groups: np.ndarray | None = None
     text: np.ndarray | None = None
     logit_scale: float = 100.0
+    classes: Sequence[str] | None = None
 
     def __post_init__(self):
         if self.features.ndim != 2 or self.labels.shape != self.features.shape[:1]:
@@ -123,8 +125,9 @@ class Probe:
         fitted = self.learn(examples)
         absent = np.flatnonzero(examples.counts == 0)
         if self.needs_examples and len(absent):
-            what = "known by their texts alone" if self.needs_text else "never predicted"
-            fitted.notes += (f"{len(absent)} classes have no example and are {what}: numbers {shortened(absent)}",)
+            what = "known by the text alone" if self.needs_text else "never predicted"
+            which = absent if examples.classes is None else [f"'{examples.classes[label]}'" for label in absent]
+            fitted.notes += (f"without an example, and so {what}: class {shortened(which)}",)
         return fitted
 
     def learn(self, examples: Examples) -> FittedProbe:

@@ -44,7 +44,7 @@ class KNearest(Probe):
 
         def probabilities(features_MD: np.ndarray) -> np.ndarray:
             rows = nearest(features_MD @ examples.features.T, k)
-            return _votes(labels[rows], examples.num_classes)[:, -1] / k
+            return (labels[rows][..., None] == np.arange(examples.num_classes)).mean(axis=1)
 
         return FittedProbe(probabilities, choice.values, choice.notes)
 
@@ -59,11 +59,6 @@ def nearest(similarity_MN: np.ndarray, k: int) -> np.ndarray:
     columns = np.nonzero(taken)[1].reshape(M, k)
     order = np.argsort(-np.take_along_axis(similarity_MN, columns, axis=1), axis=1, kind="stable")
     return np.take_along_axis(columns, order, axis=1)
-
-
-def _votes(labels_MK: np.ndarray, num_classes: int) -> np.ndarray:
-    """``[M, K, C]``: votes of the first 1, 2, … K neighbours."""
-    return np.cumsum(labels_MK[..., None] == np.arange(num_classes), axis=1)
 
 
 def _losses(examples: Examples, folds: np.ndarray, values: list[int]) -> np.ndarray:

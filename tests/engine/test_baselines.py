@@ -162,6 +162,22 @@ def test_groups_stay_together_inside_the_train_part(config_of, class_folders):
     assert seen[1].groups is None  # each case stands alone
 
 
+def test_what_is_to_be_said_names_classes_and_joins_folds(config_of, tmp_path, quiet, class_folders):
+    copy = shutil.copytree(class_folders, tmp_path / "images")
+    for image in sorted((copy / "圆").iterdir())[1:]:
+        image.unlink()
+    config = config_of(copy, splits={"type": "StratifiedGroupKFold", "num_folds": 3, "min_groups_per_class": 1, "val_fraction": 0})
+    found = Baselines(config, tmp_path / "run", Options(only=["prototype"]), console=quiet).compute()
+    split = next(split for split in build.folds(config, build.dataset(config)).splits if any("圆" in case for case in split.test))
+    others = ", ".join(name for name in ("fold_1", "fold_2", "fold_3") if name != split.name)
+    assert sorted(found.summaries["prototype"].notes) == sorted(
+        [
+            f"{split.name}: without an example, and so never predicted: class '圆'",
+            f"{others}: a class has one example: nothing could be chosen by cross-validation, temperature=0.01 was taken",
+        ]
+    )
+
+
 def test_images_are_encoded_once_and_known_features_not_at_all(config_of, tmp_path, quiet, monkeypatch):
     encoded = []
     forward = TimmBackbone.forward

@@ -53,7 +53,7 @@ def test_every_probe_does_with_one_class_one_example_or_a_class_without_any(name
         assert (found[:, [0, 2, 3]] > 0).all()
     else:
         assert (found[:, [0, 2, 3]] == 0).all() and np.allclose(found.sum(axis=1), 1, atol=1e-6)
-    assert any("numbers 0, 2, 3" in note for note in fitted.notes) == PROBES.get(name).needs_examples
+    assert any("class 0, 2, 3" in note for note in fitted.notes) == PROBES.get(name).needs_examples
     single = draw(num_classes=3, per_class=1)
     assert np.isfinite(PROBES.build(name).fit(single).predict(queries())).all()
 
