@@ -22,7 +22,8 @@ class Parser(argparse.ArgumentParser):
             options = [option for action in self._actions for option in action.option_strings]
             named = next((word for word in unknown if word.startswith("-")), unknown[0])
             message = f"{named}: no such argument.{did_you_mean(named.partition('=')[0], options)}"
-        say(f"error: {message.rstrip('.')}. See {self.prog} --help")
+        message = message if message.endswith("?") else f"{message.rstrip('.')}."
+        say(f"error: {message} See {self.prog} --help")
         raise SystemExit(2)
 
 
