@@ -22,6 +22,7 @@ from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
 from clipzoo.folds import Folds, Split
 from clipzoo.metrics import RETRIEVAL_DEFAULTS
+from clipzoo.models.base import Tower
 from clipzoo.registries import (
     BACKBONES,
     DATASETS,
@@ -182,6 +183,8 @@ def run(
     towers, num_classes = begun and begun["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
     tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, begun)
+    if train_settings.unfreeze is not None:
+        unfreezing.to_last_stage(net, train_settings.unfreeze)  # once more: a tower may have been there for the start alone
     known = inputs.frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
     loaders = inputs.loaders(net, data, split, data_settings, tokens, known, seed=seed, device=device)
     inputs.warn_of_double_balance(net, loaders.batches.sampler, log)
@@ -231,6 +234,9 @@ def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: 
     if begun is not None:
         checkpoint.check_classes(begun["classes"], data.classes, begun["path"])
         checkpoint.load_weights(net, begun["model"], begun["path"])
+        for tower in net.children():
+            if isinstance(tower, Tower):
+                tower.weights = f"of {begun['path']}"
     else:
         labels = torch.from_numpy(data.labels[data.rows_of(split.train)])
         counts = torch.bincount(labels[labels >= 0], minlength=len(data.classes))

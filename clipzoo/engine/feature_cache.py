@@ -1,7 +1,8 @@
 """Features of an image tower, kept on disk: an image that a tower has seen once is not encoded again, whichever run asks.
 
-A row is found by what makes it: the tower (kind, architecture, weights, code), the preprocessing, the versions of the libraries that
-compute it, and the bytes of the image's file. Where any of them differs there is no row, so a row cannot be out of date.
+A row is found by what makes it: the tower (kind, architecture, weights, code), how images are read and prepared, the kind of device, the
+versions of the libraries that compute it, and the bytes of the image's file. Where any of them differs there is no row, so a row cannot be
+out of date.
 
 Features are computed in full precision and without augmentation: what a tower makes of an image before any projection or normalisation.
 
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 
 from clipzoo import __version__
+from clipzoo.datasets import images, transforms
 from clipzoo.datasets.copies import file_digest
 from clipzoo.datasets.loader import eval_loader
 from clipzoo.datasets.transforms import evaluation_transform
@@ -145,7 +147,8 @@ def tower_digest(tower: Tower, preprocessing: Preprocessing) -> str:
     kind = type(tower)
     about = {
         "kind": f"{kind.__module__}.{kind.__qualname__}",
-        "code": _code(kind),
+        "code": [_code(inspect.getmodule(kind)), _code(images), _code(transforms)],
+        "device": next(tower.parameters()).device.type,
         "blueprint": tower.blueprint(),
         "parts": {name: _said_by(part) for name, part in tower.named_modules()},
         "preprocessing": asdict(preprocessing),
@@ -183,10 +186,10 @@ def _is_plain(value: object) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _code(kind: type) -> str:
-    """Digest of the file that a tower is written in: a plugin's may change under the same name."""
+def _code(module: object) -> str:
+    """Digest of the file that something is written in: it may change under the same name and version."""
     try:
-        return hashlib.blake2b(inspect.getsource(inspect.getmodule(kind)).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(inspect.getsource(module).encode(), digest_size=8).hexdigest()
     except (OSError, TypeError):  # written in a console
         return ""
 
@@ -322,7 +325,8 @@ def encode_files(
     with _saving(shelf), torch.inference_mode(), evaluating(tower):
         for batch in batches(reader, batch_size, num_workers) if new else ():
             for place, problem in batch.failed.items():
-                failed |= dict.fromkeys(rows_of[new[place]], problem)
+                same = rows_of[new[place]]
+                failed |= {row: problem.replace(os.fspath(paths[same[0]]), os.fspath(paths[row]), 1) for row in same}
             if batch.rows:
                 features = tower(batch.images.to(loaded.device)).float().cpu().numpy()
                 shelf.add([new[place] for place in batch.rows], features)

@@ -84,7 +84,7 @@ def frozen_features(
         tower,
         data,
         rows,
-        FeatureStore.of(where),
+        FeatureStore.of(None if tower.weights == "random" else where),  # nobody will ask for those of random weights again
         device=device,
         batch_size=settings.scored_batch_size,
         num_workers=settings.num_workers,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
@@ -71,6 +73,21 @@ class Model(nn.Module):
     def prepare(self, captions: Tokens) -> None:
         """Called once before training with the whole caption table, on the CPU; what stays the same all run long is computed here."""
 
+    def tower_features(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """``[B, num_features]``: what ``image_encoder`` makes of images, or has made of them already, for models that have one.
+
+        Outside of training a frozen tower works in full precision, also under autocast, as it did for the features that are kept: whoever
+        evaluates a model gets the same numbers.
+
+        Args:
+            images: ``[B, 3, H, W]``; not read where ``features`` are given.
+            features: ``[B, num_features]``, if they are known already.
+        """
+        if features is not None:
+            return features
+        with torch.autocast(images.device.type, enabled=False) if self.image_encoder.frozen and not self.training else nullcontext():
+            return self.image_encoder(images)
+
     def checkpoint_gradients(self) -> None:
         """From now on keep only the activations between blocks, and compute the others again in the backward pass.
 
@@ -85,11 +102,6 @@ class Model(nn.Module):
     def describe(self) -> list[str]:
         """Lines for the log: the towers, where their weights come from, and how many parameters are trained."""
         return [f"model {type(self).__name__}: {parameter_words(self)}"]
-
-
-def tower_features(tower: nn.Module, batch: Batch) -> Tensor:
-    """``[B, num_features]``: what an image tower makes of a batch, or has made of it already."""
-    return tower(batch.images) if batch.features is None else batch.features
 
 
 class Tower(nn.Module):

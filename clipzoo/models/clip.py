@@ -170,7 +170,7 @@ class CLIP(Model):
             images: Normalised as ``preprocessing`` says; not read where ``features`` are given.
             features: ``[B, F]``, what the image tower makes of them, if that is known already.
         """
-        return _normalised(self.image_projection(self.image_encoder(images) if features is None else features))
+        return _normalised(self.image_projection(self.tower_features(images, features)))
 
     def encode_text(self, tokens: Tokens | None, caption_ids: Tensor | None = None) -> Tensor:
         """Captions to ``[U, D]`` of length 1, in fp32.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Model, parameter_words, tower_features
+from clipzoo.models.base import Model, parameter_words
 from clipzoo.models.heads import Head, LinearHead
 from clipzoo.models.losses import ClassificationLoss, CrossEntropyLoss
 from clipzoo.models.prototypes import class_prototypes
@@ -99,7 +99,7 @@ class ImageClassifier(Model):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss under its own name, and ``in_batch_accuracy``, the share of right cases among those with a class."""
-        logits_BC = self.logits(tower_features(self.image_encoder, batch))
+        logits_BC = self.logits(self.tower_features(batch.images, batch.features))
         with torch.no_grad():
             known_B = batch.labels >= 0
             right_B = logits_BC.argmax(dim=1) == batch.labels  # no prediction is -1
@@ -108,7 +108,7 @@ class ImageClassifier(Model):
 
     def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
         """``[B, C]`` fp32 logits; only ``images``, or ``features``, is read."""
-        return self.logits(tower_features(self.image_encoder, batch)).float()
+        return self.logits(self.tower_features(batch.images, batch.features)).float()
 
     def logits(self, features_BF: Tensor) -> Tensor:
         """``[B, F]`` features of the tower to ``[B, C]``. The head works in fp32 even under autocast; fp64 stays fp64."""
@@ -122,7 +122,7 @@ class ImageClassifier(Model):
             images: Normalised as ``preprocessing`` says; not read where ``features`` are given.
             features: ``[B, F]``, what the image tower makes of them, if that is known already.
         """
-        features = self.image_encoder(images) if features is None else features
+        features = self.tower_features(images, features)
         with torch.autocast(features.device.type, enabled=False):
             return F.normalize(_full(features), dim=-1)
 

@@ -19,7 +19,7 @@ from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
 from clipzoo.engine.runtime import make_log
-from clipzoo.errors import BuildError, CheckpointError
+from clipzoo.errors import BuildError, CheckpointError, ConfigError
 from clipzoo.folds import Split
 from clipzoo.tables import PredictionTable
 
@@ -230,3 +230,12 @@ def test_pairs_have_no_classes_to_tell_apart(tmp_path, quiet):
     values["data"]["dataset"] = {"type": "PairsDataset", "path": str(write_pairs(tmp_path / "pairs"))}
     with pytest.raises(BuildError, match="tells classes apart, and the data have captions and no classes"):
         CrossValidation(Config.from_dict(values, "pairs"), tmp_path / "work", console=quiet).train()
+
+
+def test_a_text_tower_that_is_dropped_cannot_be_unfrozen(class_folders, clip_file, tmp_path, quiet):
+    config = config_with(
+        class_folders, model=from_texts(clip_file, "CosineHead", freeze="all"), train={"unfreeze": [{"epoch": 1, "text_encoder": 1}]}
+    )
+    with pytest.raises(ConfigError, match="ImageClassifier has no tower 'text_encoder'"):
+        CrossValidation(config, tmp_path / "work", console=quiet).train(fold=1)
+    assert not (tmp_path / "work").exists()

@@ -113,6 +113,32 @@ def test_a_tower_that_learns_is_not_cached_and_a_dry_run_keeps_nothing(class_fol
     assert not cache.exists()
 
 
+def test_features_of_random_weights_are_not_kept(class_folders, tmp_path, quiet):
+    """No other run, and no other fold, has these weights."""
+    image = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32, "freeze": "all"}
+    sections = {"data": {"augmentation": "none"}, "runtime": {"feature_cache": str(tmp_path / "cache")}, "train": {"epochs": 1}}
+    config = tiny_config(class_folders, model={"image_encoder": image}, **sections)
+    CrossValidation(Config.from_dict(config, "random"), tmp_path / "run", console=quiet).train(fold=1)
+    assert not (tmp_path / "cache").exists()
+    assert "of 36 new images" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+
+
+def test_a_frozen_tower_is_evaluated_in_full_precision(config_of, weights):
+    """As its features were computed that are kept; one that learns follows the run's precision."""
+    from clipzoo.engine import build
+
+    images = torch.rand(4, 3, 32, 32)
+    for freeze, full in (("all", True), ("none", False)):
+        image = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32, "pretrained": str(weights), "freeze": freeze}
+        net = build.model(config_of(model={"image_encoder": image}), CPU, num_classes=3).eval()
+        with torch.no_grad():
+            expected = net.tower_features(images)
+            with torch.autocast("cpu", torch.bfloat16):
+                found = net.tower_features(images)
+                assert net.train().tower_features(images).dtype == torch.bfloat16
+        assert (found.dtype == torch.float32 and torch.equal(found, expected)) == full
+
+
 # --- the store --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -260,7 +286,10 @@ def test_files_are_encoded_as_by_the_loaded_model_and_damaged_ones_are_said(conf
     expected = loaded.encode_image(files).numpy()
     seen.clear()
     told: list[int] = []
+    copy = shutil.copy(bad, tmp_path / "copy.png")
     paths = [bad, *files, files[2], text, gone]
+    both = encode_files(loaded, [bad, copy], FeatureStore(None))
+    assert "bad.png" in both.failed[0] and "copy.png" in both.failed[1], "each under its own name"
     found = encode_files(loaded, paths, FeatureStore(tmp_path / "cache"), batch_size=3, progress=told.append)
     assert sorted(found.failed) == [0, 9, 10] and "bad.png" in found.failed[0] and "gone.png" in found.failed[10]
     assert np.isnan(found.features[[0, 9, 10]]).all() and found.digests[10] == ""
