@@ -28,12 +28,12 @@ class LinearProbe(Probe):
 
     It is fitted where it is fast: features less their mean, over their spread s (the root of their mean squared distance from the mean),
     and, where there are fewer examples than features, in the space that the examples span. The intercept bears no penalty and a rotation
-    changes none, so with the penalty scaled along the result is that of the features themselves, to the tolerance of the fit.
+    changes none, so the result is that of the features themselves with scikit-learn's ``C = c / s²``, to the tolerance of the fit.
 
     Args:
-        c: Inverse strength of the penalty, scikit-learn's ``C`` on the features as they are. ``None`` chooses among 0.01 / s², 0.1 / s², …
-            1000 / s² inside the examples, from strong to weak penalties until the loss has risen twice in a row; where that is impossible,
-            10 / s² is taken. Features of some towers lie close together, and others do not: s makes the sweep that of all of them.
+        c: Inverse strength of the penalty over the squared spread: features of some towers lie close together and those of others do not,
+            and one value means the same for all. ``None`` chooses among 0.01, 0.1, … 1000 inside the examples, from strong to weak
+            penalties until the loss has risen twice in a row; where that is impossible, 10 is taken.
 
     Raises:
         ConfigError: ``c`` is not positive.
@@ -46,22 +46,20 @@ class LinearProbe(Probe):
 
     def __init__(self, c: float | None = None):
         if c is not None and not c > 0:
-            raise ConfigError(f"LinearProbe: c={c} must be above 0. Usual: 0.1 … 1000")
+            raise ConfigError(f"LinearProbe: c={c} must be above 0. Usual: 0.01 … 1000")
         self.c = c
 
     def learn(self, examples: Examples) -> FittedProbe:
         """See ``Probe.fit``."""
         place = _Coordinates.of(examples.features)
         inputs = place.of_features(examples.features)
-        values = tuple(c / place.spread**2 for c in STRENGTHS) if self.c is None else (float(self.c),)
-        usual = {"c": _USUAL / place.spread**2}
-        scaled = [c * place.spread**2 for c in values]
-        choice = choose(examples, [{"c": c} for c in values], usual, lambda folds: _losses(examples, inputs, folds, scaled))
+        values = STRENGTHS if self.c is None else (float(self.c),)
+        choice = choose(examples, [{"c": c} for c in values], {"c": _USUAL}, lambda folds: _losses(examples, inputs, folds, values))
         classes = np.unique(examples.labels)
         if len(classes) == 1:
             only = np.eye(examples.num_classes)[classes]
             return FittedProbe(lambda features: np.tile(only, (len(features), 1)), choice.values, choice.notes)
-        model = _model(choice.values["c"] * place.spread**2, tol=1e-8)
+        model = _model(choice.values["c"], tol=1e-8)
         _fit(model, inputs, examples.labels)
 
         def probabilities(features_MD: np.ndarray) -> np.ndarray:

@@ -101,7 +101,8 @@ def test_linear_probe_and_knn_are_scikit_learns(made):
         for split in Folds.read(folder / "folds.json").splits:
             train, test = (data.rows_of(part) for part in (split.train, split.test))
             if name == "linear":
-                model = LogisticRegression(C=chosen[split.name]["c"], max_iter=2000, tol=1e-8)
+                spread = features[train].astype(np.float64).var(axis=0).sum()
+                model = LogisticRegression(C=chosen[split.name]["c"] / spread, max_iter=2000, tol=1e-8)
             else:
                 model = KNeighborsClassifier(int(chosen[split.name]["k"]), metric="cosine")
             expected = model.fit(features[train].astype(np.float64), data.labels[train]).predict_proba(features[test].astype(np.float64))
