@@ -234,7 +234,7 @@ def test_pairs_have_no_classes_to_tell_apart(tmp_path, quiet):
 
 def test_a_text_tower_that_is_dropped_cannot_be_unfrozen(class_folders, clip_file, tmp_path, quiet):
     config = config_with(
-        class_folders, model=from_texts(clip_file, "CosineHead", freeze="all"), train={"unfreeze": [{"epoch": 1, "text_encoder": 1}]}
+        class_folders, model=from_texts(clip_file, "CosineHead", freeze="all"), train={"unfreeze": [{"epoch": 1, "text_encoder": "all"}]}
     )
     with pytest.raises(ConfigError, match="ImageClassifier has no tower 'text_encoder'"):
         CrossValidation(config, tmp_path / "work", console=quiet).train(fold=1)
