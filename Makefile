@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# Processes that run the tests side by side.
+JOBS ?= 2
 
 BIN := $(VENV)/bin
 DEMO := configs/clip/r18_bertzh_digits_5fold.py
@@ -35,7 +37,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py $(DEMO)
 
 test: $(VENV)/.installed-tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 slow: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
