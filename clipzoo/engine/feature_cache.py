@@ -50,10 +50,8 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 FILE = "features.npz"
 _LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "pillow")
-# Attributes of a tower, or of a part, that change no feature: how it learns, where its weights come from, its mode.
-_NO_FEATURE = frozenset(
-    ("training", "freeze", "unfreeze_blocks", "weights", "space", "logit_scale", "logit_bias", "_is_full_backward_hook")
-)
+# Attributes of a tower, or of a part, that change no feature: how it learns, where its weights come from, its mode, who watches it.
+_NO_FEATURE = frozenset(("freeze", "unfreeze_blocks", "weights", "space", "logit_scale", "logit_bias", *vars(torch.nn.Module())))
 _IMAGES_BETWEEN_SAVES = 5000  # what an interruption costs at most
 
 
