@@ -125,22 +125,24 @@ class Config(ConfigDict):
                 does not fit.
         """
         values, origins = _read(Path(path), ())
+        dropped: dict[str, object] = {}
         for override in overrides:
-            _apply(values, origins, override)
-        return cls._frozen(values, origins, Path(path).stem)
+            dropped |= _apply(values, origins, override)
+        return cls._frozen(values, origins, Path(path).stem, dropped)
 
     @classmethod
     def from_dict(cls, values: Mapping, name: str = "config") -> Config:
         """Make a config from plain dicts, for use from Python."""
         plain = {key: _plain(value, key, f"<{name}>") for key, value in values.items()}
         _check_sections(plain, f"<{name}>")
-        return cls._frozen(plain, {}, name)
+        return cls._frozen(plain, {}, name, {})
 
     @classmethod
-    def _frozen(cls, values: dict, origins: dict[str, str], name: str) -> Config:
+    def _frozen(cls, values: dict, origins: dict[str, str], name: str, dropped: dict[str, object]) -> Config:
         config = cls({section: values[section] for section in SECTIONS if section in values})
         object.__setattr__(config, "_origins", origins)
         object.__setattr__(config, "_name", name)
+        object.__setattr__(config, "_dropped", dropped)
         config.freeze()
         return config
 
@@ -162,6 +164,11 @@ class Config(ConfigDict):
         """Dotted path and value of every key that ``--cfg-options`` set."""
         origins = self.__dict__["_origins"]
         return [(path, value_at(self, path)) for path, origin in origins.items() if origin == OVERRIDE]
+
+    def dropped(self) -> list[tuple[str, object]]:
+        """Dotted path and value of what the config file says of one type, and ``--cfg-options`` left out by naming another."""
+        origins = self.__dict__["_origins"]
+        return [(path, value) for path, value in self.__dict__["_dropped"].items() if path not in origins]
 
     def plain(self) -> dict:
         """The sections as ordinary dicts and lists."""
@@ -344,8 +351,17 @@ def _paths(value: object, path: str) -> Iterable[str]:
         yield from _paths(child, f"{path}.{key}" if path else str(key))
 
 
-def _apply(values: dict, origins: dict[str, str], override: str) -> None:
-    """Set one ``a.b.c=value``. Whether a new key is an argument of the constructor there is checked with everything else."""
+def _arguments(value: object) -> dict:
+    """What a dict says besides its ``type``."""
+    return {key: item for key, item in value.items() if key != "type"} if isinstance(value, dict) else {}
+
+
+def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, object]:
+    """Set one ``a.b.c=value``. Whether a new key is an argument of the constructor there is checked with everything else.
+
+    Returns:
+        Dotted path and value of every argument of another type that is gone.
+    """
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"--cfg-options: '{override}' is not of the form key.path=value")
@@ -368,14 +384,20 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> None:
             raise ConfigError(f"--cfg-options: {walked} is {child!r} and has no '{following}'")
         parent[key] = child
         parent, key, walked = child, _list_index(child, following, walked), f"{walked}.{following}"
+    old = {}
     if key == "type" and isinstance(parent, dict) and parent.get("type") not in (None, value):
+        old = {f"{path.rpartition('.')[0]}.{name}": item for name, item in _arguments(parent).items()}
         parent.clear()  # another type takes none of the old one's arguments, just as in a config file
         for known in [p for p in origins if p.startswith(path.removesuffix("type"))]:
             del origins[known]
+    before = parent.get(key) if isinstance(parent, dict) else None
+    if keys and isinstance(before, dict) and "type" in before and isinstance(value, (str, dict)):
+        old = {f"{path}.{name}": item for name, item in _arguments(before).items()}
     parent[key] = value
     for known in [p for p in origins if p.startswith(f"{path}.")]:
         del origins[known]
     origins[path] = OVERRIDE
+    return old
 
 
 def _list_index(child: dict | list, key: str, walked: str) -> str | int:

@@ -115,7 +115,25 @@ def test_overrides_reach_lists_spellings_and_new_keys(write):
     assert config.model.image_encoder == {"type": "resnet18", "image_size": 64}
     assert config.model.loss == {"type": "B"}, "another type takes none of the old one's arguments"
     assert ("model.loss.type", "B") in config.overridden()
+    assert config.dropped() == [("model.loss.t", 2)]
     assert config.hooks[0]["every"] == 5 and config.data.sampler == {"type": "WeightedSampler"} and config.data.x == [1, "b"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "dropped"),
+    [
+        (["model.image_encoder=vit"], [("model.image_encoder.freeze", "all")]),
+        (["model.image_encoder.type=vit"], [("model.image_encoder.freeze", "all")]),
+        (["model.image_encoder={'type': 'vit'}"], [("model.image_encoder.freeze", "all")]),
+        (["model.image_encoder.type=vit", "model.image_encoder.freeze=none"], []),
+        (["model.image_encoder.type=resnet18"], []),
+        (["model.image_encoder.freeze=none"], []),
+        (["data.sampler=None"], []),
+    ],
+)
+def test_what_another_type_leaves_out_is_known(write, overrides, dropped):
+    path = write("a.py", "model = dict(image_encoder=dict(type='resnet18', freeze='all'))\ndata = dict(sampler=dict(type='S', k=1))")
+    assert Config.load(path, overrides).dropped() == dropped
 
 
 @pytest.mark.parametrize(

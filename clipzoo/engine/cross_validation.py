@@ -143,6 +143,8 @@ class CrossValidation:
         log.info(f"{self.config.name} -> {self.folder}")
         for path, value in self.config.overridden():
             log.info(f"override  {path} = {value!r}")
+        for path, value in self.config.dropped():
+            log.info(f"note: {path} = {value!r} was said of another type, and is left out. Give it with --cfg-options to keep it")
         log.info("versions  " + "  ".join(f"{name} {environment[name]}" for name in ("torch", "torchvision", "timm", "transformers")))
         for line in self.dataset.describe():
             log.info(line)
