@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from clipzoo.engine import distributed, runtime, sharding, work_dir
-from clipzoo.errors import CheckpointError, shortened
+from clipzoo.errors import CheckpointError
 from clipzoo.files import write_atomically
 from clipzoo.models.base import Tower
+from clipzoo.models.pretrained import differences, shapes_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,17 +135,9 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str 
     Raises:
         CheckpointError: Keys are missing, unexpected or of another shape; all three are listed, and the model is left as it was.
     """
-    own = model.state_dict()
-    missing = [k for k in own if k not in weights]
-    unexpected = [k for k in weights if k not in own]
-    shapes = [f"{k} {tuple(weights[k].shape)} -> {tuple(own[k].shape)}" for k in own if k in weights and weights[k].shape != own[k].shape]
-    problems = [
-        f"{len(found)} {kind}: {shortened(found, 3)}"
-        for kind, found in (("missing", missing), ("unexpected", unexpected), ("mismatched", shapes))
-        if found
-    ]
+    problems = differences(shapes_of(weights), shapes_of(model.state_dict()))
     if problems:
-        raise CheckpointError(f"{where}: the weights are of another model ({'; '.join(problems)}). Use the config it was trained with")
+        raise CheckpointError(f"{where}: the weights are of another model ({problems}). Use the config it was trained with")
     sharding.load_model_state(model, weights)
 
 

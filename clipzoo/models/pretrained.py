@@ -168,11 +168,15 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) ->
     Raises:
         BuildError: Keys are missing, unexpected or of another shape; they are listed. The module is unchanged then.
     """
-    own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    problems = differences({key: tuple(value.shape) for key, value in state.items()}, own)
+    problems = differences(shapes_of(state), shapes_of(module.state_dict()))
     if problems:
         raise BuildError(f"{where}: the weights do not fit. {problems}")
     module.load_state_dict(dict(state))
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a state dict."""
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 def differences(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:

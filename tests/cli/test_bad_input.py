@@ -400,7 +400,12 @@ def truncated_checkpoint_in_a_test(place: Place) -> list:
     return ["test", place.config(), place.folder / "work"]
 
 
-@bad("work/fold_1/checkpoint_latest.pth: the weights are of another model", "missing", "mismatched", "Use the config it was trained with")
+@bad(
+    "work/fold_1/checkpoint_latest.pth: the weights are of another model",
+    "missing",
+    "of another shape",
+    "Use the config it was trained with",
+)
 def checkpoint_of_another_model(place: Place) -> list:
     import torch
 

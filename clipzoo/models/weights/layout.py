@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from clipzoo.errors import BuildError
-from clipzoo.models.pretrained import differences
+from clipzoo.models.pretrained import differences, shapes_of
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -216,7 +216,7 @@ def _check_dimensions(state: Mapping[str, Tensor], wanted: Mapping[str, int], wh
 
 
 def _check(state: Mapping[str, Tensor], wanted: Shapes, where: str) -> None:
-    problems = differences({key: tuple(value.shape) for key, value in state.items()}, wanted)
+    problems = differences(shapes_of(state), wanted)
     if problems:
         raise BuildError(f"{where} is no plain CLIP tower. {problems}")
 
