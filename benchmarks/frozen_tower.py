@@ -1,6 +1,6 @@
 """Seconds of a cross-validated head on a frozen tower: with the feature cache, without it, and as a plain PyTorch script would do it.
 
-    python benchmarks/frozen_tower.py [--images 400] [--folds 5] [--epochs 5]
+    python benchmarks/frozen_tower.py [--images 240] [--folds 5] [--epochs 5]
 
 ``benchmarks/README.md`` says what is measured and what is not.
 """
@@ -174,12 +174,12 @@ def report(found: dict[str, list[tuple[float, float]]]) -> Iterator[str]:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=400, help="JPEGs of 12 classes, drawn into a temporary folder")
-    parser.add_argument("--image-size", type=int, default=224, help="pixels")
+    parser.add_argument("--images", type=int, default=240, help="JPEGs of 12 classes, drawn into a temporary folder")
+    parser.add_argument("--image-size", type=int, default=128, help="pixels")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each, in turns")
+    parser.add_argument("--rounds", type=int, default=2, help="timed runs of each, in turns")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     parser.add_argument("--smoke", action="store_true", help="a few tiny images: does it run?")
     args = parser.parse_args(argv)
