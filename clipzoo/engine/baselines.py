@@ -29,8 +29,7 @@ from clipzoo.engine.progress import shown
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
 from clipzoo.folds import PARTS, Folds, Split
 from clipzoo.probes import Examples, Probe
-from clipzoo.probes.base import normalised
-from clipzoo.registries import PROBES
+from clipzoo.probes.base import methods, normalised
 from clipzoo.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings
 from clipzoo.tables import PredictionTable
@@ -264,7 +263,7 @@ def chosen_methods(only: Sequence[str]) -> dict[str, type[Probe]]:
     Raises:
         ConfigError: There is none of such a name.
     """
-    found = {PROBES.get(key).name: PROBES.get(key) for key in PROBES}
+    found = methods()
     names = [*(name for name in WORDS if name in found), *sorted(set(found) - set(WORDS))]
     unknown = [name for name in only if name not in found]
     if unknown:

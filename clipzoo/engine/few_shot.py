@@ -19,8 +19,7 @@ from clipzoo.engine.feature_cache import encode_files
 from clipzoo.engine.inference import LoadedCLIP
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.probes import Examples, Probe
-from clipzoo.probes.base import normalised
-from clipzoo.registries import PROBES
+from clipzoo.probes.base import methods, normalised
 
 if TYPE_CHECKING:
     from clipzoo.engine.feature_cache import EncodedFiles, FeatureStore
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
     from clipzoo.engine.tasks import Task
 
 TEMPLATE = "这是一张{class_name}的图片"
-
-
-def methods() -> dict[str, type[Probe]]:
-    """The registered probes by the names of their methods."""
-    return {PROBES.get(name).name: PROBES.get(name) for name in sorted(PROBES)}
 
 
 def probe_of(method: str, temperature: float | None = None) -> Probe:

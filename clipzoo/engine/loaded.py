@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clipzoo.engine import runtime
 from clipzoo.engine.evaluation import evaluating
+from clipzoo.engine.feature_cache import add_weights
 from clipzoo.engine.image_inputs import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
 from clipzoo.errors import DataError
 from clipzoo.structures import Batch, Predictions
@@ -98,9 +99,7 @@ class LoadedModel:
     def digest(self) -> str:
         """16 hexadecimal digits that stand for weights, preprocessing and precision: equal ones make equal features."""
         digest = hashlib.blake2b(f"{self.preprocess}{self.precision}".encode(), digest_size=8)
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+        add_weights(digest, self.model)
         return digest.hexdigest()
 
     def encode_image(

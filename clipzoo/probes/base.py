@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from clipzoo.errors import BuildError, DataError, shortened
+from clipzoo.registries import PROBES
 
 _ROWS = 1024  # images scored together, so that similarities to many examples fit into memory
 
@@ -133,6 +134,11 @@ class Probe:
     def learn(self, examples: Examples) -> FittedProbe:
         """The same as ``fit``, of at least one example, with texts where they are needed."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'learn'")
+
+
+def methods() -> dict[str, type[Probe]]:
+    """The registered probes by the names of their methods, sorted by the names of their classes."""
+    return {PROBES.get(name).name: PROBES.get(name) for name in sorted(PROBES)}
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
