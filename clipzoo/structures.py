@@ -6,7 +6,7 @@ B cases in a batch · U distinct captions in a batch · L tokens · N cases of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 MEASURE = "in_batch_"
+TEXT_CHUNK = 256  # sentences encoded at a time
 
 
 def is_measure(name: str) -> bool:
@@ -68,6 +69,20 @@ class Tokens:
     def to(self, device, non_blocking: bool = False) -> Tokens:
         """The same tokens on ``device``."""
         return Tokens(self.ids.to(device, non_blocking=non_blocking), self.lengths.to(device, non_blocking=non_blocking))
+
+    def encoded(self, encode: Callable[[Tokens], Tensor], device, chunk: int | None = None) -> Tensor:
+        """``[N, …]``: what ``encode`` makes of them, a chunk at a time and in order of length, so that little padding is encoded.
+
+        Args:
+            encode: Tokens on ``device`` to a row for each.
+            device: Where it works.
+            chunk: Sentences at a time; ``None`` for 256.
+        """
+        import torch
+
+        order_N = torch.argsort(self.lengths.cpu(), stable=True)
+        parts = [encode(self.take(rows.to(self.ids.device)).to(device)) for rows in order_N.split(chunk or TEXT_CHUNK)]
+        return torch.cat(parts)[torch.argsort(order_N).to(device)]
 
     def pin_memory(self) -> Tokens:
         """The same tokens in page-locked memory; the DataLoader calls this."""
@@ -184,6 +199,15 @@ class ClassCaptions:
     labels: Tensor
     caption_ids: Tensor
     num_classes: int
+
+    @classmethod
+    def of(cls, tokens: Tokens, ids_of_class: Sequence[Sequence[int]]) -> ClassCaptions:
+        """The captions with the given rows of a tokenised table, at least one for each class."""
+        import torch
+
+        labels = torch.tensor([label for label, ids in enumerate(ids_of_class) for _ in ids])
+        caption_ids = torch.tensor([i for ids in ids_of_class for i in ids])
+        return cls(tokens.take(caption_ids), labels, caption_ids, len(ids_of_class))
 
     def to(self, device) -> ClassCaptions:
         """The same captions on ``device``."""

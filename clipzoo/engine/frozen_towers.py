@@ -23,12 +23,11 @@ from clipzoo.probes.prototype import prototypes
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
 from clipzoo.registry import Registry
 from clipzoo.settings import DataSettings
+from clipzoo.structures import ClassCaptions
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
     from clipzoo.models.base import Tower
-
-_TEXT_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,10 @@ def class_texts(
     tokens = captions.tokenise(reader.tokenizer, "text tower", allow_overlong=allowed, classes=data.classes)
     for warning in captions.warnings:
         log.warning(f"warning: {warning}")
-    pairs = [(label, i) for label, ids in enumerate(ids_of_class) for i in ids]
-    labels, rows = (torch.tensor(column) for column in zip(*pairs, strict=True))
+    classes = ClassCaptions.of(tokens, ids_of_class)
     with torch.inference_mode(), evaluating(reader):
-        parts = [reader(tokens.take(chunk).to(device)).float().cpu() for chunk in rows.split(_TEXT_CHUNK)]
-    features, _ = prototypes(normalised(torch.cat(parts).numpy()), labels.numpy(), len(data.classes))
+        read = classes.tokens.encoded(reader, device).float().cpu()
+    features, _ = prototypes(normalised(read.numpy()), classes.labels.numpy(), len(data.classes))
     digest = hashlib.blake2b(repr([[captions.sentences[i] for i in ids] for ids in ids_of_class]).encode(), digest_size=16)
     add_weights(digest, reader)
     return ClassTexts(features, words(reader), digest.hexdigest())

@@ -178,11 +178,9 @@ class LoadedCLIP(LoadedModel):
 
     def _tokenised(self, names: Sequence[str], captions: Sequence[Sequence[str]], allow_overlong: bool) -> ClassCaptions:
         table = Captions()
-        pairs = [(label, table.add(sentence, label)) for label, found in enumerate(captions) for sentence in found]
+        ids = [[table.add(sentence, label) for sentence in found] for label, found in enumerate(captions)]
         self._check_lengths(table.sentences, allow_overlong)
-        tokens = table.tokenise(self.tokenizer, "texts", classes=names)
-        labels, ids = (torch.tensor(column) for column in zip(*pairs, strict=True))
-        return ClassCaptions(tokens.take(ids), labels, ids, len(names))
+        return ClassCaptions.of(table.tokenise(self.tokenizer, "texts", classes=names), ids)
 
     def _check_lengths(self, sentences: Sequence[str], allow_overlong: bool) -> None:
         """Warn of sentences that will be cut, or refuse them."""

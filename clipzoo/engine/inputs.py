@@ -48,9 +48,7 @@ def class_captions(data: Dataset, tokens: Tokens | None) -> ClassCaptions | None
     """The rows of the caption table that stand for the classes; ``None`` for a model that reads no captions."""
     if tokens is None or not data.classes:
         return None
-    pairs = [(label, i) for label, ids in enumerate(data.class_captions()) for i in ids]
-    labels, ids = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    return ClassCaptions(tokens=tokens.take(ids), labels=labels, caption_ids=ids, num_classes=len(data.classes))
+    return ClassCaptions.of(tokens, data.class_captions())
 
 
 def frozen_features(

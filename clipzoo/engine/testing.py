@@ -234,13 +234,9 @@ def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list
 
 def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
     """The class captions that a checkpoint remembers, tokenised."""
-    import torch
-
     captions = Captions()
-    labels = [label for label, sentences in enumerate(content["class_captions"]) for _ in sentences]
-    ids = [captions.add(s, label) for label, sentences in enumerate(content["class_captions"]) for s in sentences]
-    tokens = captions.tokenise(tokenizer, "model.text_encoder").take(torch.tensor(ids))
-    return ClassCaptions(tokens=tokens, labels=torch.tensor(labels), caption_ids=torch.tensor(ids), num_classes=len(content["classes"]))
+    ids = [[captions.add(sentence, label) for sentence in sentences] for label, sentences in enumerate(content["class_captions"])]
+    return ClassCaptions.of(captions.tokenise(tokenizer, "model.text_encoder"), ids)
 
 
 def refuse_overlap(config: Config, images: Dataset, log: logging.Logger) -> None:

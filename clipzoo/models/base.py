@@ -104,6 +104,11 @@ class Model(nn.Module):
         return [f"model {type(self).__name__}: {parameter_words(self)}"]
 
 
+def in_full(values: Tensor) -> Tensor:
+    """The same in fp32 at least; fp64 stays fp64."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 class Tower(nn.Module):
     """An encoder of images or of text, with its weights' origin, its depth groups and its freezing.
 

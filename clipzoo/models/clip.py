@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Model, check_positive
+from clipzoo.models.base import Model, check_positive, in_full
 from clipzoo.models.heads import Head, LinearProjection
 from clipzoo.models.prototypes import class_prototypes
 from clipzoo.registries import MODELS
-from clipzoo.structures import Batch, ClassCaptions, Tokens
+from clipzoo.structures import TEXT_CHUNK, Batch, ClassCaptions, Tokens
 
 # The factor on cosine similarities stays in [1, 100]; Radford et al. 2021, section 2.5.
 _LARGEST_LOG_SCALE = math.log(100)
-_TEXT_CHUNK = 256
 
 
 @MODELS.register_module()
@@ -158,10 +157,8 @@ class CLIP(Model):
         """``[T, D]`` features of ``chosen``, which are rows ``ids`` of some table; where it is the cached one, they are looked up."""
         device = self.logit_scale.device
         if self._in_table(chosen, ids):
-            return torch.cat([self.encode_text(None, rows.to(device)) for rows in ids.split(_TEXT_CHUNK)])
-        order = torch.argsort(chosen.lengths.cpu(), stable=True)
-        parts = [self.encode_text(chosen.take(rows.to(chosen.ids.device)).to(device)) for rows in order.split(_TEXT_CHUNK)]
-        return torch.cat(parts)[torch.argsort(order).to(device)]
+            return torch.cat([self.encode_text(None, rows.to(device)) for rows in ids.split(TEXT_CHUNK)])
+        return chosen.encoded(self.encode_text, device)
 
     def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, D]`` of length 1, in fp32.
@@ -189,7 +186,7 @@ class CLIP(Model):
             self.cache_text(captions)
 
     @torch.no_grad()
-    def cache_text(self, tokens: Tokens, chunk: int = _TEXT_CHUNK) -> None:
+    def cache_text(self, tokens: Tokens, chunk: int = TEXT_CHUNK) -> None:
         """Encode the whole caption table once, in fp32; from then on the frozen text tower is a lookup. The table is not saved.
 
         Args:
@@ -202,12 +199,8 @@ class CLIP(Model):
         if not self.text_encoder.frozen:
             raise ConfigError("CLIP: only a frozen text encoder can be cached. Set text_encoder.freeze='all'")
         device = self.logit_scale.device
-        order_T = torch.argsort(tokens.lengths.cpu(), stable=True)
-        table = torch.empty(len(tokens), self.text_encoder.num_features, device=device)
         with torch.autocast(device.type, enabled=False):
-            for rows in order_T.split(chunk):
-                table[rows.to(device)] = self.text_encoder(tokens.take(rows.to(tokens.ids.device)).to(device)).float()
-        self.text_table = table
+            self.text_table = tokens.encoded(self.text_encoder, device, chunk).float()
         self._cached_tokens = tokens.to("cpu")
 
     def checkpoint_gradients(self) -> None:
@@ -236,7 +229,7 @@ class CLIP(Model):
 
     def _scale(self) -> Tensor:
         """1 / temperature, at least in fp32."""
-        return _full(self.logit_scale).exp()
+        return in_full(self.logit_scale).exp()
 
     def _in_table(self, chosen: Tokens, ids: Tensor) -> bool:
         """Are these tokens rows ``ids`` of the cached table? The ids of another dataset mean other sentences."""
@@ -256,7 +249,7 @@ def in_batch_measures(image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, ba
         over the images of the softmax probability, over the captions of the batch, of those that describe them.
     """
     positives_BU = batch.positives()
-    logits_BU = _full(logit_scale) * _full(image_BD) @ _full(text_UD).T
+    logits_BU = in_full(logit_scale) * in_full(image_BD) @ in_full(text_UD).T
     hits_B = positives_BU.gather(1, logits_BU.argmax(dim=1, keepdim=True))
     shares_B = (logits_BU.softmax(dim=1) * positives_BU).sum(dim=1)
     return {"in_batch_accuracy": hits_B.float().mean(), "in_batch_similarity": shares_B.mean()}
@@ -304,8 +297,4 @@ def _projection(tower: nn.Module, head: nn.Module | None, embed_dim: int) -> nn.
 
 def _normalised(features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
-        return F.normalize(_full(features), dim=-1)
-
-
-def _full(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+        return F.normalize(in_full(features), dim=-1)

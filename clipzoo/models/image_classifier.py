@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Model, parameter_words
+from clipzoo.models.base import Model, in_full, parameter_words
 from clipzoo.models.heads import Head, LinearHead
 from clipzoo.models.losses import ClassificationLoss, CrossEntropyLoss
 from clipzoo.models.prototypes import class_prototypes
 from clipzoo.registries import MODELS
 from clipzoo.structures import Batch, ClassCaptions, Tokenizer, Tokens
-
-_TEXT_CHUNK = 256
 
 
 @MODELS.register_module()
@@ -113,7 +111,7 @@ class ImageClassifier(Model):
     def logits(self, features_BF: Tensor) -> Tensor:
         """``[B, F]`` features of the tower to ``[B, C]``. The head works in fp32 even under autocast; fp64 stays fp64."""
         with torch.autocast(features_BF.device.type, enabled=False):
-            return self.head(_full(features_BF))
+            return self.head(in_full(features_BF))
 
     def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
         """``[B, 3, H, W]`` to the tower's features ``[B, F]``, of length 1 and in fp32.
@@ -124,7 +122,7 @@ class ImageClassifier(Model):
         """
         features = self.tower_features(images, features)
         with torch.autocast(features.device.type, enabled=False):
-            return F.normalize(_full(features), dim=-1)
+            return F.normalize(in_full(features), dim=-1)
 
     def checkpoint_gradients(self) -> None:
         """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations anyway."""
@@ -204,13 +202,7 @@ def _log_scale(*towers: nn.Module) -> float:
 
 @torch.no_grad()
 def _text_features(tower: nn.Module, tokens: Tokens, device: torch.device) -> Tensor:
-    """``[S, F]`` of captions, a chunk at a time and in order of length, so that little padding is encoded."""
+    """``[S, F]`` of captions, in full precision."""
     tower.eval()
-    order = torch.argsort(tokens.lengths.cpu(), stable=True)
     with torch.autocast(device.type, enabled=False):
-        parts = [tower(tokens.take(rows.to(tokens.ids.device)).to(device)) for rows in order.split(_TEXT_CHUNK)]
-    return torch.cat(parts).float()[torch.argsort(order).to(device)]
-
-
-def _full(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+        return tokens.encoded(tower, device).float()

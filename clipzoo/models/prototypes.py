@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipzoo.models.base import in_full
+
 
 def class_prototypes(text_SD: Tensor, labels_S: Tensor, num_classes: int) -> Tensor:
     """Average the captions of every class: normalise each, average, normalise again.
@@ -23,7 +25,7 @@ def class_prototypes(text_SD: Tensor, labels_S: Tensor, num_classes: int) -> Ten
     Source: prompt ensembling of Radford et al. 2021 (arXiv:2103.00020), section 3.1.4.
     """
     with torch.autocast(device_type=text_SD.device.type, enabled=False):
-        text_SD = F.normalize(text_SD if text_SD.dtype == torch.float64 else text_SD.float(), dim=-1)
+        text_SD = F.normalize(in_full(text_SD), dim=-1)
         member_CS = labels_S[None, :] == torch.arange(num_classes, device=labels_S.device)[:, None]
         # The sum points where the mean does, and is normalised next. A product with zeros and ones is deterministic on every device.
         return F.normalize(member_CS.to(text_SD.dtype) @ text_SD, dim=-1)

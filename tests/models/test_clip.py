@@ -113,7 +113,7 @@ def test_prediction_is_the_similarity_to_normalised_class_means():
 def test_class_captions_are_encoded_in_chunks(monkeypatch):
     model = tiny_clip().eval()
     whole = model.encode_classes(classes_of(model))
-    monkeypatch.setattr("clipzoo.models.clip._TEXT_CHUNK", 2)
+    monkeypatch.setattr("clipzoo.structures.TEXT_CHUNK", 2)
     torch.testing.assert_close(model.encode_classes(classes_of(model)), whole, rtol=0, atol=1e-6)
 
 

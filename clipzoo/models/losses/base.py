@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from clipzoo.models.base import in_full
 from clipzoo.models.losses.gather import Pairs, gather
 from clipzoo.structures import Batch
 
@@ -44,7 +45,7 @@ class Loss(nn.Module):
             once it is averaged over the processes, as DistributedDataParallel does.
         """
         with torch.autocast(device_type=image_BD.device.type, enabled=False):
-            return self.compute(_full_precision(image_BD), _full_precision(text_UD), _full_precision(logit_scale), batch)
+            return self.compute(in_full(image_BD), in_full(text_UD), in_full(logit_scale), batch)
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
         """The same as ``forward``, with autocast off and features in fp32 (fp64 stays fp64)."""
@@ -74,7 +75,3 @@ class PairLoss(Loss):
     def pairs(self, image_BD: Tensor, text_UD: Tensor, batch: Batch) -> Pairs:
         """What this process has to compare; see ``gather``."""
         return gather(image_BD, text_UD, batch, local_loss=self.local_loss, gather_with_grad=self.gather_with_grad)
-
-
-def _full_precision(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from clipzoo.balance import Method, check_method, weight_of_a_case
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import check_share
+from clipzoo.models.base import check_share, in_full
 from clipzoo.models.losses.gather import mean_over_cases
 from clipzoo.registries import LOSSES
 
@@ -113,7 +113,7 @@ class ClassificationLoss(nn.Module):
         with torch.autocast(device_type=logits_BC.device.type, enabled=False):
             known_B = labels_B >= 0
             label_B = labels_B.clamp(min=0)
-            loss_B = self.compute(logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float(), label_B)
+            loss_B = self.compute(in_full(logits_BC), label_B)
             if self.weight_C is not None:
                 loss_B = loss_B * self.weight_C[label_B].to(loss_B.dtype)
             return mean_over_cases(loss_B, known_B)
