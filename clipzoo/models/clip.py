@@ -16,11 +16,9 @@ from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import Model, check_positive, in_full
 from clipzoo.models.heads import Head, LinearProjection
 from clipzoo.models.prototypes import class_prototypes
+from clipzoo.models.temperature import check_temperature, clamp_learned
 from clipzoo.registries import MODELS
 from clipzoo.structures import TEXT_CHUNK, Batch, ClassCaptions, Tokens
-
-# The factor on cosine similarities stays in [1, 100]; Radford et al. 2021, section 2.5.
-_LARGEST_LOG_SCALE = math.log(100)
 
 
 @MODELS.register_module()
@@ -70,9 +68,8 @@ class CLIP(Model):
         in_batch_measures: bool = False,
     ):
         super().__init__()
-        check_positive("CLIP", embed_dim=embed_dim, temperature=temperature)
-        if temperature is not None and learn_temperature and not 0.01 <= temperature <= 1:
-            raise ConfigError(f"CLIP: temperature={temperature} must lie in [0.01, 1] to be learned; learn_temperature=False takes any")
+        check_positive("CLIP", embed_dim=embed_dim)
+        check_temperature("CLIP", temperature, learned=learn_temperature)
         if loss is None:
             from clipzoo.models.losses import MultiPositiveContrastiveLoss
 
@@ -210,10 +207,8 @@ class CLIP(Model):
                 tower.checkpoint_gradients()
 
     def after_step(self) -> None:
-        """Clamp the learned log scale to [0, ln 100], in place: a clamp in ``forward`` would stop its gradient for ever at the limit."""
-        if self.logit_scale.requires_grad:
-            with torch.no_grad():
-                self.logit_scale.clamp_(0, _LARGEST_LOG_SCALE)
+        """Keep the learned temperature in its range."""
+        clamp_learned(self.logit_scale)
 
     def describe(self) -> list[str]:
         """Lines for the log: towers, space, temperature, loss, and how many parameters are trained."""

@@ -11,13 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.errors import ConfigError
 from clipzoo.models.base import check_positive, check_share
 from clipzoo.models.heads.base import Head, linear
+from clipzoo.models.temperature import check_temperature, clamp_learned
 from clipzoo.registries import HEADS
-
-# As in CLIP: the factor on cosines stays in [1, 100].
-_LARGEST_LOG_SCALE = math.log(100)
 
 
 @HEADS.register_module()
@@ -161,11 +158,7 @@ class CosineHead(Head):
         temperature: float = 0.07,
         learn_temperature: bool = True,
     ):
-        check_positive("CosineHead", temperature=temperature)
-        if learn_temperature and not 0.01 <= temperature <= 1:
-            raise ConfigError(
-                f"CosineHead: temperature={temperature} must lie in [0.01, 1] to be learned; learn_temperature=False takes any"
-            )
+        check_temperature("CosineHead", temperature, learned=learn_temperature)
         super().__init__(in_features, out_features)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
 
@@ -194,11 +187,9 @@ class CosineHead(Head):
         self.logit_scale.fill_(logit_scale)
         self.after_step()
 
-    @torch.no_grad()
     def after_step(self) -> None:
-        """Clamp the learned log scale to [0, ln 100], in place: a clamp in ``forward`` would stop its gradient for ever at the limit."""
-        if self.logit_scale.requires_grad:
-            self.logit_scale.clamp_(0, _LARGEST_LOG_SCALE)
+        """Keep the learned temperature in its range."""
+        clamp_learned(self.logit_scale)
 
 
 def _not_normalised(head: Head) -> str:
