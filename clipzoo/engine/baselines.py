@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +22,8 @@ from clipzoo.config import Config
 from clipzoo.engine import build, runtime, work_dir
 from clipzoo.engine.cross_validation import CrossValidation, make_summary
 from clipzoo.engine.evaluation import score
-from clipzoo.engine.feature_cache import FeatureStore, dataset_features, tower_digest
+from clipzoo.engine.feature_cache import FeatureStore, features_of_cases, tower_digest
 from clipzoo.engine.frozen_towers import ClassTexts, build_tower, class_texts, words
-from clipzoo.engine.progress import shown
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
 from clipzoo.folds import PARTS, Folds, Split
 from clipzoo.probes import Examples, Probe
@@ -191,29 +189,23 @@ class Baselines:
     def _features(self, tower: Tower, log: logging.Logger) -> np.ndarray:
         """``[N, F]`` float32 features of length 1 of every case that a fold learns from or tests; other rows are 0."""
         rows = self.data.rows_of(tuple(sorted({i for split in self.folds.splits for i in (*split.train, *split.test)})))
-        new, started = 0, time.perf_counter()
-
-        def progress(total: int) -> AbstractContextManager:
-            nonlocal new
-            new = total
-            return shown("features of the image tower", total, self.console, log)
-
+        started = time.perf_counter()
         workers = DataSettings.of(self.config).num_workers if self.options.num_workers is None else self.options.num_workers
-        found = dataset_features(
+        table, new = features_of_cases(
             tower,
             self.data,
             rows,
             FeatureStore.of(self.settings.feature_cache),
+            what="features of the image tower",
+            console=self.console,
+            log=log,
             device=self.device,
             batch_size=self.options.batch_size,
             num_workers=workers,
-            progress=progress,
         )
         seconds = time.perf_counter() - started
         log.info(f"image tower {words(tower)}: {new} images encoded for {len(rows)} cases, the others known, {seconds:.1f} s")
-        table = np.zeros((len(self.data), found.shape[1]), dtype=np.float32)
-        table[rows] = normalised(found)
-        return table
+        return normalised(table)
 
     def _make(self, name: str, probe: Probe, known: Frozen, record: Record, log: logging.Logger) -> None:
         """Learn and score one method on all folds, and write its results, the record last."""

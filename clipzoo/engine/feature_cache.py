@@ -35,11 +35,15 @@ from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import distributed
 from clipzoo.engine.evaluation import evaluating
 from clipzoo.engine.image_inputs import ImageReader, batches
+from clipzoo.engine.progress import shown
 from clipzoo.errors import DataError
 from clipzoo.files import write_atomically
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
+    from logging import Logger
+
+    from rich.console import Console
     from torch.utils.data import DataLoader
 
     from clipzoo.datasets.base import Dataset
@@ -254,6 +258,37 @@ def dataset_features(
             if shelf is not None:
                 shelf.add([digest_of[case] for case in cases], features)
     return distributed.from_main(lambda: shelf.take([digest_of[int(row)] for row in rows]))
+
+
+def features_of_cases(
+    tower: Tower, data: Dataset, rows: np.ndarray, store: FeatureStore, *, what: str, console: Console, log: Logger, **options: object
+) -> tuple[np.ndarray, int]:
+    """The same with progress, as a table of the whole dataset.
+
+    Args:
+        tower: As the next three, of ``dataset_features``.
+        data: See there.
+        rows: See there.
+        store: See there.
+        what: Is being done, in words.
+        console: Where a progress bar goes.
+        log: Where lines go, if ``console`` is no terminal.
+        options: ``device``, ``batch_size`` and ``num_workers`` of ``dataset_features``.
+
+    Returns:
+        ``[N, F]`` float32 of all N cases, 0 in the rows of others; and how many images were encoded now.
+    """
+    new = 0
+
+    def progress(total: int) -> AbstractContextManager:
+        nonlocal new
+        new = total
+        return shown(what, total, console, log)
+
+    found = dataset_features(tower, data, rows, store, progress=progress, **options)
+    table = np.zeros((len(data), found.shape[1]), dtype=np.float32)
+    table[rows] = found
+    return table, new
 
 
 @torch.inference_mode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import distributed
-from clipzoo.engine.feature_cache import FeatureStore, dataset_features
-from clipzoo.engine.progress import shown
+from clipzoo.engine.feature_cache import FeatureStore, features_of_cases
 from clipzoo.errors import ConfigError
 from clipzoo.folds import Split
 from clipzoo.registries import AUGMENTATIONS, SAMPLERS
@@ -71,28 +69,21 @@ def frozen_features(
         return None
     parts = ("train", "val", "test") if is_plain(settings) else ("val", "test")
     rows = np.concatenate([data.rows_of(getattr(split, part)) for part in parts])
-    new = 0
-
-    def progress(total: int) -> AbstractContextManager:
-        nonlocal new
-        new = total
-        return shown(f"{split.name}: features of the frozen image tower", total, console, log)
-
-    found = dataset_features(
+    table, new = features_of_cases(
         tower,
         data,
         rows,
         FeatureStore.of(None if tower.weights == "random" else where),  # nobody will ask for those of random weights again
+        what=f"{split.name}: features of the frozen image tower",
+        console=console,
+        log=log,
         device=device,
         batch_size=settings.scored_batch_size,
         num_workers=settings.num_workers,
-        progress=progress,
     )
     if distributed.is_main():
         log.info(f"{split.name}: the frozen image tower runs no more; features of {len(rows)} cases, of {new} new images")
-    table = torch.zeros(len(data), found.shape[1])
-    table[torch.from_numpy(rows)] = torch.from_numpy(found)
-    return table
+    return torch.from_numpy(table)
 
 
 def is_plain(settings: DataSettings) -> bool:
