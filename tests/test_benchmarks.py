@@ -7,19 +7,27 @@ import sys
 import pytest
 
 
+@pytest.fixture
+def smoke(repo, tmp_path):
+    """``header, setting, rows = smoke(name)``: what a benchmark prints when it only shows that it runs; it leaves nothing behind."""
+
+    def run(name: str) -> tuple[str, str, list[list[str]]]:
+        command = [sys.executable, str(repo / "benchmarks" / f"{name}.py"), "--smoke"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
+        assert done.returncode == 0, done.stderr
+        assert os.listdir(tmp_path) == []  # all of it went to a temporary folder
+        header, setting, _, *table = done.stdout.splitlines()
+        return header, setting, [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+    return run
+
+
 @pytest.mark.slow
-def test_class_captions_prints_the_three_rows(repo, tmp_path):
-    script = repo / "benchmarks" / "class_captions.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--smoke"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    header, setting, _, *table = done.stdout.splitlines()
+def test_class_captions_prints_the_three_rows(smoke):
+    header, setting, rows = smoke("class_captions")
     assert "torch" in header and "open_clip_torch" in header and "resnet18" in setting
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     assert [row[0] for row in rows] == ["clipzoo", "open_clip_train", "image tower alone"]
     assert all(row[1] in ("fp32", "bf16") and float(row[2]) > 0 for row in rows) and float(rows[1][5]) == 1
-    assert os.listdir(tmp_path) == []  # all of it went to a temporary folder
 
 
 def test_class_captions_refuses_too_few_images(repo, class_folders):
@@ -29,30 +37,16 @@ def test_class_captions_refuses_too_few_images(repo, class_folders):
 
 
 @pytest.mark.slow
-def test_retrieval_prints_the_three_rows_and_the_recalls_agree(repo, tmp_path):
-    script = repo / "benchmarks" / "retrieval.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--smoke"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    header, setting, _, *table = done.stdout.splitlines()
+def test_retrieval_prints_the_three_rows_and_the_recalls_agree(smoke):
+    header, setting, rows = smoke("retrieval")
     assert "open_clip_torch" in header and setting.startswith("300 images x 300 captions")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     assert [row[0] for row in rows] == ["clipzoo", "open_clip_train", "products alone"]
     assert float(rows[1][3]) == 1 and rows[0][5:] == rows[1][5:] and 0 < float(rows[0][5]) < 1
-    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_frozen_tower_prints_the_four_rows_and_the_cache_changes_no_number(repo, tmp_path):
-    script = repo / "benchmarks" / "frozen_tower.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--smoke"], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    header, setting, _, *table = done.stdout.splitlines()
+def test_frozen_tower_prints_the_four_rows_and_the_cache_changes_no_number(smoke):
+    header, setting, rows = smoke("frozen_tower")
     assert "torchvision" in header and setting.startswith("resnet18, 48 images")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     assert [row[0] for row in rows] == ["clipzoo", "clipzoo, features known", "clipzoo without cache", "plain PyTorch"]
     assert float(rows[3][3]) == 1 and rows[0][4] == rows[1][4] == rows[2][4]
-    assert os.listdir(tmp_path) == []
