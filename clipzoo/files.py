@@ -4,6 +4,7 @@ import codecs
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -120,3 +121,12 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts numbers inside names by their value.
+
+    >>> sorted(['task10', 'task2', 'task1'], key=natural)
+    ['task1', 'task2', 'task10']
+    """
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]

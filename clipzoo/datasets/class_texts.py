@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
+from collections.abc import Sequence
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import json_kind, read_json
@@ -64,6 +65,12 @@ def texts_from_template(template: str, classes: list[str], where: str = "data.da
         what = f"contains {{{other[0]}}}" if other else "does not contain {class_name}"
         raise ConfigError(f"{where}: {template!r} {what}. Write {{class_name}} where the class name goes, and nothing else in braces")
     return [[template.format(class_name=name)] for name in classes]
+
+
+def texts_from_templates(templates: Sequence[str], classes: list[str], where: str) -> list[list[str]]:
+    """For every class a sentence of each template, in their order; see ``texts_from_template``."""
+    by_template = [texts_from_template(template, classes, where) for template in templates]
+    return [[sentence for (sentence,) in of_class] for of_class in zip(*by_template, strict=True)]
 
 
 def _sentences(where: str, value: object) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
+from clipzoo.datasets.class_texts import read_class_texts, texts_from_templates
 from clipzoo.engine.feature_cache import encode_files
 from clipzoo.engine.inference import LoadedCLIP
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
@@ -65,8 +65,7 @@ def class_sentences(classes: Sequence[str], file: str | None, templates: Sequenc
         raise ConfigError("--class-texts: excludes --template. Keep one of them")
     if file is not None:
         return read_class_texts(file, list(classes))
-    by_template = [texts_from_template(template, list(classes), "--template") for template in templates or [TEMPLATE]]
-    return [[sentence for (sentence,) in of_class] for of_class in zip(*by_template, strict=True)]
+    return texts_from_templates(templates or [TEMPLATE], list(classes), "--template")
 
 
 def check_texts_are_read(probes: Sequence[Probe], file: str | None, templates: Sequence[str] | None) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from clipzoo.config import Config
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.class_texts import texts_from_template
+from clipzoo.datasets.class_texts import texts_from_templates
 from clipzoo.engine.evaluation import evaluating
 from clipzoo.engine.feature_cache import add_weights
 from clipzoo.errors import ConfigError
@@ -116,8 +116,8 @@ def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[l
     if not templates:
         return data.captions, data.class_captions()
     captions = Captions()
-    sentences = [texts_from_template(template, list(data.classes), "--templates") for template in templates]
-    of_class = [[captions.add(found[label][0], label) for found in sentences] for label in range(len(data.classes))]
+    sentences = texts_from_templates(templates, list(data.classes), "--templates")
+    of_class = [[captions.add(sentence, label) for sentence in found] for label, found in enumerate(sentences)]
     return captions, [list(dict.fromkeys(ids)) for ids in of_class]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
+from clipzoo.files import natural
 from clipzoo.models.base import Tower
 from clipzoo.plugins import import_plugins
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
@@ -95,7 +95,7 @@ def checkpoints_of_folds(folder: Path) -> dict[str, Path]:
     if own is not None:
         return {folder.name: own}
     found = {entry.name: _chosen(entry) for entry in folder.iterdir() if entry.is_dir()}
-    return {name: found[name] for name in sorted(found, key=_natural) if found[name] is not None}
+    return {name: found[name] for name in sorted(found, key=natural) if found[name] is not None}
 
 
 def _chosen(folder: Path) -> Path | None:
@@ -238,8 +238,3 @@ def _near(text: str, path: Path) -> str:
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
     return hint or did_you_mean(text, ["clip:ViT-B/32", "clip:ViT-B/16", "clip:ViT-L/14", "clip:RN50", "clip:RN101"])
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts fold_2 before fold_10."""
-    return [(int(part or 0), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from clipzoo.datasets.copies import file_digest
 from clipzoo.datasets.folders import entries, kinds, walk
 from clipzoo.datasets.images import EXTENSIONS, read_image
 from clipzoo.errors import DataError, LeakError, shortened
+from clipzoo.files import natural
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
 SUPPORT, QUERY = "support", "query"
@@ -121,15 +121,6 @@ def task_folders(root: Path) -> list[str]:
     if len(below) > 1:
         raise DataError(f"{root}: tasks lie in several folders: {shortened(sorted(below))}. Give one of them, such as {root / min(below)}")
     return next(iter(below.values()))
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers inside names by their value.
-
-    >>> sorted(['task10', 'task2', 'task1'], key=natural)
-    ['task1', 'task2', 'task10']
-    """
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def nfc(name: str) -> str:

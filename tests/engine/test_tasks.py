@@ -7,8 +7,9 @@ import pytest
 from few_shot_files import write_tasks
 from PIL import Image
 
-from clipzoo.engine.tasks import natural, read_tasks
+from clipzoo.engine.tasks import read_tasks
 from clipzoo.errors import DataError, LeakError
+from clipzoo.files import natural
 
 CLASSES = ("圆", "方块", "条纹")
 
