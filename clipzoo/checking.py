@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import types
-import typing
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
+from clipzoo.annotations import described, fits, hints_of
 from clipzoo.config import SECTIONS, Config, foreign_name
 from clipzoo.errors import ConfigError, RegistryError, did_you_mean
 from clipzoo.registries import SLOTS
@@ -79,7 +78,7 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
         return
     parameters = dict(inspect.signature(cls).parameters)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()) and not _takes_nothing(cls)
-    hints = _hints(cls.__init__)
+    hints = hints_of(cls.__init__)
     for key in sorted(set(arguments) & set(registry.runtime)):
         problems.append(Problem(where, f"{cls.__name__} gets '{key}' when it is built. Leave it out", key))
         arguments.pop(key)
@@ -105,7 +104,7 @@ def check_settings(cls: type, section: object, where: str, problems: list[Proble
         return
     before = len(problems)
     known = [f.name for f in fields(cls)]
-    _check_arguments(f"section '{where}'", section, where, problems, known=known, hints=_hints(cls), open_ended=False)
+    _check_arguments(f"section '{where}'", section, where, problems, known=known, hints=hints_of(cls), open_ended=False)
     for f in fields(cls):
         if f.default is MISSING and f.default_factory is MISSING and f.name not in section:
             problems.append(Problem(where, f"'{f.name}' is missing. Known: {', '.join(known)}"))
@@ -156,85 +155,6 @@ def _check_built(slot: str, value: object, where: str, problems: list[Problem], 
 
 def _signature(owner: str, known: list[str]) -> str:
     return f"Known: {', '.join(known)}" if owner.startswith("section") else f"{owner}({', '.join(known)})"
-
-
-def _hints(function: object) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except NameError:  # annotations that exist for type checkers only
-        return {}
-
-
-def fits(value: object, annotation: object) -> bool:
-    """Does a plain config value fit a type annotation? Annotations other than plain types accept everything.
-
-    >>> fits(3, float), fits(True, int), fits('x', Literal['x', 'y']), fits([1, 2], list[int])
-    (True, False, True, True)
-    """
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
-        return True
-    if annotation is None or annotation is type(None):
-        return value is None
-    if origin is Literal:
-        return any(value == a and type(value) is type(a) for a in arguments)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, a) for a in arguments)
-    if origin in (list, tuple) or annotation in (list, tuple):
-        inner = [a for a in arguments if a is not Ellipsis]
-        if not isinstance(value, (list, tuple)) or (origin is tuple and Ellipsis not in arguments and inner and len(inner) != len(value)):
-            return False
-        return not inner or all(fits(v, inner[min(i, len(inner) - 1)]) for i, v in enumerate(value))
-    if origin is dict or annotation is dict:
-        return isinstance(value, Mapping)
-    if annotation is bool:
-        return isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation in (str, Path):
-        return isinstance(value, str)
-    return True
-
-
-_WORDS = {
-    type(None): "None",
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "a string",
-    Path: "a path",
-    dict: "a dict",
-    list: "a list",
-}
-
-
-def described(annotation: object) -> str:
-    """An annotation in words, for messages.
-
-    >>> described(float | None), described(Literal['a', 'b'])
-    ('a number or None', "one of 'a', 'b'")
-    """
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return "one of " + ", ".join(repr(a) for a in arguments)
-    if origin in (Union, types.UnionType):
-        return " or ".join(described(a) for a in arguments)
-    if origin in (list, tuple):
-        inner = [a for a in arguments if a is not Ellipsis]
-        if origin is tuple and Ellipsis not in arguments:
-            same = len(set(inner)) == 1
-            return f"a list of {len(inner)} {_plural(inner[0])}" if same else f"a list of {', '.join(map(described, inner))}"
-        return f"a list of {_plural(inner[0])}"
-    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-def _plural(annotation: object) -> str:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(_plural(a) for a in get_args(annotation))
-    words = described(annotation)
-    return words.removeprefix("a ") + "s" if words.startswith("a ") and " of " not in words else words
 
 
 def _article(noun: str) -> str:

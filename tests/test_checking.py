@@ -8,7 +8,8 @@ from typing import Any, Literal, Union
 import pytest
 from tiny import tiny_config
 
-from clipzoo.checking import Problem, check, check_spec, described, fits
+from clipzoo.annotations import described, fits
+from clipzoo.checking import Problem, check, check_spec
 from clipzoo.config import Config
 from clipzoo.errors import ConfigError
 from clipzoo.registry import Registry

@@ -5,15 +5,13 @@ Needs numpy, Pillow and scikit-learn only. The same arguments make the same file
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
 from clipzoo.errors import DataError, did_you_mean
-from clipzoo.files import write_json, write_text
+from clipzoo.files import new_folder, write_json, write_text
 
 Kind = Literal["digits", "hip", "pairs"]
 Progress = Callable[[int, int], None]
@@ -102,23 +100,10 @@ def create_sample_dataset(
     count = defaults[kind] if num_samples is None else num_samples
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: exists already and is not empty; nothing is overwritten. Choose another folder, or remove it first")
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent))
-    except OSError as error:
-        raise DataError(f"{root}: cannot be written ({error.strerror or error}). Choose another folder") from error
-    try:
+    with new_folder(root) as temporary:
         for done in write(temporary, count, seed):
             if progress is not None:
                 progress(done, count)
-        temporary.chmod(0o755)
-        if root.is_dir():
-            root.rmdir()
-        temporary.rename(root)
-    except OSError as error:
-        raise DataError(f"{root}: cannot be written ({error.strerror or error}). Is the disk full?") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return root
 
 

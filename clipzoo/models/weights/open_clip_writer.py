@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor, tensor
 
 from clipzoo.errors import BuildError
-from clipzoo.files import write_json
+from clipzoo.files import check_new, new_folder, write_json
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.weights.folder import check_new, new_folder, write_safetensors
+from clipzoo.models.weights.folder import write_safetensors
 from clipzoo.models.weights.open_clip_format import CONFIG, FITS, HEADER, TEXT_SIZES, VISION_SIZES, WEIGHTS, check_options
 from clipzoo.structures import Preprocessing
 

@@ -9,10 +9,10 @@ from typing import Literal
 from torch import Tensor, tensor
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.files import write_json, write_text
+from clipzoo.files import new_folder, write_json, write_text
 from clipzoo.models.weights import byte_pairs
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.weights.folder import new_folder, write_safetensors
+from clipzoo.models.weights.folder import write_safetensors
 from clipzoo.models.weights.layout import CLIP_VOCABULARY
 from clipzoo.models.weights.transformers_format import BLOCK, TEXT, VISION
 from clipzoo.structures import Preprocessing

@@ -1,0 +1,109 @@
+"""One rule for names, one way to show text, and one reader and writer of CSV.
+
+Names come from folders, JSON and CSV files of many systems; they are compared only after ``clean_name`` or ``clean_path``. Text that may
+hold anything reaches people through ``visible``. Every CSV file of this project is written by ``csv_text`` and read by ``csv_rows``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+
+from clipzoo.errors import DataError
+
+# What a spreadsheet takes for a formula when a cell starts with it (OWASP, "CSV injection").
+_FORMULA = "=+-@\t\r"
+_GUARDED = re.compile(rf"'*[{re.escape(_FORMULA)}]")
+_GUARD = re.compile(rf"'+[{re.escape(_FORMULA)}]")
+# Categories of characters that move the cursor, change the terminal, or show nothing: controls, formats, halves of pairs, line ends.
+_INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_JOINERS = "\u200c\u200d"  # formats that words and emoji need
+
+
+def clean_name(name: str) -> str:
+    """A name as it is compared, wherever it was read: NFC-normalised, without blanks at its ends.
+
+    >>> clean_name(' e\\u0301t ') == '\\u00e9t'
+    True
+    """
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def clean_path(path: str) -> str:
+    """A relative path as it is compared: ``/`` between its parts, and each of them a clean name.
+
+    >>> clean_path('Stem \\\\a.png')
+    'Stem/a.png'
+    """
+    return "/".join(clean_name(part) for part in path.replace("\\", "/").split("/"))
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    r"""``text`` with an escape for every character that would act on a terminal instead of being seen.
+
+    Args:
+        text: Anything; bytes of file names that are no UTF-8 are shown as ``\xNN``.
+        keep: Characters that are left alone, such as line ends.
+
+    >>> visible('a\x1b[31m\u202eb')
+    'a\\x1b[31m\\u202eb'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or c in _JOINERS or unicodedata.category(c) not in _INVISIBLE else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
+        return f"\\x{code - 0xDC00:02x}"
+    short = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character)
+    return short or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+
+
+class _Rows:
+    """Collects what ``csv.writer`` writes; it quotes both kinds of line end only if both are in its own."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        self.lines.append(line.removesuffix("\r\n") + "\n")
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    r"""Rows as CSV that ``csv_rows`` reads back equal. A ``str`` cell that a spreadsheet would run as a formula gets a ``'`` in front.
+
+    >>> csv_text([['name', 'n'], ['=1+1', -2]])
+    "name,n\n'=1+1,-2\n"
+    """
+    found = _Rows()
+    writer = csv.writer(found, lineterminator="\r\n")
+    for row in rows:
+        writer.writerow(["'" + cell if isinstance(cell, str) and _GUARDED.match(cell) else cell for cell in row])
+    return "".join(found.lines)
+
+
+def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The rows of CSV with the line that each starts at. Lines may end in LF, CRLF or CR; empty lines are left out.
+
+    Args:
+        text: Decoded, without a byte-order mark.
+        where: File, first words of a message.
+        separator: Between cells.
+
+    Raises:
+        DataError: Quotation marks do not pair up, or a cell is longer than the reader takes.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield line, [cell[1:] if _GUARD.match(cell) else cell for cell in cells]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{where}:{line}: cannot be read as CSV ({error}). Close the quotation marks of the row that starts here") from error
