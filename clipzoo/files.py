@@ -216,7 +216,8 @@ def parse_json(path: str | Path, text: str) -> object:
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except _GivenTwice as error:
-        raise DataError(f"{path}{_places(text, error.key)}: the key {error.key!r} is given twice in one object. Keep one of them") from error
+        where = f"{path}{_places(text, error.key)}"
+        raise DataError(f"{where}: the key {error.key!r} is given twice in one object. Keep one of them") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
     except RecursionError as error:

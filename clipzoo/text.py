@@ -106,4 +106,5 @@ def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tupl
                 yield line, [cell[1:] if _GUARD.match(cell) else cell for cell in cells]
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{where}:{line}: cannot be read as CSV ({error}). Close the quotation marks of the row that starts here") from error
+        advice = "Close the quotation marks of the row that starts here"
+        raise DataError(f"{where}:{line}: cannot be read as CSV ({error}). {advice}") from error

@@ -13,7 +13,8 @@ from clipzoo.files import leftovers, new_folder, parse_json, read_json, read_tex
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
-    for name, content in (("plain", "猫\r\n狗".encode()), ("marked", codecs.BOM_UTF8 + "猫\r\n狗".encode()), ("wide", "猫\r\n狗".encode("utf-16"))):
+    text = "猫\r\n狗"
+    for name, content in (("plain", text.encode()), ("marked", codecs.BOM_UTF8 + text.encode()), ("wide", text.encode("utf-16"))):
         (tmp_path / name).write_bytes(content)
         assert read_text(tmp_path / name) == "猫\r\n狗"
 
@@ -68,7 +69,8 @@ def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "gone").symlink_to("nowhere")
     (tmp_path / "self").symlink_to("self")
-    for name, words in (("fifo", "a FIFO"), ("gone", "a link to nowhere, which does not exist"), ("self", "[Ss]ymbolic links"), ("a\0b", "null")):
+    said = {"fifo": "a FIFO", "gone": "a link to nowhere, which does not exist", "self": "[Ss]ymbolic links", "a\0b": "null"}
+    for name, words in said.items():
         with pytest.raises(DataError, match=words):
             read_text(tmp_path / name)
     with pytest.raises(DataError, match="a device"):
