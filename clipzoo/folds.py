@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from clipzoo.errors import DataError, LeakError, shortened
 from clipzoo.files import read_json, write_json
+from clipzoo.text import clean_name
 
 PARTS = ("train", "val", "test")
+
+_FOLD_NAME = re.compile(r"\w[\w-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,26 @@ class Split:
     """The three parts of one fold, as sorted case ids.
 
     Attributes:
-        name: ``fold_1`` …; also the name of the fold's folder.
+        name: ``fold_1`` …; also the name of the fold's folder, so that it is an identifier.
         train: What the weights, and everything else that is fitted, may see.
         val: Chooses epoch and threshold; may be empty, then the last epoch is scored.
         test: Scored once, after training.
+
+    Raises:
+        DataError: The name is not up to 64 letters, digits, ``_`` and ``-`` (which is not the first).
     """
 
     name: str
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _FOLD_NAME.fullmatch(self.name):
+            raise DataError(
+                f"folds: {self.name!r} cannot be the name of a fold, because a folder is called like it. "
+                "Give up to 64 letters, digits, _ and -, such as fold_1"
+            )
 
 
 @dataclass(frozen=True)
@@ -91,8 +105,9 @@ class Folds:
 
         Raises:
             LeakError: A case is in two parts of a fold, is tested twice or never, or a group is on two sides of a split.
-            DataError: A part names a case that does not exist, or a train or test part is empty.
+            DataError: A part names a case that does not exist, a train or test part is empty, or two folds would share a folder.
         """
+        self._verify_names()
         groups = {c.id: c.group for c in self.cases}
         if len(groups) != len(self.cases):
             twice = [i for i, n in Counter(c.id for c in self.cases).items() if n > 1]
@@ -107,6 +122,15 @@ class Folds:
         never = sorted(set(groups) - set(tested))
         if self.exhaustive and never:
             raise LeakError(f"folds: {len(never)} cases are never tested, the first is '{never[0]}'")
+
+    def _verify_names(self) -> None:
+        """File systems may take names for equal that differ in capitals, or in their Unicode spelling, alone."""
+        names: dict[str, str] = {}
+        for split in self.splits:
+            same = clean_name(split.name).casefold()
+            if same in names:
+                raise DataError(f"folds: two folds are called {names[same]!r} and {split.name!r}. Give every fold a name of its own")
+            names[same] = split.name
 
     def counts(self, split: Split) -> dict[str, list[int]]:
         """How many cases of each class each part of ``split`` has, in the order of ``classes``."""

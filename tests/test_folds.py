@@ -60,6 +60,30 @@ def test_a_holdout_need_not_test_everything_but_nothing_twice():
         folds(GOOD[0], replace(GOOD[0], name="fold_2"), exhaustive=False).verify()
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "/abs", "../up", "a/b", "a\\b", "-rf", "a b", "fold 1\n", "a\0", "\x1b[2J", "x" * 65, "fold_1.tmp", None, 3]
+)
+def test_a_fold_whose_name_is_a_path_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="cannot be the name of a fold.*letters, digits"):
+        replace(GOOD[0], name=name)
+    folds().write(tmp_path / "folds.json")
+    content = json.loads((tmp_path / "folds.json").read_text(encoding="utf-8"))
+    content["folds"][0]["name"] = name
+    (tmp_path / "folds.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="cannot be the name of a fold"):
+        Folds.read(tmp_path / "folds.json")
+
+
+@pytest.mark.parametrize("names", [("fold_1", "fold_1"), ("fold_1", "FOLD_1"), ("\u00e9", "\u00c9")])
+def test_folds_that_would_share_a_folder_are_refused(names):
+    with pytest.raises(DataError, match=f"two folds are called '{names[0]}' and '{names[1]}'"):
+        folds(replace(GOOD[0], name=names[0]), replace(GOOD[1], name=names[1]), GOOD[2]).verify()
+
+
+def test_a_fold_may_have_a_chinese_name():
+    folds(replace(GOOD[0], name="第1折-a"), *GOOD[1:]).verify()
+
+
 def test_counts():
     assert folds().counts(GOOD[0]) == {"train": [0, 2], "val": [0, 2], "test": [2, 0]}
 
