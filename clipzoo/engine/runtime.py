@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import logging
+import os
 import platform
 import random
 import signal
@@ -155,17 +156,33 @@ def environment() -> dict:
         "cuda": torch.version.cuda if devices else None,
         "devices": devices,
         "packages": versions,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(Path(__file__).resolve().parents[1]),
     }
 
 
-def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+def git_commit(package: Path) -> str | None:
+    """The commit of the checkout whose top level holds and tracks ``package``, with ``+changes`` where tracked files differ from it.
+
+    ``None`` for an installed package, also where its site-packages lie inside some other repository.
+    """
+    code = _git(package, "ls-files", "--error-unmatch", "__init__.py")
+    top = _git(package, "rev-parse", "--show-toplevel")
+    if code is None or top is None or Path(top).resolve() != package.resolve().parent:
         return None
-    return done.stdout.strip() or None
+    commit = _git(package, "rev-parse", "--verify", "--quiet", "HEAD")
+    changes = _git(package, "status", "--porcelain", "--untracked-files=no", ":/")
+    return f"{commit}+changes" if commit and changes else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, run in ``folder``; ``None`` where it is not there or refuses."""
+    around = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's would name another repository
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(command, cwd=folder, env=around, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def make_console(quiet: bool = False) -> Console:

@@ -1,6 +1,8 @@
-"""The machine: when half precision is worth it on a CPU, and generators."""
+"""The machine: when half precision is worth it on a CPU, generators, and which commit is the code's own."""
 
 import random
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,3 +53,58 @@ def test_generators_go_on_on_whatever_gpu_the_run_goes_on(monkeypatch):
     assert drawn[0].equal(again[0]) and (drawn[1] == again[1]).all() and drawn[2] == again[2] and restored == [torch.tensor([7])]
     runtime.set_rng_state(runtime.rng_state(torch.device("cpu")), torch.device("cuda", 0))
     assert len(restored) == 1, "a run that was on the CPU knows nothing of a GPU"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    person = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    return subprocess.run(["git", *person, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def package_in(folder: Path) -> Path:
+    package = folder / "clipzoo"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    return package
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A repository that tracks a package at its top level, and another one deeper inside."""
+    top = tmp_path / "checkout"
+    package_in(top)
+    package_in(top / "deeper")
+    git(top, "init", "--quiet")
+    git(top, "add", ".")
+    git(top, "commit", "--quiet", "-m", "first")
+    return top
+
+
+def test_the_commit_is_of_the_checkout_and_says_when_it_was_changed(checkout):
+    commit = git(checkout, "rev-parse", "HEAD")
+    assert runtime.git_commit(checkout / "clipzoo") == commit
+    (checkout / "new.txt").write_text("not tracked")
+    assert runtime.git_commit(checkout / "clipzoo") == commit
+    (checkout / "deeper" / "clipzoo" / "__init__.py").write_text("changed = True")
+    assert runtime.git_commit(checkout / "clipzoo") == f"{commit}+changes"
+
+
+def test_an_installed_package_has_no_commit_of_the_repository_around_it(checkout, tmp_path):
+    installed = package_in(checkout / ".venv" / "lib" / "site-packages")
+    assert runtime.git_commit(installed) is None
+    assert runtime.git_commit(checkout / "deeper" / "clipzoo") is None, "tracked, but somebody else's repository"
+    other = package_in(tmp_path / "other")
+    git(other.parent, "init", "--quiet")
+    assert runtime.git_commit(other) is None, "not tracked"
+    assert runtime.git_commit(package_in(tmp_path / "nowhere")) is None
+
+
+def test_a_git_hook_does_not_change_whose_commit_it_is(checkout, tmp_path, monkeypatch):
+    commit = git(checkout, "rev-parse", "HEAD")
+    git(tmp_path, "init", "--quiet", "--bare", "another")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))
+    assert runtime.git_commit(checkout / "clipzoo") == commit
+
+
+def test_without_git_there_is_no_commit(checkout, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert runtime.git_commit(checkout / "clipzoo") is None
