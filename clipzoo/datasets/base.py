@@ -95,6 +95,10 @@ class Dataset:
         """
         raise NotImplementedError
 
+    def source_of(self, row: int) -> str | None:
+        """The path of the file whose bytes are all that the image in ``row`` depends on; ``None`` where there is none, as here."""
+        return None
+
     def content_digest(self, row: int) -> str:
         """Hexadecimal digest that changes with the image in ``row``: here of its size and its pixels.
 

@@ -58,6 +58,12 @@ class FileDataset(Dataset):
         """The real path of the image in ``row``."""
         return Path(self._paths[row])
 
+    def source_of(self, row: int) -> str | None:
+        """See ``Dataset.source_of``; none where a subclass reads or digests images in its own way."""
+        own = type(self)
+        usual = own.read_image is FileDataset.read_image and own.content_digest is FileDataset.content_digest
+        return self._paths[row] if usual else None
+
     def content_digest(self, row: int) -> str:
         """See ``Dataset.content_digest``; of the bytes of the file, which is not decoded unless a subclass reads images in its own way."""
         if type(self).read_image is not FileDataset.read_image:

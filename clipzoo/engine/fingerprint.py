@@ -1,0 +1,398 @@
+"""What the data of a run were: a digest of every image and text, every label and group, so that a change between two starts is noticed.
+
+The bytes of an image are read once. Later starts compare its file's size and times, and read again what these do not vouch for: files that
+were changed, touched or copied, and files written so shortly before they were read that a later change may bear the same times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from clipzoo.engine import distributed
+from clipzoo.engine.checkpoint import LATEST
+from clipzoo.engine.progress import shown
+from clipzoo.errors import CheckpointError, shortened
+from clipzoo.files import check_regular, natural, write_json
+from clipzoo.records import as_record, read_record
+from clipzoo.results import RESULT_FILE
+from clipzoo.text import visible
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+    from rich.console import Console
+
+    from clipzoo.datasets.base import Dataset
+
+T = TypeVar("T")
+
+FILE = "data.json"
+_ADVICE = "Delete it: the next start makes it again from the data, and refuses folds that were trained on others"
+_TICK = 2 * 10**9  # nanoseconds; no file system has a coarser clock than FAT
+_THREADS = 8  # more than most machines have cores: they wait for disks
+_PORTION = 32  # images that a thread takes at once
+_TURN = 1.0  # seconds between two signs of life to other processes
+
+
+class Mark(NamedTuple):
+    """Of one case.
+
+    Attributes:
+        label: Class index; ``None`` where it has none.
+        group: Its group.
+        texts: Digest of its captions; ``None`` where these are its class's.
+        image: Digest of the bytes of its image's file, or of size and pixels where the image is not simply a file; then there is none of:
+        size: In bytes.
+        modified: When the content was changed, in nanoseconds since 1970.
+        changed: When anything of the file was changed. Programs set the other time back, but not this one.
+    """
+
+    label: int | None
+    group: str
+    texts: str | None
+    image: str
+    size: int | None = None
+    modified: int | None = None
+    changed: int | None = None
+
+    @property
+    def state(self) -> tuple[int | None, int | None, int | None]:
+        """What is compared without reading the file."""
+        return self.size, self.modified, self.changed
+
+
+@dataclass(frozen=True)
+class Change:
+    """One that was accepted.
+
+    Attributes:
+        note: What changed, and after what; for the summary.
+        digest: Of the data before.
+        images: Digest and size of the images that changed or are gone, as they were, by case id.
+    """
+
+    note: str
+    digest: str
+    images: dict[str, tuple[str, int | None]]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Of a dataset, as it is now and as it was before accepted changes.
+
+    Attributes:
+        made: When the reading began, in nanoseconds since 1970.
+        classes: Class names.
+        class_texts: The captions that stand for each of them.
+        cases: By case id.
+        changes: In their order.
+    """
+
+    made: int
+    classes: tuple[str, ...]
+    class_texts: tuple[tuple[str, ...], ...]
+    cases: dict[str, Mark]
+    changes: tuple[Change, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all contents; a copy of the data elsewhere has the same."""
+        digest = hashlib.sha256(_canonical([self.classes, self.class_texts]))
+        for case_id, mark in sorted(self.cases.items()):
+            digest.update(_canonical([case_id, mark.label, mark.group, mark.texts, mark.image]))
+        return digest.hexdigest()
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Digests before the accepted changes."""
+        return tuple(change.digest for change in self.changes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of a result should know, one sentence for each change."""
+        return tuple(change.note for change in self.changes)
+
+    def images(self) -> set[tuple[str, int | None]]:
+        """Digest and size of every image that there is, or was before a change."""
+        now = {(mark.image, mark.size) for mark in self.cases.values()}
+        return now.union(*({(digest, size) for digest, size in change.images.values()} for change in self.changes))
+
+    def write(self, folder: Path) -> None:
+        """Write ``data.json``."""
+        changes = [asdict(change) for change in self.changes]
+        record = _Record(self.digest, self.made, list(self.classes), list(map(list, self.class_texts)), self.cases, changes)
+        write_json(folder / FILE, vars(record))
+
+    @classmethod
+    def read(cls, folder: Path) -> Fingerprint:
+        """Read ``data.json``.
+
+        Raises:
+            CheckpointError: It is missing or damaged.
+        """
+        path = folder / FILE
+        record = read_record(_Record, path, _ADVICE)
+        found = cls(
+            record.made,
+            tuple(record.classes),
+            tuple(map(tuple, record.class_texts)),
+            {case_id: _mark(mark, path) for case_id, mark in record.cases.items()},
+            tuple(_change(change, path) for change in record.changes),
+        )
+        if found.digest != record.digest:
+            raise CheckpointError(f"{path}: damaged or edited (its content does not fit its digest). {_ADVICE}")
+        return found
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The fingerprint as it is written."""
+
+    digest: str
+    made: int
+    classes: list[str]
+    class_texts: list[list[str]]
+    cases: dict[str, list]
+    changes: list[dict]
+
+
+def _change(content: dict, path: Path) -> Change:
+    change = as_record(Change, content, path, _ADVICE)
+    return replace(change, images={case_id: (digest, size) for case_id, (digest, size) in change.images.items()})
+
+
+_NUMBER = (int, type(None))
+_KINDS = (_NUMBER, str, (str, type(None)), str, _NUMBER, _NUMBER, _NUMBER)  # of a mark's values
+
+
+def _mark(values: list, path: Path) -> Mark:
+    if len(values) != len(_KINDS) or not all(map(isinstance, values, _KINDS)):
+        raise CheckpointError(f"{path}: damaged: {values} is not what belongs to a case. {_ADVICE}")
+    return Mark(*values)
+
+
+class Look:
+    """One look at all images of a dataset. Iterate over it, and it says how many are through; then take its ``result``.
+
+    Args:
+        dataset: Any.
+        known: An earlier fingerprint; files that it vouches for are not read.
+
+    Attributes:
+        num_read: How many images were read.
+    """
+
+    def __init__(self, dataset: Dataset, known: Fingerprint | None = None):
+        self.dataset, self.known = dataset, known
+        self.num_read = 0
+        self._made = time.time_ns()
+        self._images: list[_Image] = []
+
+    def __iter__(self) -> Iterator[int]:
+        """Raises ``DataError`` where an image is missing or cannot be read."""
+        for image in self._looked_at():
+            self._images.append(image)
+            self.num_read += image.read
+            yield len(self._images)
+
+    def result(self) -> Fingerprint:
+        """Of the data as they are now; without changes."""
+        data = self.dataset
+        sentences = data.captions.sentences
+        of_class = data.class_captions()
+        cases = {}
+        for row, (case, image) in enumerate(zip(data.cases, self._images, strict=True)):
+            ids = data.captions_of(row)
+            usual = case.label is not None and ids == of_class[case.label]
+            texts = None if usual else _digest(_canonical([sentences[i] for i in ids]))
+            cases[case.id] = Mark(case.label, case.group, texts, image.digest, *image.state)
+        texts = tuple(tuple(sentences[i] for i in ids) for ids in of_class)
+        made = self._made if self.num_read or self.known is None else self.known.made
+        return Fingerprint(made, data.classes, texts, cases)
+
+    def _looked_at(self) -> Iterator[_Image]:
+        """In the order of the rows; by threads where the images are files: a dataset that reads in its own way may not be made for them."""
+        rows = range(len(self.dataset))
+        if self.dataset.source_of(0) is None:
+            yield from map(self._image, rows)
+            return
+        stop = threading.Event()
+
+        def look(portion: Sequence[int]) -> list[_Image]:
+            return [self._image(row) for row in portion if not stop.is_set()]
+
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="fingerprint") as pool:
+            try:
+                for images in pool.map(look, (rows[start : start + _PORTION] for start in rows[::_PORTION])):
+                    yield from images
+            finally:  # at once, also after Ctrl-C
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _image(self, row: int) -> _Image:
+        source = self.dataset.source_of(row)
+        if source is None:
+            return _Image(self.dataset.content_digest(row), (None, None, None), True)
+        found = check_regular(source)  # before it is read: what is written in between has a later time than this
+        state = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        mark = None if self.known is None else self.known.cases.get(self.dataset.cases[row].id)
+        if mark is not None and mark.state == state and max(state[1:]) < self.known.made - _TICK:
+            return _Image(mark.image, state, False)
+        return _Image(self.dataset.content_digest(row), state, True)
+
+
+class _Image(NamedTuple):
+    """What a look at one image found; ``state`` is size and times."""
+
+    digest: str
+    state: tuple[int | None, int | None, int | None]
+    read: bool
+
+
+def of(dataset: Dataset, known: Fingerprint | None = None, progress: Callable[[int], object] | None = None) -> Fingerprint:
+    """The fingerprint of a dataset as it is now; see ``Look``.
+
+    Args:
+        dataset: Any.
+        known: An earlier fingerprint.
+        progress: Told how many cases are through.
+
+    Raises:
+        DataError: An image is missing or cannot be read.
+    """
+    look = Look(dataset, known)
+    for through in look:
+        if progress is not None:
+            progress(through)
+    return look.result()
+
+
+def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """What changed, with names; nothing where the digests are equal."""
+    both = [(case_id, old.cases[case_id], mark) for case_id, mark in new.cases.items() if case_id in old.cases]
+    before, after = (dict(enumerate(fingerprint.classes)) for fingerprint in (old, new))
+    texts, new_texts = (dict(zip(fingerprint.classes, fingerprint.class_texts, strict=False)) for fingerprint in (old, new))
+    one_sided = [name for name in (*old.classes, *new.classes) if (name in old.classes) != (name in new.classes)]
+    kinds = {
+        "{} image": [case_id for case_id, a, b in both if a.image != b.image],
+        "captions of {} case": [case_id for case_id, a, b in both if a.texts != b.texts],
+        "texts of {} class": [name for name, found in new_texts.items() if texts.get(name, found) != found],
+        "labels of {} case": [case_id for case_id, a, b in both if before.get(a.label) != after.get(b.label)],
+        "groups of {} case": [case_id for case_id, a, b in both if a.group != b.group],
+        "{} lost case": [case_id for case_id in old.cases if case_id not in new.cases],
+        "{} new case": [case_id for case_id in new.cases if case_id not in old.cases],
+        "{} class name": one_sided,
+    }
+    found = [f"{_plural(kind, len(names))} ({shortened(map(visible, names), 3)})" for kind, names in kinds.items() if names]
+    return found + (["order of the classes"] if old.classes != new.classes and not one_sided else [])
+
+
+def _plural(kind: str, number: int) -> str:
+    return kind.format(number) + ("" if number == 1 else "es" if kind.endswith("s") else "s")
+
+
+def open_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool, log: Logger, console: Console) -> Fingerprint:
+    """Make the fingerprint of a new work dir, or compare that of an existing one with the data, and keep it there. All processes call it.
+
+    Args:
+        folder: The work dir.
+        dataset: Of its training.
+        accept_changes: Go on where the data changed, with a note that stays.
+        log: Where what was found goes.
+        console: Where a progress bar goes.
+
+    Raises:
+        CheckpointError: The data changed (the message says what), or ``data.json`` is damaged.
+        DataError: An image is missing or cannot be read.
+    """
+    return _in_turns(_opened(folder, dataset, accept_changes, log, console, keep=True))
+
+
+def compare_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool, log: Logger, console: Console) -> Fingerprint:
+    """The same, and nothing in the work dir is changed."""
+    return _in_turns(_opened(folder, dataset, accept_changes, log, console, keep=False))
+
+
+def _opened(
+    folder: Path, dataset: Dataset, accept_changes: bool, log: Logger, console: Console, *, keep: bool
+) -> Generator[None, None, Fingerprint]:
+    """The work of the main process; pauses when a turn is over."""
+    started = turn = time.monotonic()
+    known = Fingerprint.read(folder) if (folder / FILE).exists() else None
+    look = Look(dataset, known)
+    with shown("looking for changes of the data" if known else "reading the data", len(dataset), console, log) as told:
+        for through in look:
+            told(through)
+            if time.monotonic() - turn > _TURN:
+                yield
+                turn = time.monotonic()
+    found = look.result()
+    if known is not None:
+        found = replace(found, changes=known.changes + _changes(folder, known, found, accept_changes))
+    seconds = time.monotonic() - started
+    log.info(f"data  digest {found.digest[:12]}, {look.num_read} of {len(dataset)} images read in {seconds:.1f} s")
+    if keep and found != known:
+        found.write(folder)
+    return found
+
+
+def _changes(folder: Path, known: Fingerprint, found: Fingerprint, accepted: bool) -> tuple[Change, ...]:
+    """The change, if there is one and it is accepted."""
+    what = "; ".join(differences(known, found))
+    if not what:
+        return ()
+    if not accepted:
+        raise CheckpointError(
+            f"{folder}: the data changed since it was made: {what}. Put them back, choose another --work-dir, "
+            "or go on with --accept-changed-data, which the summary then notes"
+        )
+    now = {case_id: mark.image for case_id, mark in found.cases.items()}
+    images = {case_id: (mark.image, mark.size) for case_id, mark in known.cases.items() if now.get(case_id) != mark.image}
+    return (Change(f"data changed {_when(folder)}: {what}", known.digest, images),)
+
+
+def _when(folder: Path) -> str:
+    """After and during the training of which folds, in words."""
+    done = {path.parent.name for path in folder.glob(f"*/{RESULT_FILE}")}
+    begun = {path.parent.name for path in folder.glob(f"*/{LATEST}")} - done
+    phrases = [
+        f"{word} {shortened(sorted(names, key=natural), 3)} {'was' if len(names) == 1 else 'were'} {state}"
+        for word, names, state in (("after", done, "trained"), ("while", begun, "in training"))
+        if names
+    ]
+    return " and ".join(phrases) or "before anything was trained"
+
+
+def _in_turns(work: Generator[None, None, T]) -> T:
+    """What ``work`` returns, on every process. The main one does it; the others wait for one turn at a time, so that no wait times out."""
+
+    def turn() -> tuple[bool, T | None]:
+        try:
+            next(work)
+        except StopIteration as end:
+            return True, end.value
+        return False, None
+
+    with closing(work):
+        while True:
+            ended, value = distributed.from_main(turn)
+            if ended:
+                return value
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
