@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from clipzoo.datasets.groups import merge_groups
 from clipzoo.errors import DataError, shortened
+from clipzoo.files import reason
+
+_BLOCK = 1 << 14  # bytes; a few rows in the middle of a radiograph
 
 
 def copies_among(files: Iterable[tuple[str, str, int]]) -> list[list[str]]:
-    """Sets of names whose files have the same bytes, each in the given order. Only files of equal size are read.
+    """Sets of names whose files have the same bytes, each in the given order.
+
+    Only files of equal size are opened, and of large ones three blocks: the rest is read where these are equal, too. Radiographs of one
+    machine all have the same size, and reading all of them at every start would take longer than a short training.
 
     Args:
         files: For each file a name, its path and its size in bytes.
@@ -23,12 +29,34 @@ def copies_among(files: Iterable[tuple[str, str, int]]) -> list[list[str]]:
     by_size: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for name, path, size in files:
         by_size[size].append((name, path))
-    by_content: dict[tuple[int, bytes], list[str]] = defaultdict(list)
+    found = []
     for size, same_size in by_size.items():
-        if len(same_size) > 1:
-            for name, path in same_size:
-                by_content[size, file_digest(path)].append(name)
-    return [same for same in by_content.values() if len(same) > 1]
+        alike = _alike(same_size, lambda path, size=size: _sample(path, size)) if size > 3 * _BLOCK else [same_size]
+        found += [[name for name, _ in same] for suspects in alike for same in _alike(suspects, file_digest)]
+    return found
+
+
+def _alike(files: list[tuple[str, str]], digest: Callable[[str], bytes]) -> list[list[tuple[str, str]]]:
+    """Those of ``files``, names and paths, that share a digest with another one."""
+    if len(files) < 2:
+        return []
+    found: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
+    for name, path in files:
+        found[digest(path)].append((name, path))
+    return [same for same in found.values() if len(same) > 1]
+
+
+def _sample(path: str, size: int) -> bytes:
+    """Digest of the first, the middle and the last block of a file."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            for start in (0, (size - _BLOCK) // 2, size - _BLOCK):
+                stream.seek(start)
+                digest.update(stream.read(_BLOCK))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
+    return digest.digest()
 
 
 def merge_copies(groups: dict[str, str], copies: list[list[str]]) -> tuple[dict[str, str], list[str]]:
@@ -55,5 +83,5 @@ def file_digest(path: str | Path) -> bytes:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
     return digest.digest()
