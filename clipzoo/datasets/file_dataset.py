@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.copies import file_digest
+from clipzoo.datasets.digests import FileDigests
 from clipzoo.datasets.images import read_image
 from clipzoo.errors import LeakError
 from clipzoo.folds import Case
@@ -49,6 +49,7 @@ class FileDataset(Dataset):
             cases, classes, captions=captions, captions_of_case=captions_of_case, captions_of_class=captions_of_class, notes=notes
         )
         self._paths = [paths[case.id] for case in self.cases]
+        self.digests = FileDigests()
 
     def read_image(self, row: int) -> Image.Image:
         """See ``Dataset.read_image``."""
@@ -68,7 +69,7 @@ class FileDataset(Dataset):
         """See ``Dataset.content_digest``; of the bytes of the file, which is not decoded unless a subclass reads images in its own way."""
         if type(self).read_image is not FileDataset.read_image:
             return super().content_digest(row)
-        return file_digest(self._paths[row]).hex()
+        return self.digests.of(self._paths[row]).digest
 
 
 def check_distinct(given: Mapping[str, str], argument: str) -> None:

@@ -18,11 +18,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from clipzoo.datasets.digests import FileDigest, FileState
 from clipzoo.engine import distributed
 from clipzoo.engine.checkpoint import LATEST
 from clipzoo.engine.progress import shown
 from clipzoo.errors import CheckpointError, shortened
-from clipzoo.files import check_regular, natural, write_json
+from clipzoo.files import natural, write_json
 from clipzoo.records import as_record, read_record
 from clipzoo.results import RESULT_FILE
 from clipzoo.text import visible
@@ -38,7 +39,6 @@ T = TypeVar("T")
 
 FILE = "data.json"
 _ADVICE = "Delete it: the next start makes it again from the data, and refuses folds that were trained on others"
-_TICK = 2 * 10**9  # nanoseconds; no file system has a coarser clock than FAT
 _THREADS = 8  # more than most machines have cores: they wait for disks
 _PORTION = 32  # images that a thread takes at once
 _TURN = 1.0  # seconds between two signs of life to other processes
@@ -52,9 +52,9 @@ class Mark(NamedTuple):
         group: Its group.
         texts: Digest of its captions; ``None`` where these are its class's.
         image: Digest of the bytes of its image's file, or of size and pixels where the image is not simply a file; then there is none of:
-        size: In bytes.
-        modified: When the content was changed, in nanoseconds since 1970.
-        changed: When anything of the file was changed. Programs set the other time back, but not this one.
+        size: As the next two, of ``FileState``.
+        modified: See there.
+        changed: See there.
     """
 
     label: int | None
@@ -64,11 +64,6 @@ class Mark(NamedTuple):
     size: int | None = None
     modified: int | None = None
     changed: int | None = None
-
-    @property
-    def state(self) -> tuple[int | None, int | None, int | None]:
-        """What is compared without reading the file."""
-        return self.size, self.modified, self.changed
 
 
 @dataclass(frozen=True)
@@ -197,6 +192,11 @@ class Look:
         self.num_read = 0
         self._made = time.time_ns()
         self._images: list[_Image] = []
+        for row, case in enumerate(dataset.cases if known is not None else ()):
+            source, mark = dataset.source_of(row), known.cases.get(case.id)
+            if source is not None and mark is not None and mark.size is not None:
+                state = FileState(mark.size, mark.modified, mark.changed)
+                dataset.digests.add(source, FileDigest(mark.image, state, known.made))
 
     def __iter__(self) -> Iterator[int]:
         """Raises ``DataError`` where an image is missing or cannot be read."""
@@ -215,7 +215,7 @@ class Look:
             ids = data.captions_of(row)
             usual = case.label is not None and ids == of_class[case.label]
             texts = None if usual else _digest(_canonical([sentences[i] for i in ids]))
-            cases[case.id] = Mark(case.label, case.group, texts, image.digest, *image.state)
+            cases[case.id] = Mark(case.label, case.group, texts, image.digest, *(image.state or ()))
         texts = tuple(tuple(sentences[i] for i in ids) for ids in of_class)
         made = self._made if self.num_read or self.known is None else self.known.made
         return Fingerprint(made, data.classes, texts, cases)
@@ -242,20 +242,16 @@ class Look:
     def _image(self, row: int) -> _Image:
         source = self.dataset.source_of(row)
         if source is None:
-            return _Image(self.dataset.content_digest(row), (None, None, None), True)
-        found = check_regular(source)  # before it is read: what is written in between has a later time than this
-        state = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        mark = None if self.known is None else self.known.cases.get(self.dataset.cases[row].id)
-        if mark is not None and mark.state == state and max(state[1:]) < self.known.made - _TICK:
-            return _Image(mark.image, state, False)
-        return _Image(self.dataset.content_digest(row), state, True)
+            return _Image(self.dataset.content_digest(row), None, True)
+        found = self.dataset.digests.of(source)
+        return _Image(found.digest, found.state, found.read_at >= self._made)
 
 
 class _Image(NamedTuple):
-    """What a look at one image found; ``state`` is size and times."""
+    """What a look at one image found."""
 
     digest: str
-    state: tuple[int | None, int | None, int | None]
+    state: FileState | None
     read: bool
 
 

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 from tiny import write_class_folders, write_pairs
 
+from clipzoo.datasets import digests
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset
@@ -42,15 +44,15 @@ def work(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The ids of images whose bytes are read from here on."""
+    """The files whose bytes are read from here on."""
     found = []
-    original = FileDataset.content_digest
+    original = digests.file_digest
 
-    def counted(self, row):
-        found.append(self.cases[row].id)
-        return original(self, row)
+    def counted(path):
+        found.append("/".join(Path(path).parts[-2:]))
+        return original(path)
 
-    monkeypatch.setattr(FileDataset, "content_digest", counted)
+    monkeypatch.setattr(digests, "file_digest", counted)
     return found
 
 
@@ -61,7 +63,7 @@ def opened(work, data, accept_changes=False, open_=open_fingerprint, log=None):
 
 def as_if_old(monkeypatch):
     """No file was written just now."""
-    monkeypatch.setattr(fingerprint, "_TICK", -(10**18))
+    monkeypatch.setattr(digests, "_TICK", -(10**18))
 
 
 def wait_a_tick():
@@ -99,8 +101,11 @@ def test_a_later_start_reads_only_files_whose_size_or_times_changed(root, work, 
     assert opened(work, images(root)).digest == first.digest
     assert sorted(reads) == ["圆/001.png", "条纹/002.png"], "touched, so looked at; the same bytes, so accepted"
     reads.clear()
-    opened(work, images(root))
+    data = images(root)
+    opened(work, data)
     assert not reads, "the new times are known now"
+    assert [data.content_digest(row) for row in range(6)] == [mark.image for mark in Fingerprint.read(work).cases.values()]
+    assert not reads, "nor are files read for the cache of features"
 
 
 def test_files_written_just_before_they_were_read_are_read_again(root, work, reads):
@@ -288,7 +293,7 @@ def test_images_that_are_no_files_are_read_by_the_main_thread(root, work, monkey
     data.__class__ = Cropped
     first = opened(work, data)
     assert opened(work, data).digest == first.digest
-    assert threads == [threading.main_thread()] * 12 and {mark.state for mark in first.cases.values()} == {(None, None, None)}
+    assert threads == [threading.main_thread()] * 12 and {mark.size for mark in first.cases.values()} == {None}
 
 
 def test_an_image_that_is_gone_or_no_regular_file_is_named(root):
@@ -301,19 +306,18 @@ def test_an_image_that_is_gone_or_no_regular_file_is_named(root):
         fingerprint.of(data)
 
 
-def test_an_interruption_ends_at_once_and_leaves_nothing(root, work, monkeypatch):
+def test_an_interruption_ends_at_once_and_leaves_nothing(work, monkeypatch):
     waiting, started = threading.Event(), []
 
-    def slow(self, row):
-        started.append(row)
+    def slow(path):
+        started.append(path)
         waiting.wait(0.05)
-        return "0" * 32
+        return bytes(16)
 
     monkeypatch.setattr(fingerprint, "_PORTION", 1)
     monkeypatch.setattr(fingerprint, "_THREADS", 1)
-    monkeypatch.setattr(Fingerprints, "source_of", lambda self, row: str(root / "圆" / "000.png"))
-    monkeypatch.setattr(Fingerprints, "content_digest", slow)
-    data = of_pairs(*((f"{i:03d}", None, f"{i}", ["x"]) for i in range(200)))
+    monkeypatch.setattr(digests, "file_digest", slow)
+    data = images(write_class_folders(work.parent / "many", per_class=40))
 
     def interrupted(through):
         raise KeyboardInterrupt
@@ -322,7 +326,7 @@ def test_an_interruption_ends_at_once_and_leaves_nothing(root, work, monkeypatch
         fingerprint.of(data, progress=interrupted)
     assert len(started) < 10 and not [t for t in threading.enumerate() if t.name.startswith("fingerprint")]
     monkeypatch.setattr(fingerprint.Look, "result", interrupted)
-    monkeypatch.setattr(Fingerprints, "content_digest", lambda self, row: "0" * 32)
+    monkeypatch.setattr(digests, "file_digest", lambda path: bytes(16))
     with pytest.raises(KeyboardInterrupt):
         opened(work, data)
     assert not list(work.iterdir())
