@@ -90,7 +90,14 @@ class Tokens:
 
 
 class Tokenizer(Protocol):
-    """Turns sentences into tokens; every text encoder owns one."""
+    """Turns sentences into tokens; every text encoder owns one.
+
+    Attributes:
+        context_length: Most tokens of a sentence.
+
+    Two more are welcome and may be missing: ``languages``, those that its vocabulary is made for, of ``'zh'`` and ``'en'``; and
+    ``unknown_id``, the token for what the vocabulary lacks.
+    """
 
     context_length: int
 

@@ -41,6 +41,11 @@ def clean_path(path: str) -> str:
     return "/".join(clean_name(part) for part in path.replace("\\", "/").split("/"))
 
 
+def is_chinese(text: str) -> bool:
+    """Has it a Chinese character?"""
+    return any("\u3400" <= c <= "\u9fff" or "\U00020000" <= c <= "\U0003ffff" for c in text)
+
+
 def visible(text: str, *, keep: str = "") -> str:
     r"""``text`` with an escape for every character that would act on a terminal instead of being seen.
 

@@ -104,7 +104,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     texts = parser.add_mutually_exclusive_group()
     help_ = "for tip and zero_shot: JSON {class: sentence or sentences} of all classes"
     texts.add_argument("--class-texts", metavar="FILE", help=help_)
-    help_ = "instead: sentences with {class_name} in them; features are averaged over them (default: 这是一张{class_name}的图片)"
+    help_ = "instead: sentences with {class_name} in them; features are averaged over them (default: in the text tower's language)"
     texts.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
     parser.add_argument("--plugins", nargs="*", default=[], metavar="MODULE", help="import these modules first")
     using.add_model_arguments(parser)
@@ -127,7 +127,7 @@ def predict(arguments: argparse.Namespace) -> int:
     log = make_log(console, None)
     found = tasks.read_tasks(arguments.folder, lambda total: progress.shown("checking", total, console, log))
     classes = list(dict.fromkeys(name for task in found for name in task.classes))
-    texts = few_shot.class_sentences(classes, arguments.class_texts, arguments.template) if probe.needs_text else []
+    texts = few_shot.class_sentences(classes, arguments.class_texts, arguments.template) if probe.needs_text else None
     total = sum(len(task.support) + len(task.query) for task in found)
     with using.warnings_in_a_line():
         loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
@@ -138,7 +138,7 @@ def predict(arguments: argparse.Namespace) -> int:
                 found,
                 probe,
                 FeatureStore.of("auto"),
-                sentences=dict(zip(classes, texts, strict=False)),
+                sentences=None if texts is None else dict(zip(classes, texts, strict=True)),
                 batch_size=arguments.batch_size,
                 num_workers=image_inputs.workers(arguments.workers, total),
                 progress=through,
@@ -204,7 +204,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
             few_shot.check_texts_are_read(probes, arguments.class_texts, arguments.template)
         few_shot.require_text_side(loaded, probes)
         features = _features(arguments, loaded, data, console, log)
-        text = few_shot.text_features(loaded, sentences) if any(probe.needs_text for probe in probes) else None
+        text = None
+        if any(probe.needs_text for probe in probes):
+            text = few_shot.text_features(loaded, sentences or few_shot.default_sentences(loaded, data.classes))
     with progress.shown("episodes", plan.episodes, console, log, unit="episodes") as through:
         scale = few_shot.logit_scale_of(loaded)
         points = episodes.evaluate(features, pool, probes, text=text, logit_scale=scale, progress=through)

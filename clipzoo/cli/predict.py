@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     texts.add_argument("--texts", nargs="+", metavar="TEXT", help="names or sentences, one per class")
     help_ = "the same from a file: one per line, or JSON, a list or {class: sentence or sentences}"
     texts.add_argument("--texts-file", type=Path, metavar="FILE", help=help_)
-    help_ = "sentences with {class_name} in them, for the place of every text; features are averaged over them"
+    help_ = "sentences with {class_name} in them, for the place of every text, averaged; auto: one in the text tower's language"
     parser.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
     parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model reads")
     parser.add_argument("--top", type=using.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from clipzoo.datasets.class_texts import LANGUAGES, default_template, texts_from_template
 from clipzoo.errors import DataError
 from clipzoo.structures import Tokenizer, Tokens
+from clipzoo.text import is_chinese
 
 MAX_WARNINGS = 5
 
@@ -23,21 +25,28 @@ def clean(sentence: str) -> str:
 class Captions:
     """Distinct sentences; a sentence's id is its position.
 
+    Args:
+        names_only: The sentences are class names so far: a template goes round them once the text tower is known, see ``worded``.
+
     Attributes:
         sentences: In order of id.
         labels: The class that each sentence describes, ``None`` where it describes no class.
         warnings: What the last ``tokenise`` wants the user to know, one sentence each.
+        note: Which template was chosen, and why; empty where none was.
 
     >>> captions = Captions()
     >>> captions.add('一只猫'), captions.add(' 一只猫'), captions.add('一只狗')
     (0, 0, 1)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, names_only: bool = False) -> None:
         self.sentences: list[str] = []
         self.labels: list[int | None] = []
         self.warnings: list[str] = []
+        self.note = ""
+        self.names_only = names_only
         self._ids: dict[str, int] = {}
+        self._names: list[str] = []  # what a template of ours was put round
 
     def __len__(self) -> int:
         return len(self.sentences)
@@ -65,6 +74,22 @@ class Captions:
         self.labels.append(label)
         return len(self.sentences) - 1
 
+    def worded(self, tokenizer: Tokenizer | None) -> Captions:
+        """The table as a text tower reads it, with the same ids: class names get the template of the tower's language.
+
+        Args:
+            tokenizer: The text tower's own; ``None`` where there is no text tower.
+        """
+        if not self.names_only:
+            return self
+        template, why = default_template(self.sentences, _languages(tokenizer))
+        worded = Captions()
+        for (sentence,), label in zip(texts_from_template(template, self.sentences), self.labels, strict=True):
+            worded.add(sentence, label)
+        worded.note = f"captions: '{template}', {why}"
+        worded._names = self.sentences
+        return worded
+
     def tokenise(self, tokenizer: Tokenizer, where: str, *, allow_overlong: bool = True, classes: Sequence[str] | None = None) -> Tokens:
         """Tokens of the whole table, in order of id; fills ``warnings``.
 
@@ -78,12 +103,14 @@ class Captions:
             DataError: A sentence is too long and ``allow_overlong`` is false, or the captions of two classes have the same tokens
                 (cut at the same place, or made of characters that the vocabulary lacks): the encoder could not tell the classes apart.
         """
+        assert not self.names_only, "captions: class names are no sentences yet. Use worded()"
         tokens = tokenizer(self.sentences)
         self.warnings = []
         counts = [tokenizer.count(sentence) for sentence in self.sentences]
         overlong = [i for i, n in enumerate(counts) if n > tokenizer.context_length]
         self._check_lengths(overlong, counts, tokenizer.context_length, where, allow_overlong)
         self._check_distinct(tokens, set(overlong), where, classes)
+        self._check_language(tokens, counts, tokenizer, where)
         return tokens
 
     def _check_lengths(self, overlong: list[int], counts: list[int], context: int, where: str, allowed: bool) -> None:
@@ -114,6 +141,43 @@ class Captions:
                 )
         if merged:
             self.warnings.append(f"{where}: {merged} captions have the same tokens as another one")
+
+    def _check_language(self, tokens: Tokens, counts: list[int], tokenizer: Tokenizer, where: str) -> None:
+        """Warn of texts in a language that the tower does not read, and of what its vocabulary lacks."""
+        languages, texts = _languages(tokenizer), self._names or self.sentences
+        foreign = [i for i, text in enumerate(texts) if languages and not _readable(text, languages)]
+        if foreign:
+            kind = "class names" if self._names else "captions"
+            cost = sum(counts[i] for i in foreign) / sum(len(self.sentences[i]) for i in foreign)
+            self.warnings.append(
+                f"{where}: {len(foreign)} of {len(texts)} {kind} are not {_words(languages)}, the language of the text tower's vocabulary, "
+                f"such as '{_short(texts[foreign[0]])}' ({cost:.1f} tokens per character). Describe the classes in its language "
+                "(data.dataset.class_texts), or choose a text encoder that reads theirs"
+            )
+        unknown = getattr(tokenizer, "unknown_id", None)
+        if unknown is None:
+            return
+        lacking = [i for i, (row, n) in enumerate(zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)) if unknown in row[:n]]
+        if lacking:
+            first = _short(self.sentences[lacking[0]])
+            self.warnings.append(
+                f"{where}: {len(lacking)} of {len(self)} captions have words or characters that the vocabulary lacks, such as '{first}'"
+            )
+
+
+def _languages(tokenizer: Tokenizer | None) -> tuple[str, ...]:
+    return getattr(tokenizer, "languages", ())
+
+
+def _words(languages: Sequence[str]) -> str:
+    return " or ".join(LANGUAGES[language] for language in languages)
+
+
+def _readable(text: str, languages: Sequence[str]) -> bool:
+    """Is ``text`` in one of the languages? Numbers and signs are in all of them."""
+    if is_chinese(text):
+        return "zh" in languages
+    return "en" in languages or not any(c.isalpha() for c in text)
 
 
 def _short(sentence: str, limit: int = 40) -> str:

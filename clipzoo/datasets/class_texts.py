@@ -8,6 +8,10 @@ from collections.abc import Sequence
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import json_kind, read_json
+from clipzoo.text import is_chinese
+
+LANGUAGES = {"zh": "Chinese", "en": "English"}
+TEMPLATES = {"zh": "这是一张{class_name}的图片", "en": "a photo of a {class_name}"}
 
 
 def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
@@ -71,6 +75,24 @@ def texts_from_templates(templates: Sequence[str], classes: list[str], where: st
     """For every class a sentence of each template, in their order; see ``texts_from_template``."""
     by_template = [texts_from_template(template, classes, where) for template in templates]
     return [[sentence for (sentence,) in of_class] for of_class in zip(*by_template, strict=True)]
+
+
+def default_template(names: Sequence[str], languages: Sequence[str]) -> tuple[str, str]:
+    """The caption of a class for which none is given, and why it is this one.
+
+    Args:
+        names: Class names.
+        languages: What the text tower reads, ``'zh'`` or ``'en'``; none or several leave it to the names.
+
+    >>> default_template(['cat'], ('zh',))
+    ('这是一张{class_name}的图片', 'as the text tower reads Chinese')
+    >>> default_template(['猫'], ())
+    ('这是一张{class_name}的图片', 'as the class names are Chinese')
+    """
+    if len(languages) == 1:
+        return TEMPLATES[languages[0]], f"as the text tower reads {LANGUAGES[languages[0]]}"
+    chinese = any(map(is_chinese, names))
+    return TEMPLATES["zh" if chinese else "en"], f"as the class names are {'' if chinese else 'not '}Chinese"
 
 
 def _sentences(where: str, value: object) -> list[str]:

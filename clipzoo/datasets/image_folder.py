@@ -36,7 +36,8 @@ class ImageFolderDataset(FileDataset):
     Args:
         root: The folder that holds the class folders: of all images, or of the train part where ``val_root`` or ``test_root`` is given.
         class_texts: JSON file ``{class name: description or list of descriptions}`` for all classes; ``None`` uses ``template``.
-        template: The caption of a class without ``class_texts``; ``{class_name}`` stands for its name.
+        template: The caption of a class without ``class_texts``; ``{class_name}`` stands for its name. ``None``: in the language of the
+            text tower, ``'a photo of a {class_name}'`` or ``'这是一张{class_name}的图片'``.
         groups: CSV file ``path,group`` (header required; paths below ``root``) that says which images belong together, such as a patient's.
         group_pattern: Instead of ``groups``: a regular expression that is searched in the file name (in the whole id where the pattern
             contains ``/``); its first group is the case's group.
@@ -59,7 +60,7 @@ class ImageFolderDataset(FileDataset):
         self,
         root: str,
         class_texts: str | None = None,
-        template: str = "这是一张{class_name}的图片",
+        template: str | None = None,
         groups: str | None = None,
         group_pattern: str | None = None,
         classes: list[str] | None = None,
@@ -76,8 +77,11 @@ class ImageFolderDataset(FileDataset):
         _check_headers(files)
         group_of = _groups([file.id for file in files], groups, group_pattern, roots)
         group_of, copied = merge_copies(group_of, _identical(files, allow_label_conflicts))
-        texts = texts_from_template(template, names) if class_texts is None else read_class_texts(class_texts, names)
-        captions, of_class = Captions(), []
+        captions, of_class = Captions(names_only=class_texts is None and template is None), []
+        if class_texts is not None:
+            texts = read_class_texts(class_texts, names)
+        else:
+            texts = texts_from_template("{class_name}" if template is None else template, names)
         for label, sentences in enumerate(texts):
             of_class.append(list(dict.fromkeys(captions.add(sentence, label) for sentence in sentences)))
         label_of = {name: label for label, name in enumerate(names)}

@@ -47,7 +47,7 @@ class TinyImageNetDataset(FileDataset):
         transform: What ``dataset[i]`` makes of a Pillow image; ``None`` leaves it. A config has ``data.augmentation`` instead.
         num_classes: How many classes are drawn from those in ``wnids.txt``.
         random_seed: Of that draw.
-        template: The caption of a class; ``{class_name}`` stands for its name.
+        template: The caption of a class; ``{class_name}`` stands for its name. ``None``: in the language of the text tower.
         all_names: A caption for every name of a class in ``words.txt``, instead of the first alone; evaluation takes their mean.
         allow_copies: Keep the train images that ``'trainval'`` would leave out: the parts exactly as they are published.
 
@@ -67,7 +67,7 @@ class TinyImageNetDataset(FileDataset):
         num_classes: int = 200,
         random_seed: int = 42,
         *,
-        template: str = "a photo of a {class_name}",
+        template: str | None = None,
         all_names: bool = False,
         allow_copies: bool = False,
     ):
@@ -210,12 +210,13 @@ def _with_id(wnid: str, names: list[str]) -> str:
     return f"{_all(wnid, names)} ({wnid})"
 
 
-def _captions(words: list[list[str]], names: list[str], template: str) -> tuple[Captions, list[list[int]]]:
+def _captions(words: list[list[str]], names: list[str], template: str | None) -> tuple[Captions, list[list[int]]]:
     """The table, and the captions of every class. A name that several classes have describes none of them."""
     of_names = Counter(name for group in words for name in dict.fromkeys(group))
-    captions = Captions()
+    captions = Captions(names_only=template is None)
     of_class = []
     for label, group in enumerate(words):
         own = [name for name in group if of_names[name] == 1] or [names[label]]
-        of_class.append([captions.add(sentence, label) for (sentence,) in texts_from_template(template, own)])
+        texts = texts_from_template("{class_name}" if template is None else template, own)
+        of_class.append([captions.add(sentence, label) for (sentence,) in texts])
     return captions, of_class

@@ -60,7 +60,7 @@ def save_latest(run: Run) -> None:
 
 def model_content(run: Run) -> dict:
     """What every checkpoint holds: weights (the moving average, where there is one), and all that is needed to use them."""
-    captions = run.dataset.captions
+    captions = run.dataset.captions.worded(run.model.tokenizer)
     preprocessing = asdict(run.model.preprocessing)
     return {
         "format": FORMAT,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipzoo.datasets.class_texts import read_class_texts, texts_from_templates
+from clipzoo.datasets.class_texts import default_template, read_class_texts, texts_from_templates
 from clipzoo.engine.feature_cache import encode_files
 from clipzoo.engine.inference import LoadedCLIP
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from clipzoo.engine.feature_cache import EncodedFiles, FeatureStore
     from clipzoo.engine.loaded import LoadedModel
     from clipzoo.engine.tasks import Task
-
-TEMPLATE = "这是一张{class_name}的图片"
 
 
 def probe_of(method: str, temperature: float | None = None) -> Probe:
@@ -49,13 +47,13 @@ def probe_of(method: str, temperature: float | None = None) -> Probe:
     return known[method](temperature=temperature)
 
 
-def class_sentences(classes: Sequence[str], file: str | None, templates: Sequence[str] | None) -> list[list[str]]:
-    """The sentences that stand for each of ``classes``.
+def class_sentences(classes: Sequence[str], file: str | None, templates: Sequence[str] | None) -> list[list[str]] | None:
+    """The sentences that stand for each of ``classes``; ``None`` where none are given, see ``default_sentences``.
 
     Args:
         classes: Names.
         file: JSON ``{class: sentence or sentences}`` of exactly these classes.
-        templates: Each with ``{class_name}`` in it; without ``file``. ``None``: the template that training uses.
+        templates: Each with ``{class_name}`` in it; without ``file``.
 
     Raises:
         ConfigError: Both are given, or a template is wrong.
@@ -65,7 +63,13 @@ def class_sentences(classes: Sequence[str], file: str | None, templates: Sequenc
         raise ConfigError("--class-texts: excludes --template. Keep one of them")
     if file is not None:
         return read_class_texts(file, list(classes))
-    return texts_from_templates(templates or [TEMPLATE], list(classes), "--template")
+    return texts_from_templates(templates, list(classes), "--template") if templates else None
+
+
+def default_sentences(loaded: LoadedCLIP, classes: Sequence[str]) -> list[list[str]]:
+    """A sentence for each of ``classes`` in the language of the model's text tower, as training makes it."""
+    template, _ = default_template(classes, getattr(loaded.tokenizer, "languages", ()))
+    return texts_from_templates([template], list(classes), "--template")
 
 
 def check_texts_are_read(probes: Sequence[Probe], file: str | None, templates: Sequence[str] | None) -> None:
@@ -183,7 +187,7 @@ def predict(
         tasks: What ``read_tasks`` returned.
         probe: The method. Where it chooses hyper-parameters, it does so in each task's support set.
         store: Where features are looked up and kept.
-        sentences: Of every class of every task, for a method that needs them.
+        sentences: Of every class of every task, for a method that needs them; ``None`` takes ``default_sentences``.
         batch_size: Images that are encoded together.
         num_workers: Processes that read images.
         progress: Told how many images are through, after each batch.
@@ -193,7 +197,8 @@ def predict(
     text_of: dict[str, np.ndarray] = {}
     if probe.needs_text:
         names = list(dict.fromkeys(name for task in tasks for name in task.classes))
-        text_of = dict(zip(names, text_features(loaded, [sentences[name] for name in names]), strict=True))
+        found = default_sentences(loaded, names) if sentences is None else [sentences[name] for name in names]
+        text_of = dict(zip(names, text_features(loaded, found), strict=True))
     results, start = [], 0
     for task in tasks:
         text = np.stack([text_of[name] for name in task.classes]) if probe.needs_text else None

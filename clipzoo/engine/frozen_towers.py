@@ -89,7 +89,7 @@ def class_texts(
         ConfigError: A template is wrong.
         DataError: The texts of two classes are the same for the text tower.
     """
-    captions, ids_of_class = _captions(templates, data)
+    table, ids_of_class = _captions(templates, data)
     device = next(tower.parameters()).device
     if tower.space is None:
         return f"the image tower ({words(tower)}) shares no space with a text tower"
@@ -98,8 +98,11 @@ def class_texts(
     reader = build_tower(config, "text_encoder", text_encoder, device)
     if reader.space != tower.space:
         return f"the image tower ({words(tower)}) and the text tower ({words(reader)}) are not of one model, see --text-encoder"
+    captions = table.worded(reader.tokenizer)
     allowed = DataSettings.of(config).allow_overlong_captions
     tokens = captions.tokenise(reader.tokenizer, "text tower", allow_overlong=allowed, classes=data.classes)
+    if captions.note:
+        log.info(captions.note)
     for warning in captions.warnings:
         log.warning(f"warning: {warning}")
     classes = ClassCaptions.of(tokens, ids_of_class)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipzoo.datasets.captions import Captions, clean
-from clipzoo.datasets.class_texts import texts_from_template
+from clipzoo.datasets.class_texts import default_template, texts_from_template
 from clipzoo.engine import runtime
 from clipzoo.engine.image_inputs import ImageLike, ImageReader, listed
 from clipzoo.engine.loaded import Classification, LoadedModel
@@ -137,7 +137,8 @@ class LoadedCLIP(LoadedModel):
             texts: Names or sentences, one per class; or ``{class: sentence or sentences}``, whose features are averaged. ``None``: the
                 classes and sentences that the model was trained with.
             templates: Each with ``{class_name}`` in it, for the place of every text (of every class name, where ``texts`` is ``None``);
-                the features of all of them are averaged.
+                the features of all of them are averaged. ``'auto'`` is the one that training takes where none is given, in the text
+                tower's language.
             allow_overlong: As for ``encode_text``.
 
         Raises:
@@ -172,6 +173,8 @@ class LoadedCLIP(LoadedModel):
         if templates is None:
             return names, captions
         patterns = [templates] if isinstance(templates, str) else list(templates)
+        if patterns == ["auto"]:
+            patterns = [default_template(names, getattr(self.tokenizer, "languages", ()))[0]]
         if not patterns:
             raise DataError("templates: the list is empty. Leave it out, or give sentences with {class_name} in them")
         return names, [[text for p in patterns for (text,) in texts_from_template(p, found, "templates")] for found in captions]

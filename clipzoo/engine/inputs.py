@@ -33,11 +33,12 @@ def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Lo
     """The whole caption table, tokenised once by the model's own tokenizer; ``None`` where it has none."""
     if net.tokenizer is None:
         return None
-    tokens = data.captions.tokenise(
-        net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes
-    )
+    captions = data.captions.worded(net.tokenizer)
+    tokens = captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes)
     if distributed.is_main():
-        for warning in data.captions.warnings:
+        if captions.note:
+            log.info(captions.note)
+        for warning in captions.warnings:
             log.warning(f"warning: {warning}")
     return tokens
 

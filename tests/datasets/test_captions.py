@@ -79,3 +79,54 @@ def test_padding_does_not_make_sentences_equal():
             return Tokens(torch.tensor([[1, 0], [1, 0]]), torch.tensor([1, 2]))
 
     assert len(table("a", "b").tokenise(PadIsAToken(), "text")) == 2
+
+
+def reading(*languages, **attributes):
+    tokenizer = Characters()
+    tokenizer.languages, tokenizer.context_length = languages, 77
+    for name, value in attributes.items():
+        setattr(tokenizer, name, value)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("languages", "names", "first", "why"),
+    [
+        (("en",), ["猫", "狗"], "a photo of a 猫", "as the text tower reads English"),
+        (("zh",), ["cat", "dog"], "这是一张cat的图片", "as the text tower reads Chinese"),
+        (("zh", "en"), ["猫", "dog"], "这是一张猫的图片", "as the class names are Chinese"),
+        (("zh", "en"), ["cat", "dog"], "a photo of a cat", "as the class names are not Chinese"),
+        ((), ["猫", "狗"], "这是一张猫的图片", "as the class names are Chinese"),
+    ],
+)
+def test_the_default_template_is_in_the_language_of_the_text_tower(languages, names, first, why):
+    open_ = Captions(names_only=True)
+    ids = [open_.add(name, label) for label, name in enumerate(names)]
+    worded = open_.worded(reading(*languages) if languages else None)
+    assert worded.sentences[0] == first and ids == [0, 1] and worded.labels == [0, 1] and not worded.names_only
+    assert worded.note.startswith("captions: '") and worded.note.endswith(why)
+    assert open_.sentences == names and worded.worded(reading("en")) is worded, "another tower may read the same data"
+
+
+def test_texts_that_the_tower_does_not_read_are_named():
+    captions = table("一只猫", "a dog", "7")
+    captions.tokenise(reading("en"), "text")
+    (warning,) = captions.warnings
+    assert warning.startswith("text: 1 of 3 captions are not English") and "'一只猫' (1.7 tokens per character)" in warning
+    captions.tokenise(reading("zh"), "text")
+    assert len(captions.warnings) == 1 and "1 of 3 captions are not Chinese" in captions.warnings[0] and "'a dog'" in captions.warnings[0]
+    for languages in (("zh", "en"), ()):
+        captions.tokenise(reading(*languages), "text")
+        assert captions.warnings == []
+    names = Captions(names_only=True)
+    for label, name in enumerate(("cat", "狗", "3")):
+        names.add(name, label)
+    worded = names.worded(reading("zh"))
+    worded.tokenise(reading("zh"), "text")
+    assert len(worded.warnings) == 1 and "1 of 3 class names are not Chinese" in worded.warnings[0], "a template hides nothing"
+
+
+def test_unknown_tokens_are_named():
+    captions = table("ax", "b")
+    captions.tokenise(reading("en", unknown_id=9), "text")
+    assert captions.warnings == ["text: 1 of 2 captions have words or characters that the vocabulary lacks, such as 'ax'"]

@@ -81,7 +81,10 @@ def test_the_table_quotes_names_and_keeps_all_digits():
 
 
 def test_sentences_of_classes():
-    assert few_shot.class_sentences(["猫"], None, None) == [["这是一张猫的图片"]]
+    assert few_shot.class_sentences(["猫"], None, None) is None, "the text tower decides"
+    for language, expected in (("zh", "这是一张猫的图片"), ("en", "a photo of a 猫")):
+        reader = SimpleNamespace(tokenizer=SimpleNamespace(languages=(language,)))
+        assert few_shot.default_sentences(reader, ["猫"]) == [[expected]]
     assert few_shot.class_sentences(["a", "b"], None, ["{class_name}", "x {class_name}"]) == [["a", "x a"], ["b", "x b"]]
     with pytest.raises(ConfigError, match="--class-texts: excludes --template"):
         few_shot.class_sentences(["a"], "x.json", ["{class_name}"])

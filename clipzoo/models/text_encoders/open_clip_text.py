@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Literal
 
@@ -14,11 +15,13 @@ from clipzoo.models.pretrained import hub, load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.hf_files import files_of, opened
 from clipzoo.models.text_encoders.hf_text import readable, recompute_layers
+from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 
 if TYPE_CHECKING:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+    from transformers import PreTrainedTokenizerBase
 
 
 @TEXT_ENCODERS.register_module()
@@ -181,12 +184,23 @@ class OpenCLIPTokenizer:
         self.context_length = tokenizer.context_length
         self.padding = padding
         self._tokenizer = tokenizer
+        self.unknown_id = None if self._hugging_face is None else unknown_of(self._hugging_face)
+
+    @functools.cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Those of the vocabulary; open_clip's own is OpenAI's."""
+        return ("en",) if self._hugging_face is None else languages_of(self._hugging_face)
+
+    @property
+    def _hugging_face(self) -> PreTrainedTokenizerBase | None:
+        return getattr(self._tokenizer, "tokenizer", None)
 
     def __call__(self, sentences: list[str]) -> Tokens:
         """Tokenise; longer sentences are cut as open_clip does."""
         if not sentences:
             return Tokens(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
-        ids_NL = self._tokenizer(list(sentences))
+        with ONE_AT_A_TIME:
+            ids_NL = self._tokenizer(list(sentences))
         if self.padding is None:
             return Tokens(ids_NL, torch.full((len(ids_NL),), ids_NL.shape[1]))
         places_L = torch.arange(1, ids_NL.shape[1] + 1)
@@ -196,10 +210,11 @@ class OpenCLIPTokenizer:
     def count(self, sentence: str) -> int:
         """How many tokens the whole sentence has, before it is cut."""
         own = self._tokenizer
-        if not hasattr(own, "tokenizer"):
+        if self._hugging_face is None:
             return len(own.encode(sentence)) + 2  # start and end
         clips = own.tokenizer_mode == "clips"  # it adds start, end and class token itself
-        ids = own.tokenizer(own.clean_fn(sentence), add_special_tokens=not clips, verbose=False)["input_ids"]
+        with ONE_AT_A_TIME:
+            ids = own.tokenizer(own.clean_fn(sentence), add_special_tokens=not clips, verbose=False)["input_ids"]
         return len(ids) + 3 * clips
 
 

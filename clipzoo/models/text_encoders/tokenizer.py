@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
+import threading
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,16 @@ import torch
 
 from clipzoo.errors import ConfigError
 from clipzoo.structures import Tokens
+from clipzoo.text import is_chinese
 
 if TYPE_CHECKING:
     from tokenizers.implementations import BertWordPieceTokenizer
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# A call of a Hugging Face tokenizer sets how it cuts: two threads must not meet in one.
+ONE_AT_A_TIME = threading.Lock()
+_EVERYDAY = "这是一张图片，上面有一个人和一只小猫在红色的房子前面"
 
 
 class CLIPTokenizer:
@@ -33,6 +38,7 @@ class CLIPTokenizer:
     """
 
     vocab_size = 49408
+    languages = ("en",)
 
     def __init__(self, context_length: int = 77):
         if not 3 <= context_length <= 77:
@@ -71,6 +77,9 @@ class WordPieceTokenizer:
     Args:
         context_length: Most tokens of a sentence, ``[CLS]`` and ``[SEP]`` included.
     """
+
+    languages = ("zh",)
+    unknown_id = SPECIAL.index("[UNK]")
 
     def __init__(self, context_length: int = 64):
         check_context("BERT", context_length, None)
@@ -123,15 +132,41 @@ class HFTokenizer:
         self.vocab_size = len(tokenizer)
         self.hugging_face = tokenizer
         self._pad = tokenizer.pad_token_id or 0  # never read where it stands: every tower masks by length
+        self.unknown_id = unknown_of(tokenizer)
+
+    @functools.cached_property
+    def languages(self) -> tuple[str, ...]:
+        """See ``languages_of``."""
+        return languages_of(self.hugging_face)
 
     def __call__(self, sentences: list[str]) -> Tokens:
         """Tokenise; longer sentences are cut and keep their special tokens."""
-        encoded = self.hugging_face(list(sentences), truncation=True, max_length=self.context_length) if sentences else {"input_ids": []}
+        if not sentences:
+            return _padded([], self._pad)
+        with ONE_AT_A_TIME:
+            encoded = self.hugging_face(list(sentences), truncation=True, max_length=self.context_length)
         return _padded(encoded["input_ids"], self._pad)
 
     def count(self, sentence: str) -> int:
         """Tokens of the whole sentence, special tokens included."""
-        return len(self.hugging_face(sentence, verbose=False)["input_ids"])
+        with ONE_AT_A_TIME:
+            return len(self.hugging_face(sentence, verbose=False)["input_ids"])
+
+
+def languages_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """What a vocabulary is made for: Chinese where at least a third of it is, both where everyday Chinese costs few tokens too."""
+    vocabulary = tokenizer.get_vocab()
+    if 3 * sum(map(is_chinese, vocabulary)) >= len(vocabulary):
+        return ("zh",)
+    with ONE_AT_A_TIME:
+        ids = tokenizer(_EVERYDAY, add_special_tokens=False, verbose=False)["input_ids"]
+    return ("zh", "en") if len(ids) <= len(_EVERYDAY) and unknown_of(tokenizer) not in ids else ("en",)
+
+
+def unknown_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token for what a vocabulary lacks; ``None`` where it lacks nothing, and the token has another meaning."""
+    unknown = tokenizer.unk_token_id
+    return None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id) else unknown
 
 
 def check_context(where: str, context_length: int, longest: int | None) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from clipzoo.errors import ConfigError
+from clipzoo.models.text_encoders.open_clip_text import OpenCLIPTokenizer
 from clipzoo.models.text_encoders.tokenizer import SPECIAL, CLIPTokenizer, HFTokenizer, WordPieceTokenizer, character_vocabulary
 
 SENTENCES = ["a photo of a cat", "这是一张髋关节假体的X线图片", "!", "", "hip  prosthesis &amp; cement"]
@@ -101,3 +102,36 @@ def test_a_hugging_face_tokenizer_agrees_with_the_same_vocabulary(tmp_path):
 @pytest.mark.parametrize("make", [CLIPTokenizer, WordPieceTokenizer])
 def test_no_sentences_are_no_tokens(make):
     assert make()([]).ids.shape == (0, 0)
+
+
+def word_pieces(folder, words):
+    from transformers import BertTokenizerFast
+
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL, *words]), encoding="utf-8")
+    return BertTokenizerFast(str(folder / "vocab.txt"))
+
+
+def test_every_tokenizer_knows_its_language(tmp_path):
+    from open_clip.tokenizer import SimpleTokenizer
+
+    english, chinese = [f"word{i}" for i in range(300)], list("这是一张图片，上面有个人和只小猫在红色的房子前")
+    assert CLIPTokenizer().languages == OpenCLIPTokenizer(SimpleTokenizer(), 0).languages == ("en",)
+    assert WordPieceTokenizer().languages == HFTokenizer(word_pieces(tmp_path / "zh", chinese + english[:20])).languages == ("zh",)
+    assert HFTokenizer(word_pieces(tmp_path / "en", english + chinese[:3])).languages == ("en",), "as bert-base-uncased, which has a few"
+    both = HFTokenizer(word_pieces(tmp_path / "both", english + chinese))
+    assert both.languages == ("zh", "en") and both.unknown_id == SPECIAL.index("[UNK]")
+
+
+def test_threads_share_a_hugging_face_tokenizer(tmp_path):
+    """Each call sets how the library's tokenizer cuts: unguarded, threads get 'Already borrowed', or a sentence that was not cut."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    shared = HFTokenizer(word_pieces(tmp_path / "zh", list("一二三四五六七八")), context_length=5)
+    sentences = ["一二三四五六七八"] * 20
+
+    def work(number):
+        return shared.count(sentences[0]) if number % 2 else shared(sentences).lengths.max().item()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(400))) == [5, 10] * 200
