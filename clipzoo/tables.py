@@ -5,8 +5,6 @@ Needs no torch, so that a table is read at once.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -15,11 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from clipzoo.errors import DataError, shortened
-from clipzoo.files import write_text
+from clipzoo.files import read_text, write_text
+from clipzoo.text import csv_rows, csv_text
 
 DIRECTIONS = ("image_to_text", "text_to_image")
 
 _PREDICTION_COLUMNS = ("case_id", "group", "fold", "label", "prediction")
+_OFF = 1e-3  # from 1, at most: the sum of a case's probabilities, or the length of a cosine
+_KINDS = {"predictions": "not a table of predictions", "ranks": "not a table of retrieval ranks"}
+
+Rows = Sequence[tuple[int, list[str]]]  # the line that each starts at, and its cells
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ class PredictionTable:
         groups: N group names.
         folds: N fold names.
         labels: ``[N]`` int64 true classes; -1 where unknown.
-        probabilities: ``[N, C]`` float32.
+        probabilities: ``[N, C]`` float32; each row sums to 1, or is NaN where the model's output was not finite.
+
+    Raises:
+        DataError: There is no class, or two have the same name, or one has an empty name, which in the file means an unknown label.
     """
 
     classes: tuple[str, ...]
@@ -42,41 +48,54 @@ class PredictionTable:
     labels: np.ndarray
     probabilities: np.ndarray
 
+    def __post_init__(self) -> None:
+        if problem := _problem_of(self.classes):
+            raise DataError(f"predictions: {problem}")
+
     def write(self, path: str | Path) -> None:
         """Write ``case_id,group,fold,label,prediction,p_<class>…``; probabilities keep all nine digits of a float32."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*_PREDICTION_COLUMNS, *(f"p_{name}" for name in self.classes)])
-        predicted = self.probabilities.argmax(axis=1) if len(self.case_ids) else []
+        predicted = self.probabilities.argmax(axis=1)
+        rows: list[list[str]] = [[*_PREDICTION_COLUMNS, *(f"p_{name}" for name in self.classes)]]
         for row, case_id in enumerate(self.case_ids):
             label = self.classes[self.labels[row]] if self.labels[row] >= 0 else ""
             numbers = [f"{p:.9g}" for p in self.probabilities[row]]
-            writer.writerow([case_id, self.groups[row], self.folds[row], label, self.classes[predicted[row]], *numbers])
-        write_text(path, text.getvalue())
+            rows.append([case_id, self.groups[row], self.folds[row], label, self.classes[predicted[row]], *numbers])
+        write_text(path, csv_text(rows))
 
     @classmethod
     def read(cls, path: str | Path) -> PredictionTable:
         """Read what ``write`` wrote.
 
         Raises:
-            DataError: The file is missing or is not such a table.
+            DataError: The file is missing or is not such a table; the message says at which line.
         """
-        header, rows = _read_rows(path, "predictions")
-        try:
-            if tuple(header[: len(_PREDICTION_COLUMNS)]) != _PREDICTION_COLUMNS:
-                raise ValueError(f"its columns are {shortened(header, 5)}")
-            classes = tuple(name.removeprefix("p_") for name in header[len(_PREDICTION_COLUMNS) :])
-            index = {name: i for i, name in enumerate(classes)}
-            return cls(
-                classes=classes,
-                case_ids=tuple(r[0] for r in rows),
-                groups=tuple(r[1] for r in rows),
-                folds=tuple(r[2] for r in rows),
-                labels=np.array([index[r[3]] if r[3] else -1 for r in rows], dtype=np.int64),
-                probabilities=np.array([[float(p) for p in r[5:]] for r in rows], dtype=np.float32).reshape(len(rows), len(classes)),
-            )
-        except (ValueError, KeyError, IndexError) as error:
-            raise DataError(f"{path}: not a table of predictions ({error})") from error
+        return cls._from_rows(path, *_read_rows(path))
+
+    @classmethod
+    def _from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> PredictionTable:
+        first = len(_PREDICTION_COLUMNS)
+        if tuple(header[:first]) != _PREDICTION_COLUMNS or not all(name.startswith("p_") for name in header[first:]):
+            raise _not("predictions", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
+        classes = tuple(name.removeprefix("p_") for name in header[first:])
+        index = {name: i for i, name in enumerate(classes)}
+        if problem := _problem_of(classes):
+            raise _not("predictions", path, 1, problem)
+        _check_lengths("predictions", path, header, rows)
+        for line, (_, _, _, label, prediction, *_) in rows:
+            if not {label or prediction, prediction} <= index.keys():
+                raise _not("predictions", path, line, f"{label!r} or {prediction!r} is not one of the classes")
+        _check_once("predictions", path, [(line, cells[0]) for line, cells in rows])
+        numbers = [_floats("predictions", path, line, cells[first:]) for line, cells in rows]
+        probabilities = np.array(numbers, dtype=np.float32).reshape(len(rows), len(classes))
+        _check_probabilities(path, rows, probabilities, np.array([index[cells[4]] for _, cells in rows], dtype=np.int64))
+        return cls(
+            classes=classes,
+            case_ids=tuple(cells[0] for _, cells in rows),
+            groups=tuple(cells[1] for _, cells in rows),
+            folds=tuple(cells[2] for _, cells in rows),
+            labels=np.array([index[cells[3]] if cells[3] else -1 for _, cells in rows], dtype=np.int64),
+            probabilities=probabilities,
+        )
 
     @classmethod
     def join(cls, tables: Sequence[PredictionTable]) -> PredictionTable:
@@ -151,36 +170,44 @@ class RetrievalTable:
 
     def write(self, path: str | Path) -> None:
         """Write one column per attribute, in their order; similarities keep every digit."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(_RETRIEVAL_COLUMNS)
-        # All text in quotes: csv leaves a lone carriage return bare before Python 3.13, and reads it back as the end of a row.
-        writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerows(zip(*(getattr(self, name).tolist() for name in _RETRIEVAL_COLUMNS), strict=True))
-        write_text(path, text.getvalue())
+        columns = (getattr(self, name).tolist() for name in _RETRIEVAL_COLUMNS)
+        write_text(path, csv_text([_RETRIEVAL_COLUMNS]) + csv_text(zip(*columns, strict=True), quote_text=True))
 
     @classmethod
     def read(cls, path: str | Path) -> RetrievalTable:
         """Read what ``write`` wrote.
 
         Raises:
-            DataError: The file is missing or is not such a table.
+            DataError: The file is missing or is not such a table; the message says at which line.
         """
-        header, rows = _read_rows(path, "retrieval ranks")
-        try:
-            if tuple(header) != _RETRIEVAL_COLUMNS:
-                raise ValueError(f"its columns are {shortened(header, 5)}")
-            for number, row in enumerate(rows, start=1):
-                if len(row) != len(header):
-                    raise ValueError(f"row {number} has {len(row)} columns instead of {len(header)}")
-                if row[0] not in DIRECTIONS:
-                    raise ValueError(f"row {number} has the direction {row[0]!r}")
-            table = cls.from_columns(*(zip(*rows, strict=True) if rows else [()] * len(header)))
-            impossible = np.flatnonzero((table.ahead < 0) | (table.tied < 0) | (table.positives < 1))
-            if len(impossible):
-                raise ValueError(f"row {impossible[0] + 1} has a count that is too small")
-            return table
-        except (ValueError, OverflowError) as error:
-            raise DataError(f"{path}: not a table of retrieval ranks ({error})") from error
+        return cls._from_rows(path, *_read_rows(path))
+
+    @classmethod
+    def _from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> RetrievalTable:
+        if tuple(header) != _RETRIEVAL_COLUMNS:
+            raise _not("ranks", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
+        _check_lengths("ranks", path, header, rows)
+        for line, cells in rows:
+            if cells[0] not in DIRECTIONS:
+                raise _not("ranks", path, line, f"the direction is {cells[0]!r}")
+        # an image is a query once; a caption that several folds hold is one in each of them
+        _check_once("ranks", path, [(line, (*cells[:2], cells[3] if cells[0] == DIRECTIONS[1] else "")) for line, cells in rows])
+        columns: list[Iterable] = list(zip(*(cells for _, cells in rows), strict=True)) if rows else [()] * len(header)
+        first = _RETRIEVAL_COLUMNS.index("gallery")
+        counts = [_integers(path, line, cells[first : first + 4]) for line, cells in rows]
+        columns[first : first + 4] = zip(*counts, strict=True) if rows else [()] * 4
+        similarities = [_floats("ranks", path, line, cells[first + 4 : first + 6]) for line, cells in rows]
+        columns[first + 4 : first + 6] = zip(*similarities, strict=True) if rows else [()] * 2
+        table = cls.from_columns(*columns)
+        too_many = table.ahead + table.tied + table.positives > table.gallery
+        for wrong, what in (
+            ((table.ahead < 0) | (table.tied < 0) | (table.positives < 1), "a count is too small"),
+            (too_many, "more items are counted than the gallery has"),
+            (_beyond_cosine(table.positive_similarity) | _beyond_cosine(table.negative_similarity), "a similarity is not between -1 and 1"),
+        ):
+            if wrong.any():
+                raise _not("ranks", path, rows[int(wrong.argmax())][0], what)
+        return table
 
     @classmethod
     def from_columns(cls, *columns: Iterable, **named: Iterable) -> RetrievalTable:
@@ -216,25 +243,74 @@ def read_table(path: str | Path) -> PredictionTable | RetrievalTable:
     Raises:
         DataError: The file is missing or is neither.
     """
-    header, _ = _read_rows(path, "predictions or retrieval ranks", header_only=True)
+    header, rows = _read_rows(path)
     for cls, columns in ((PredictionTable, _PREDICTION_COLUMNS), (RetrievalTable, _RETRIEVAL_COLUMNS)):
         if tuple(header[: len(columns)]) == columns:
-            return cls.read(path)
+            return cls._from_rows(path, header, rows)
     raise DataError(
         f"{path}: neither predictions ({', '.join(_PREDICTION_COLUMNS)}, p_<class>…) nor retrieval ranks "
         f"({', '.join(_RETRIEVAL_COLUMNS[:5])}…); its columns are {shortened(header, 5) or 'none'}"
     )
 
 
-def _read_rows(path: str | Path, kind: str, *, header_only: bool = False) -> tuple[list[str], list[list[str]]]:
+def _read_rows(path: str | Path) -> tuple[list[str], Rows]:
     """Header and rows of a CSV file; the header of an empty file is empty."""
+    rows = list(csv_rows(read_text(path), path))
+    return (rows[0][1], rows[1:]) if rows else ([], [])
+
+
+def _problem_of(classes: Sequence[str]) -> str:
+    """What is wrong with class names; an empty one would mean an unknown label in the file."""
+    if classes and "" not in classes and len(set(classes)) == len(classes):
+        return ""
+    return f"classes need names that differ and are not empty, not: {shortened(map(repr, classes)) or 'none'}"
+
+
+def _not(kind: str, path: str | Path, line: int, what: str) -> DataError:
+    return DataError(f"{path}:{line}: {_KINDS[kind]} ({what})")
+
+
+def _check_lengths(kind: str, path: str | Path, header: list[str], rows: Rows) -> None:
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise _not(kind, path, line, f"the row has {len(cells)} columns instead of {len(header)}")
+
+
+def _check_once(kind: str, path: str | Path, keys: Sequence[tuple[int, object]]) -> None:
+    """Refuse two rows for one thing."""
+    seen: dict[object, int] = {}
+    for line, key in keys:
+        if seen.setdefault(key, line) != line:
+            name = key[1] if isinstance(key, tuple) else key
+            raise _not(kind, path, line, f"{name!r} stands at line {seen[key]}, too")
+
+
+def _floats(kind: str, path: str | Path, line: int, cells: Sequence[str]) -> list[float]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            return next(rows, []), [] if header_only else list(rows)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a table of {kind} ({error})") from error
+        return [float(cell) for cell in cells]
+    except ValueError as error:
+        raise _not(kind, path, line, str(error)) from error
+
+
+def _integers(path: str | Path, line: int, cells: Sequence[str]) -> list[int]:
+    try:
+        return [int(np.int64(int(cell))) for cell in cells]
+    except (ValueError, OverflowError) as error:
+        raise _not("ranks", path, line, str(error)) from error
+
+
+def _check_probabilities(path: str | Path, rows: Rows, probabilities: np.ndarray, predicted: np.ndarray) -> None:
+    """Refuse rows that no model gives: each is NaN throughout, or sums to 1, and its largest is that of the predicted class."""
+    undefined = np.isnan(probabilities).all(axis=1)
+    with np.errstate(invalid="ignore"):  # infinity - infinity
+        fits = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) <= _OFF)
+    if not (fits | undefined).all():
+        line = rows[int((fits | undefined).argmin())][0]
+        raise _not("predictions", path, line, "the probabilities of a case are between 0 and 1 and sum to 1")
+    agrees = probabilities.argmax(axis=1) == predicted
+    if not agrees.all():
+        raise _not("predictions", path, rows[int(agrees.argmin())][0], "the prediction is not the class of the largest probability")
+
+
+def _beyond_cosine(values: np.ndarray) -> np.ndarray:
+    return ~(np.isnan(values) | (np.abs(values) <= 1 + _OFF))

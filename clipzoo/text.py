@@ -14,10 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from clipzoo.errors import DataError
 
-# What a spreadsheet takes for a formula when a cell starts with it (OWASP, "CSV injection").
-_FORMULA = "=+-@\t\r"
-_GUARDED = re.compile(rf"'*[{re.escape(_FORMULA)}]")
-_GUARD = re.compile(rf"'+[{re.escape(_FORMULA)}]")
+# What a spreadsheet takes for a formula when a cell starts with it (OWASP, "CSV injection"): also after blanks, and wide signs too, which
+# count in East Asian locales. A number is none, nor is a sign alone.
+_SIGNED = r"[+-](?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)?\Z"
+_FORMULA = r"(?:\s*[=+\-@＝＋－＠]|[\t\r\n])"
+_GUARDED = re.compile(rf"(?!{_SIGNED})'*{_FORMULA}")
+_GUARD = re.compile(rf"'+{_FORMULA}")
+csv.field_size_limit(2**31 - 1)  # what was written is read, however long; Python's limit is 131 072 characters
 # Categories of characters that move the cursor, change the terminal, or show nothing: controls, formats, halves of pairs, line ends.
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _JOINERS = "\u200c\u200d"  # formats that words and emoji need
@@ -79,14 +82,20 @@ class _Rows:
         self.lines.append(line.removesuffix("\r\n") + "\n")
 
 
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
+def csv_text(rows: Iterable[Sequence[object]], *, separator: str = ",", quote_text: bool = False) -> str:
     r"""Rows as CSV that ``csv_rows`` reads back equal. A ``str`` cell that a spreadsheet would run as a formula gets a ``'`` in front.
+
+    Args:
+        rows: Cells of text, which may hold anything, and numbers; ``None`` is an empty cell.
+        separator: Between cells.
+        quote_text: Put all text in quotes, not only where that is needed.
 
     >>> csv_text([['name', 'n'], ['=1+1', -2]])
     "name,n\n'=1+1,-2\n"
     """
     found = _Rows()
-    writer = csv.writer(found, lineterminator="\r\n")
+    quoting = csv.QUOTE_NONNUMERIC if quote_text else csv.QUOTE_MINIMAL
+    writer = csv.writer(found, delimiter=separator, lineterminator="\r\n", quoting=quoting)
     for row in rows:
         writer.writerow(["'" + cell if isinstance(cell, str) and _GUARDED.match(cell) else cell for cell in row])
     return "".join(found.lines)
@@ -101,14 +110,14 @@ def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tupl
         separator: Between cells.
 
     Raises:
-        DataError: Quotation marks do not pair up, or a cell is longer than the reader takes.
+        DataError: Quotation marks do not pair up, or a cell is larger than 2 GB.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    line = 1
+    line, guarded = 1, "'" in text
     try:
         for cells in reader:
             if cells:
-                yield line, [cell[1:] if _GUARD.match(cell) else cell for cell in cells]
+                yield line, [cell[1:] if _GUARD.match(cell) else cell for cell in cells] if guarded else cells
             line = reader.line_num + 1
     except csv.Error as error:
         advice = "Close the quotation marks of the row that starts here"
