@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipzoo.errors import DataError
 from clipzoo.files import read_json, write_json
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.records import epoch_record
@@ -11,6 +14,9 @@ from clipzoo.registries import HOOKS
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
+
+HISTORY_FILE, TIMING_FILE = "history.json", "timing.json"
+_TIMED = {"epoch", "seconds", "images_per_second"}
 
 
 @HOOKS.register_module()
@@ -26,10 +32,18 @@ class HistoryHook(Hook):
         self.timings: list[dict] = []
 
     def before_fit(self, run: Run) -> None:
-        """Read the timings of the epochs before a restart."""
-        path = run.folder / "timing.json"
-        if run.is_main and self.epochs and path.exists():
-            self.timings = list(read_json(path))[: len(self.epochs)]
+        """After a restart write ``history.json`` again, whatever became of it, and read the timings of the epochs before."""
+        if not run.is_main or not self.epochs:
+            return
+        write_json(run.folder / HISTORY_FILE, self.epochs)
+        path = run.folder / TIMING_FILE
+        if not os.path.lexists(path):
+            return
+        try:
+            self.timings = _timings(path)[: len(self.epochs)]
+        except DataError as error:
+            run.log.warning(f"warning: {error}. It begins anew: the timings of the {len(self.epochs)} epochs before are lost")
+            write_json(path, [])
 
     def after_epoch(self, run: Run) -> None:
         """Add the epoch and write both files."""
@@ -38,8 +52,8 @@ class HistoryHook(Hook):
             {"epoch": run.state.epoch, "seconds": round(run.epoch_seconds, 3), "images_per_second": round(run.images_per_second, 2)}
         )
         if run.is_main:
-            write_json(run.folder / "history.json", self.epochs)
-            write_json(run.folder / "timing.json", self.timings)
+            write_json(run.folder / HISTORY_FILE, self.epochs)
+            write_json(run.folder / TIMING_FILE, self.timings)
 
     def state_dict(self) -> dict:
         """The epochs so far."""
@@ -48,3 +62,15 @@ class HistoryHook(Hook):
     def load_state_dict(self, state: dict) -> None:
         """Restore the epochs so far."""
         self.epochs = list(state["epochs"])
+
+
+def _timings(path: Path) -> list[dict]:
+    """The content of ``timing.json``.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() == _TIMED for row in rows):
+        raise DataError(f"{path}: must be a list with an object of {', '.join(sorted(_TIMED))} per epoch")
+    return rows

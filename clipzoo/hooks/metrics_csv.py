@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.errors import ConfigError
-from clipzoo.files import write_atomically
+from clipzoo.errors import ConfigError, DataError
+from clipzoo.files import read_bytes, reason, write_text
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.records import Intervals, epoch_number, learning_rate, temperature, watched_metrics
 from clipzoo.registries import HOOKS
 from clipzoo.structures import is_measure
+from clipzoo.text import csv_text
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
@@ -32,8 +31,8 @@ class MetricsCSVHook(Hook):
     rows without an evaluation and ``nan`` where one is not defined. (``test_<metric>`` where ``splits.select_on_test`` lets the test part
     choose.)
 
-    A run that was killed and started again leaves the same file, byte for byte, as one that was not: rows beyond the checkpoint are
-    taken away before it goes on.
+    A run that was killed and started again leaves the same file, byte for byte, as one that was not: its rows are in the checkpoint, too.
+    A file that was damaged or deleted meanwhile is written again from there, with a warning.
 
     Args:
         every_steps: Rows every so many optimizer steps as well. At these steps, and no others, the device is waited for, which costs a
@@ -48,29 +47,49 @@ class MetricsCSVHook(Hook):
             raise ConfigError(f"MetricsCSVHook: every_steps is {every_steps}; 1 or more, or None, is allowed")
         self.every_steps = every_steps
         self.columns: list[str] = []
+        self.rows: list[str] = []  # lines of the file, of the main process
+        self.num_written = 0  # of them; fewer while another program keeps the file from being written
+        self.must_rewrite = False  # as the file is not what the next row can follow
+        self.is_told = self.is_restored = False
         self.intervals = Intervals()
-        self.unwritten: list[str] = []  # while another program keeps the file from being written
         self.last_step = self.evaluated_step = 0
 
     def before_fit(self, run: Run) -> None:
-        """Take away the rows beyond the checkpoint, and a last line that was only half written."""
+        """Make the file what it was at the checkpoint: rows beyond it are taken away, lost or damaged ones are written again."""
         if not run.is_main:
             return
-        self.path = run.folder / FILE
-        if not self.path.exists():
-            return
-        content = self.path.read_bytes()
-        header, *lines = content.split(b"\n")[:-1] or [b""]  # what follows the last line break is half a line
-        kept = [line for line in lines if 0 <= _step_of(line) <= run.state.step]
-        if not kept:
-            self.path.unlink()
-            return
-        self.columns = next(csv.reader([header.decode("utf-8-sig", "replace")]))
-        written = _step_of(kept[-1])
-        self.unwritten = [line for line in self.unwritten if _step_of(line.encode()) > written]  # they were, after the checkpoint
-        repaired = b"".join(line + b"\n" for line in [header, *kept])
-        if repaired != content:
-            write_atomically(self.path, lambda temporary: temporary.write_bytes(repaired))
+        self.path, content, problem = run.folder / FILE, b"", ""
+        try:
+            content = read_bytes(self.path) if os.path.lexists(self.path) else b""
+        except DataError as error:
+            problem = f"cannot be read ({error})"
+        if run.state.step and not self.is_restored:
+            self.adopt(run, content)
+        expected = (self.header() + "".join(self.rows)).encode() if self.rows else b""
+        whole_lines = content[: content.rfind(b"\n") + 1]
+        if not content.startswith(expected) and not (whole_lines and expected.startswith(whole_lines)):
+            problem = problem or "was damaged or deleted"
+        if problem:
+            run.log.warning(f"warning: {self.path}: {problem}. It is written again from the checkpoint, with all {len(self.rows)} rows")
+        self.num_written, self.must_rewrite = len(self.rows), content != expected
+        if self.must_rewrite:
+            self.write(run, synced=True)
+
+    def adopt(self, run: Run, content: bytes) -> None:
+        """Take the rows up to the checkpoint from the file: the run that wrote the checkpoint had no such hook."""
+        header, *lines = content.decode("utf-8", "replace").split("\n")[:-1] or [""]
+        self.columns = header.split(",") if header.startswith("step,epoch,") else []
+        numbers = [_numbers(line) for line in lines]
+        whole = [len(row) == len(self.columns) > 0 for row in numbers]
+        self.rows = [f"{line}\n" for line, row, good in zip(lines, numbers, whole, strict=True) if good and row[0] <= run.state.step]
+        lost = whole.count(False)
+        if lost:
+            why = "and the checkpoint, which was written without this hook, does not have them"
+            run.log.warning(f"warning: {self.path}: {lost} of {len(lines)} rows are lost: they are damaged, {why}")
+
+    def header(self) -> str:
+        """The first line."""
+        return csv_text([self.columns])
 
     def after_step(self, run: Run) -> None:
         """A row, if one is due and none will follow for the same step."""
@@ -95,7 +114,7 @@ class MetricsCSVHook(Hook):
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
         """Try once more to write what could not be written."""
-        if run.is_main and self.unwritten:
+        if run.is_main and (self.must_rewrite or self.num_written < len(self.rows)):
             self.write(run, synced=True)
 
     def add_row(self, run: Run, metrics: dict[str, float], *, synced: bool = False) -> None:
@@ -112,27 +131,36 @@ class MetricsCSVHook(Hook):
         row.update(metrics)
         self.last_step = run.state.step
         if run.is_main:
-            self.unwritten.append(_line([_text(row.get(name)) for name in self.columns]))
+            self.rows.append(csv_text([[row.get(name) for name in self.columns]]))
             self.write(run, synced=synced)
 
     def write(self, run: Run, *, synced: bool) -> None:
         """Append what is not written yet, whole or not at all; a file that cannot be written now is tried again at the next row."""
         try:
-            append(self.path, self.unwritten, _line(self.columns), synced=synced)
-        except OSError as error:  # a spreadsheet has it open, say: no reason to end a training
-            if len(self.unwritten) == 1:
-                run.log.warning(f"warning: {self.path}: cannot be written now ({error.strerror or error}); tried again at the next row")
+            if not self.must_rewrite:
+                append(self.path, self.rows[self.num_written :], self.header(), synced=synced)
+            elif self.rows:
+                write_text(self.path, self.header() + "".join(self.rows))
+            else:
+                self.path.unlink(missing_ok=True)
+        except (OSError, DataError) as error:  # a spreadsheet has it open, say: no reason to end a training
+            if not self.is_told:
+                cause = reason(error.__cause__ or error)
+                run.log.warning(f"warning: {self.path}: cannot be written now ({cause}); tried again at the next row")
+            self.is_told = True
             return
-        self.unwritten = []
+        self.num_written, self.must_rewrite, self.is_told = len(self.rows), False, False
 
     def state_dict(self) -> dict:
-        """Where the next row's interval begins, and rows that could not be written."""
-        return {"intervals": self.intervals.state_dict(), "unwritten": self.unwritten, "last_step": self.last_step}
+        """All rows, and where the next one's interval begins."""
+        rows = "".join(self.rows)
+        return {"intervals": self.intervals.state_dict(), "columns": self.columns, "rows": rows, "last_step": self.last_step}
 
     def load_state_dict(self, state: dict) -> None:
         """Restore ``state_dict``."""
         self.intervals.load_state_dict(state["intervals"])
-        self.unwritten, self.last_step = list(state["unwritten"]), state["last_step"]
+        self.columns, self.last_step, self.is_restored = list(state["columns"]), state["last_step"], True
+        self.rows = [f"{line}\n" for line in state["rows"].split("\n")[:-1]]
 
 
 def append(path: Path, lines: list[str], header: str, *, synced: bool) -> None:
@@ -154,18 +182,9 @@ def append(path: Path, lines: list[str], header: str, *, synced: bool) -> None:
             raise
 
 
-def _step_of(line: bytes) -> int:
-    """The step of a row; -1 where the line is none."""
-    number = line.split(b",", 1)[0]
-    return int(number) if number.isdigit() else -1
-
-
-def _text(value: float | None) -> str:
-    """Every digit of a number, so that it can be compared with ``history.json``; nothing for what was not measured."""
-    return "" if value is None else repr(value)
-
-
-def _line(cells: list[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+def _numbers(line: str) -> list[float]:
+    """The cells of a row, NaN where one is empty; none where the line is no row."""
+    try:
+        return [float(cell or "nan") for cell in line.split(",")]
+    except ValueError:
+        return []

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import logging
+import os
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -13,6 +15,7 @@ from clipzoo.engine import build, loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.runner import Runner
 from clipzoo.folds import Split
+from clipzoo.hooks import HistoryHook
 
 
 @pytest.fixture
@@ -181,3 +184,28 @@ def test_early_stopping_in_the_middle_of_an_epoch_ends_it_there(runner_of, tmp_p
     (epoch,) = json.loads((tmp_path / "fold_1" / "history.json").read_text(encoding="utf-8"))
     lines = (tmp_path / "fold_1" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert epoch["step"] == 4 and [line.split(",")[0] for line in lines] == ["step", "2", "4"], "one row for the step that ended it"
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0\0", b"{}", b'[{"epoch": 1}]', b"[1, 2]", b"\xff\xfe[", None])
+def test_a_damaged_timing_json_begins_anew_and_blocks_no_restart(tmp_path, caplog, damage):
+    """The history is in the checkpoint, and written again whatever became of it."""
+    hook, epochs = HistoryHook(), [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    hook.load_state_dict({"epochs": epochs})
+    (tmp_path / "history.json").write_bytes(b"[{")
+    path = tmp_path / "timing.json"
+    os.mkfifo(path) if damage is None else path.write_bytes(damage)
+    hook.before_fit(SimpleNamespace(is_main=True, folder=tmp_path, log=logging.getLogger("test")))
+    assert json.loads((tmp_path / "history.json").read_text(encoding="utf-8")) == epochs
+    assert hook.timings == [] and json.loads(path.read_text(encoding="utf-8")) == []
+    assert str(path) in caplog.text and "It begins anew: the timings of the 2 epochs before are lost" in caplog.text
+
+
+def test_a_run_goes_on_with_a_damaged_timing_json_and_history(runner_of, stopped_at, tmp_path):
+    with stopped_at(5):
+        runner_of(tmp_path, ["HistoryHook"], train={"epochs": 3}).fit()
+    folder = tmp_path / "fold_1"
+    (folder / "timing.json").write_bytes(b"[")
+    (folder / "history.json").write_bytes(b"[")
+    runner_of(tmp_path, ["HistoryHook"], train={"epochs": 3}).fit()
+    assert [row["epoch"] for row in json.loads((folder / "history.json").read_text(encoding="utf-8"))] == [1, 2, 3]
+    assert [row["epoch"] for row in json.loads((folder / "timing.json").read_text(encoding="utf-8"))] == [2, 3]

@@ -120,12 +120,76 @@ def test_a_file_that_cannot_be_written_is_written_later_and_ends_nothing(runner_
     assert (tmp_path / "log.txt").read_text(encoding="utf-8").count("cannot be written now (Permission denied)") == 1
 
 
-def test_rows_that_were_written_after_the_checkpoint_that_holds_them_are_not_doubled(tmp_path):
-    (tmp_path / "metrics.csv").write_text("step,epoch\n1,1\n2,1\n", encoding="utf-8")
+HELD = "step,epoch,lr\n2,1,0.5\n3,1,0.25\n4,2,nan\n"
+
+
+def restarted(folder, step=5) -> MetricsCSVHook:
+    """A hook after a restart whose checkpoint holds the rows of ``HELD``."""
     hook = MetricsCSVHook()
-    hook.load_state_dict({"intervals": {"epoch": 1, "totals": None}, "unwritten": ["2,1\n", "3,1\n"], "last_step": 3})
-    hook.before_fit(SimpleNamespace(is_main=True, folder=tmp_path, state=SimpleNamespace(step=3), log=logging.getLogger("test")))
-    assert hook.unwritten == ["3,1\n"] and hook.last_step == 3
+    columns, rows = ["step", "epoch", "lr"], HELD.partition("\n")[2]
+    hook.load_state_dict({"intervals": {"epoch": 1, "totals": None}, "columns": columns, "rows": rows, "last_step": 4})
+    hook.before_fit(SimpleNamespace(is_main=True, folder=folder, state=SimpleNamespace(step=step), log=logging.getLogger("test")))
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("content", "is_damaged"),
+    [
+        (HELD, False),
+        (HELD + "5,2,0.5\n6,", False),
+        (HELD[:-3], False),
+        (HELD[:-8], False),
+        (HELD.replace("3,1,0.25\n", ""), True),
+        (HELD.replace("3,1,", "3,7,"), True),
+        (HELD.replace("epoch", "round"), True),
+        (HELD.replace("0.25", "\udcff\udcfe"), True),
+        ("\0" * len(HELD), True),
+        ("", True),
+        (None, True),
+        ("a,b\n1,2\n", True),
+    ],
+)
+def test_a_damaged_metrics_csv_loses_no_row(tmp_path, caplog, content, is_damaged):
+    """Rows of a killed run that no checkpoint knows, and a last line that is cut off, are no damage."""
+    path = tmp_path / "metrics.csv"
+    if content is not None:
+        path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    restarted(tmp_path)
+    assert path.read_text(encoding="utf-8") == HELD
+    said = f"{path}: was damaged or deleted. It is written again from the checkpoint, with all 3 rows"
+    assert caplog.text.count(said) == is_damaged and caplog.text.count("warning:") == is_damaged
+
+
+def test_what_lies_in_the_place_of_metrics_csv_blocks_no_restart(tmp_path, caplog):
+    """A FIFO would never be read to its end, and a folder cannot be written over."""
+    os.mkfifo(tmp_path / "metrics.csv")
+    restarted(tmp_path)
+    assert (tmp_path / "metrics.csv").read_text(encoding="utf-8") == HELD and "metrics.csv: a FIFO" in caplog.text
+    (tmp_path / "other" / "metrics.csv" / "x").mkdir(parents=True)
+    hook = restarted(tmp_path / "other")
+    assert "cannot be written now" in caplog.text and hook.must_rewrite
+
+
+def test_a_metrics_csv_that_is_damaged_between_two_starts_ends_as_it_should(runner_of, stopped_at, whole, tmp_path):
+    with stopped_at(5):
+        runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
+    path = tmp_path / "fold_1" / "metrics.csv"
+    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if not line.startswith(b"3,")))
+    runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()
+    assert path.read_bytes() == whole
+
+
+def test_rows_that_are_nowhere_else_are_counted(tmp_path, caplog):
+    """The hook was left out for a while, so the checkpoint has no rows."""
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"step,epoch,lr\n1,1,0.5\n2,1,0.5\n3,x,0.5\n\xff\n5,2,0.5\n9,3,0.5\n")
+    run = SimpleNamespace(is_main=True, folder=tmp_path, state=SimpleNamespace(step=5), log=logging.getLogger("test"))
+    MetricsCSVHook().before_fit(run)
+    assert path.read_text(encoding="utf-8") == "step,epoch,lr\n1,1,0.5\n2,1,0.5\n5,2,0.5\n"
+    assert f"{path}: 2 of 6 rows are lost: they are damaged" in caplog.text
+    path.write_bytes(b"stop,epoch,lr\n1,1,0.5\n")
+    MetricsCSVHook().before_fit(run)
+    assert not path.exists() and "1 of 1 rows are lost" in caplog.text
 
 
 def test_other_processes_write_nothing(runner_of, tmp_path):
