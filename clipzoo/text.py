@@ -97,8 +97,18 @@ def csv_text(rows: Iterable[Sequence[object]], *, separator: str = ",", quote_te
     quoting = csv.QUOTE_NONNUMERIC if quote_text else csv.QUOTE_MINIMAL
     writer = csv.writer(found, delimiter=separator, lineterminator="\r\n", quoting=quoting)
     for row in rows:
-        writer.writerow(["'" + cell if isinstance(cell, str) and _GUARDED.match(cell) else cell for cell in row])
+        writer.writerow(["'" + cell if isinstance(cell, str) and is_formula(cell) else cell for cell in row])
     return "".join(found.lines)
+
+
+def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
+    """``csv_text`` in UTF-8; names of files that are no UTF-8 keep their bytes, so that the files can be found by them."""
+    return csv_text(rows).encode("utf-8", "surrogateescape")
+
+
+def is_formula(cell: str) -> bool:
+    """Would a spreadsheet run this cell, so that ``csv_text`` puts a ``'`` in front of it?"""
+    return _GUARDED.match(cell) is not None
 
 
 def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tuple[int, list[str]]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import glob
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,9 +190,9 @@ def table(images: list[str], result: Classification, top: int) -> str:
 
 def csv_content(images: list[str], result: Classification) -> bytes:
     """``image,prediction,p_<class>…``; probabilities keep all nine digits of a float32."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "prediction", *(f"p_{name}" for name in result.classes)])
+    from clipzoo.text import csv_bytes
+
+    rows = [["image", "prediction", *(f"p_{name}" for name in result.classes)]]
     for image, prediction, row in zip(images, result.predictions, result.probabilities.tolist(), strict=True):
-        writer.writerow([image, prediction, *(f"{p:.9g}" for p in row)])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+        rows.append([image, prediction, *(f"{p:.9g}" for p in row)])
+    return csv_bytes(rows)

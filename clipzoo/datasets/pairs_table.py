@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import unicodedata
 from collections import defaultdict
@@ -25,6 +23,7 @@ from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import DataError, did_you_mean, shortened
 from clipzoo.files import write_text
 from clipzoo.folds import Case
+from clipzoo.text import csv_text, is_formula
 
 Names = Literal["first", "all", "each"]
 
@@ -239,14 +238,13 @@ def _table(
         start = os.path.relpath(root, os.path.realpath(path.parent))
     except ValueError:
         start = root
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=SEPARATORS[separator], lineterminator="\n")
-    writer.writerow([columns.image, columns.caption, *([] if groups is None else ["group"])])
+    rows = [[columns.image, columns.caption, *([] if groups is None else ["group"])]]
     for file in files:
         written = os.path.normpath(os.path.join(start, os.path.relpath(file.path, images))).replace(os.sep, "/")
+        written = f"./{written}" if is_formula(written) else written  # other programs read this table: the same file, and no formula
         for caption in captions[file.class_name]:
-            writer.writerow([written, caption, *([] if groups is None else [groups[file.id]])])
-    return text.getvalue()
+            rows.append([written, caption, *([] if groups is None else [groups[file.id]])])
+    return csv_text(rows, separator=SEPARATORS[separator])
 
 
 def _write(made: Sequence[Made], force: bool) -> None:

@@ -5,8 +5,6 @@ Legend: N images · D width of the features · W classes of an episode · E epis
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 
 from clipzoo.errors import ConfigError, DataError, shortened
 from clipzoo.probes import Examples, Probe
+from clipzoo.text import csv_bytes
 
 _TRIES = 100  # draws of an episode whose groups span classes, before it is given up
 
@@ -227,19 +226,12 @@ def evaluate(
 def curve_csv(points: Sequence[Point], plan: Plan) -> bytes:
     """``method,shot,way,episodes,mean,ci95_low,ci95_high,sd``."""
     header = ["method", "shot", "way", "episodes", "mean", "ci95_low", "ci95_high", "sd"]
-    return _csv(header, [[p.method, p.shot, plan.way, plan.episodes, *(f"{v:.6f}" for v in (p.mean, *p.interval, p.sd))] for p in points])
+    rows = [[p.method, p.shot, plan.way, plan.episodes, *(f"{v:.6f}" for v in (p.mean, *p.interval, p.sd))] for p in points]
+    return csv_bytes([header, *rows])
 
 
 def episodes_csv(points: Sequence[Point], pool: EpisodePool, classes: Sequence[str]) -> bytes:
     """``episode,classes,method,shot,accuracy``; the names of an episode's classes are separated by |."""
     names = ["|".join(classes[label] for label in pool.draw(number).classes) for number in range(pool.plan.episodes)]
     rows = [[n, names[n], p.method, p.shot, f"{p.accuracies[n]:.6f}"] for n in range(pool.plan.episodes) for p in points]
-    return _csv(["episode", "classes", "method", "shot", "accuracy"], rows)
-
-
-def _csv(header: list[str], rows: list[list[object]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return csv_bytes([["episode", "classes", "method", "shot", "accuracy"], *rows])

@@ -5,8 +5,6 @@ Legend: N images · D width of the features · C classes.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from clipzoo.engine.inference import LoadedCLIP
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.probes import Examples, Probe
 from clipzoo.probes.base import methods, normalised
+from clipzoo.text import csv_bytes, is_formula
 
 if TYPE_CHECKING:
     from clipzoo.engine.feature_cache import EncodedFiles, FeatureStore
@@ -147,12 +146,8 @@ class Predicted:
 
     def csv_content(self) -> bytes:
         """``task,image,label,score`` in UTF-8; scores keep all nine digits of a float32."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["task", "image", "label", "score"])
-        for result in self.results:
-            writer.writerows([result.task, image, label, f"{score:.9g}"] for image, label, score in result.rows)
-        return text.getvalue().encode("utf-8", "surrogateescape")
+        rows = ((result.task, image, label, f"{score:.9g}") for result in self.results for image, label, score in result.rows)
+        return csv_bytes([("task", "image", "label", "score"), *rows])
 
     def chosen(self) -> list[str]:
         """The hyper-parameters in use, and in how many tasks where they differ."""
@@ -166,7 +161,10 @@ class Predicted:
         for result in self.results:
             for note in result.notes:
                 tasks.setdefault(note, []).append(result.task)
-        return [f"{shortened(names, 3)}: {note}" for note, names in tasks.items()]
+        cells = {cell for result in self.results for row in result.rows for cell in (result.task, *row[:2])}
+        formulas = sorted(filter(is_formula, cells))
+        guarded = [f"{shortened(formulas, 3)}: a spreadsheet would run this as a formula, so a ' stands before it"] if formulas else []
+        return [*guarded, *(f"{shortened(names, 3)}: {note}" for note, names in tasks.items())]
 
 
 def predict(

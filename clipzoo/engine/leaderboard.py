@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from clipzoo.errors import ConfigError, did_you_mean
 from clipzoo.files import write_text
 from clipzoo.results import SUMMARY_FILE, Summary
 from clipzoo.settings import EvaluationSettings
+from clipzoo.text import csv_text, visible
 
 
 def sorting(config: Config, metric: str | None) -> tuple[str, bool]:
@@ -53,10 +52,8 @@ def leaderboard(
         return math.isnan(value), -value if higher_is_better else value
 
     rows = [_row(job, status.get(job.name, "not run"), summaries.get(job.name), names) for job in sorted(jobs, key=order)]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_text(folder / "leaderboard.csv", text.getvalue())
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, ["---"] * len(header), *rows]]
+    write_text(folder / "leaderboard.csv", csv_text([header, *rows]))
+    cells = [[visible(cell).replace("|", "\\|") for cell in row] for row in [header, ["---"] * len(header), *rows]]
     lines = [f"# Leaderboard, by pooled {metric}", "", *("| " + " | ".join(row) + " |" for row in cells), *_notes(summaries)]
     write_text(folder / "leaderboard.md", "\n".join(lines) + "\n")
     return header, rows
