@@ -65,6 +65,7 @@ def clipzoo_run(task: Task, precision: str):
     from clipzoo.config import Config
     from clipzoo.engine import build, runtime
     from clipzoo.folds import Split
+    from clipzoo.provenance import Provenance
 
     config = Config.from_dict(
         {
@@ -90,7 +91,8 @@ def clipzoo_run(task: Task, precision: str):
     console = Console(quiet=True)
     log = runtime.make_log(console, None)
     split = Split(name="fold_1", train=task.case_ids, val=(), test=())
-    return build.run(config, build.dataset(config), split, Path(task.scratch), log=log, console=console, seed_name="benchmark")
+    provenance = Provenance.of(config.plain(), "benchmark", "")
+    return build.run(config, build.dataset(config), split, Path(task.scratch), log=log, console=console, provenance=provenance)
 
 
 def clipzoo_loop(task: Task, precision: str) -> Pass:

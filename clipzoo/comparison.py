@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clipzoo.errors import DataError
-from clipzoo.files import read_json, write_json
+from clipzoo.records import read_record, write_record
 from clipzoo.results import SUMMARY_FILE, Summary, rows_or_columns
 
 FOLDER = "baselines"
@@ -52,23 +51,19 @@ class Record:
 
     def write(self, work_dir: Path) -> None:
         """Write it below ``work_dir``."""
-        write_json(work_dir / FOLDER / RECORD_FILE, asdict(self))
+        write_record(work_dir / FOLDER / RECORD_FILE, asdict(self))
 
     @classmethod
     def read(cls, work_dir: str | Path) -> Record | None:
         """Read it; ``None`` where there are no baselines.
 
         Raises:
-            DataError: It is not such a file.
+            CheckpointError: It is not such a file, or is damaged.
         """
         path = Path(work_dir) / FOLDER / RECORD_FILE
         if not path.exists():
             return None
-        content = read_json(path)
-        try:
-            return cls(**content)
-        except TypeError as error:
-            raise DataError(f"{path}: not a record of baselines ({error}). Delete the folder {path.parent} to make them again") from error
+        return read_record(cls, path, f"Delete the folder {path.parent} to make the baselines again")
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class Comparison:
         """Read all that are done; ``None`` where there are none.
 
         Raises:
-            DataError: A file is damaged.
+            CheckpointError: A file is damaged.
         """
         record = Record.read(work_dir)
         if record is None:

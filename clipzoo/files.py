@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -172,6 +173,23 @@ def read_bytes(path: str | Path) -> bytes:
     check_regular(path)
     try:
         return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from error
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of the content of a regular file, 64 hexadecimal digits.
+
+    Raises:
+        DataError: As ``read_bytes``.
+    """
+    check_regular(path)
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+            return digest.hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from error
 

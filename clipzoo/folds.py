@@ -11,9 +11,10 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 from clipzoo.errors import DataError, LeakError, shortened
-from clipzoo.files import read_json, write_json
+from clipzoo.records import as_record, read_record, write_record
 from clipzoo.text import clean_name
 
 PARTS = ("train", "val", "test")
@@ -143,7 +144,7 @@ class Folds:
 
     def write(self, path: str | Path) -> None:
         """Write ``folds.json`` atomically."""
-        write_json(
+        write_record(
             path,
             {
                 "version": 1,
@@ -165,22 +166,37 @@ class Folds:
             DataError: The file is not what ``write`` makes, or its digest does not fit its content.
             LeakError: See ``verify``.
         """
-        content = read_json(path)
-        try:
-            folds = cls(
-                cases=tuple(Case(c["id"], c["label"], c["group"], c.get("part")) for c in content["cases"]),
-                classes=tuple(content["classes"]),
-                splits=tuple(Split(f["name"], *(tuple(f[part]) for part in PARTS)) for f in content["folds"]),
-                spec=content["spec"],
-                exhaustive=content["exhaustive"],
-                notes=tuple(content["notes"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not a folds file ({type(error).__name__}: {error}). Make one with tools/make_folds.py") from error
-        if content.get("digest") != folds.digest:
-            raise DataError(f"{path}: the digest does not fit the content; the file was edited. Make it again with tools/make_folds.py")
+        again = "Make it again with tools/make_folds.py"
+        content = read_record(_FoldsFile, path, again, DataError)
+        for fold in content.folds:
+            if {type(fold.get(part)) for part in PARTS} != {list} or not isinstance(fold.get("name"), str):
+                raise DataError(f"{path}: a fold is not a name and the lists {', '.join(PARTS)}. {again}")
+        folds = cls(
+            cases=tuple(as_record(Case, case, path, again, DataError) for case in content.cases),
+            classes=tuple(content.classes),
+            splits=tuple(Split(fold["name"], *(tuple(fold[part]) for part in PARTS)) for fold in content.folds),
+            spec=content.spec,
+            exhaustive=content.exhaustive,
+            notes=tuple(content.notes),
+        )
+        if content.digest != folds.digest:
+            raise DataError(f"{path}: the digest does not fit the content; the file was edited. {again}")
         folds.verify()
         return folds
+
+
+@dataclass(frozen=True)
+class _FoldsFile:
+    """What ``folds.json`` holds."""
+
+    version: Literal[1]
+    digest: str
+    spec: dict[str, Any]
+    exhaustive: bool
+    notes: list[str]
+    classes: list[str]
+    cases: list[dict]
+    folds: list[dict]
 
 
 def _verify_split(split: Split, groups: dict[str, str]) -> None:

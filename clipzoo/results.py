@@ -9,11 +9,12 @@ import math
 import statistics
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clipzoo.errors import CheckpointError, DataError
-from clipzoo.files import read_json, write_json
+from clipzoo.errors import CheckpointError
+from clipzoo.files import file_sha256
+from clipzoo.records import read_record, write_record
 
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
@@ -30,15 +31,20 @@ class FoldResult:
         fold: Name of the fold.
         selection: Which checkpoint was scored, and why.
         checkpoint: Its file name.
-        epoch: Its epoch, counted from 1.
+        epoch: Its epoch, counted from 1; as it says itself.
         epochs_trained: How many epochs ran.
         metrics: Test metrics by name; NaN where one is not defined.
         counts: Cases per part.
-        folds_digest: Digest of the ``folds.json`` that this fold was trained with.
+        provenance: What it was made from; see ``Provenance``.
         seconds: Wall time of training and scoring, since the last restart.
         device: Where it was trained.
         precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
         processes: How many trained together.
+        step: Optimizer steps of the scored checkpoint.
+        checkpoint_digest: Of the scored checkpoint's file; empty where there is none.
+        predictions_digest: Of ``predictions.csv`` beside it.
+        rounding: The value of every key that changes the last digits only.
+        notes: What a reader should know of how it was trained.
     """
 
     fold: str
@@ -48,29 +54,34 @@ class FoldResult:
     epochs_trained: int
     metrics: dict[str, float]
     counts: dict[str, int]
-    folds_digest: str
+    provenance: dict[str, str]
     seconds: float
     device: str
     precision: str
     processes: int
+    step: int = 0
+    checkpoint_digest: str = ""
+    predictions_digest: str = ""
+    rounding: dict[str, str | int | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def folds_digest(self) -> str:
+        """Digest of the ``folds.json`` that this fold was trained with."""
+        return self.provenance.get("folds", "")
 
     def write(self, folder: Path) -> None:
         """Write ``folder/result.json``."""
-        write_json(folder / RESULT_FILE, asdict(self))
+        write_record(folder / RESULT_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> FoldResult:
         """Read ``folder/result.json``.
 
         Raises:
-            CheckpointError: It is not such a file.
+            CheckpointError: It is not such a file, or is damaged.
         """
-        content = read_json(folder / RESULT_FILE)
-        try:
-            content["metrics"] = {k: math.nan if v is None else v for k, v in content["metrics"].items()}
-            return cls(**content)
-        except (TypeError, KeyError) as error:
-            raise CheckpointError(f"{folder / RESULT_FILE}: not a fold's result ({error})") from error
+        return read_record(cls, folder / RESULT_FILE, f"Delete {folder} to train that fold again")
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ class Summary:
         folds_digest: Digest of ``folds.json``.
         notes: What a reader should know about the splits.
         seconds: Sum of the folds' ``seconds``.
+        predictions_digest: Of ``oof_predictions.csv`` beside it.
     """
 
     name: str
@@ -106,24 +118,26 @@ class Summary:
     folds_digest: str
     notes: list[str]
     seconds: float
+    predictions_digest: str = ""
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""
-        write_json(work_dir / SUMMARY_FILE, asdict(self))
+        write_record(work_dir / SUMMARY_FILE, asdict(self))
 
     @classmethod
     def read(cls, work_dir: str | Path) -> Summary:
         """Read ``work_dir/cv_summary.json``.
 
         Raises:
-            DataError: The file is missing: not all folds are done.
+            CheckpointError: The file is missing (not all folds are done) or damaged, or ``oof_predictions.csv`` beside it is another table.
         """
-        path = Path(work_dir) / SUMMARY_FILE
-        content = read_json(path)
-        try:
-            return cls(**{name: _nan(value) if name in ("mean", "sd", "pooled") else value for name, value in content.items()})
-        except (TypeError, AttributeError) as error:
-            raise DataError(f"{path}: not a summary ({error})") from error
+        work_dir = Path(work_dir)
+        again = f"Delete {work_dir / SUMMARY_FILE} and run tools/train.py, which makes it again from the folds"
+        summary = read_record(cls, work_dir / SUMMARY_FILE, again)
+        table = work_dir / OUT_OF_FOLD_FILE
+        if summary.predictions_digest and table.exists() and file_sha256(table) != summary.predictions_digest:
+            raise CheckpointError(f"{table}: damaged or edited: the summary is of another table. {again}")
+        return summary
 
     def tables(self) -> str:
         """The folds' table, the classes' table and the confusion matrix as aligned text."""
@@ -208,7 +222,3 @@ def terminal_columns(text: str) -> int:
 
 def _number(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.4f}"
-
-
-def _nan(values: dict[str, float | None]) -> dict[str, float]:
-    return {k: math.nan if v is None else v for k, v in values.items()}

@@ -10,6 +10,7 @@ import torch
 from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint
 from clipzoo.engine.state import TrainState
+from clipzoo.provenance import Provenance
 
 
 def saved(path: Path, config: Config, **changes: object):
@@ -18,5 +19,6 @@ def saved(path: Path, config: Config, **changes: object):
     net = build.model(config, torch.device("cpu"), num_classes=len(data.classes))
     run = SimpleNamespace(dataset=data, model=net, scored=net, config=config.plain(), precision="fp32")
     run.split, run.state = SimpleNamespace(name="fold_1"), TrainState()
-    checkpoint._write(path, {**checkpoint.model_content(run), **changes})
+    run.provenance = Provenance.of(config.plain(), "fold_1", "")
+    checkpoint.write(path, {**checkpoint.model_content(run), "kind": "best", **changes})
     return path, net

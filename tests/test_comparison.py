@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from clipzoo.comparison import Comparison, Record, folder_of
-from clipzoo.errors import DataError
+from clipzoo.errors import CheckpointError
 from clipzoo.results import Summary
 
 
@@ -96,7 +96,7 @@ def test_it_is_read_from_the_work_dir_in_the_order_of_the_tables(tmp_path):
     assert list(read.summaries) == ["majority", "linear", "tip", "another"] and read.record == made.record
     assert read.summaries["linear"].pooled == made.summaries["linear"].pooled
     (tmp_path / "baselines" / "summary.json").write_text('{"folds": 1}')
-    with pytest.raises(DataError, match="not a record of baselines"):
+    with pytest.raises(CheckpointError, match="summary.json: has no digest of its content.*Delete the folder .*baselines"):
         Comparison.read(tmp_path)
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from clipzoo.errors import CheckpointError
+from clipzoo.records import write_record
 from clipzoo.results import FoldResult, Summary, aligned, mean_and_sd
 
 
@@ -18,7 +19,7 @@ def test_fold_result_keeps_undefined_metrics(tmp_path):
         3,
         {"auroc": math.nan, "accuracy": 0.5},
         {"train": 1},
-        "d",
+        {"folds": "d"},
         1.0,
         "cpu",
         "fp32",
@@ -27,8 +28,8 @@ def test_fold_result_keeps_undefined_metrics(tmp_path):
     result.write(tmp_path)
     assert json.loads((tmp_path / "result.json").read_text())["metrics"] == {"auroc": None, "accuracy": 0.5}
     assert math.isnan(FoldResult.read(tmp_path).metrics["auroc"])
-    (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="not a fold's result"):
+    write_record(tmp_path / "result.json", {"fold": 1, "colour": "red"})
+    with pytest.raises(CheckpointError, match="result.json: damaged, or of another version: selection is missing"):
         FoldResult.read(tmp_path)
 
 

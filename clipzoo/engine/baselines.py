@@ -25,9 +25,11 @@ from clipzoo.engine.evaluation import score
 from clipzoo.engine.feature_cache import FeatureStore, features_of_cases, tower_digest
 from clipzoo.engine.frozen_towers import ClassTexts, build_tower, class_texts, words
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
+from clipzoo.files import file_sha256
 from clipzoo.folds import PARTS, Folds, Split
 from clipzoo.probes import Examples, Probe
 from clipzoo.probes.base import methods, normalised
+from clipzoo.provenance import Provenance
 from clipzoo.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings
 from clipzoo.tables import PredictionTable
@@ -223,7 +225,8 @@ class Baselines:
         summary = make_summary(self.config, self.data, self.folds, results, joined)
         rows = [{**row, "chosen": chosen[row["fold"]]} for row in summary.folds]
         notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]
-        replace(summary, name=f"{self.config.name}, {name}", folds=rows, notes=notes).write(folder)
+        digest = file_sha256(folder / OUT_OF_FOLD_FILE)
+        replace(summary, name=f"{self.config.name}, {name}", folds=rows, notes=notes, predictions_digest=digest).write(folder)
         about: dict = {"seconds": summary.seconds}
         if probe.needs_text and known.texts is not None:
             about |= {"text_encoder": known.texts.words, "text_digest": known.texts.digest, "templates": list(self.options.templates)}
@@ -241,7 +244,7 @@ class Baselines:
             epochs_trained=0,
             metrics=score(self.metrics, table),
             counts={part: len(getattr(split, part)) for part in PARTS},
-            folds_digest=self.folds.digest,
+            provenance=Provenance.of(self.config.plain(), split.name, self.folds.digest).plain(),
             seconds=round(seconds, 2),
             device=str(self.device),
             precision="fp32",

@@ -23,6 +23,7 @@ from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, sho
 from clipzoo.folds import Folds, Split
 from clipzoo.metrics import RETRIEVAL_DEFAULTS
 from clipzoo.models.base import Tower
+from clipzoo.provenance import Provenance
 from clipzoo.registries import (
     BACKBONES,
     DATASETS,
@@ -159,14 +160,15 @@ def run(
     *,
     log: logging.Logger,
     console: Console,
-    seed_name: str,
+    provenance: Provenance,
     begun: dict | None = None,
     features: bool = True,
 ) -> Run:
     """Everything that training ``config`` on ``split`` needs, with fresh weights and fresh generators.
 
     Args:
-        seed_name: Seeds this run together with ``runtime.seed``; another name gives other weights and another order.
+        provenance: What the run's files are made from. Its fold's name seeds this run together with ``runtime.seed``: another name gives
+            other weights and another order.
         begun: What ``checkpoint.begun`` found of an earlier start. The towers are made from it, and hold its weights before a frozen one
             is read once for the whole run.
         features: Let a frozen image tower see all images before the training, where ``runtime.feature_cache`` allows it.
@@ -178,7 +180,7 @@ def run(
     train_settings, evaluation = TrainSettings.of(config), EvaluationSettings.of(config)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
-    seed = runtime.derived_seed(settings.seed, seed_name)
+    seed = runtime.derived_seed(settings.seed, provenance.fold)
     runtime.seed_everything(seed)
     towers, num_classes = begun and begun["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
@@ -220,6 +222,13 @@ def run(
         is_main=distributed.is_main(),
         world_size=distributed.world_size(),
         config=config.plain(),
+        provenance=provenance,
+        rounding={
+            "data.eval_batch_size": data_settings.scored_batch_size,
+            "runtime.device": str(device),
+            "runtime.threads": torch.get_num_threads(),
+            "runtime.feature_cache": "used" if known is not None else None,
+        },
         averaged=averaged,
     )
 

@@ -1,27 +1,32 @@
-"""Checkpoints: plain tensors and plain types, written whole or not at all, loaded strictly.
+"""Checkpoints: plain tensors and plain types, written whole or not at all, sealed with a digest, loaded strictly.
 
-``checkpoint_best.pth`` holds the model; ``checkpoint_latest.pth`` also holds what a restart needs to go on bit for bit.
+``checkpoint_best.pth`` holds the model; ``checkpoint_latest.pth`` also holds what a restart needs to go on bit for bit. Both say what they
+were made from: a file of another fold, config, split or data is refused.
 Not kept: the data (a checkpoint knows its classes and captions, not its images), compiled code, and timings: equal runs
 make equal files.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from clipzoo.engine import distributed, runtime, sharding, work_dir
-from clipzoo.errors import CheckpointError
+from clipzoo.engine.state import TrainState
+from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
 from clipzoo.models.base import Tower
 from clipzoo.models.pretrained import differences, shapes_of
+from clipzoo.models.weights.clipzoo_format import FORMAT
+from clipzoo.provenance import Provenance
+from clipzoo.records import as_record
+from clipzoo.sealed import check_seal, seal
+from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,13 +35,45 @@ if TYPE_CHECKING:
 
 BEST = "checkpoint_best.pth"
 LATEST = "checkpoint_latest.pth"
-FORMAT = "clipzoo-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class BestContent:
+    """What every checkpoint holds, by key; ``read`` compares a file with it."""
+
+    format: str
+    kind: Literal["best", "latest"]
+    model: dict[str, Any]
+    towers: dict[str, dict]
+    config: dict[str, Any]
+    provenance: dict[str, str]
+    fold: str
+    classes: list[str]
+    class_captions: list[list[str]]
+    preprocessing: dict[str, Any]
+    precision: Literal["fp32", "bf16", "fp16"]
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LatestContent(BestContent):
+    """What a checkpoint to go on from holds besides."""
+
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    generators: list[dict]
+    hooks: list[list]
+    meters: list[dict]
+    stop_reason: str | None
+    rounding: dict[str, str | int | None]
+    raw_model: dict[str, Any] | None = None
+    averages: int | None = None
 
 
 def save_best(run: Run) -> None:
     """Write the model of the best epoch so far. Called by all processes; it is on disk when any of them goes on."""
-    content = model_content(run)
-    distributed.from_main(lambda: _write(run.folder / BEST, content))
+    content = {**model_content(run), "kind": "best"}
+    distributed.from_main(lambda: write(run.folder / BEST, content))
 
 
 def save_latest(run: Run) -> None:
@@ -48,14 +85,16 @@ def save_latest(run: Run) -> None:
     if run.averaged is not None:
         content.update(raw_model=sharding.model_state(run.model), averages=int(run.averaged.n_averaged))
     content.update(
+        kind="latest",
         optimizer=sharding.optimizer_state(run.optimizer),
         scaler=run.scaler.state_dict(),
         generators=distributed.gathered(runtime.rng_state(run.device)),
         hooks=[[type(hook).__name__, hook.state_dict()] for hook in run.hooks],
         meters=distributed.gathered(run.meter.state_dict()),
         stop_reason=run.stop_reason,
+        rounding=run.rounding,
     )
-    distributed.from_main(lambda: _write(run.folder / LATEST, content))
+    distributed.from_main(lambda: write(run.folder / LATEST, content))
 
 
 def model_content(run: Run) -> dict:
@@ -67,6 +106,7 @@ def model_content(run: Run) -> dict:
         "model": sharding.model_state(run.scored),
         "towers": {name: tower.blueprint() for name, tower in run.model.named_children() if isinstance(tower, Tower)},
         "config": run.config,
+        "provenance": run.provenance.plain(),
         "fold": run.split.name,
         "classes": list(run.dataset.classes),
         "class_captions": [[captions.sentences[i] for i in ids] for ids in run.dataset.class_captions()],
@@ -76,40 +116,84 @@ def model_content(run: Run) -> dict:
     }
 
 
-def read(path: str | Path, device: torch.device | str = "cpu") -> dict:
-    """Load a checkpoint with ``weights_only=True``.
+def read(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    kind: Literal["best", "latest"] | None = None,
+    advice: str = "Use another copy of the file",
+    mmap: bool = False,
+) -> dict:
+    """Load a checkpoint with ``weights_only=True``, after every byte of it was compared with its digest.
+
+    Args:
+        path: The file.
+        device: Target device of its tensors.
+        kind: Refuse the other kind: a best checkpoint cannot be continued.
+        advice: Last sentence of a message: what to do about a damaged file.
+        mmap: Leave tensors in the file until they are used.
+
+    Returns:
+        The keys of ``BestContent`` or ``LatestContent``, and ``digest``, that of the file.
 
     Raises:
-        CheckpointError: The file is missing, cut short, or was not written by this project.
+        CheckpointError: The file is missing, damaged, was not written by this project, or is not of that kind.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: not a whole checkpoint (cut short, or another file). Delete {path.parent} to train that fold again")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        digest = check_seal(path)
+        content = torch.load(path, map_location=device, weights_only=True, mmap=mmap or None)
+    except DataError as error:
+        raise CheckpointError(f"{error}. {advice}") from error
     except Exception as error:  # torch raises many kinds for a broken archive
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0][:160]
-        raise CheckpointError(f"{path}: not a whole checkpoint ({reason}). Delete {path.parent} to train that fold again") from error
+        raise CheckpointError(f"{path}: not a whole checkpoint ({reason}). {advice}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this project ({FORMAT})")
-    return content
+    check_content(content, path, advice)
+    if kind is not None and content["kind"] != kind:
+        raise CheckpointError(f"{path}: is a {content['kind']} checkpoint under the name of a {kind} one. {advice}")
+    return {**content, "digest": digest}
 
 
-def begun(folder: Path) -> dict | None:
+def check_content(content: dict, where: object, advice: str) -> None:
+    """Refuse keys that are missing, unknown or of another type, in the checkpoint and one level further down.
+
+    Raises:
+        CheckpointError: There are some.
+    """
+    as_record(LatestContent if content.get("kind") == "latest" else BestContent, content, where, advice)
+    as_record(TrainState, content["state"], f"{where}: state", advice)
+    as_record(Preprocessing, content["preprocessing"], f"{where}: preprocessing", advice)
+    for key in ("model", "raw_model"):
+        odd = [name for name, value in (content.get(key) or {}).items() if not isinstance(value, torch.Tensor)]
+        if odd:
+            raise CheckpointError(f"{where}: {key}: '{odd[0]}' is not a tensor. {advice}")
+
+
+def retrain(folder: Path) -> str:
+    """What to do about a damaged or foreign file in the folder of a fold."""
+    return f"Delete {folder} to train that fold again"
+
+
+def begun(folder: Path, provenance: Provenance) -> dict | None:
     """What the model of an earlier start is made from: ``towers``, ``classes`` and ``model`` of a checkpoint in ``folder``, whose tensors
     stay in the file until they are used; ``None`` where there is none.
 
     A best checkpoint without a latest one counts only where the fold is done and will be scored: a run that was cut off before it could
     be continued starts anew, and not from the weights that its val part chose.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged, or is of another fold, config, split or data.
     """
-    for name in (LATEST, BEST) if work_dir.is_done(folder) else (LATEST,):
+    for name, kind in ((LATEST, "latest"), (BEST, "best")) if work_dir.is_done(folder) else ((LATEST, "latest"),):
         path = folder / name
-        if zipfile.is_zipfile(path):
-            with contextlib.suppress(Exception):  # whoever loads the weights says what is wrong with the file
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-                return {"path": path, **{key: content[key] for key in ("towers", "classes", "model")}}
+        if path.exists():
+            content = read(path, kind=kind, advice=retrain(folder), mmap=True)
+            provenance.check(content["provenance"], path, retrain(folder))
+            return {"path": path, **{key: content[key] for key in ("towers", "classes", "model")}}
     return None
 
 
@@ -149,7 +233,8 @@ def resume(run: Run) -> bool:
         raise CheckpointError(f"{path}: not every process sees it. Several machines need a work dir on a file system that they share")
     if not seen[0]:
         return False
-    content = read(path)
+    content = read(path, kind="latest", advice=retrain(run.folder))
+    run.provenance.check(content["provenance"], path, retrain(run.folder))
     load_weights(run.model, content.get("raw_model", content["model"]), path)
     before = len(content["generators"])
     if before != run.world_size:
@@ -165,8 +250,7 @@ def resume(run: Run) -> bool:
     try:
         sharding.load_optimizer_state(run.optimizer, content["optimizer"])
         run.scaler.load_state_dict(content["scaler"])
-        for name, value in content["state"].items():
-            setattr(run.state, name, value)
+        run.state = TrainState(**content["state"])
         if run.averaged is not None:
             load_weights(run.averaged.module, content["model"], path)
             run.averaged.n_averaged.fill_(content["averages"])
@@ -176,7 +260,15 @@ def resume(run: Run) -> bool:
         runtime.set_rng_state(content["generators"][distributed.rank()], run.device)
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this run ({error}). Delete it to start {run.split.name} again") from error
+    note_rounding(run, content["rounding"])
     return True
+
+
+def note_rounding(run: Run, before: dict) -> None:
+    """Remember that something changed since the last start that changes the last digits."""
+    changed = [f"{key} was {before.get(key)} and is {value}" for key, value in run.rounding.items() if before.get(key) != value]
+    if changed:
+        run.state.notes.append(f"after step {run.state.step} {', '.join(changed)}: equal to an uninterrupted run up to rounding")
 
 
 def restore_hooks(run: Run, saved: list) -> None:
@@ -189,17 +281,23 @@ def restore_hooks(run: Run, saved: list) -> None:
             hook.load_state_dict(found[1])
 
 
-def _write(path: Path, content: dict) -> None:
-    """Write through an open file: the archive then does not hold the temporary file's name, and equal runs make equal files."""
+def write(path: Path, content: dict) -> None:
+    """Write a checkpoint, sealed. Through an open file: the archive then does not hold the temporary file's name, and equal runs make equal
+    files.
 
-    def write(temporary: Path) -> None:
+    Raises:
+        DataError: It cannot be written.
+    """
+
+    def fill(temporary: Path) -> None:
         with open(temporary, "wb") as file:
             try:
-                torch.save(_canonical(content), file)
+                torch.save(_canonical({key: value for key, value in content.items() if key != "digest"}), file)
             except RuntimeError as error:  # what torch makes of a failed write: 'unexpected pos 704 vs 598'
                 raise OSError(f"torch could not save it: {str(error).splitlines()[0]}") from error
+        seal(temporary)
 
-    write_atomically(path, write)
+    write_atomically(path, fill)
 
 
 def _canonical(value: object) -> object:

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,16 @@ from clipzoo.checking import check
 from clipzoo.config import Config
 from clipzoo.engine import build, distributed, loop, runtime, work_dir
 from clipzoo.engine.evaluation import score
+from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
-from clipzoo.errors import CheckpointError, ConfigError
+from clipzoo.errors import ConfigError
+from clipzoo.files import file_sha256
 from clipzoo.folds import Folds, Split
 from clipzoo.plugins import import_plugins
-from clipzoo.results import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, FoldResult, Summary, mean_and_sd
+from clipzoo.provenance import Provenance
+from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, Summary, mean_and_sd
 from clipzoo.settings import EvaluationSettings
-from clipzoo.tables import PredictionTable, RetrievalTable, read_table
+from clipzoo.tables import PredictionTable, RetrievalTable
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
@@ -65,6 +69,7 @@ class CrossValidation:
         """
         splits = self.chosen(fold)
         distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
+        distributed.from_main(self.check_done)
         said = self.rehearse(splits[0])
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
         log = runtime.make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
@@ -79,6 +84,24 @@ class CrossValidation:
             return distributed.from_main(lambda: self.summarise(log))
         finally:
             runtime.close_log(log)
+
+    def provenance(self, split: Split) -> Provenance:
+        """What the files of a fold are made from."""
+        return Provenance.of(self.config.plain(), split.name, self.folds.digest)
+
+    def check_done(self) -> None:
+        """Check the folds that are done, before others train for days beside one that will be refused.
+
+        Raises:
+            CheckpointError: A file of such a fold is damaged, edited, or of something else.
+        """
+        for split in self.folds.splits:
+            if work_dir.is_done(self.folder / split.name):
+                self.read_fold(split, weights=True)
+
+    def read_fold(self, split: Split, *, weights: bool = False) -> FinishedFold:
+        """What a fold that is done left; see ``finished.read_fold``."""
+        return read_fold(self.folder / split.name, split, self.provenance(split), self.dataset, weights=weights)
 
     def rehearse(self, split: Split) -> list[logging.LogRecord]:
         """Build the first run before a new work dir is made: weights that cannot be loaded, say, then leave nothing behind.
@@ -97,8 +120,9 @@ class CrossValidation:
         """The runner of a fold: the rehearsed one, once, or a new one."""
         runner = self.rehearsed.pop(split.name, None)
         if runner is None:
-            folder = self.folder / split.name
-            return Runner(self.config, self.dataset, split, folder, log=log, console=self.console, interrupt=self.interrupt)
+            folder, provenance = self.folder / split.name, self.provenance(split)
+            outputs = {"log": log, "console": self.console, "interrupt": self.interrupt}
+            return Runner(self.config, self.dataset, split, folder, provenance=provenance, **outputs)
         runner.log = runner.run.log = log
         return runner
 
@@ -132,7 +156,7 @@ class CrossValidation:
             self.introduced = True
             for line in runner.run.model.describe():
                 log.info(line)
-        result = runner.train_and_test(self.folds.digest)
+        result = runner.train_and_test()
         if distributed.is_main():
             numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
             log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
@@ -160,7 +184,8 @@ class CrossValidation:
         """
         split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
         log = runtime.make_log(self.console, None)
-        runner = Runner(self.config, self.dataset, split, self.folder / split.name, log=log, console=self.console, features=False)
+        outputs = {"log": log, "console": self.console, "provenance": self.provenance(split)}
+        runner = Runner(self.config, self.dataset, split, self.folder / split.name, **outputs, features=False)
         run = runner.run
         lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run)]
         batch = next(iter(run.train_loader))
@@ -175,7 +200,7 @@ class CrossValidation:
         """Write ``oof_predictions.csv`` and ``cv_summary.json`` if every fold is done.
 
         Raises:
-            CheckpointError: A fold was trained with other folds, or its predictions are not of its test part.
+            CheckpointError: A fold's files are damaged, edited, or of something else.
         """
         folders = [self.folder / split.name for split in self.folds.splits]
         missing = [folder.name for folder in folders if not work_dir.is_done(folder)]
@@ -183,22 +208,14 @@ class CrossValidation:
             if log is not None:
                 log.info(f"not done yet: {', '.join(missing)}; the summary is written when all folds are done")
             return None
-        results = [FoldResult.read(folder) for folder in folders]
-        tables = [read_table(folder / PREDICTIONS_FILE) for folder in folders]
-        for split, result, table, folder in zip(self.folds.splits, results, tables, folders, strict=True):
-            if result.folds_digest != self.folds.digest:
-                raise CheckpointError(
-                    f"{folder}: trained with other folds (digest {result.folds_digest[:12]}). Delete the folder to train it again"
-                )
-            if set(table.case_ids) != set(split.test):
-                raise CheckpointError(
-                    f"{folder / PREDICTIONS_FILE}: not the predictions of this fold's test part. Delete the folder to train it again"
-                )
-        table = type(tables[0]).join(tables)
-        table.write(self.folder / OUT_OF_FOLD_FILE)
         started = time.perf_counter()
-        summary = make_summary(self.config, self.dataset, self.folds, results, table)
-        summary.write(self.folder)
+        found = [self.read_fold(split) for split in self.folds.splits]
+        table = type(found[0].table).join([fold.table for fold in found])
+        with work_dir.owned(self.folder):
+            table.write(self.folder / OUT_OF_FOLD_FILE)
+            summary = make_summary(self.config, self.dataset, self.folds, [fold.result for fold in found], table)
+            summary = replace(summary, predictions_digest=file_sha256(self.folder / OUT_OF_FOLD_FILE))
+            summary.write(self.folder)
         if log is not None:
             log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
         return summary
@@ -236,16 +253,22 @@ def make_summary(
         selection="; ".join(selections),
         optimistic=any("optimistic" in selection for selection in selections),
         folds_digest=folds.digest,
-        notes=[*folds.notes, *unlike(results)],
+        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes)],
         seconds=round(sum(r.seconds for r in results), 2),
     )
 
 
 def unlike(results: list[FoldResult]) -> list[str]:
-    """Notes on folds that were trained in different precisions or by different numbers of processes: that is a difference of the recipe."""
+    """Notes on folds that were trained differently: in precision or number of processes, which is a difference of the recipe, or in
+    something that changes the last digits.
+    """
     notes = []
     for what in ("precision", "processes"):
         found = sorted({str(getattr(result, what)) for result in results})
         if len(found) > 1:
             notes.append(f"the folds were trained with different {what}: {', '.join(found)}")
+    for key in dict.fromkeys(key for result in results for key in result.rounding):
+        found = list(dict.fromkeys(str(result.rounding.get(key)) for result in results))
+        if len(found) > 1:
+            notes.append(f"the folds were trained with different {key} ({', '.join(found)}), which changes the last digits")
     return notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,8 +16,27 @@ from clipzoo.engine.evaluation import Evaluation, evaluate
 from clipzoo.engine.runtime import Interrupt, make_console, make_log
 from clipzoo.engine.state import Run
 from clipzoo.errors import CheckpointError
+from clipzoo.files import file_sha256
 from clipzoo.folds import Split
+from clipzoo.provenance import Provenance, digest_of
 from clipzoo.results import PREDICTIONS_FILE, FoldResult
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The checkpoint that was scored, as it says itself: a run that was started again may know less of it.
+
+    Attributes:
+        name: Of its file.
+        digest: Of its file.
+        epoch: Counted from 1.
+        step: Optimizer steps made.
+    """
+
+    name: str
+    digest: str
+    epoch: int
+    step: int
 
 
 class Runner:
@@ -29,6 +49,7 @@ class Runner:
         folder: Where checkpoints, history and results go.
         log: Where to write messages; ``None`` makes a log for the console alone.
         console: Where the progress bar goes; belongs to ``log``.
+        provenance: What its files are made from; ``None`` for a split that is of no cross-validation.
         interrupt: Listens for signals; ``None`` never ends early.
         features: See ``build.run``.
     """
@@ -42,6 +63,7 @@ class Runner:
         *,
         log: logging.Logger | None = None,
         console: Console | None = None,
+        provenance: Provenance | None = None,
         interrupt: Interrupt | None = None,
         features: bool = True,
     ):
@@ -49,8 +71,9 @@ class Runner:
         self.log = log or make_log(self.console, None)
         folder = Path(folder)
         outputs = {"log": self.log, "console": self.console}
-        begun = checkpoint.begun(folder)
-        self.run: Run = build.run(config, dataset, split, folder, **outputs, seed_name=split.name, begun=begun, features=features)
+        provenance = provenance or Provenance.of(config.plain(), split.name, digest_of(asdict(split)))
+        begun = checkpoint.begun(folder, provenance)
+        self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, begun=begun, features=features)
         self.run.interrupt = interrupt or Interrupt()
 
     def fit(self) -> None:
@@ -66,18 +89,24 @@ class Runner:
                 self.log.info(f"{self.run.split.name}: goes on after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
         loop.fit(self.run)
 
-    def test(self) -> tuple[Evaluation, str]:
+    def test(self) -> tuple[Evaluation, Scored]:
         """Score the test part with the chosen checkpoint.
 
         Returns:
-            The evaluation, and the file name of the checkpoint.
+            The evaluation, and what was scored.
+
+        Raises:
+            CheckpointError: The checkpoint is damaged, or is not of this run.
         """
-        name = self.chosen()
-        path = self.run.folder / name
-        content = checkpoint.read(path)
-        checkpoint.load_weights(self.run.scored, content["model"], path)
-        self.run.autocast = runtime.DTYPES[content["precision"]]  # what 'auto' means here may be something else
-        return evaluate(self.run, "test"), name
+        run, name = self.run, self.chosen()
+        path, kind = run.folder / name, "best" if name == checkpoint.BEST else "latest"
+        content = checkpoint.read(path, kind=kind, advice=checkpoint.retrain(run.folder))
+        run.provenance.check(content["provenance"], path, checkpoint.retrain(run.folder))
+        checkpoint.load_weights(run.scored, content["model"], path)
+        run.autocast = runtime.DTYPES[content["precision"]]  # what 'auto' means here may be something else
+        state = content["state"]
+        epoch, step = (state["best_epoch"], state["best_step"]) if kind == "best" else (state["epoch"], state["step"])
+        return evaluate(run, "test"), Scored(name, content["digest"], epoch, step)
 
     def chosen(self) -> str:
         """The checkpoint to score: the best where a part chose one, otherwise the latest.
@@ -94,32 +123,36 @@ class Runner:
             )
         return checkpoint.BEST
 
-    def train_and_test(self, folds_digest: str) -> FoldResult:
-        """Train, score, and write ``predictions.csv`` and, last, ``result.json``."""
+    def train_and_test(self) -> FoldResult:
+        """Train, score, and write ``predictions.csv``, what hooks make of it, and, last, ``result.json``: a fold that has one is done."""
         started = time.perf_counter()
         self.fit()
-        evaluation, name = self.test()
+        evaluation, scored = self.test()
         run = self.run
-        best = name == checkpoint.BEST
+        path = run.folder / PREDICTIONS_FILE
+        digest = distributed.from_main(lambda: (evaluation.table.write(path), file_sha256(path))[1])
         result = FoldResult(
             fold=run.split.name,
             selection=self.selection(),
-            checkpoint=name,
-            epoch=run.state.best_epoch if best else run.state.epoch,
+            checkpoint=scored.name,
+            epoch=scored.epoch,
             epochs_trained=run.state.epoch,
             metrics=evaluation.metrics,
             counts={part: len(getattr(run.split, part)) for part in ("train", "val", "test")},
-            folds_digest=folds_digest,
+            provenance=run.provenance.plain(),
             seconds=round(time.perf_counter() - started, 2),
             device=str(run.device),
             precision=run.precision,
             processes=run.world_size,
+            step=scored.step,
+            checkpoint_digest=scored.digest,
+            predictions_digest=digest,
+            rounding=run.rounding,
+            notes=run.state.notes,
         )
-        if run.is_main:
-            evaluation.table.write(run.folder / PREDICTIONS_FILE)
-            result.write(run.folder)
         run.call("after_test", evaluation, result)
         distributed.barrier()
+        distributed.from_main(lambda: result.write(run.folder))
         return result
 
     def selection(self) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from clipzoo.engine import distributed
 from clipzoo.engine.runtime import Interrupt
 from clipzoo.folds import Split
+from clipzoo.provenance import Provenance
 from clipzoo.settings import EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.structures import is_measure
 
@@ -45,6 +46,7 @@ class TrainState:
         best_epoch: Its epoch, counted from 1; 0 before the first.
         best_step: Its step.
         metrics: Of the last evaluation in the current epoch; empty before it.
+        notes: What a reader of the result should know of how it was trained.
     """
 
     epoch: int = 0
@@ -55,6 +57,7 @@ class TrainState:
     best_epoch: int = 0
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 class LossMeter:
@@ -143,6 +146,8 @@ class Run:
         folder: Where this run's files go.
         is_main: This process writes files and messages.
         world_size: Processes that train together.
+        provenance: What this run's files are made from.
+        rounding: The value of every key that may change between two starts and changes the last digits.
         averaged: Moving average of the weights, where ``train.ema_decay`` asks for one.
         epoch_evaluation: The last evaluation of the current epoch; ``None`` before it, and after a restart.
         epoch_losses: Mean training losses of the last epoch.
@@ -177,6 +182,8 @@ class Run:
     is_main: bool
     world_size: int
     config: dict
+    provenance: Provenance
+    rounding: dict[str, str | int | None]
     state: TrainState = field(default_factory=TrainState)
     interrupt: Interrupt = field(default_factory=Interrupt)
     averaged: AveragedModel | None = None

@@ -18,12 +18,13 @@ from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, distributed, runtime, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
+from clipzoo.engine.finished import check_checkpoint
 from clipzoo.engine.restore import checkpoint_model
-from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
 from clipzoo.files import read_json, write_json
 from clipzoo.folds import Folds
 from clipzoo.plugins import import_plugins
+from clipzoo.provenance import Provenance
 from clipzoo.registries import DATASETS
 from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd, rows_or_columns
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings
@@ -66,7 +67,7 @@ def score_again(validation: CrossValidation, log: logging.Logger) -> Agreement:
     """Predict every fold's test part from its checkpoint and compare with ``oof_predictions.csv``.
 
     Raises:
-        CheckpointError: A fold is not done, or the work dir is of another config or other folds.
+        CheckpointError: A fold is not done or its files are damaged, or the work dir is of another config or other folds.
         DataError: There is no table to compare with.
     """
     folder = validation.folder
@@ -75,12 +76,13 @@ def score_again(validation: CrossValidation, log: logging.Logger) -> Agreement:
     unfinished = [s.name for s in validation.folds.splits if not work_dir.is_done(folder / s.name)]
     if unfinished:
         raise CheckpointError(f"{folder}: {', '.join(unfinished)} not trained yet. Run tools/train.py first")
+    for split in validation.folds.splits:
+        check_checkpoint(folder / split.name, validation.read_fold(split).result)
     known = read_table(folder / OUT_OF_FOLD_FILE)
     tables = []
     for split in validation.folds.splits:
-        runner = Runner(validation.config, validation.dataset, split, folder / split.name, log=log, console=validation.console)
-        evaluation, name = runner.test()
-        log.info(f"{split.name}: {name}  " + "  ".join(f"{metric} {value:.4f}" for metric, value in evaluation.metrics.items()))
+        evaluation, scored = validation.runner(split, log).test()
+        log.info(f"{split.name}: {scored.name}  " + "  ".join(f"{metric} {value:.4f}" for metric, value in evaluation.metrics.items()))
         tables.append(evaluation.table)
     table = type(tables[0]).join(tables)
     same = type(known) is type(table) and known.case_ids == table.case_ids and classes_or_queries(known) == classes_or_queries(table)
@@ -170,7 +172,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     metrics, _ = build.metrics(EvaluationSettings.of(config), images)
     found: dict[str, Evaluation] = {}
     for name in done:
-        found[name] = score_with(config, folder / name, images, metrics)
+        found[name] = score_with(config, folds, folder / name, images, metrics)
         log.info(f"{name}: scored {len(images)} images of {data}")
     per_fold = {name: evaluation.metrics for name, evaluation in found.items()}
     tables = [evaluation.table for evaluation in found.values()]
@@ -201,13 +203,16 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
         return DATASETS.build({**plain, **keys})
 
 
-def score_with(config: Config, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
+def score_with(config: Config, folds: Folds, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
     """The scores of one fold's chosen checkpoint; classes and their captions come from the checkpoint."""
     settings, data = RuntimeSettings.of(config), DataSettings.of(config)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
-    path = fold_folder / FoldResult.read(fold_folder).checkpoint
+    path = check_checkpoint(fold_folder, FoldResult.read(fold_folder))
     content = checkpoint.read(path)
+    Provenance.of(config.plain(), fold_folder.name, folds.digest).check(
+        {**content["provenance"], "data": ""}, path, checkpoint.retrain(fold_folder)
+    )  # the training data need not be here
     net = checkpoint_model(content, device, path)
     if images.classes:
         classes = None if net.tokenizer is None else captions_of(content, net.tokenizer)

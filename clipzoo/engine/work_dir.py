@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from clipzoo.config import Config, differences
 from clipzoo.engine import runtime
 from clipzoo.errors import CheckpointError, DataError, shortened
-from clipzoo.files import read_json, write_json, write_text
+from clipzoo.files import leftovers, read_bytes, read_json, reason, write_text
 from clipzoo.folds import Folds
+from clipzoo.provenance import decisive
+from clipzoo.records import read_record, write_record
 from clipzoo.results import RESULT_FILE
 
 try:
@@ -22,10 +27,30 @@ except ImportError:  # Windows has no such locks
 
 CONFIG_PY, CONFIG_JSON, FOLDS_FILE, LOG_FILE = "config.py", "config.json", "folds.json", "train.log"
 
-# What may differ between two starts of one experiment: it changes where and how fast the work is done, not its results.
-FREE_KEYS = ("data.num_workers", "data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.log_every", "runtime.save_every")
-# Hooks that only watch, and may differ too; any other may end the training, which changes its results.
-WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook")
+# Longest wait for another process that makes or sums up the same work dir, which takes it seconds.
+_WAIT_SECONDS = 120.0
+_OTHER_DIR = "Choose another folder with --work-dir"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """``config.json``: what a work dir is of. Its presence says that the folder is whole.
+
+    Attributes:
+        name: Of the config.
+        created: Date and time.
+        seeds: Of the run and of the splits.
+        folds_digest: Digest of ``folds.json``.
+        environment: Versions, machine and commit.
+        config: The resolved config.
+    """
+
+    name: str
+    created: str
+    seeds: dict[str, int | None]
+    folds_digest: str
+    environment: dict[str, Any]
+    config: dict[str, Any]
 
 
 def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
@@ -36,25 +61,41 @@ def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
         DataError: The folder cannot be written to.
     """
     check_ours(folder, config, folds)
-    check_writable(folder)
-    if is_experiment(folder):
-        return
+    with owned(folder):  # of two processes that come at the same moment, the second finds what the first made
+        check_ours(folder, config, folds)
+        for path in leftovers(folder):
+            path.unlink(missing_ok=True)
+        if not is_experiment(folder):
+            _make(folder, config, folds)
+    check_same(folder, config, folds)  # once more, for file systems without locks: the last writer counts for all
+
+
+def _make(folder: Path, config: Config, folds: Folds) -> None:
     folds.write(folder / FOLDS_FILE)
     write_text(folder / CONFIG_PY, _config_text(config))
-    content = {
-        "name": config.name,
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "seeds": {"runtime": config.get("runtime", {}).get("seed", 42), "splits": folds.spec.get("seed")},
-        "folds_digest": folds.digest,
-        "environment": runtime.environment(),
-        "config": config.plain(),
-    }
-    write_json(folder / CONFIG_JSON, content)  # last: its presence says that the folder is whole
+    experiment = Experiment(
+        name=config.name,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        seeds={"runtime": config.get("runtime", {}).get("seed", 42), "splits": folds.spec.get("seed")},
+        folds_digest=folds.digest,
+        environment=runtime.environment(),
+        config=config.plain(),
+    )
+    write_record(folder / CONFIG_JSON, asdict(experiment))  # last: its presence says that the folder is whole
 
 
 def is_experiment(folder: Path) -> bool:
     """Did a training make this folder?"""
     return (folder / CONFIG_JSON).exists()
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """What a work dir is of.
+
+    Raises:
+        CheckpointError: Its ``config.json`` is missing or damaged.
+    """
+    return read_record(Experiment, folder / CONFIG_JSON, f"The work dir is damaged. {_OTHER_DIR}")
 
 
 def check_ours(folder: Path, config: Config, folds: Folds) -> None:
@@ -80,7 +121,7 @@ def _is_leftover(path: Path, config: Config, folds: Folds) -> bool:
         content = read_json(path)
         return isinstance(content, dict) and content.get("digest") == folds.digest
     if path.name == CONFIG_PY:
-        return path.read_bytes() == _config_text(config).encode()
+        return read_bytes(path) == _config_text(config).encode()
     return path.name == LOG_FILE or path.name.startswith(".")
 
 
@@ -96,22 +137,17 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}). Choose another folder with --work-dir") from error
+        raise DataError(f"{folder}: cannot be written to ({reason(error)}). Choose another folder with --work-dir") from error
 
 
 def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
     """Refuse a folder made with another config or other folds.
 
     Raises:
-        CheckpointError: With the list of differences.
+        CheckpointError: With the list of differences, or its files are damaged.
     """
-    try:
-        known = read_json(folder / CONFIG_JSON)
-    except DataError as error:
-        raise CheckpointError(f"{error}. The work dir is damaged; choose another folder with --work-dir") from error
-    if not isinstance(known, dict) or "config" not in known:
-        raise CheckpointError(f"{folder / CONFIG_JSON}: not a config of clipzoo. Choose another folder with --work-dir")
-    found = [d for d in differences(_decisive(known["config"]), _decisive(config.plain())) if not d.startswith(FREE_KEYS)]
+    known = read_experiment(folder)
+    found = differences(decisive(known.config), decisive(config.plain()))
     if found:
         raise CheckpointError(f"{folder}: made with another config. Choose another --work-dir, or undo: {shortened(found, 6)}")
     if folds is None:
@@ -120,12 +156,6 @@ def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
     if old.digest != folds.digest:
         found = _difference(old, folds)
         raise CheckpointError(f"{folder}: made with other folds. Choose another --work-dir, or put the data back: {found}")
-
-
-def _decisive(config: dict) -> dict:
-    """``config`` without the hooks that only watch."""
-    hooks = config.get("hooks", [])
-    return {**config, "hooks": [hook for hook in hooks if (hook if isinstance(hook, str) else hook["type"]) not in WATCHERS]}
 
 
 def _difference(old: Folds, new: Folds) -> str:
@@ -137,22 +167,55 @@ def _difference(old: Folds, new: Folds) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process while it trains there; the lock ends with the process, however it ends.
+    """Hold the folder of a fold for this process while it trains there; the lock ends with the process, however it ends.
+
+    What a process that was killed left half written is removed.
 
     Raises:
         CheckpointError: Another process is training there.
         DataError: The folder cannot be written to.
     """
+    with _lock(folder) as is_ours:
+        if not is_ours:
+            raise CheckpointError(f"{folder}: another process is training this fold. Wait for it, or train another with --fold")
+        for path in [leftover for place in (folder, folder / "results") for leftover in leftovers(place)]:
+            path.unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Hold a work dir while its own files are written, which takes seconds; another process that does so is waited for.
+
+    Raises:
+        CheckpointError: It took too long.
+        DataError: The folder cannot be written to.
+    """
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        with _lock(folder) as is_ours:
+            if is_ours:
+                yield
+                return
+        if time.monotonic() > end:
+            raise CheckpointError(f"{folder}: another process has been writing here for {_WAIT_SECONDS:.0f} s. Start again when it is done")
+        time.sleep(0.1)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Try to lock ``folder``; is it ours now? Where the file system knows no locks, it is."""
     check_writable(folder)
     with open(folder / ".lock", "w") as file:
+        is_ours = True
         try:
             if fcntl is not None:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: loader processes would inherit it and outlive a kill with it
-        except (BlockingIOError, PermissionError) as error:
-            raise CheckpointError(f"{folder}: another process is training this fold. Wait for it, or train another with --fold") from error
+        except (BlockingIOError, PermissionError):
+            is_ours = False
         except OSError:
             pass  # a file system without locks
-        yield
+        yield is_ours
 
 
 def is_done(folder: Path) -> bool:

@@ -49,7 +49,10 @@ class Hook:
         """After training, with what ended it; ``None`` where it ended by itself."""
 
     def after_test(self, run: Run, evaluation: Evaluation, result: FoldResult) -> None:
-        """After the test part was scored by the chosen checkpoint, and ``predictions.csv`` and ``result.json`` were written."""
+        """After the test part was scored by the chosen checkpoint and ``predictions.csv`` was written; ``result.json`` follows.
+
+        A run that is killed here is scored again at the next start, and this moment comes once more.
+        """
 
     def state_dict(self) -> dict:
         """What must survive a restart, as plain types; kept in the checkpoint."""

@@ -130,7 +130,7 @@ class ResultsHook(Hook):
                 "rule": result.selection,
                 "checkpoint": result.checkpoint,
                 "epoch": result.epoch,
-                "step": run.state.step if run.watched is None else run.state.best_step,
+                "step": result.step,
                 "epochs_trained": result.epochs_trained,
                 "steps_trained": run.state.step,
             },

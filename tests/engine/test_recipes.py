@@ -349,5 +349,5 @@ def test_a_frozen_tower_of_published_weights_is_read_with_them_after_a_stop(conf
         whole, stopped = ((tmp_path / run / "fold_1" / name).read_bytes() for run in ("whole", "stopped"))
         assert whole == stopped, name
     validation, fold = CrossValidation(config, tmp_path / "whole", console=quiet), tmp_path / "whole" / "fold_1"
-    again, _ = Runner(config, validation.dataset, validation.folds.splits[0], fold, console=quiet).test()
+    again, _ = validation.runner(validation.folds.splits[0], make_log(quiet, None)).test()
     assert again.table.probabilities == pytest.approx(read_table(fold / "predictions.csv").probabilities, abs=1e-6)

@@ -45,6 +45,7 @@ def test_the_contract_is_on_disk(finished):
     validation, summary, folder = finished
     assert {p.name for p in folder.iterdir()} == {
         "config.py", "config.json", "folds.json", "train.log", "oof_predictions.csv", "cv_summary.json", "fold_1", "fold_2", "fold_3",
+        ".lock",
     }  # fmt: skip
     for split in validation.folds.splits:
         fold = folder / split.name
@@ -195,7 +196,7 @@ def test_a_run_does_not_go_on_with_another_number_of_processes(config_of, tmp_pa
     (tmp_path / "run" / "fold_1" / "result.json").unlink()
     path = tmp_path / "run" / "fold_1" / "checkpoint_latest.pth"
     content = checkpoint.read(path)
-    torch.save({**content, "generators": content["generators"] * 2}, path)
+    checkpoint.write(path, {**content, "generators": content["generators"] * 2})
     with pytest.raises(CheckpointError, match="the number of processes was 2 and is 1"):
         validation.train(fold=1)
 
@@ -217,8 +218,8 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeyp
 
     (tmp_path / "c.pth").write_bytes(b"before")
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(DataError, match=r"c.pth: cannot be written \(torch could not save it: .*Is the disk full"):
-        checkpoint._write(tmp_path / "c.pth", {})
+    with pytest.raises(DataError, match=r"c.pth: cannot be written \(torch could not save it: .*Choose another folder"):
+        checkpoint.write(tmp_path / "c.pth", {})
     assert [path.name for path in tmp_path.iterdir()] == ["c.pth"] and (tmp_path / "c.pth").read_bytes() == b"before"
 
 
@@ -231,7 +232,7 @@ def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, qui
     )
     validation.train(fold=1)
     table = PredictionTable.read(tmp_path / "run" / "fold_1" / "predictions.csv")
-    found = testing.score_with(validation.config, tmp_path / "run" / "fold_1", validation.dataset, [])
+    found = testing.score_with(validation.config, validation.folds, tmp_path / "run" / "fold_1", validation.dataset, [])
     rows = [validation.dataset.rows[case_id] for case_id in table.case_ids]
     np.testing.assert_allclose(found.table.probabilities[rows], table.probabilities, atol=1e-6)
 
@@ -258,6 +259,6 @@ def test_a_run_does_not_go_on_in_another_precision(config_of, tmp_path, quiet):
     validation.train(fold=1)
     (tmp_path / "run" / "fold_1" / "result.json").unlink()
     path = tmp_path / "run" / "fold_1" / "checkpoint_latest.pth"
-    torch.save({**checkpoint.read(path), "precision": "bf16"}, path)
+    checkpoint.write(path, {**checkpoint.read(path), "precision": "bf16"})
     with pytest.raises(CheckpointError, match="was trained in bf16, and runtime.precision='auto' means fp32"):
         CrossValidation(config, tmp_path / "run", console=quiet).train(fold=1)

@@ -30,7 +30,7 @@ def picture(folder, name: str) -> np.ndarray:
 def classes_run(runner_of, tmp_path_factory):
     folder = tmp_path_factory.mktemp("classes")
     runner = runner_of(folder, HOOKS, train={"epochs": 3})
-    return folder, runner, runner.train_and_test("digest")
+    return folder, runner, runner.train_and_test()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def pairs_run(runner_of, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pairs run")
     sections = {"train": {"epochs": 2}, "evaluation": {"every_steps": 2}, "model": {"in_batch_measures": True}}
     runner = runner_of(folder, HOOKS, kind="pairs", **sections)
-    return folder, runner, runner.train_and_test("digest")
+    return folder, runner, runner.train_and_test()
 
 
 @pytest.mark.parametrize("name", ["classes_run", "pairs_run"])
@@ -74,7 +74,7 @@ def test_the_val_metrics_are_not_those_of_a_later_epoch_that_is_worse(runner_of,
     scores = iter([0.5, 0.9, 0.7])
     scored_as(lambda _: next(scores))
     runner = runner_of(tmp_path, ["ResultsHook"], train={"epochs": 3})
-    runner.train_and_test("digest")
+    runner.train_and_test()
     content = content_of(tmp_path)
     expected = {name.removeprefix("val_"): value for name, value in content["history"][1].items() if name.startswith("val_")}
     assert content["metrics"]["val"] == expected and content["selection"]["epoch"] == 2
@@ -92,9 +92,9 @@ def test_the_pictures_are_pictures(name, request):
 def test_a_stopped_run_leaves_the_same_results_but_for_timings(runner_of, classes_run, tmp_path, stopped_at):
     folder, _, _ = classes_run
     with stopped_at(5):
-        runner_of(tmp_path, HOOKS, train={"epochs": 3}).train_and_test("digest")
+        runner_of(tmp_path, HOOKS, train={"epochs": 3}).train_and_test()
     assert picture(tmp_path, "training_curves.png").std() > 10, "a run that was stopped is looked at too"
-    runner_of(tmp_path, HOOKS, train={"epochs": 3}).train_and_test("digest")
+    runner_of(tmp_path, HOOKS, train={"epochs": 3}).train_and_test()
     whole, stopped = content_of(folder), content_of(tmp_path)
     assert whole.pop("timings") and stopped.pop("timings") and whole == stopped
     whole, stopped = ((f / "fold_1" / "checkpoint_latest.pth").read_bytes() for f in (folder, tmp_path))
@@ -108,7 +108,7 @@ def test_a_picture_that_cannot_be_drawn_ends_nothing(runner_of, tmp_path, monkey
 
     monkeypatch.setattr(figures, "save", broken)
     monkeypatch.setattr(results, "write_json", broken)
-    result = runner_of(tmp_path, [{"type": "ResultsHook", "seconds": 0}], train={"epochs": 1}).train_and_test("digest")
+    result = runner_of(tmp_path, [{"type": "ResultsHook", "seconds": 0}], train={"epochs": 1}).train_and_test()
     log = (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert FoldResult.read(tmp_path / "fold_1") == result
     for name in ("training_curves.png", "model_metrics.png", "training_results.json"):
@@ -146,7 +146,7 @@ def test_other_processes_draw_nothing(runner_of, tmp_path):
 
 
 def test_without_a_val_part_the_last_epoch_is_told(runner_of, tmp_path):
-    runner_of(tmp_path, ["ResultsHook"], val=False, train={"epochs": 1}).train_and_test("digest")
+    runner_of(tmp_path, ["ResultsHook"], val=False, train={"epochs": 1}).train_and_test()
     content = content_of(tmp_path)
     assert set(content["metrics"]) == {"test"} and content["selection"]["rule"] == "last epoch" and content["selection"]["step"] == 3
     assert content["timings"]["epochs"] == [], "HistoryHook is not there"
@@ -216,7 +216,7 @@ def test_ranks_in_words():
 
 def test_an_experiment_whose_name_no_font_has_is_drawn(runner_of, tmp_path):
     folder = tmp_path / "髋\u2603\U0001f9ff"
-    runner_of(folder, ["ResultsHook"], train={"epochs": 1}).train_and_test("digest")
+    runner_of(folder, ["ResultsHook"], train={"epochs": 1}).train_and_test()
     assert picture(folder, "training_curves.png").std() > 10 and "warning" not in (folder / "log.txt").read_text(encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.weights.base import CLIPWeights
 from clipzoo.registries import MODELS, SLOTS
 
-FORMAT = "clipzoo-checkpoint-1"
+FORMAT = "clipzoo-checkpoint-2"
 
 
 def is_checkpoint(content: Mapping) -> bool:

@@ -1,0 +1,102 @@
+"""What a finished fold left, read through every check: of another config, edited or damaged, it is refused and not summed up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipzoo.engine.checkpoint import retrain
+from clipzoo.errors import CheckpointError, DataError, shortened
+from clipzoo.files import file_sha256
+from clipzoo.folds import Split
+from clipzoo.provenance import Provenance
+from clipzoo.results import PREDICTIONS_FILE, RESULT_FILE, FoldResult
+from clipzoo.sealed import check_seal
+from clipzoo.tables import DIRECTIONS, PredictionTable, RetrievalTable, read_table
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+
+
+@dataclass(frozen=True)
+class FinishedFold:
+    """A fold that is done.
+
+    Attributes:
+        result: Its ``result.json``.
+        table: Its ``predictions.csv``.
+    """
+
+    result: FoldResult
+    table: PredictionTable | RetrievalTable
+
+
+def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset, *, weights: bool = False) -> FinishedFold:
+    """Read and check what a fold left.
+
+    Args:
+        folder: Of the fold.
+        split: Its parts.
+        provenance: What its files must be made from.
+        data: Whose labels and groups the table must have.
+        weights: Compare the scored checkpoint with its digest as well, where it is still there.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, edited, or is not of this fold.
+    """
+    result = FoldResult.read(folder)
+    provenance.check(result.provenance, folder / RESULT_FILE, retrain(folder))
+    path = folder / PREDICTIONS_FILE
+    try:
+        if file_sha256(path) != result.predictions_digest:
+            raise DataError(f"{path}: damaged or edited (its content does not fit its digest in {RESULT_FILE})")
+        table = read_table(path)
+    except DataError as error:
+        raise CheckpointError(f"{error}. {retrain(folder)}") from error
+    problem = table_problem(table, split, data)
+    if problem:
+        raise CheckpointError(f"{path}: {problem}. {retrain(folder)}")
+    if weights and (folder / result.checkpoint).is_file():
+        check_checkpoint(folder, result)
+    return FinishedFold(result, table)
+
+
+def check_checkpoint(folder: Path, result: FoldResult) -> Path:
+    """The checkpoint that a fold's result is of.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or another one.
+    """
+    path = folder / result.checkpoint
+    try:
+        digest = check_seal(path)
+    except DataError as error:
+        raise CheckpointError(f"{error}. {retrain(folder)}") from error
+    if digest != result.checkpoint_digest:
+        raise CheckpointError(f"{path}: is not the checkpoint that {RESULT_FILE} beside it is of. {retrain(folder)}")
+    return path
+
+
+def table_problem(table: PredictionTable | RetrievalTable, split: Split, data: Dataset) -> str:
+    """In what a fold's table differs from its test part; empty for nothing."""
+    strange = [name for name in dict.fromkeys(table.folds if isinstance(table, PredictionTable) else table.fold) if name != split.name]
+    if strange:
+        return f"predictions of {shortened(strange, 3)}"
+    if set(table.case_ids) != set(split.test):
+        return "not the predictions of this fold's test part"
+    cases = [data.cases[row] for row in data.rows_of(table.case_ids)]
+    if isinstance(table, PredictionTable):
+        if table.classes != tuple(data.classes):
+            return f"of other classes ({shortened(table.classes, 5)})"
+        groups = table.groups
+        labels = np.array([-1 if case.label is None else case.label for case in cases], dtype=np.int64)
+        edited = [case.id for case, same in zip(cases, labels == table.labels, strict=True) if not same]
+        if edited:
+            return f"{len(edited)} labels are not those of the data: {shortened(edited, 3)}"
+    else:
+        groups = [group for group, direction in zip(table.group, table.direction, strict=True) if direction == DIRECTIONS[0]]
+    moved = [case.id for case, group in zip(cases, groups, strict=True) if case.group != group]
+    return f"{len(moved)} groups are not those of the data: {shortened(moved, 3)}" if moved else ""
