@@ -13,7 +13,7 @@ from clipzoo.datasets.copies import copies_among, merge_copies
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
 from clipzoo.datasets.folders import ImageFile, kinds, scan_class_folders
 from clipzoo.datasets.groups import groups_from_pattern, groups_from_table
-from clipzoo.datasets.images import looks_like_an_image
+from clipzoo.datasets.image_files import looks_like_an_image
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.folds import PARTS, Case
 from clipzoo.registries import DATASETS

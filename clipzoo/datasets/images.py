@@ -6,20 +6,25 @@ What is decided here, and why:
   0 … 255. ``convert('RGB')`` would clip everything above 255 to white, and dividing by 65 535 would leave a 12-bit radiograph almost black.
   The absolute exposure is lost; a constant image becomes black.
 * Alpha is composited on black, the background of a radiograph; the colour stored under transparent pixels never shows.
-* EXIF orientation is applied; the image is as the viewer shows it.
+* The orientation that EXIF (or a TIFF, or XMP) says is applied; the image is as the viewer shows it. Other metadata is not read at all.
 * Of several pages or frames the first is read.
 * 16-bit *colour* is cut to its upper 8 bits by Pillow while decoding; that is a full-range linear rescaling.
+* A TIFF that Pillow would not read exactly is refused (``tiff_pages``).
 """
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipzoo.datasets.image_files import pixels_only
+from clipzoo.datasets.tiff_pages import Gray, unreadable
 from clipzoo.errors import DataError
+from clipzoo.files import read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,45 +36,49 @@ _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # what Pillow's decoders raise on damaged content
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262  # tag; value 0 = WhiteIsZero, DICOM's MONOCHROME1
-
-
-def looks_like_an_image(head: bytes) -> bool:
-    """Do the first 16 bytes of a file belong to a format of ``EXTENSIONS``, whatever the file is called?
-
-    >>> looks_like_an_image(b'\\x89PNG\\r\\n\\x1a\\n'), looks_like_an_image(b'hello')
-    (True, False)
-    """
-    starts = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-    if head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        return True
-    return head[:1] == b"P" and head[1:2] in b"123456fF" and head[2:3].isspace()  # netpbm
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # those of EXTENSIONS; another plugin may start another program
 
 
 def read_image(path: str | Path) -> Image.Image:
     """Read an image file as upright RGB, 8 bits per channel.
 
     Raises:
-        DataError: The file is missing, empty, truncated, corrupt or not an image; the message names it.
+        DataError: The file is missing, empty, truncated, corrupt, not an image, or could not be read exactly; the message names it.
+    """
+    content = read_bytes(path)
+    try:
+        return decode(content)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def decode(content: bytes) -> Image.Image:
+    """What ``read_image`` makes of the content of a file.
+
+    Raises:
+        DataError: As ``read_image``.
     """
     from PIL import Image, UnidentifiedImageError
 
+    if not content:
+        raise DataError("the file is empty (zero bytes). Replace or remove it")
+    pixels = pixels_only(content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # radiographs are large; the hard limit stays
-            with Image.open(path) as image:
-                return upright_rgb(image)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+            with Image.open(io.BytesIO(pixels.content), formats=_FORMATS) as image:
+                image.load()
+                return _upright(_gray_to_rgb(image, pixels.gray) if pixels.gray else to_rgb(image), pixels.orientation)
     except UnidentifiedImageError as error:
-        what = "the file is empty (zero bytes)" if Path(path).stat().st_size == 0 else "not an image, or a damaged one"
-        raise DataError(f"{path}: {what}. Replace or remove the file") from error
+        raise unreadable(pixels.tiff) if pixels.tiff else DataError("not an image, or a damaged one. Replace or remove the file") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: the image is too large ({error}). Make it smaller") from error
+        raise DataError(f"the image is larger than the limit ({error}). Make it smaller") from error
+    except MemoryError as error:
+        raise DataError("the image is larger than the memory that is free. Make it smaller") from error
     except _DAMAGE as error:
-        raise DataError(f"{path}: {_damaged(error)}") from error
+        raise DataError(_damaged(error)) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -78,14 +87,51 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Raises:
         DataError: It cannot be decoded, or a floating point image holds NaN or infinity.
     """
-    from PIL import ImageOps
-
     try:
+        content = _content(image)
+        if content is not None:
+            return decode(content)
         image.load()
-        inverted = _white_is_zero(image)  # before the copy that exif_transpose makes
-        return to_rgb(ImageOps.exif_transpose(image), inverted=inverted)
+        return _upright(to_rgb(image, inverted=_white_is_zero(image)), _orientation(image))
     except _DAMAGE as error:
         raise DataError(_damaged(error)) from error
+
+
+def _content(image: Image.Image) -> bytes | None:
+    """The file of an image that is not decoded yet, if it is of the formats that are read here; as it is, so that both ways agree."""
+    stream = getattr(image, "fp", None)
+    if stream is None or not getattr(image, "tile", None) or image.format not in (*_FORMATS, "MPO") or image.tell():
+        return None
+    position = stream.tell()
+    stream.seek(0)
+    content = stream.read()
+    stream.seek(position)
+    return content
+
+
+def _orientation(image: Image.Image) -> int:
+    """Of a decoded image; what is wrong with its metadata cannot refuse it."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except _DAMAGE:
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn and mirror an image that is stored in one of the eight orientations of EXIF."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
 
 
 def _damaged(error: BaseException) -> str:
@@ -107,8 +153,7 @@ def to_rgb(image: Image.Image, *, inverted: bool = False) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _WIDE_MODES:
-        gray = Image.fromarray(rescale(_wide_values(image), inverted=inverted))
-        return gray.convert("RGB")
+        return _rescaled(_values(image), inverted)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
@@ -147,10 +192,24 @@ def rescale(values: np.ndarray, *, inverted: bool = False) -> np.ndarray:
     return np.rint(255.0 - scaled if inverted else scaled).astype(np.uint8)
 
 
-def _wide_values(image: Image.Image) -> np.ndarray:
+def _gray_to_rgb(image: Image.Image, gray: Gray) -> Image.Image:
+    """Gray whose values Pillow handed on as bits of another type."""
+    values = _values(image)
+    values = values.byteswap() if gray.swapped else values
+    return _rescaled(values.view(gray.dtype), gray.inverted)
+
+
+def _rescaled(values: np.ndarray, inverted: bool) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(rescale(values, inverted=inverted)).convert("RGB")
+
+
+def _values(image: Image.Image) -> np.ndarray:
     import numpy as np
 
-    return np.asarray(image)  # Pillow gives every I;16 variant its byte order
+    values = np.asarray(image)  # Pillow gives every I;16 variant its byte order
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
 
 
 def _white_is_zero(image: Image.Image) -> bool:

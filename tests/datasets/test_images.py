@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipzoo.datasets.images import EXTENSIONS, looks_like_an_image, read_image, rescale
+from clipzoo.datasets.image_files import looks_like_an_image
+from clipzoo.datasets.images import EXTENSIONS, read_image, rescale
 from clipzoo.errors import DataError
 
 GRAY = np.arange(0, 240, 2, dtype=np.uint8).reshape(10, 12)
