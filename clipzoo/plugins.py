@@ -1,13 +1,14 @@
 """Third-party modules: importing one registers what it defines.
 
-A package is named in the config (``plugins = ['my_package']``) or announces itself through the entry point group ``clipzoo.plugins``.
+A package is named by the user, in the config (``plugins = ['my_package']``) or on the command line, or announces itself through the entry
+point group ``clipzoo.plugins``. A checkpoint comes from anywhere: what it names is imported only where the user names it too.
 """
 
 import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import entry_points
 
 from clipzoo.errors import ConfigError
@@ -16,7 +17,10 @@ GROUP = "clipzoo.plugins"
 
 
 def import_plugins(names: Iterable[str] = ()) -> list[str]:
-    """Import the modules ``names`` (the working directory counts as a place to find them) and every installed entry point.
+    """Import the modules ``names`` and every installed entry point.
+
+    Args:
+        names: What the user trusts. Where there are some, the working directory counts as a place to find them.
 
     Returns:
         The names of all imported modules.
@@ -24,9 +28,10 @@ def import_plugins(names: Iterable[str] = ()) -> list[str]:
     Raises:
         ConfigError: ``names`` are no names, or a module cannot be imported; the message says where and why.
     """
-    if isinstance(names, str) or not isinstance(names, Iterable) or not all(isinstance(name, str) and name for name in names):
+    if not are_names(names):
         raise ConfigError(f"plugins: {names!r} is not a list of module names. Write plugins = ['my_package']")
-    if os.getcwd() not in sys.path:
+    names = list(names)
+    if names and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     found = [(name, f"plugins: '{name}'") for name in names]
     found += [(point.module, f"entry point '{point.name}' ({GROUP})") for point in entry_points(group=GROUP)]
@@ -36,6 +41,18 @@ def import_plugins(names: Iterable[str] = ()) -> list[str]:
         except Exception as error:
             raise ConfigError(f"{where}: cannot be imported ({_reason(error)}). {_advice(error, name)}") from error
     return [name for name, _ in found]
+
+
+def are_names(names: object) -> bool:
+    """Could these be names of modules?"""
+    if isinstance(names, (str, bytes, Mapping)) or not isinstance(names, Collection):
+        return False
+    return all(isinstance(name, str) and all(part.isidentifier() for part in name.split(".")) for name in names)
+
+
+def not_imported(names: Iterable[str]) -> list[str]:
+    """Which of these modules are not there."""
+    return [name for name in names if name not in sys.modules]
 
 
 def _reason(error: Exception) -> str:

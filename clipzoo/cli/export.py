@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clipzoo.cli import door
+from clipzoo.cli import door, using
 
 DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is what tools/train.py saved, or the folder of a fold,
 or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fit", choices=("crop", "squash"), help=fit)
     gelu = "the activation, for a file that does not say it: yes for OpenAI's weights, no for most others"
     parser.add_argument("--quick-gelu", choices=("yes", "no"), help=gelu)
+    using.add_plugins_argument(parser)
     door.run(export, parser.parse_args(arguments))
 
 
@@ -35,7 +36,7 @@ def export(arguments: argparse.Namespace) -> None:
 
     if arguments.fit is not None and arguments.format == "open_clip":
         raise ConfigError("export.py: --fit is for --format transformers only. Leave it out: open_clip can pad")
-    weights = weights_of(arguments.checkpoint, "export.py")
+    weights = weights_of(arguments.checkpoint, "export.py", plugins=arguments.plugins)
     said = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export.py: {arguments.checkpoint}"
     if said is None and weights.quick_gelu is None:

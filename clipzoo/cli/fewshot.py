@@ -100,13 +100,12 @@ def evaluate_parser() -> argparse.ArgumentParser:
 
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
-    """Class texts, plugins, and how the model is run."""
+    """Class texts, and how the model is run."""
     texts = parser.add_mutually_exclusive_group()
     help_ = "for tip and zero_shot: JSON {class: sentence or sentences} of all classes"
     texts.add_argument("--class-texts", metavar="FILE", help=help_)
     help_ = "instead: sentences with {class_name} in them; features are averaged over them (default: in the text tower's language)"
     texts.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
-    parser.add_argument("--plugins", nargs="*", default=[], metavar="MODULE", help="import these modules first")
     using.add_model_arguments(parser)
 
 

@@ -24,12 +24,19 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick-gelu", choices=["yes", "no"], help=help_)
     parser.add_argument("--batch-size", type=positive, default=64, metavar="N", help="images that are encoded together (default: 64)")
     parser.add_argument("--workers", type=at_least_0, metavar="N", help="processes that read images (default: by their number)")
+    add_plugins_argument(parser)
+
+
+def add_plugins_argument(parser: argparse.ArgumentParser) -> None:
+    """``--plugins``: a checkpoint imports nothing by itself."""
+    help_ = "import these modules first, which a checkpoint's model needs; only ones that you trust"
+    parser.add_argument("--plugins", nargs="*", default=[], metavar="MODULE", help=help_)
 
 
 def loading(arguments: argparse.Namespace) -> dict:
     """The keyword arguments of ``clipzoo.load``."""
     quick_gelu = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
-    return {"device": arguments.device, "precision": arguments.precision, "quick_gelu": quick_gelu}
+    return {"device": arguments.device, "precision": arguments.precision, "quick_gelu": quick_gelu, "plugins": arguments.plugins}
 
 
 def positive(text: str) -> int:

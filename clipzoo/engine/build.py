@@ -36,6 +36,7 @@ from clipzoo.registries import (
     SPLITTERS,
     TEXT_ENCODERS,
 )
+from clipzoo.registry import Registry
 from clipzoo.results import aligned
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.structures import Tokens
@@ -91,10 +92,12 @@ def model(
     parameters = inspect.signature(MODELS.get(spec["type"])).parameters
     if towers is not None:
         for name in spec:
-            if SLOTS.get(name) in (BACKBONES, TEXT_ENCODERS) and name not in towers and parameters[name].default is None:
+            if SLOTS.get(name) in (BACKBONES, TEXT_ENCODERS) and name not in towers:
+                if spec[name] is not None and (name not in parameters or parameters[name].default is not None):
+                    raise BuildError(f"model.{name}: the checkpoint does not say what it is made of")
                 spec[name] = None
         for name, blueprint in towers.items():
-            spec[name] = {**SLOTS[name].expand(spec[name]), **blueprint}
+            spec[name] = _from_blueprint(SLOTS[name], spec[name], blueprint)
     if "num_classes" in parameters and not num_classes:
         raise BuildError(
             f"model: {spec['type']} tells classes apart, and the data have captions and no classes. Choose a model such as CLIP"
@@ -102,6 +105,13 @@ def model(
     runtime_arguments = {"num_classes": num_classes} if "num_classes" in parameters else {}
     built = MODELS.build(spec, **runtime_arguments).to(device)
     return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
+
+
+def _from_blueprint(registry: Registry, spec: object, blueprint: dict) -> dict:
+    """A tower's specification without its weights: whatever the two say, no file and no hub is asked for any."""
+    made = {**registry.expand(spec), **blueprint}
+    without = {"pretrained": False} if "pretrained" in inspect.signature(registry.get(made["type"])).parameters else {}
+    return {**made, **without}
 
 
 def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], Metric]:

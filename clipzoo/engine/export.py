@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipzoo.engine import checkpoint
 from clipzoo.engine.restore import checkpoint_model, checkpoint_of
 from clipzoo.errors import BuildError
 from clipzoo.models.weights import CLIPWeights, from_model, read_clip
+from clipzoo.plugins import import_plugins
 
 
-def weights_of(source: str | Path, where: str) -> CLIPWeights:
+def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -> CLIPWeights:
     """Both towers of a trained or published CLIP.
 
     Args:
         source: A checkpoint of this project, the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
             one fold; or any file or folder that ``read_clip`` reads.
         where: First words of a message.
+        plugins: As for ``clipzoo.load``.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or there are several.
         BuildError: There is nothing there, it is no CLIP, or none that other libraries could load.
     """
+    import_plugins(plugins)
     path = Path(os.path.expanduser(source))
     if not path.exists():
         raise BuildError(f"{where}: {path}: no such file or folder. Give a checkpoint, or a CLIP's weights")

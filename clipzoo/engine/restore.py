@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,12 @@ from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import natural
 from clipzoo.models.base import Tower
-from clipzoo.plugins import import_plugins
+from clipzoo.plugins import are_names, import_plugins, not_imported
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
 from clipzoo.results import FoldResult
 from clipzoo.settings import RuntimeSettings
 from clipzoo.structures import Preprocessing
+from clipzoo.text import visible
 
 if TYPE_CHECKING:
     from clipzoo.models.base import Model
@@ -110,7 +112,7 @@ def from_checkpoint(path: Path, device: torch.device) -> Restored:
 
     Raises:
         CheckpointError: The file is none, or its model cannot be made again.
-        ConfigError: A plugin that its config names is missing.
+        ConfigError: An installed plugin cannot be imported.
     """
     content = checkpoint.read(path)
     settings = RuntimeSettings.of(content["config"])
@@ -133,19 +135,22 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
         where: First words of a message.
 
     Raises:
-        CheckpointError: It cannot be made, or the weights do not fit.
-        ConfigError: A plugin that its config names is missing.
+        CheckpointError: It cannot be made, as where it needs a plugin that nobody imported, or the weights do not fit.
+        ConfigError: An installed plugin cannot be imported.
     """
     device = torch.device(device)
     config = Config.from_dict(content["config"], "checkpoint")
-    import_plugins(config.get("plugins", []))
+    plugins = config.get("plugins", [])
+    if not are_names(plugins):
+        raise CheckpointError(f"{where}: its plugins are no names of modules ({visible(repr(plugins)[:80])})")
+    import_plugins()  # what is installed, and nothing that the file names
     settings = RuntimeSettings.of(config)
     with torch.random.fork_rng(devices=[]):  # for the random weights, which are replaced at once
         try:
-            classes, towers = len(content["classes"]), content.get("towers")
+            classes, towers = len(content["classes"]), content.get("towers") or {}
             net = build.model(config, device, num_classes=classes, channels_last=settings.channels_last, towers=towers)
         except (ClipzooError, TypeError) as error:
-            raise CheckpointError(f"{where}: its model cannot be made again ({error})") from error
+            raise CheckpointError(f"{where}: its model cannot be made again ({_with_plugins(error, plugins)}") from error
     checkpoint.load_weights(net, content["model"], where)
     said = content["preprocessing"]
     net.preprocessing = Preprocessing(**{**said, "mean": tuple(said["mean"]), "std": tuple(said["std"])})
@@ -153,6 +158,18 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
         if isinstance(tower, Tower):
             tower.weights = f"of {where}"
     return net.eval()
+
+
+def _with_plugins(error: Exception, plugins: Sequence[str]) -> str:
+    """What is missing, and the plugins that might have it, for a message."""
+    absent = not_imported(plugins)
+    if not absent:
+        return f"{error})"
+    what, names = str(error).split(". ")[0], [visible(name) for name in absent[:3]]
+    return (
+        f"{what}). It was trained with the plugin{'s' * (len(names) > 1)} {', '.join(names)}, and a checkpoint imports nothing by itself. "
+        f"Pass plugins={names} (--plugins {' '.join(names)}) if you trust {'them' if len(names) > 1 else 'it'}"
+    )
 
 
 def published_model(image: str | dict, text: str | dict, name: str, device: torch.device) -> Restored:
