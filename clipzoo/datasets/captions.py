@@ -32,7 +32,7 @@ class Captions:
         sentences: In order of id.
         labels: The class that each sentence describes, ``None`` where it describes no class.
         warnings: What the last ``tokenise`` wants the user to know, one sentence each.
-        note: Which template was chosen, and why; empty where none was.
+        note: Which template it chose, and why; empty where none was.
 
     >>> captions = Captions()
     >>> captions.add('一只猫'), captions.add(' 一只猫'), captions.add('一只狗')
@@ -91,7 +91,7 @@ class Captions:
         return worded
 
     def tokenise(self, tokenizer: Tokenizer, where: str, *, allow_overlong: bool = True, classes: Sequence[str] | None = None) -> Tokens:
-        """Tokens of the whole table, in order of id; fills ``warnings``.
+        """Tokens of the whole table as ``worded`` for this tower, in order of id; fills ``warnings`` and ``note``.
 
         Args:
             tokenizer: The text encoder's own.
@@ -103,7 +103,11 @@ class Captions:
             DataError: A sentence is too long and ``allow_overlong`` is false, or the captions of two classes have the same tokens
                 (cut at the same place, or made of characters that the vocabulary lacks): the encoder could not tell the classes apart.
         """
-        assert not self.names_only, "captions: class names are no sentences yet. Use worded()"
+        if self.names_only:
+            worded = self.worded(tokenizer)
+            tokens = worded.tokenise(tokenizer, where, allow_overlong=allow_overlong, classes=classes)
+            self.warnings, self.note = worded.warnings, worded.note
+            return tokens
         tokens = tokenizer(self.sentences)
         self.warnings = []
         counts = [tokenizer.count(sentence) for sentence in self.sentences]

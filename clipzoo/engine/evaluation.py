@@ -183,13 +183,17 @@ def encode_captions(model: Model, tokens: Tokens, ids: Sequence[int], compute: C
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards as it was."""
-    was_training = model.training
+    """The model in evaluation mode, and afterwards every part of it as it was. A model that is in this mode already is not touched."""
+    learning = [module for module in model.modules() if module.training]
+    if not learning:
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in learning:
+            module.training = True
 
 
 def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) -> dict[str, float]:

@@ -18,6 +18,7 @@ from clipzoo.engine.loaded import Classification, LoadedModel
 from clipzoo.engine.loaded_classifier import LoadedClassifier
 from clipzoo.engine.restore import Restored, restore
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean
+from clipzoo.plugins import import_plugins
 from clipzoo.structures import ClassCaptions, Tokenizer
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def load(
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     quick_gelu: bool | None = None,
+    plugins: Sequence[str] = (),
 ) -> LoadedCLIP | LoadedClassifier:
     """A trained model or a published CLIP, ready for use. A checkpoint is enough: no hub, no dataset and no other file is read.
 
@@ -44,6 +46,8 @@ def load(
         device: ``'auto'`` takes CUDA, then MPS, then the CPU.
         precision: Of the computation; weights and features stay fp32. ``'auto'``: as in training, and fp32 for published weights.
         quick_gelu: The activation, for a file that does not say it.
+        plugins: Modules to import first, which define what a checkpoint's model is made of. A checkpoint imports nothing by itself but what
+            is installed with an entry point.
 
     Returns:
         ``LoadedCLIP``; of a model with a classifier, such as ``ImageClassifier``, ``LoadedClassifier``.
@@ -51,8 +55,10 @@ def load(
     Raises:
         CheckpointError: There is no such checkpoint, it is none, or it is a run with several folds.
         BuildError: Weights cannot be had or read, there is no such device, or the model has neither a text side nor classes of its own.
+        ConfigError: A module of ``plugins`` cannot be imported, or there is no such precision.
         RegistryError: There is no such published name.
     """
+    import_plugins(plugins)
     if precision not in ("auto", *runtime.DTYPES):
         hint = did_you_mean(str(precision), runtime.DTYPES)
         raise ConfigError(f"precision: {precision!r} is not possible.{hint} Allowed: auto, {', '.join(runtime.DTYPES)}")
@@ -107,7 +113,6 @@ class LoadedCLIP(LoadedModel):
         distinct = {sentence: row for row, sentence in enumerate(dict.fromkeys(cleaned))}
         self._check_lengths(list(distinct), allow_overlong)
         tokens = self.tokenizer(list(distinct))
-        self.model.prepare(tokens)  # a frozen text tower is read in full precision, as in training
         with self._evaluating():
             features = self.model.encode_captions(tokens).float().cpu()
         return features[torch.tensor([distinct[sentence] for sentence in cleaned])].clone()
@@ -148,7 +153,6 @@ class LoadedCLIP(LoadedModel):
         reader = ImageReader(listed(images), transform or self.preprocess)
         names, captions = self._described(texts, templates)
         classes = self._tokenised(names, captions, allow_overlong).to(self.device)
-        self.model.prepare(classes.tokens.to("cpu"))
         with self._evaluating():
             encoded = self.model.encode_classes(classes)
         return self._predicted(reader, encoded, names, batch_size, num_workers, progress)

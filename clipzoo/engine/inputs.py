@@ -33,7 +33,7 @@ def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Lo
     """The whole caption table, tokenised once by the model's own tokenizer; ``None`` where it has none."""
     if net.tokenizer is None:
         return None
-    captions = data.captions.worded(net.tokenizer)
+    captions = data.captions
     tokens = captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes)
     if distributed.is_main():
         if captions.note:

@@ -69,12 +69,15 @@ class Classification:
 class LoadedModel:
     """A model with its own preprocessing. Features are fp32, of length 1, and on the CPU.
 
+    No method changes anything in the model, so several threads may use one.
+
     Args:
         restored: The model and what its source says.
         precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
 
     Attributes:
-        model: In evaluation mode. Training it further is up to you; the methods below always evaluate.
+        model: In evaluation mode. Training it further is up to you; the methods below always evaluate, and one at a time while it is in
+            training mode.
         source: Where it comes from, in words.
         classes: The classes it was trained on; empty for image-text pairs and published models.
         class_captions: The sentences that stand for each of them.

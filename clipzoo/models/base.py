@@ -71,7 +71,10 @@ class Model(nn.Module):
         """
 
     def prepare(self, captions: Tokens) -> None:
-        """Called once before training with the whole caption table, on the CPU; what stays the same all run long is computed here."""
+        """Called once before training with the whole caption table, on the CPU; what stays the same all run long is computed here.
+
+        Never called where a trained model is used: no method but this one and ``initialise`` may change what a model holds.
+        """
 
     def tower_features(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
         """``[B, num_features]``: what ``image_encoder`` makes of images, or has made of them already, for models that have one.

@@ -154,8 +154,18 @@ class CLIP(Model):
         """``[T, D]`` features of ``chosen``, which are rows ``ids`` of some table; where it is the cached one, they are looked up."""
         device = self.logit_scale.device
         if self._in_table(chosen, ids):
-            return torch.cat([self.encode_text(None, rows.to(device)) for rows in ids.split(TEXT_CHUNK)])
-        return chosen.encoded(self.encode_text, device)
+            rows_TF = self.text_table[ids.to(device)]
+        elif self.text_encoder.frozen and not self.training:
+            rows_TF = self._read_frozen(chosen)
+        else:
+            return chosen.encoded(self.encode_text, device)
+        return torch.cat([_normalised(self.text_projection(rows)) for rows in rows_TF.split(TEXT_CHUNK)])
+
+    def _read_frozen(self, tokens: Tokens, chunk: int = TEXT_CHUNK) -> Tensor:
+        """``[T, F]``: what the text tower makes of captions, in full precision also under autocast."""
+        device = self.logit_scale.device
+        with torch.autocast(device.type, enabled=False):
+            return in_full(tokens.encoded(self.text_encoder, device, chunk))
 
     def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, D]`` of length 1, in fp32.
@@ -195,9 +205,7 @@ class CLIP(Model):
         """
         if not self.text_encoder.frozen:
             raise ConfigError("CLIP: only a frozen text encoder can be cached. Set text_encoder.freeze='all'")
-        device = self.logit_scale.device
-        with torch.autocast(device.type, enabled=False):
-            self.text_table = tokens.encoded(self.text_encoder, device, chunk).float()
+        self.text_table = self._read_frozen(tokens, chunk)
         self._cached_tokens = tokens.to("cpu")
 
     def checkpoint_gradients(self) -> None:

@@ -174,7 +174,8 @@ def test_before_training_a_classifier_started_from_texts_is_the_zero_shot_clip(c
     prepare = evaluation_transform(run.model.preprocessing)
     images = torch.stack([prepare(_open(class_folders / case_id)) for case_id in split.test])
     clip = clipzoo.load(clip_file, device="cpu")
-    sentences = [validation.dataset.captions.sentences[i] for ids in validation.dataset.class_captions() for i in ids]
+    captions = validation.dataset.captions.worded(clip.tokenizer)
+    sentences = [captions.sentences[i] for ids in validation.dataset.class_captions() for i in ids]
     expected = clip.classify([class_folders / case_id for case_id in split.test], sentences).probabilities
     with torch.no_grad():
         logits = run.model.eval().logits(run.model.image_encoder(images))

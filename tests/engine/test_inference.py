@@ -369,21 +369,6 @@ def test_loading_draws_nothing_and_leaves_a_model_in_training_as_it_is(work, fil
     assert torch.equal(torch.get_rng_state(), state), "no dropout either"
 
 
-def test_a_plugin_that_the_config_names_is_imported_or_missed(config_of, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_plugin_for_loading.py").write_text("IMPORTED = True\n", encoding="utf-8")
-    path, _ = saved(tmp_path / "x.pth", config_of(plugins=["my_plugin_for_loading"]))
-    import sys
-
-    clipzoo.load(path)
-    assert "my_plugin_for_loading" in sys.modules
-    content = checkpoint.read(path)
-    content["config"]["plugins"] = ["my_missing_plugin"]
-    checkpoint.write(path, content)
-    with pytest.raises(ConfigError, match="my_missing_plugin"):
-        clipzoo.load(path)
-
-
 def test_the_digest_stands_for_the_features(work, loaded):
     again = clipzoo.load(work)
     assert again.digest == loaded.digest == clipzoo.load(work / "fold_1").digest and len(loaded.digest) == 16

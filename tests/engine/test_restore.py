@@ -43,9 +43,9 @@ def here(tmp_path, monkeypatch):
 def with_plugins(path, config, plugins, **changes):
     """A checkpoint whose config names plugins."""
     _, net = saved(path, config)
-    content = torch.load(path, weights_only=True)
+    content = checkpoint.read(path)
     content["config"]["plugins"] = plugins
-    checkpoint._write(path, {**content, **changes})
+    checkpoint.write(path, {**content, **changes})
     return net
 
 
@@ -71,9 +71,9 @@ def test_what_a_checkpoint_names_is_not_imported(here, config_of, capsys):
 def test_a_model_that_needs_a_plugin_is_refused_with_its_name_until_the_user_names_it(here, config_of, capsys):
     config = config_of()
     with_plugins(here / "plain.pth", config, ["trap"])
-    content = torch.load(here / "plain.pth", weights_only=True)
+    content = checkpoint.read(here / "plain.pth")
     content["config"]["model"]["image_encoder"]["type"] = "TrapNet"
-    checkpoint._write(here / "x.pth", content)
+    checkpoint.write(here / "x.pth", content)
     message = r"x.pth: its model cannot be made again \(no image encoder is called 'TrapNet'\). It was trained with the plugin trap, and a "
     with pytest.raises(CheckpointError, match=message + r"checkpoint imports nothing.*Pass plugins=\['trap'\] \(--plugins trap\) if you"):
         clipzoo.load("x.pth", device="cpu")
@@ -112,7 +112,7 @@ def test_a_plugin_that_the_user_names_must_be_there(here, config_of):
 def test_a_checkpoint_that_asks_for_weights_gets_none(here, config_of):
     """A blueprint that was left out, or that names a file, would have the constructor read it."""
     saved(here / "x.pth", config_of())
-    content = torch.load(here / "x.pth", weights_only=True)
+    content = checkpoint.read(here / "x.pth")
     content["towers"]["text_encoder"]["pretrained"] = "/etc/passwd"
     assert not restore.checkpoint_model(content, "cpu").training
     for towers in (None, {}, {"image_encoder": content["towers"]["image_encoder"]}):
