@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-import torch
 from checkpoint_files import saved
 from tiny import write_class_folders
 
