@@ -39,6 +39,10 @@ class TrainingError(ClipzooError):
     """Training cannot go on: a loss is not finite, or the device ran out of memory."""
 
 
+class ProcessError(ClipzooError):
+    """Another process that this one waits for died, hangs or cannot be started: one that reads images, or one that trains with it."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the known name closest to ``name``, or an empty string.
 

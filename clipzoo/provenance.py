@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from clipzoo.errors import CheckpointError
 
 # What may differ between two starts of one experiment and changes nothing, to the bit.
-FREE_KEYS = ("data.num_workers", "runtime.log_every", "runtime.save_every", "runtime.save_every_steps")
+FREE_KEYS = ("data.num_workers", "runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout")
 # What may differ and changes the last digits, because sums are formed in another order: accepted, and noted in the summary.
 ROUNDING_KEYS = ("data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.feature_cache")
 # Hooks that only watch, and may differ too; any other may end the training, which changes its results.

@@ -136,6 +136,8 @@ class RuntimeSettings(Settings):
             ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` keeps none: every epoch runs the tower.
         strategy: What several processes share. ``'ddp'``: each holds the whole model. ``'fsdp'``: each holds a part of the towers' weights,
             gradients and optimizer state, for towers that do not fit; the result is the same up to rounding.
+        timeout: Seconds until a wait for another process ends the run: for a batch from ``data.num_workers``, or for the other processes of
+            the training, of which one may write, score or prepare while the others wait.
     """
 
     section: ClassVar[str] = "runtime"
@@ -150,6 +152,7 @@ class RuntimeSettings(Settings):
     save_every_steps: int | None = None
     feature_cache: str | None = "auto"
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    timeout: float = 1800.0
 
     def __post_init__(self) -> None:
         _require("save_every", self.save_every, self.save_every >= 1, "1 or more")
@@ -157,6 +160,7 @@ class RuntimeSettings(Settings):
             "save_every_steps", self.save_every_steps, self.save_every_steps is None or self.save_every_steps >= 1, "1 or more, or None"
         )
         _require("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more, or None")
+        _require("timeout", self.timeout, self.timeout > 0, "above 0")
         _require("log_every", self.log_every, self.log_every >= 1, "1 or more")
 
 

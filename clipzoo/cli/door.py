@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,19 +54,21 @@ def default_work_dir(config: str) -> Path:
 
 
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
-    """Run a command and exit with its status: 0, 2 for what the user can put right, 128 + signal after Ctrl-C or SIGTERM."""
+    """Run a command and exit with its status: 0, 2 for what the user can put right, 128 + signal after Ctrl-C, SIGTERM or SIGHUP."""
     from clipzoo.errors import ClipzooError
+    from clipzoo.signals import stopping
 
     try:
-        status = command(arguments) or 0
+        with stopping():
+            status = command(arguments) or 0
     except ClipzooError as error:
         if arguments.debug:
             raise
         say("error: " + str(error).replace("\n", "\n       "))  # further lines stand below the first
         status = 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("interrupted")
-        status = 130
+        status = 128 + getattr(stop, "signal", signal.SIGINT)
     except BrokenPipeError:
         sys.stderr.close()
         status = 0

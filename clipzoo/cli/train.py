@@ -32,7 +32,7 @@ def train(arguments: argparse.Namespace) -> int:
     folder = arguments.work_dir or door.default_work_dir(arguments.config)
     from clipzoo.engine.cross_validation import CrossValidation
     from clipzoo.engine.distributed import is_main, process_group
-    from clipzoo.engine.loop import Interrupted
+    from clipzoo.engine.waiting import Interrupted
 
     device = config.get("runtime", {}).get("device", "auto")
     with process_group(arguments.launcher, device):

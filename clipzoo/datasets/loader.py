@@ -4,20 +4,18 @@ processes change nothing.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from clipzoo.datasets import arrange
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.samplers import Sampler, generator
+from clipzoo.datasets.workers import TIMEOUT, Loader
 from clipzoo.errors import BuildError, ClipzooError, ConfigError
 from clipzoo.structures import Batch, Tokens
 
@@ -186,7 +184,7 @@ class CaseReader(torch.utils.data.Dataset):
         except ClipzooError as error:
             if torch.utils.data.get_worker_info() is None:
                 raise
-            return error  # ``_Loader`` raises it: what a worker raises, torch raises anew with all its tracebacks for a message
+            return error  # ``Loader`` raises it: what a worker raises, torch raises anew with all its tracebacks for a message
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed notes a call, with its stack, for a GPU it has not met
             tensor = self.transform(image)
@@ -259,16 +257,6 @@ def _caption_labels(dataset: Dataset, num_captions: int) -> torch.Tensor:
     return labels
 
 
-class _Loader(DataLoader):
-    """Raises in the training process, as it is, what a worker found wrong with an image."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in super().__iter__():
-            if isinstance(batch, ClipzooError):
-                raise batch
-            yield batch
-
-
 def train_loader(
     dataset: Dataset,
     batches: EpochBatches,
@@ -279,14 +267,17 @@ def train_loader(
     num_workers: int,
     pin_memory: bool,
     features: torch.Tensor | None = None,
-) -> DataLoader:
+    timeout: float = TIMEOUT,
+) -> Loader:
     """A loader of training batches; call ``batches.set_epoch`` before each pass.
 
     Args:
         features: ``[N, F]`` of all cases, in the place of their images; ``transform`` and ``num_workers`` mean nothing then.
+        timeout: Seconds that worker processes may take for a batch.
     """
     collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None)
-    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, pin_memory)
+    options = {"pin_memory": pin_memory, "name": "training cases", "timeout": timeout}
+    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, **options)
 
 
 def eval_loader(
@@ -300,39 +291,27 @@ def eval_loader(
     rank: int = 0,
     world_size: int = 1,
     features: torch.Tensor | None = None,
-) -> DataLoader:
+    timeout: float = TIMEOUT,
+    name: str = "images",
+) -> Loader:
     """A loader of ``rows`` in order; with several processes each reads its share, and no case is read twice.
 
     Args:
         features: As for ``train_loader``.
+        timeout: As for ``train_loader``.
+        name: What ``rows`` are, in words, for messages.
     """
     draws = [Draw(int(row), 0) for row in rows[rank::world_size]]
     batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
     collate = Collate(dataset, None, of_features=features is not None)
-    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, pin_memory)
+    options = {"pin_memory": pin_memory, "name": name, "timeout": timeout}
+    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, **options)
 
 
 def _reader(dataset: Dataset, transform: Callable, features: torch.Tensor | None) -> CaseReader | FeatureReader:
     return CaseReader(dataset, transform) if features is None else FeatureReader(features)
 
 
-def _loader(reader: CaseReader | FeatureReader, batches: object, collate: Collate, num_workers: int, pin_memory: bool) -> DataLoader:
+def _loader(reader: CaseReader | FeatureReader, batches: object, collate: Collate, num_workers: int, **options: object) -> Loader:
     num_workers = 0 if isinstance(reader, FeatureReader) else num_workers  # a look-up is faster than a process
-    return _Loader(
-        reader,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
-        worker_init_fn=_quiet_worker,
-        generator=torch.Generator(),  # its own, so that loading draws nothing from the run's generator
-    )
-
-
-def _quiet_worker(_: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the training process, which ends its workers: a worker killed with it would keep it from saving."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(os, "setpgrp"):  # torchrun and timeout(1) signal the whole process group
-        os.setpgrp()
+    return Loader(reader, collate, num_workers, batch_sampler=batches, **options)

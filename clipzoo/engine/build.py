@@ -198,7 +198,7 @@ def run(
     if train_settings.unfreeze is not None:
         unfreezing.to_last_stage(net, train_settings.unfreeze)  # once more: a tower may have been there for the start alone
     known = inputs.frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
-    loaders = inputs.loaders(net, data, split, data_settings, tokens, known, seed=seed, device=device)
+    loaders = inputs.loaders(net, data, split, data_settings, tokens, known, seed=seed, device=device, timeout=settings.timeout)
     inputs.warn_of_double_balance(net, loaders.batches.sampler, log)
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())

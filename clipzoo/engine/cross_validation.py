@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -27,6 +27,7 @@ from clipzoo.plugins import import_plugins
 from clipzoo.provenance import Provenance
 from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, Summary, mean_and_sd
 from clipzoo.settings import EvaluationSettings
+from clipzoo.signals import Interrupt
 from clipzoo.tables import PredictionTable, RetrievalTable
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class CrossValidation:
         self.dataset = build.dataset(config)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
-        self.interrupt = runtime.Interrupt()
+        self.interrupt = Interrupt()
         self.introduced = False  # the log describes the model once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the folder was made, to be trained in it
 
@@ -78,9 +79,8 @@ class CrossValidation:
                 self.greet(log)
             for record in said:
                 log.handle(record)
-            with self.interrupt.listening():
-                for split in splits:
-                    self.train_fold(split, log)
+            for split in splits:
+                self.train_fold(split, log)
             return distributed.from_main(lambda: self.summarise(log))
         finally:
             runtime.close_log(log)
@@ -156,7 +156,8 @@ class CrossValidation:
             self.introduced = True
             for line in runner.run.model.describe():
                 log.info(line)
-        result = runner.train_and_test()
+        with closing(runner), self.interrupt.listening():
+            result = runner.train_and_test()
         if distributed.is_main():
             numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
             log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
@@ -188,10 +189,10 @@ class CrossValidation:
         runner = Runner(self.config, self.dataset, split, self.folder / split.name, **outputs, features=False)
         run = runner.run
         lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run)]
-        batch = next(iter(run.train_loader))
-        run.parallel.train()
-        loop.set_learning_rate(run)
-        with loop.memory_advice(run):
+        with closing(runner), loop.memory_advice(run):
+            batch = next(iter(run.train_loader))
+            run.parallel.train()
+            loop.set_learning_rate(run)
             loop.step(run, [batch])
         losses = "  ".join(f"{name} {value:.4f}" for name, value in run.meter.means().items())
         return [*lines, f"one step of {len(batch)} cases: {losses}", "dry run: nothing was written"]

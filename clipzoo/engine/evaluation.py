@@ -16,9 +16,9 @@ from clipzoo.structures import ClassCaptions, Predictions, Tokens
 from clipzoo.tables import PredictionTable, RetrievalTable
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
 
     from clipzoo.datasets.base import Dataset
+    from clipzoo.datasets.workers import Loader
     from clipzoo.engine.state import Run
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
@@ -59,7 +59,7 @@ class Compute:
 class Evaluator(Protocol):
     """Scores cases of one dataset."""
 
-    def evaluate(self, model: Model, loader: DataLoader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
+    def evaluate(self, model: Model, loader: Loader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
         """Run ``model`` over the cases of ``loader``, which are rows of ``dataset``. Every process gets the whole result."""
 
 
@@ -77,7 +77,7 @@ class ClassEvaluator:
     names: tuple[str, ...]
     metrics: Sequence[Metric]
 
-    def evaluate(self, model: Model, loader: DataLoader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
+    def evaluate(self, model: Model, loader: Loader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
         """See ``Evaluator.evaluate``."""
         classes = None if self.classes is None else self.classes.to(compute.device)
         predictions = predict_cases(model, loader, classes, len(self.names), compute)
@@ -105,7 +105,7 @@ class RetrievalEvaluator:
     tokens: Tokens
     metrics: Sequence[Metric]
 
-    def evaluate(self, model: Model, loader: DataLoader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
+    def evaluate(self, model: Model, loader: Loader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
         """See ``Evaluator.evaluate``."""
         rows, image_ND = encode_cases(model, loader, compute)
         described = [dataset.captions_of(row) for row in rows]
@@ -131,7 +131,7 @@ def evaluate(run: Run, part: str) -> Evaluation:
 
 
 @torch.inference_mode()
-def predict_cases(model: Model, loader: DataLoader, classes: ClassCaptions | None, num_classes: int, compute: Compute) -> Predictions:
+def predict_cases(model: Model, loader: Loader, classes: ClassCaptions | None, num_classes: int, compute: Compute) -> Predictions:
     """Predictions in the order of the dataset's rows; with several processes each brings its share, and no case is there twice."""
     cases, labels, logits = [], [], []
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
@@ -150,7 +150,7 @@ def predict_cases(model: Model, loader: DataLoader, classes: ClassCaptions | Non
 
 
 @torch.inference_mode()
-def encode_cases(model: Model, loader: DataLoader, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
+def encode_cases(model: Model, loader: Loader, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
     """``[N]`` int64 rows of the dataset, in order, and ``[N, D]`` float32 features of their images; all cases on every process."""
     rows, features = [], []
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):

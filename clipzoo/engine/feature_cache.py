@@ -18,7 +18,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from logging import Logger
 
     from rich.console import Console
-    from torch.utils.data import DataLoader
 
     from clipzoo.datasets.base import Dataset
+    from clipzoo.datasets.workers import Loader
     from clipzoo.engine.inference import LoadedCLIP
     from clipzoo.models.base import Tower
 
@@ -246,7 +246,7 @@ def dataset_features(
         world_size=distributed.world_size(),
     )
     elsewhere = []
-    with _saving(shelf), progress(len(new)) if progress and new else nullcontext() as through:
+    with _saving(shelf), closing(loader), progress(len(new)) if progress and new else nullcontext() as through:
         for done, (cases, features) in enumerate(_encoded(tower, loader, device), start=1):
             if shelf is None:
                 elsewhere.append((cases, features))
@@ -292,7 +292,7 @@ def features_of_cases(
 
 
 @torch.inference_mode()
-def _encoded(tower: Tower, loader: DataLoader, device: torch.device) -> Iterator[tuple[list[int], np.ndarray]]:
+def _encoded(tower: Tower, loader: Loader, device: torch.device) -> Iterator[tuple[list[int], np.ndarray]]:
     """Cases and ``[B, F]`` features of every batch, in full precision."""
     for batch in loader:
         with evaluating(tower):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.v2.functional import to_pil_image
 
 from clipzoo.datasets.images import read_image, upright_rgb
 from clipzoo.datasets.transforms import evaluation_transform
+from clipzoo.datasets.workers import Loader
 from clipzoo.errors import DataError
 from clipzoo.structures import Preprocessing
 
@@ -163,19 +163,13 @@ def batches(reader: ImageReader, batch_size: int, num_workers: int) -> Iterator[
 
     Raises:
         DataError: A Pillow image cannot be decoded and there are workers; otherwise what is wrong is in the batches.
+        ProcessError: A worker process died.
     """
     if num_workers:  # an open file is read here: processes would share the place in it
         items = [rgb(item) if isinstance(item, Image.Image) else item for item in reader.items]
         reader = ImageReader(items, reader.transform)
-    loader = DataLoader(
-        reader,
-        batch_size=batch_size,
-        collate_fn=_collate,
-        num_workers=num_workers,
-        worker_init_fn=_leave_ctrl_c_to_the_parent,
-        generator=torch.Generator(),  # its own, so that nothing is drawn from the user's
-    )
-    yield from loader
+    with closing(Loader(reader, _collate, num_workers, name="images", batch_size=batch_size)) as loader:
+        yield from loader
 
 
 def workers(asked: int | None, images: int) -> int:
@@ -192,10 +186,6 @@ def _collate(samples: Sequence[tuple[int, Tensor | str]]) -> Loaded:
         }
         return Loaded([], torch.empty(0), {**different, **failed})
     return Loaded([row for row, _ in read], torch.stack([image for _, image in read]) if read else torch.empty(0), failed)
-
-
-def _leave_ctrl_c_to_the_parent(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def whole(loaded: Iterator[Loaded], progress: Callable[[int], None] | None = None) -> Iterator[Loaded]:

@@ -23,9 +23,9 @@ from clipzoo.settings import DataSettings, RuntimeSettings
 from clipzoo.structures import ClassCaptions, Tokens
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
 
     from clipzoo.datasets.base import Dataset
+    from clipzoo.datasets.workers import Loader
     from clipzoo.models.base import Model
 
 
@@ -103,8 +103,8 @@ class Loaders:
     """
 
     batches: EpochBatches
-    train: DataLoader
-    scored: dict[str, DataLoader]
+    train: Loader
+    scored: dict[str, Loader]
 
 
 def loaders(
@@ -117,6 +117,7 @@ def loaders(
     *,
     seed: int,
     device: torch.device,
+    timeout: float,
 ) -> Loaders:
     """Batches of every part of ``split``.
 
@@ -129,12 +130,13 @@ def loaders(
         features: What ``frozen_features`` returned.
         seed: Of order, captions and augmentation.
         device: Where the batches will go.
+        timeout: Seconds that worker processes may take for a batch.
 
     Raises:
         ConfigError: The training part makes no batches that could be learned from.
     """
     batches = training_batches(data, split, settings, net, seed)
-    common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda"}
+    common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda", "timeout": timeout}
     train = train_loader(
         data,
         batches,
@@ -153,6 +155,7 @@ def loaders(
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             features=features,
+            name=f"{part} cases",
             **common,
         )
         for part in ("val", "test")

@@ -20,6 +20,7 @@ from clipzoo.engine import build, checkpoint, distributed, sharding, unfreezing
 from clipzoo.engine.cached_features import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.state import Run
+from clipzoo.engine.waiting import Interrupted
 from clipzoo.errors import TrainingError
 from clipzoo.structures import Batch
 
@@ -27,39 +28,28 @@ from clipzoo.structures import Batch
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 
 
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM ended the run after a step; the checkpoint is on disk.
-
-    Attributes:
-        signal: The signal's number; the exit status is 128 more.
-    """
-
-    def __init__(self, signal: int):
-        super().__init__(f"signal {signal}")
-        self.signal = signal
-
-
 def fit(run: Run) -> None:
     """Train to the last epoch, or until a hook stops the run.
 
     Raises:
-        Interrupted: A signal asked to end; everything needed to go on is in ``checkpoint_latest.pth``.
+        Interrupted: A signal asked to end; what is needed to go on is in ``checkpoint_latest.pth``.
         TrainingError: A loss is not finite, or the device ran out of memory.
+        ProcessError: A process that reads images died, or gives no batch.
     """
     error: BaseException | None = None
     run.call("before_fit")
     try:
         with memory_advice(run):
-            while not run.ended:
-                train_epoch(run)
-                if evaluation_is_due(run):
-                    validate(run)
-                run.call("after_epoch")
-                stop = asked_to_end(run)
-                if stop or run.ended or run.state.epoch % run.runtime.save_every == 0:
-                    checkpoint.save_latest(run)
-                if stop:
-                    raise Interrupted(run.interrupt.signal)
+            while not run.ended or run.state.evaluating:
+                if run.state.batch or not run.state.evaluating:
+                    train_epoch(run)
+                end_epoch(run)
+    except Interrupted as stop:
+        error = stop
+        if stop.agreed:
+            check_finite(run)
+            checkpoint.save_latest(run)
+        raise
     except BaseException as cause:
         error = cause
         raise
@@ -77,7 +67,9 @@ def train_epoch(run: Run) -> None:
         run.meter.reset()
         state.metrics, run.epoch_evaluation = {}, None
     cases_before = run.meter.cases
-    for group in groups_of(run.train.accumulation, run.train_loader):
+    if state.evaluating:  # when a signal came
+        validate(run)
+    for group in groups_of(run.train.accumulation, run.train_loader) if run.stop_reason is None else ():
         set_learning_rate(run)
         step(run, group)
         state.step += 1
@@ -94,9 +86,24 @@ def train_epoch(run: Run) -> None:
         pause(run)
     state.epoch += 1
     state.batch = 0
-    run.epoch_losses, _ = run.joint_means()
     run.epoch_seconds = time.perf_counter() - started
     run.images_per_second = (run.meter.cases - cases_before) * run.world_size / run.epoch_seconds
+
+
+def end_epoch(run: Run) -> None:
+    """What follows the last step of an epoch; all of it again where a signal came in its evaluation.
+
+    Raises:
+        Interrupted: A signal asked to end.
+    """
+    run.epoch_losses, _ = run.joint_means()
+    if evaluation_is_due(run):
+        validate(run)
+    run.call("after_epoch")
+    if asked_to_end(run):
+        raise Interrupted(run.interrupt.signal)
+    if run.ended or run.state.epoch % run.runtime.save_every == 0:
+        checkpoint.save_latest(run)
 
 
 def begin_stage(run: Run) -> None:
@@ -116,13 +123,12 @@ def pause(run: Run) -> None:
     Raises:
         Interrupted: One did.
     """
-    stop = asked_to_end(run)
+    if asked_to_end(run):
+        raise Interrupted(run.interrupt.signal)
     every = run.runtime.save_every_steps
-    if stop or (every and run.state.step % every == 0):
+    if every and run.state.step % every == 0:
         check_finite(run)
         checkpoint.save_latest(run)
-    if stop:
-        raise Interrupted(run.interrupt.signal)
 
 
 def step(run: Run, group: list[Batch]) -> None:
@@ -158,7 +164,9 @@ def validate(run: Run) -> None:
     state = run.state
     if run.watched is None:
         return
+    state.evaluating = True
     run.epoch_evaluation = evaluate(run, run.watched)
+    state.evaluating = False
     state.metrics = run.epoch_evaluation.metrics
     value = state.metrics[run.selector.name]
     if is_better(value, state.best_score, run.selector.greater_is_better):

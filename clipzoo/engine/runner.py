@@ -13,13 +13,15 @@ from clipzoo.config import Config
 from clipzoo.datasets.base import Dataset
 from clipzoo.engine import build, checkpoint, distributed, loop, runtime
 from clipzoo.engine.evaluation import Evaluation, evaluate
-from clipzoo.engine.runtime import Interrupt, make_console, make_log
+from clipzoo.engine.runtime import make_console, make_log
 from clipzoo.engine.state import Run
+from clipzoo.engine.waiting import Waiting
 from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
 from clipzoo.folds import Split
 from clipzoo.provenance import Provenance, digest_of
 from clipzoo.results import PREDICTIONS_FILE, FoldResult
+from clipzoo.signals import Interrupt
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,15 @@ class Runner:
         begun = checkpoint.begun(folder, provenance)
         self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, begun=begun, features=features)
         self.run.interrupt = interrupt or Interrupt()
+        self.loaders = (self.run.train_loader, *self.run.eval_loaders.values())
+        watch = Waiting(self.run)
+        for loader in self.loaders:
+            loader.watch = watch
+
+    def close(self) -> None:
+        """End the processes that read images; they start again where they are needed."""
+        for loader in self.loaders:
+            loader.close()
 
     def fit(self) -> None:
         """Train, or go on from ``checkpoint_latest.pth``. See ``loop.fit`` for what it raises."""

@@ -1,4 +1,4 @@
-"""The machine: device, precision, seeds, threads, signals, the log, and what to write down about all of it."""
+"""The machine: device, precision, seeds, threads, the log, and what to write down about all of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import logging
 import os
 import platform
 import random
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,29 +221,3 @@ def close_log(log: logging.Logger) -> None:
     for handler in list(log.handlers):
         handler.close()
         log.removeHandler(handler)
-
-
-class Interrupt:
-    """Remembers that Ctrl-C or SIGTERM asked the run to end; the loop looks at ``signal`` after each step. A second Ctrl-C ends at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def _handle(self, number: int, frame: object) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
-
-    @contextmanager
-    def listening(self) -> Iterator[Interrupt]:
-        """Catch both signals inside the block; outside the main thread nothing is caught."""
-        try:
-            previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:
-            yield self
-            return
-        try:
-            yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)

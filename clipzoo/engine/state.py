@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 from torch import nn
-from torch.utils.data import DataLoader
 
 from clipzoo.engine import distributed
-from clipzoo.engine.runtime import Interrupt
 from clipzoo.folds import Split
 from clipzoo.provenance import Provenance
 from clipzoo.settings import EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.signals import Interrupt
 from clipzoo.structures import is_measure
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.loader import EpochBatches
+    from clipzoo.datasets.workers import Loader
     from clipzoo.engine.evaluation import Evaluation, Evaluator
     from clipzoo.hooks.base import Hook
     from clipzoo.metrics.base import Metric
@@ -47,6 +47,7 @@ class TrainState:
         best_step: Its step.
         metrics: Of the last evaluation in the current epoch; empty before it.
         notes: What a reader of the result should know of how it was trained.
+        evaluating: An evaluation has begun and not ended; a restart makes it first.
     """
 
     epoch: int = 0
@@ -58,6 +59,7 @@ class TrainState:
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    evaluating: bool = False
 
 
 class LossMeter:
@@ -162,8 +164,8 @@ class Run:
     schedule: Schedule
     scaler: torch.amp.GradScaler
     batches: EpochBatches
-    train_loader: DataLoader
-    eval_loaders: dict[str, DataLoader]
+    train_loader: Loader
+    eval_loaders: dict[str, Loader]
     dataset: Dataset
     evaluator: Evaluator
     split: Split

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,8 @@ def score_again(validation: CrossValidation, log: logging.Logger) -> Agreement:
     known = read_table(folder / OUT_OF_FOLD_FILE)
     tables = []
     for split in validation.folds.splits:
-        evaluation, scored = validation.runner(split, log).test()
+        with closing(validation.runner(split, log)) as runner:
+            evaluation, scored = runner.test()
         log.info(f"{split.name}: {scored.name}  " + "  ".join(f"{metric} {value:.4f}" for metric, value in evaluation.metrics.items()))
         tables.append(evaluation.table)
     table = type(tables[0]).join(tables)
@@ -232,9 +234,12 @@ def score_with(config: Config, folds: Folds, fold_folder: Path, images: Dataset,
         pin_memory=device.type == "cuda",
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        timeout=settings.timeout,
+        name="external images",
     )
     compute = Compute(device, runtime.DTYPES[content["precision"]], settings.channels_last)
-    return evaluator.evaluate(net, loader, images, "external", fold_folder.name, compute)
+    with closing(loader):
+        return evaluator.evaluate(net, loader, images, "external", fold_folder.name, compute)
 
 
 def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
