@@ -9,7 +9,8 @@ from typing import Literal
 
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import check_choice
-from clipzoo.models.pretrained import hub
+from clipzoo.models.hub import explained, from_hub, hub_file, names_of
+from clipzoo.models.pretrained import weights_file
 from clipzoo.models.weights import CLIPWeights, read_clip
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD
 from clipzoo.structures import Preprocessing
@@ -182,13 +183,36 @@ def plain(preprocessing: Preprocessing) -> dict:
     }
 
 
-def _download(tower: str, variant: str) -> tuple[str, str]:
+def _download(tower: str, variant: str) -> tuple[Path, str]:
     """OpenAI's file, from the hub or its cache, and where it lies on the hub."""
-    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+    from open_clip.pretrained import get_pretrained_cfg
 
     published = get_pretrained_cfg(variant.replace("/", "-").replace("@336px", "-336"), "openai")
-    with hub(tower, f"clip:{variant}", local="pretrained='FILE or FOLDER'"):
-        return download_pretrained(published), space_of(published)
+    path = published_file(published, tower, f"clip:{variant}", local="pretrained='FILE or FOLDER'", scratch="pretrained=False")
+    return path, space_of(published)
+
+
+def published_file(published: dict, where: str, what: str, *, local: str, scratch: str) -> Path:
+    """A file of open_clip's index, from the local cache, the hub or another server.
+
+    Args:
+        published: Its entry in the index.
+        where: As the next three of ``from_hub``.
+        what: Name of the weights.
+        local: How the user gives a local copy instead.
+        scratch: How the user starts from random weights instead.
+
+    Raises:
+        BuildError: It cannot be had; with the three ways.
+    """
+    from open_clip.pretrained import download_pretrained
+
+    repository, _, name = (published.get("hf_hub") or "").rpartition("/")
+    if not repository:
+        with explained(where, what, local=local, scratch=scratch):  # open_clip has a cache of its own for other servers
+            return weights_file(download_pretrained(published), where)
+    names = names_of(name or "open_clip_pytorch_model.bin")
+    return from_hub(lambda cached: hub_file(repository, names, cached), where, what, local=local, scratch=scratch)
 
 
 def space_of(published: dict) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,13 +13,13 @@ from typing import Literal
 from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError, did_you_mean, shortened
-from clipzoo.files import read_text
-from clipzoo.models.joint import openai_preprocessing, space_of
-from clipzoo.models.pretrained import first_line, hub, is_script, read_state_dict, weights_file
+from clipzoo.files import read_json
+from clipzoo.models.joint import openai_preprocessing, published_file, space_of
+from clipzoo.models.pretrained import first_line, read_state_dict
+from clipzoo.models.weights.open_clip_format import weights_in
 from clipzoo.structures import Preprocessing
 
 _FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}
-_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection", "cls_emb")
 _OPENAI_MARK = "input_resolution"  # only OpenAI's own files have it; their models were trained with QuickGELU
 
@@ -60,8 +59,6 @@ class OpenCLIPModel:
         Raises:
             BuildError: The file cannot be read, is of another library, or contradicts the configuration.
         """
-        if is_script(self.weights):
-            raise BuildError(f"{where}: {self.weights} is a TorchScript archive, as OpenAI's. Write weights:{self.weights}")
         state = read_state_dict(self.weights, where)
         if _OPENAI_MARK in state and not self.quick_gelu:
             raise BuildError(f"{where}: {self.weights} is a file of OpenAI's, trained with QuickGELU. {_other_activation(self.name, True)}")
@@ -124,8 +121,8 @@ def _from_folder(where: str, name: str, folder: Path, tag: str | None, pretraine
     if tag is not None:
         raise BuildError(f"{where}: the folder {name} has weights of its own. Leave out tag='{tag}'")
     try:
-        content = json.loads(read_text(path))
-    except (DataError, ValueError) as error:
+        content = read_json(path)
+    except DataError as error:
         raise BuildError(f"{where}: {name} is no folder of open_clip's, {path.name} cannot be read ({first_line(error)})") from error
     config = content.get("model_cfg") if isinstance(content, dict) else None
     if not isinstance(config, dict):
@@ -133,16 +130,14 @@ def _from_folder(where: str, name: str, folder: Path, tag: str | None, pretraine
     _check_config(where, name, config)
     if not pretrained:
         return OpenCLIPModel(name, config, folder=str(folder))
-    weights = [folder / file for file in _FILES if (folder / file).is_file()]
-    if not weights:
-        raise BuildError(f"{where}: the folder {name} has no weights. Expected: {shortened(_FILES)}. Or start at random, pretrained=False")
+    weights = weights_in(folder, f"{where}: {name}")
     preprocessing = _preprocessing(content["preprocess_cfg"], where) if content.get("preprocess_cfg") else None
-    found = {"weights": weights[0], "preprocessing": preprocessing, "default": openai_preprocessing("crop")}
-    return OpenCLIPModel(name, config, folder=str(folder), space=str(weights[0].resolve()), words=f"folder {name}", **found)
+    found = {"weights": weights, "preprocessing": preprocessing, "default": openai_preprocessing("crop")}
+    return OpenCLIPModel(name, config, folder=str(folder), space=str(weights.resolve()), words=f"folder {name}", **found)
 
 
 def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
-    from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     published, path = get_pretrained_cfg(model.name, tag), Path(os.path.expanduser(tag))
     if not published and not path.is_file():
@@ -158,8 +153,8 @@ def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
         raise BuildError(
             f"{where}: the weights '{tag}' of {model.name} were trained with {activation}. {_other_activation(model.name, said)}"
         )
-    with hub(where, f"openclip:{model.name}/{tag}", local=f"openclip:{model.name}/FILE.safetensors", scratch=f"openclip:{model.name}"):
-        weights = weights_file(download_pretrained(published), where)
+    what, local = f"openclip:{model.name}/{tag}", f"openclip:{model.name}/FILE.safetensors"
+    weights = published_file(published, where, what, local=local, scratch=f"openclip:{model.name}")
     words = f"open_clip {model.name}/{tag}"
     return replace(model, weights=weights, preprocessing=_preprocessing(published, where), space=space_of(published), words=words)
 

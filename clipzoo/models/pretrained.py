@@ -1,67 +1,29 @@
-"""Published weights: reading files safely, loading them strictly, and reaching the hub without waiting for minutes."""
+"""Files of weights: what they are by their bytes, reading them without running anything, and loading them strictly."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
-import socket
-import threading
-import urllib.parse
-import urllib.request
-import zipfile
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clipzoo.errors import BuildError, shortened
+from clipzoo.errors import BuildError, DataError, shortened
+from clipzoo.files import check_regular
+from clipzoo.models.torch_archive import is_script, verify_archive
+from clipzoo.models.torchscript import script_state
 
-# A hub that has not answered on its port by then is treated as absent; its own client would retry for 45 seconds.
-_REACH_SECONDS = 3.0
+Kind = Literal["safetensors", "archive", "script", "pickle"]
 
-
-@contextlib.contextmanager
-def hub(where: str, what: str, local: str, scratch: str = "pretrained=False") -> Iterator[None]:
-    """Run a download; files that are in the local cache are used where the hub cannot be reached.
-
-    Args:
-        where: Who wants the weights, first words of the message.
-        what: Name of the weights on the hub.
-        local: How the user gives local weights instead, as he would write it.
-        scratch: How the user starts from random weights instead.
-
-    Raises:
-        BuildError: The download failed; one line with the three ways to go on.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HfHubHTTPError
-
-    offline = constants.HF_HUB_OFFLINE
-    reachable = not offline and _reachable(constants.ENDPOINT)
-    constants.HF_HUB_OFFLINE = not reachable  # the client reads it at every request: with it, only the cache is looked at
-    try:
-        yield
-    except (OSError, *HfHubHTTPError.__bases__) as error:  # its base is the error of whatever HTTP client the hub's version uses
-        if not reachable:
-            reason = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached"
-            problem = f"{reason}, and the weights are not in the local cache"
-        else:
-            problem = first_line(error)
-        raise BuildError(three_ways(where, what, problem, local, scratch)) from error
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-
-
-def three_ways(where: str, what: str, problem: str, local: str, scratch: str) -> str:
-    """The message for weights that are not there: the problem in one line, then the three ways to get them."""
-    return (
-        f"{where}: cannot load the weights of '{what}' ({problem}). Three ways: connect to the hub (or to a mirror: set HF_ENDPOINT); "
-        f"give a local copy, {local}; or start from random weights, {scratch}"
-    )
+_CONTAINERS = ("state_dict", "model", "model_state_dict")
+_DEEPEST = 10  # containers in one another
+# At the front both; inside a name what torch.compile leaves for a part of a network, also around or inside of DistributedDataParallel.
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)(?:module\.)*_orig_mod\.(?:module\.|_orig_mod\.)*")
 
 
 def first_line(error: BaseException) -> str:
@@ -70,39 +32,13 @@ def first_line(error: BaseException) -> str:
     return (lines[0][:200] if lines else type(error).__name__).rstrip(".")
 
 
-def _reachable(endpoint: str) -> bool:
-    """Does the hub's port answer? Behind a proxy this cannot be asked, and the answer is yes."""
-    url = urllib.parse.urlsplit(endpoint)
-    proxies = urllib.request.getproxies()
-    if not url.hostname or url.scheme in proxies or "all" in proxies:
-        return True
-    answers: list[bool] = []
-
-    def ask() -> None:
-        try:
-            socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), timeout=_REACH_SECONDS).close()
-        except OSError:
-            return
-        answers.append(True)
-
-    # In a thread, because looking up a host's name has no time limit of its own.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_REACH_SECONDS + 1)
-    return bool(answers)
-
-
 def read_state_dict(path: str | Path, where: str) -> dict[str, Tensor]:
-    """Read the tensors of a ``.safetensors`` file or of a torch file that holds a state dict, plain or under ``state_dict`` or ``model``.
-
-    Floating-point tensors become fp32 (OpenAI's are fp16), and the prefix ``module.`` of DistributedDataParallel is removed.
+    """The tensors of any file of weights: ``tensors`` of what ``read_file`` returns.
 
     Raises:
         BuildError: There is no such file, it is not such a file, or it holds more than tensors and plain types.
     """
     path = weights_file(path, where)
-    if is_script(path):
-        raise BuildError(f"{where}: {path} is a TorchScript archive, not a state dict. Save its state_dict() as .safetensors first")
     return tensors(read_file(path, where), f"{where}: {path}")
 
 
@@ -110,56 +46,122 @@ def weights_file(path: str | Path, where: str) -> Path:
     """The path with ``~`` resolved.
 
     Raises:
-        BuildError: There is no such file.
+        BuildError: There is no such regular file.
     """
     path = Path(os.path.expanduser(path))
-    if not path.is_file():
+    if not path.exists():
         raise BuildError(f"{where}: no weights file {path}. Give a .safetensors, .pt or .pth file, pretrained=True or pretrained=False")
+    try:
+        check_regular(path)
+    except DataError as error:
+        raise BuildError(f"{where}: {error}") from error
     return path
 
 
+def kind_of_weights(path: str | Path) -> Kind | None:
+    """What a file is by its first bytes, whatever it is called; ``None`` for no weights, or no regular file that can be read."""
+    try:
+        size = check_regular(path).st_size
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except (DataError, OSError):
+        return None
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return "safetensors"
+    if start.startswith(b"PK\x03\x04"):
+        return "script" if is_script(path) else "archive"
+    return "pickle" if start.startswith(b"\x80") else None  # as torch wrote until version 1.5
+
+
 def read_file(path: Path, where: str) -> object:
-    """What a ``.safetensors`` or a torch file holds; code in it is never run.
+    """What a file of weights holds: safetensors, a torch file or a TorchScript archive, whatever it is called. Code in it is never run.
 
     Raises:
-        BuildError: It cannot be read, or holds more than tensors and plain types.
+        BuildError: It cannot be read, is damaged, or holds more than tensors and plain types.
     """
+    kind = kind_of_weights(path)
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             return load_file(path)
-        with open(path, "rb") as file:
-            if file.read(1) not in (b"P", b"\x80"):  # a zip archive, or a pickle
-                raise KeyError(path.suffix)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if kind == "script":
+            return script_state(path)
+        if kind is None:
+            raise ValueError("it is neither safetensors nor a torch file")
+        if kind == "archive":
+            verify_archive(path)
+        with open(path, "rb") as file:  # given a path, torch goes by its ending
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
     except pickle.UnpicklingError as error:
         reason = "it holds Python objects besides tensors, whose code is not run" if "nsupported" in str(error) else first_line(error)
         raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        reason = "it is neither safetensors nor a torch file" if isinstance(error, KeyError) else first_line(error)
-        raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
+    except Exception as error:  # torch and safetensors raise many kinds for a broken file
+        raise BuildError(f"{where}: {path} cannot be read as weights ({first_line(error)})") from error
 
 
 def tensors(content: object, where: str) -> dict[str, Tensor]:
-    """The tensors of a state dict, plain or under ``state_dict`` or ``model``, in fp32 and without the prefix ``module.``.
+    """The tensors of a state dict in fp32, under the names that the network itself has.
+
+    It may lie under ``state_dict``, ``model`` or ``model_state_dict``, also one in another. The prefixes of DistributedDataParallel
+    (``module.``) and ``torch.compile`` (``_orig_mod.``, which a compiled part of a network has in the middle of its names) are removed.
 
     Raises:
-        BuildError: There is no state dict.
+        BuildError: There is no state dict, or more than one; two tensors would have the same name; or one is not finite.
     """
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise BuildError(f"{where} holds no state dict of tensors")
-    found = {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
-    return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
+    states = _state_dicts(content)
+    if len(states) != 1:
+        raise BuildError(f"{where} holds {'several state dicts' if states else 'no state dict'} of tensors")
+    found: dict[str, Tensor] = {}
+    origin: dict[str, object] = {}
+    for key, value in states[0].items():
+        name = _WRAPPERS.sub("", str(key))
+        if not isinstance(value, Tensor):
+            continue
+        if name in found:
+            raise BuildError(f"{where}: the tensors {origin[name]} and {key} are both {name or 'nameless'} without their prefixes")
+        found[name], origin[name] = value.float() if value.is_floating_point() else value, key
+    check_finite(found, where)
+    return found
 
 
-def is_script(path: Path) -> bool:
-    """Is the file a TorchScript archive?"""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") or "/code/" in name for name in archive.namelist())
+def _state_dicts(content: object, depth: int = 0) -> list[Mapping]:
+    """The state dicts in the containers; without any, the content itself if it has tensors."""
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
+        return []
+    inner = [state for key in _CONTAINERS for state in _state_dicts(content.get(key), depth + 1)]
+    return inner or ([content] if any(isinstance(value, Tensor) for value in content.values()) else [])
+
+
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not numbers, which would answer every question with the first class.
+
+    Raises:
+        BuildError: With the tensor's name.
+    """
+    problem = not_finite(state)
+    if problem:
+        raise BuildError(f"{where}: {problem}. The training that made them diverged, or the file is damaged: take other weights")
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str:
+    """Which tensors hold NaN or infinity, in words; empty for none. The masks of attention, which hold minus infinity, are left out."""
+    bad = [key for key, value in state.items() if not (_is_mask(key) or _finite(value))]
+    if not bad:
+        return ""
+    value = state[bad[0]]
+    count = int((~torch.isfinite(value)).sum())
+    more = f"; {len(bad) - 1} more tensors likewise" if len(bad) > 1 else ""
+    return f"{count} of {value.numel()} numbers of {bad[0]} are NaN or infinite{more}"
+
+
+def _finite(value: Tensor) -> bool:
+    return not (value.is_floating_point() or value.is_complex()) or bool(torch.isfinite(value).all())
+
+
+def _is_mask(key: str) -> bool:
+    return key.rpartition(".")[2] == "attn_mask"
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -208,7 +208,7 @@ def published(saved, monkeypatch):
         model, path = saved(name)
         entry = {**pretrained._pcfg(hf_hub=f"somebody/{tag}/"), **values}
         monkeypatch.setitem(pretrained._PRETRAINED, name, {**pretrained._PRETRAINED.get(name, {}), tag: entry})
-        monkeypatch.setattr(pretrained, "download_pretrained", lambda cfg: path)
+        monkeypatch.setattr("clipzoo.models.joint.hub_file", lambda *_: path)
         return model, entry
 
     return publish
@@ -294,7 +294,8 @@ def test_a_folder_as_downloaded_from_the_hub(saved, folder, tmp_path):
             OpenCLIPBackbone(str(tmp_path / "siglip"))
     (tmp_path / "siglip" / "open_clip_config.json").write_text(json.dumps(config))
     (tmp_path / "siglip" / "open_clip_model.safetensors").unlink()
-    for arguments, words in (({}, "has no weights. Expected: open_clip_model.safetensors"), ({"tag": "webli"}, "Leave out tag='webli'")):
+    missing = "needs one weights file, such as open_clip_model.safetensors, but there is none"
+    for arguments, words in (({}, missing), ({"tag": "webli"}, "Leave out tag='webli'")):
         with pytest.raises(BuildError, match=words):
             OpenCLIPBackbone(str(tmp_path / "siglip"), **arguments)
 

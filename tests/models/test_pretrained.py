@@ -1,15 +1,13 @@
-"""Reading and loading weights, and the hub when it is not there."""
-
-import time
+"""Files of weights: what they are, reading them under any name and prefix, and loading them strictly."""
 
 import pytest
 import torch
+from archive_files import save_script
 from safetensors.torch import save_file
 from torch import nn
 
 from clipzoo.errors import BuildError
-from clipzoo.models.pretrained import load_strictly, read_state_dict
-from clipzoo.registries import BACKBONES, TEXT_ENCODERS
+from clipzoo.models.pretrained import check_finite, kind_of_weights, load_strictly, read_state_dict
 
 
 def test_state_dicts_are_read_from_both_formats(tmp_path):
@@ -50,13 +48,6 @@ def test_code_in_a_weights_file_is_not_run(tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
-def test_a_torchscript_archive_is_named(tmp_path):
-    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "script.pt")
-    with pytest.raises(BuildError, match="is a TorchScript archive"):
-        read_state_dict(tmp_path / "script.pt", "X")
-
-
 def test_loading_lists_what_does_not_fit_and_changes_nothing():
     module = nn.Linear(2, 3)
     before = module.weight.clone()
@@ -65,65 +56,104 @@ def test_loading_lists_what_does_not_fit_and_changes_nothing():
     assert torch.equal(module.weight, before)
 
 
-@pytest.fixture
-def no_hub(monkeypatch, tmp_path):
-    """A hub on a closed port, and an empty cache."""
-    from huggingface_hub import constants
+KEYS = ("visual.conv1.weight", "visual.bias", "logit_scale")
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    return tmp_path / "cache"
+
+def named(*names: str) -> dict[str, torch.Tensor]:
+    return {name: torch.full((2,), float(number)) for number, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.bin", "a.pt", "a.pth", "a", "a.txt"])
+@pytest.mark.parametrize("kind", ["safetensors", "archive", "pickle", "script"])
+def test_what_a_file_is_is_decided_by_its_bytes(tmp_path, kind, name):
+    module = nn.Linear(2, 3)
+    path = tmp_path / name
+    if kind == "safetensors":
+        save_file(module.state_dict(), path)
+    elif kind == "script":
+        save_script(module, path)
+    else:
+        torch.save(module.state_dict(), path, _use_new_zipfile_serialization=kind == "archive")
+    assert kind_of_weights(path) == kind
+    read = read_state_dict(path, "X")
+    assert read.keys() == {"weight", "bias"} and all(torch.equal(read[key], value) for key, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"<!doctype html>", b"version https://git-lfs.github.com/spec/v1\n", bytes(64), b"{}"])
+def test_what_is_no_weights_is_refused_under_any_name(tmp_path, content):
+    for name in ("a.safetensors", "a.bin", "a.pth"):
+        (tmp_path / name).write_bytes(content)
+        assert kind_of_weights(tmp_path / name) is None
+        with pytest.raises(BuildError, match="cannot be read as weights .it is neither safetensors nor a torch file"):
+            read_state_dict(tmp_path / name, "X")
+    assert kind_of_weights(tmp_path) is None and kind_of_weights(tmp_path / "missing") is None
 
 
 @pytest.mark.parametrize(
-    ("table", "name"),
+    "renamed",
     [
-        (BACKBONES, "resnet18:pretrained"),
-        (BACKBONES, "timm:resnet10t.c3_in1k"),
-        (BACKBONES, "clip:ViT-B/32"),
-        (BACKBONES, "openclip:ViT-B-32/laion2b_s34b_b79k"),
-        (TEXT_ENCODERS, "clip:ViT-B/32"),
-        (TEXT_ENCODERS, "openclip:ViT-B-32/laion2b_s34b_b79k"),
-        (TEXT_ENCODERS, "openclip:ViT-B-16-SigLIP"),
-        (TEXT_ENCODERS, "bert-base-chinese"),
-        (TEXT_ENCODERS, "hf:hfl/rbt3"),
+        lambda key: f"_orig_mod.{key}",
+        lambda key: f"module.{key}",
+        lambda key: f"module._orig_mod.{key}",
+        lambda key: f"_orig_mod.module._orig_mod.module.{key}",
+        lambda key: key.replace("visual.", "visual._orig_mod."),
+        lambda key: "module." + key.replace("visual.", "visual.module._orig_mod.module."),
     ],
 )
-def test_without_a_hub_the_message_names_three_ways_at_once(no_hub, table, name):
-    from huggingface_hub import constants
-
-    start = time.perf_counter()
-    with pytest.raises(BuildError) as raised:
-        table.build(name)
-    assert time.perf_counter() - start < 10
-    message = str(raised.value)
-    assert "http://127.0.0.1:9 cannot be reached" in message and "HF_ENDPOINT" in message and "\n" not in message
-    assert "local copy" in message and "random weights" in message
-    assert constants.HF_HUB_OFFLINE is False  # the switch was put back
+@pytest.mark.parametrize("containers", ["", "state_dict", "model", "model_state_dict", "model state_dict", "state_dict model"])
+def test_prefixes_and_containers_in_any_nesting(tmp_path, renamed, containers):
+    content = {renamed(key): value for key, value in named(*KEYS).items()}
+    for key in reversed(containers.split()):
+        content = {key: content, "epoch": 3, "args": {"lr": 0.1}}
+    torch.save(content, tmp_path / "a.pt")
+    read = read_state_dict(tmp_path / "a.pt", "X")
+    assert read.keys() == set(KEYS) and all(torch.equal(read[key], value) for key, value in named(*KEYS).items())
 
 
-def test_the_offline_switch_is_named(no_hub, monkeypatch):
-    from huggingface_hub import constants
+@pytest.mark.slow
+def test_a_compiled_network_is_read(tmp_path):
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    network[0] = torch.compile(network[0])
+    state = torch.compile(network).state_dict()
+    assert "_orig_mod.0._orig_mod.weight" in state
+    torch.save({"model_state_dict": state, "val_acc": 91.5}, tmp_path / "best.pth")
+    plain = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    load_strictly(plain, read_state_dict(tmp_path / "best.pth", "X"), "X")
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(BuildError, match="HF_HUB_OFFLINE is set"):
-        BACKBONES.build("resnet18:pretrained")
+
+def test_two_tensors_of_one_name_are_refused(tmp_path):
+    torch.save(named("module.weight", "weight"), tmp_path / "a.pt")
+    with pytest.raises(BuildError, match="the tensors module.weight and weight are both weight without their prefixes"):
+        read_state_dict(tmp_path / "a.pt", "X")
+    torch.save({"model": named("weight"), "state_dict": named("weight")}, tmp_path / "a.pt")
+    with pytest.raises(BuildError, match="holds several state dicts of tensors"):
+        read_state_dict(tmp_path / "a.pt", "X")
 
 
-def test_cached_weights_are_used_without_a_hub(no_hub):
-    import timm
+def test_a_module_whose_name_is_like_a_prefix_stays(tmp_path):
+    torch.save(named("submodule.weight", "head.module.weight", "my_orig_mod.weight"), tmp_path / "a.pt")
+    assert read_state_dict(tmp_path / "a.pt", "X").keys() == {"submodule.weight", "head.module.weight", "my_orig_mod.weight"}
 
-    network = timm.create_model("test_resnet")
-    folder = no_hub / "models--timm--test_resnet.r160_in1k"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("0" * 40)
-    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    save_file(network.state_dict(), folder / "snapshots" / ("0" * 40) / "model.safetensors")
-    tower = BACKBONES.build("timm:test_resnet:pretrained")
-    assert tower.weights == "timm test_resnet.r160_in1k"
-    assert tower.preprocessing.size == 160
-    assert all(torch.equal(value, network.state_dict()[key]) for key, value in tower.net.state_dict().items())
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_weights_that_are_not_finite_are_refused_with_the_tensors_name(tmp_path, value, dtype):
+    state = {**named(*KEYS), "visual.proj": torch.tensor([[1.0, value], [0.0, 2.0]], dtype=dtype)}
+    for name in ("a.pt", "a.safetensors"):
+        (torch.save if name == "a.pt" else save_file)(state, tmp_path / name)
+        with pytest.raises(BuildError, match=rf"^X: .*{name}: 1 of 4 numbers of visual.proj are NaN or infinite") as raised:
+            read_state_dict(tmp_path / name, "X")
+        assert "\n" not in str(raised.value)
+
+
+def test_numbers_that_single_precision_cannot_hold_are_refused(tmp_path):
+    save_file({"weight": torch.tensor([1e300, 1.0], dtype=torch.float64)}, tmp_path / "a.safetensors")
+    with pytest.raises(BuildError, match="1 of 2 numbers of weight are NaN or infinite"):
+        read_state_dict(tmp_path / "a.safetensors", "X")
+
+
+def test_the_masks_of_attention_may_be_infinite():
+    mask = torch.full((2, 2), float("-inf")).triu(1)
+    check_finite({"attn_mask": mask, "text.attn_mask": mask, "weight": torch.ones(1)}, "X")
+    with pytest.raises(BuildError, match="X: 1 of 4 numbers of proj are NaN or infinite"):
+        check_finite({"attn_mask": mask, "proj": mask}, "X")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.base import check_positive
-from clipzoo.models.pretrained import hub, load_strictly, read_state_dict
+from clipzoo.models.hub import explained, from_hub, hub_file, names_of
+from clipzoo.models.pretrained import check_finite, load_strictly, read_state_dict
 from clipzoo.models.recompute import let_timm_recompute
 from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing
@@ -56,6 +57,7 @@ class TimmBackbone(Backbone):
         size = {"img_size": image_size} if config.fixed_input_size else {}
         if pretrained is True:
             self.net = self._from_hub(name, size)
+            check_finite(self.net.state_dict(), f"{type(self).__name__}: {name}")
             self.weights = f"timm {config.architecture}.{config.tag}"
         else:
             self.net = timm.create_model(name, pretrained=False, num_classes=0, **size)
@@ -108,8 +110,18 @@ class TimmBackbone(Backbone):
                 f"{type(self).__name__}: nobody has published weights of '{name}' through timm.{self._with_weights()} "
                 "Choose one of these, give a local file, pretrained='FILE.pth', or start from random weights, pretrained=False"
             )
-        with hub(type(self).__name__, name, local="pretrained='FILE.safetensors' (or .pth, in timm's format)"):
-            return timm.create_model(name, pretrained=True, num_classes=0, **size)
+        where, local = type(self).__name__, "pretrained='FILE.safetensors' (or .pth, in timm's format)"
+        config = timm.get_pretrained_cfg(name)
+        if not config.hf_hub_id:
+            with explained(where, name, local=local):
+                return timm.create_model(name, pretrained=True, num_classes=0, **size)
+        repository, _, revision = config.hf_hub_id.partition("@")
+        names = names_of(config.hf_hub_filename or "pytorch_model.bin")
+        path = from_hub(lambda cached: hub_file(repository, names, cached, revision or None), where, name, local=local)
+        read_state_dict(path, f"{where}: {name}")  # verified here; timm reads it again and knows how to adapt it
+        with explained(where, name, local=local):
+            overlay = {"file": str(path), "custom_load": False}
+            return timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **size)
 
     def _with_weights(self) -> str:
         """Which models are like this one and have weights, for a message."""

@@ -134,8 +134,10 @@ class BERT(TextEncoder):
     def _from_weights(self, name: str, rates: dict[str, float]) -> None:
         from transformers import BertModel
 
-        self._tokenize_like(name, read_config("BERT", name))
-        self.bert = read_model("BERT", name, BertModel, add_pooling_layer=False, attn_implementation="sdpa", **rates)
+        config = read_config("BERT", name)
+        self._tokenize_like(name, config)
+        config.update(rates)
+        self.bert = read_model("BERT", name, BertModel, config, add_pooling_layer=False, attn_implementation="sdpa")
         self.weights = where_from(name)
 
     def _from_files(self, files: dict[str, str], rates: dict[str, float]) -> None:

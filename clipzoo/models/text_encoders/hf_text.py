@@ -5,24 +5,28 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from clipzoo.errors import BuildError, ConfigError
+from clipzoo.errors import BuildError, ClipzooError, ConfigError
 from clipzoo.models.base import check_choice, groups_by_layer
-from clipzoo.models.pretrained import first_line, hub
+from clipzoo.models.hub import from_hub, hub_file
+from clipzoo.models.pretrained import first_line
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_files import files_of, opened
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, check_context
+from clipzoo.models.weights.transformers_format import WEIGHTS, parts_of, read_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+Result = TypeVar("Result")
 
 
 @TEXT_ENCODERS.register_module()
@@ -91,13 +95,18 @@ class HFText(TextEncoder):
         _check_encoder(self.name, config)
         check_context("HFText", self.context_length, longest_context(config))
         self.tokenizer = HFTokenizer(read_tokenizer("HFText", source), self.context_length)
-        arguments = {"add_pooling_layer": False} if _has_pooling_layer(config) else {}  # unused, it would break distributed training
+        cls = _network_class(config)
+        arguments = {}
+        if cls is not None and "add_pooling_layer" in inspect.signature(cls.__init__).parameters:
+            arguments["add_pooling_layer"] = False  # unused, it would break distributed training
+        if pretrained and cls is None:
+            raise BuildError(f"HFText: transformers has no network for a {config.model_type} model like '{self.name}'")
         if pretrained:
-            self.net = read_model("HFText", source, AutoModel, **arguments)
+            self.net = read_model("HFText", source, cls, config, **arguments)
             self.weights = where_from(source)
         else:
             with _quiet_loading():  # in fp32, whatever the files' own precision is
-                self.net = AutoModel.from_config(config, torch_dtype=torch.float32, **arguments)
+                self.net = AutoModel.from_config(config, torch_dtype=torch.float32, trust_remote_code=False, **arguments)
 
 
 def check_files(where: str, files: dict | None, pretrained: bool | str) -> None:
@@ -128,42 +137,57 @@ def read_config(where: str, name: str) -> PretrainedConfig:
     """``config.json`` of a hub name or folder.
 
     Raises:
-        BuildError: It cannot be had; with the three ways.
+        BuildError: It cannot be had (with the three ways), or names code of its own.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PretrainedConfig
 
     if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise BuildError(f"{where}: no folder {name}. Save a model there with save_pretrained(), or give a name on the hub")
     if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
         raise BuildError(f"{where}: the folder {name} has no config.json. Save the model there with save_pretrained()")
-    with hub(where, name, *_instead(where)), readable(where, name):
-        return AutoConfig.from_pretrained(name)
+
+    def load(cached: bool) -> PretrainedConfig:
+        content, _ = PretrainedConfig.get_config_dict(name, local_files_only=cached)
+        _refuse_code(content, "config.json", where, name)
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
+
+    return reading(load, where, name)
 
 
 def read_tokenizer(where: str, name: str):
     """The tokenizer of a hub name or folder.
 
     Raises:
-        BuildError: It cannot be had; with the three ways.
+        BuildError: It cannot be had (with the three ways), or needs code of its own.
     """
     from transformers import AutoTokenizer
 
-    with hub(where, name, *_instead(where)), readable(where, name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
+    def load(cached: bool):
+        check_tokenizer(where, name, cached)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
+
+    tokenizer = reading(load, where, name, cache_first=tokenizer_is_cached(name))
     # Without its files transformers makes an empty tokenizer, and every word would be unknown.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise BuildError(f"{where}: {name} has no tokenizer files. Save them there with tokenizer.save_pretrained()")
     return tokenizer
 
 
-def read_model(where: str, name: str, cls: type, **arguments: object) -> PreTrainedModel:
-    """The weights of a hub name or folder, in fp32; heads for other tasks in the files are left out.
+def read_model(where: str, name: str, cls: type, config: PretrainedConfig, **arguments: object) -> PreTrainedModel:
+    """A network with the weights of a hub name or folder, in fp32; heads for other tasks in the files are left out.
 
     Raises:
-        BuildError: They cannot be had (with the three ways), or parameters of the tower are missing in them.
+        BuildError: They cannot be had (with the three ways) or read, or parameters of the tower are missing in them.
     """
-    with hub(where, name, *_instead(where)), readable(where, name), _quiet_loading():
-        model, report = cls.from_pretrained(name, output_loading_info=True, torch_dtype=torch.float32, **arguments)
+
+    def load(cached: bool) -> tuple[PreTrainedModel, dict]:
+        folder = Path(name) if os.path.isdir(name) else _weights_folder(name, cached)
+        state = read_weights(folder, f"{where}: {name}")
+        arguments.update(output_loading_info=True, torch_dtype=torch.float32, trust_remote_code=False, local_files_only=True)
+        with _quiet_loading():  # transformers knows the older names of a network's tensors
+            return cls.from_pretrained(None, config=config, state_dict=state, **arguments)
+
+    model, report = reading(load, where, name)
     missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
     if missing:
         raise BuildError(f"{where}: the weights of '{name}' do not fit, missing or of another shape: {', '.join(missing[:4])}")
@@ -187,11 +211,75 @@ def longest_context(config: PretrainedConfig) -> int | None:
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text", "esm", "ibert")
 
 
-def _instead(where: str) -> tuple[str, str]:
-    """How a user gives local weights, and how he starts from random ones."""
-    if where == "HFText":  # its architecture is on the hub, too
-        return "hf:FOLDER", "bert for a small BERT that needs no files"
-    return "name='FOLDER'", "pretrained=False"
+def reading(load: Callable[[bool], Result], where: str, name: str, cache_first: bool = True) -> Result:
+    """What ``load`` makes of a folder, or of a name on the hub.
+
+    Args:
+        load: Gets whether only local files may be used.
+        where: First words of a message.
+        name: Of the folder, or on the hub.
+        cache_first: See ``from_hub``.
+
+    Raises:
+        BuildError: It cannot be read, or cannot be had.
+    """
+    if not os.path.isdir(name):
+        local, scratch = _INSTEAD.get(where, ("name='FOLDER'", "pretrained=False"))
+        return from_hub(load, where, name, local=local, scratch=scratch, cache_first=cache_first)
+    try:
+        return load(True)
+    except ClipzooError:
+        raise
+    except Exception as error:  # transformers and tokenizers raise many kinds for unreadable content
+        raise BuildError(f"{where}: '{name}' cannot be read ({first_line(error)})") from error
+
+
+# How a user gives local files, and how he starts from random weights: where the architecture or the tokenizer is on the hub, too.
+_INSTEAD = {
+    "HFText": ("hf:FOLDER", "bert for a small BERT that needs no files"),
+    "OpenCLIPText": ("openclip:FOLDER with the tokenizer's files", "clip:ViT-B/32:scratch, which needs none"),
+}
+
+
+def check_tokenizer(where: str, name: str, cached: bool) -> None:
+    """Refuse a tokenizer with code of its own.
+
+    Raises:
+        BuildError: It is so.
+    """
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    _refuse_code(get_tokenizer_config(name, local_files_only=cached), "tokenizer_config.json", where, name)
+
+
+def tokenizer_is_cached(name: str) -> bool:
+    """Is the whole tokenizer of a hub name in the local cache? Of older ones, in several files, nobody knows it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "tokenizer.json"), str)
+    except ValueError:  # no name on the hub
+        return True
+
+
+def _refuse_code(config: Mapping, file: str, where: str, name: str) -> None:
+    """Code in a repository is never run; without it the model would be another one, even where transformers has one of that type."""
+    if config.get("auto_map"):
+        raise BuildError(
+            f"{where}: '{name}' needs Python code of its own ({file}: auto_map), and code that comes with weights is not run here. "
+            "Choose a model that transformers itself knows"
+        )
+
+
+def _weights_folder(name: str, cached: bool) -> Path:
+    """The folder of the cache with the config and the weights of a hub name."""
+    names = [file + ending for file in WEIGHTS for ending in ("", ".index.json")]
+    hub_file(name, ("config.json",), cached)
+    path = hub_file(name, names, cached)
+    if path.name.endswith(".index.json"):
+        for part in parts_of(path, name):
+            hub_file(name, (part,), cached)
+    return path.parent
 
 
 @contextlib.contextmanager
@@ -213,22 +301,17 @@ def _quiet_loading() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@contextlib.contextmanager
-def readable(where: str, name: str) -> Iterator[None]:
-    """Turns transformers' complaints about unreadable content into one line."""
-    try:
-        yield
-    except (ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise BuildError(f"{where}: '{name}' cannot be read ({first_line(error)})") from error
-
-
 def _check_encoder(name: str, config: PretrainedConfig) -> None:
     if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
         raise BuildError(f"HFText: '{name}' is a {config.model_type} model, not a text encoder. Take one such as bert, roberta or electra")
 
 
-def _has_pooling_layer(config: PretrainedConfig) -> bool:
+def _network_class(config: PretrainedConfig) -> type | None:
+    """The class of the network without a head; ``None`` where transformers has none."""
     from transformers import MODEL_MAPPING
 
-    cls = MODEL_MAPPING.get(type(config), None)
-    return cls is not None and "add_pooling_layer" in inspect.signature(cls.__init__).parameters
+    classes = MODEL_MAPPING.get(type(config), None)
+    if not isinstance(classes, (tuple, list)):
+        return classes
+    named = {cls.__name__: cls for cls in classes}
+    return next((named[name] for name in config.architectures or () if name in named), classes[0])

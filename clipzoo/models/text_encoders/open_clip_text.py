@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from clipzoo.models.base import groups_by_layer
 from clipzoo.models.open_clip_model import OpenCLIPModel, building, open_clip_model
-from clipzoo.models.pretrained import hub, load_strictly
+from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.hf_files import files_of, opened
-from clipzoo.models.text_encoders.hf_text import readable, recompute_layers
+from clipzoo.models.text_encoders.hf_text import check_tokenizer, read_config, reading, recompute_layers, tokenizer_is_cached
 from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -154,9 +154,14 @@ class OpenCLIPText(TextEncoder):
                 self.net = _build_text_tower(model.config["embed_dim"], config, model.quick_gelu)
             self.quick_gelu = model.quick_gelu
             return
-        with opened(name, self._files, "OpenCLIPText") as source, _asking_the_hub(name), readable("OpenCLIPText", name):
-            config["hf_model_name"] = source
-            self.net = _build_text_tower(model.config["embed_dim"], config, model.quick_gelu).float()
+
+        def load(_: bool) -> nn.Module:
+            own = {**config, "hf_model_name": source}
+            return _build_text_tower(model.config["embed_dim"], own, model.quick_gelu).float()
+
+        with opened(name, self._files, "OpenCLIPText") as source:
+            read_config("OpenCLIPText", source)  # open_clip itself would ask whether to run a repository's code
+            self.net = reading(load, "OpenCLIPText", source)
 
     def _tokenizer_of(self, model: OpenCLIPModel) -> SimpleTokenizer | HFTokenizer:
         """open_clip's own tokenizer of this model, with its cleaning and context length."""
@@ -168,8 +173,14 @@ class OpenCLIPText(TextEncoder):
         if not name:
             with building("OpenCLIPText", model):
                 return SimpleTokenizer(**arguments)
-        with opened(model.folder or name, self._files, "OpenCLIPText") as source, _asking_the_hub(name), readable("OpenCLIPText", name):
-            return HFTokenizer(source, tokenizer_mode=config.get("tokenizer_mode"), **arguments)
+
+        def load(cached: bool) -> HFTokenizer:
+            check_tokenizer("OpenCLIPText", source, cached)
+            safely = {"trust_remote_code": False, "local_files_only": cached}  # whatever tokenizer_kwargs say
+            return HFTokenizer(source, tokenizer_mode=config.get("tokenizer_mode"), **{**arguments, **safely})
+
+        with opened(model.folder or name, self._files, "OpenCLIPText") as source:
+            return reading(load, "OpenCLIPText", source, cache_first=tokenizer_is_cached(source))
 
 
 class OpenCLIPTokenizer:
@@ -216,7 +227,3 @@ class OpenCLIPTokenizer:
         with ONE_AT_A_TIME:
             ids = own.tokenizer(own.clean_fn(sentence), add_special_tokens=not clips, verbose=False)["input_ids"]
         return len(ids) + 3 * clips
-
-
-def _asking_the_hub(name: str):
-    return hub("OpenCLIPText", name, local="openclip:FOLDER with the tokenizer's files", scratch="clip:ViT-B/32:scratch, which needs none")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from clipzoo.errors import BuildError, ClipzooError
-from clipzoo.models.pretrained import load_strictly
+from clipzoo.models.pretrained import check_finite, load_strictly
 from clipzoo.models.weights.base import CLIPWeights
 from clipzoo.registries import MODELS, SLOTS
 
@@ -32,7 +32,9 @@ def from_checkpoint(content: Mapping, where: str) -> CLIPWeights:
         spec, towers, state = dict(content["config"]["model"]), content["towers"], content["model"]
         for name, blueprint in towers.items():
             spec[name] = {**SLOTS[name].expand(spec[name]), **blueprint}
-    except (KeyError, TypeError, AttributeError) as error:
+        if not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise TypeError("not all weights are tensors")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BuildError(f"{where} does not say how its model is made ({error!r}); it was saved by another version") from error
     with torch.random.fork_rng(devices=[]):  # the random weights that the file's replace
         try:
@@ -40,4 +42,5 @@ def from_checkpoint(content: Mapping, where: str) -> CLIPWeights:
         except (ClipzooError, TypeError) as error:
             raise BuildError(f"{where}: its model cannot be made again ({error})") from error
     load_strictly(model, state, where)
+    check_finite(model.state_dict(), where)
     return replace(from_model(model, where), format="clipzoo")

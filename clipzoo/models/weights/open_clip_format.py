@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from clipzoo.errors import BuildError, did_you_mean, shortened
-from clipzoo.models.pretrained import read_file, tensors
+from clipzoo.models.pretrained import kind_of_weights, read_file, tensors
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD, CLIPWeights
 from clipzoo.models.weights.json_file import as_object, check_sizes, read_object, three_numbers
 from clipzoo.models.weights.layout import check_joint, scalars, text_sizes, vision_sizes
@@ -84,7 +84,7 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
     model = as_object(config.get("model_cfg"), f"{where}: {CONFIG}: model_cfg")
     vision, text = (as_object(model.get(name), f"{where}: {CONFIG}: {name}") for name in ("vision_cfg", "text_cfg"))
     check_options(model, vision, text, f"{where}: {CONFIG}", " The towers openclip:FOLDER take it as it is")
-    file = _weights_file(folder, where)
+    file = weights_in(folder, where)
     weights = from_state(tensors(read_file(file, where), f"{where}: {file.name}"), f"{where}: {file.name}", path=file)
     weights = _with_config(weights, model, vision, text, f"{where}: {CONFIG}")
     quick_gelu = bool(model.get("quick_gelu", False))
@@ -122,7 +122,7 @@ def with_matrix(text: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
     """With what the header of one of our own ``.safetensors`` files says."""
-    if path.suffix != ".safetensors":
+    if kind_of_weights(path) != "safetensors":
         return weights
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(HEADER)
@@ -212,10 +212,15 @@ def _preprocessing(config: dict, image_size: int, where: str) -> Preprocessing:
     return Preprocessing(image_size, mean, std, interpolation, FITS[mode])
 
 
-def _weights_file(folder: Path, where: str) -> Path:
+def weights_in(folder: Path, where: str) -> Path:
+    """The file of weights in a folder of open_clip's: under one of its names, or else the only one.
+
+    Raises:
+        BuildError: There is none, or which one it is cannot be known.
+    """
     found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not found:
-        found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth", ".pt"))
+        found = sorted(path for path in folder.iterdir() if kind_of_weights(path) is not None)
         if len(found) != 1:
             which = f"there are {shortened([path.name for path in found])}" if found else "there is none"
             raise BuildError(f"{where}: the folder needs one weights file, such as {WEIGHTS[0]}, but {which}")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from clipzoo.errors import BuildError
-from clipzoo.models.pretrained import first_line, is_script, read_file, tensors, weights_file
+from clipzoo.models.pretrained import kind_of_weights, read_file, tensors, weights_file
 from clipzoo.models.weights import chinese_clip, clipzoo_format, open_clip_format, transformers_format
 from clipzoo.models.weights.base import CLIPWeights
 
@@ -34,16 +31,17 @@ def read_clip(path: str | Path, where: str) -> CLIPWeights:
         return _read_folder(path, where)
     path = weights_file(path, where)
     where = f"{where}: {path}"
-    if is_script(path):
-        return open_clip_format.from_state(_script_state(path, where), where, script=True)
-    content = read_file(path, where.removesuffix(f": {path}"))
+    content, script = read_file(path, where.removesuffix(f": {path}")), kind_of_weights(path) == "script"
     if isinstance(content, Mapping) and clipzoo_format.is_checkpoint(content):
         return clipzoo_format.from_checkpoint(content, where)
+    if script and not any(key.startswith("visual.") for key in content):
+        some = f"its tensors are {', '.join(list(content)[:3])} …" if content else "it has no tensors"
+        raise BuildError(f"{where} is a TorchScript archive, but of no CLIP: {some}. OpenAI's have visual.* and transformer.*")
     state = tensors(content, where)
     if any(key.startswith("bert.") for key in state):
         return chinese_clip.from_state(state, path, where)
     if any(key.startswith("visual.") for key in state):
-        return open_clip_format.from_state(state, where, path=path)
+        return open_clip_format.from_state(state, where, script=script, path=path)
     raise BuildError(f"{where} holds no CLIP: {_what_it_is(state, path)}")
 
 
@@ -58,29 +56,6 @@ def _read_folder(path: Path, where: str) -> CLIPWeights:
     if checkpoints:
         raise BuildError(f"{where} is the folder of a fold. Give its checkpoint, {checkpoints[0]}")
     raise BuildError(f"{where} has neither open_clip_config.json (open_clip) nor config.json (transformers). Give the weights file itself")
-
-
-def _script_state(path: Path, where: str) -> dict[str, Tensor]:
-    """The tensors of a TorchScript archive.
-
-    None of its code runs: modules are made from their attributes, methods are only called by whoever calls the module, and
-    ``__setstate__``, the one that loading itself would call, is refused.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            code = [archive.read(name) for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
-        if any(b"__setstate__" in text for text in code):
-            raise BuildError(f"{where} is a TorchScript archive that runs code when it is loaded (__setstate__), as OpenAI's do not")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces the end of TorchScript; OpenAI's archives stay as they are
-            script = torch.jit.load(path, map_location="cpu")
-    except (RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise BuildError(f"{where} cannot be read as a TorchScript archive ({first_line(error)})") from error
-    state = {key: value.detach() for key, value in script.state_dict().items()}
-    if not any(key.startswith("visual.") for key in state):
-        some = f"its tensors are {', '.join(list(state)[:3])} …" if state else "it has no tensors"
-        raise BuildError(f"{where} is a TorchScript archive, but of no CLIP: {some}. OpenAI's have visual.* and transformer.*")
-    return tensors(state, where)
 
 
 def _what_it_is(state: Mapping[str, Tensor], path: Path) -> str:

@@ -22,7 +22,7 @@ from clipzoo.structures import Preprocessing
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # The names of one transformer block, transformers' and OpenAI's; the three projections of attention are one tensor there.
 BLOCK = {
@@ -94,19 +94,37 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
 
 def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
     """The state dict of a transformers folder, in one file or in several with an index."""
-    for name in _WEIGHTS:
+    for name in WEIGHTS:
         if (folder / name).is_file():
             return tensors(read_file(folder / name, where), f"{where}: {name}")
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts = as_object(read_object(index, where).get("weight_map"), f"{where}: {index.name}: weight_map")
             state: dict[str, Tensor] = {}
-            for part in sorted(set(parts.values())):
+            for part in parts_of(index, where):
                 if not (folder / part).is_file():
                     raise BuildError(f"{where}: {part}, which {index.name} names, is not there")
-                state |= tensors(read_file(folder / part, where), f"{where}: {part}")
+                found = tensors(read_file(folder / part, where), f"{where}: {part}")
+                twice = sorted(state.keys() & found.keys())
+                if twice:
+                    raise BuildError(f"{where}: {part} has tensors that another part has too: {shortened(twice, 4)}")
+                state |= found
             return state
-    raise BuildError(f"{where}: there are no weights beside config.json. One of {', '.join(_WEIGHTS)} is needed")
+    raise BuildError(f"{where}: there are no weights beside config.json. One of {', '.join(WEIGHTS)} is needed")
+
+
+def parts_of(index: Path, where: str) -> list[str]:
+    """The files that an index of weights in several parts names.
+
+    Raises:
+        BuildError: It is damaged, or names what is no file of its folder.
+    """
+    where = f"{where}: {index.name}"
+    parts = as_object(read_object(index, where).get("weight_map"), f"{where}: weight_map")
+    names = sorted({str(part) for part in parts.values()})
+    for name in names:
+        if Path(name).name != name:
+            raise BuildError(f"{where}: {name!r} is no file of its folder")
+    return names
 
 
 def tokenizer_files(folder: Path, where: str) -> dict[str, str]:

@@ -154,9 +154,9 @@ def test_openais_weights_come_from_the_hub_with_everything_that_belongs_to_them(
     save_file({key: value.half() for key, value in model.state_dict().items()}, tmp_path / "openai.safetensors")
     monkeypatch.setitem(joint.VISION, "ViT-L/14@336px", joint.VisionSize(32, 8, 48, 3, 3, 24))
     asked = []
-    monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda cfg: asked.append(cfg) or str(tmp_path / "openai.safetensors"))
+    monkeypatch.setattr(joint, "hub_file", lambda repository, *_: asked.append(repository) or tmp_path / "openai.safetensors")
     tower = CLIPVision("ViT-L/14@336px", pretrained=True).eval()
-    assert asked[0]["hf_hub"] == "timm/vit_large_patch14_clip_336.openai/" and tower.space == asked[0]["hf_hub"]
+    assert asked == ["timm/vit_large_patch14_clip_336.openai"] and tower.space == f"{asked[0]}/"
     assert tower.quick_gelu and tower.weights == "OpenAI ViT-L/14@336px" and tower.preprocessing.fit == "crop"
     assert tower.logit_scale == pytest.approx(model.logit_scale.item(), abs=1e-3)
     assert all(p.dtype == torch.float32 for p in tower.parameters())

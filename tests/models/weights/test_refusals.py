@@ -1,6 +1,5 @@
 """What cannot be read, or contradicts itself, is one clear line; nothing is loaded partially."""
 
-import contextlib
 import json
 from dataclasses import replace
 
@@ -68,36 +67,6 @@ def test_torchscript_archives(tmp_path):
     content = (tmp_path / "whole.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     refused(tmp_path / "cut.pt", "cannot be read as weights")
-
-
-class Restored(nn.Module):
-    """Its TorchScript archive calls ``__setstate__`` when it is loaded."""
-
-    def __init__(self):
-        super().__init__()
-        self.visual = nn.Linear(2, 2)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.visual(hidden)
-
-    @torch.jit.export
-    def __getstate__(self):
-        return (self.training,)
-
-    @torch.jit.export
-    def __setstate__(self, state: tuple[bool]):
-        self.training = state[0]
-        print("executed")
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
-def test_an_archive_that_runs_code_when_it_is_loaded_is_not(tmp_path, capfd):
-    torch.jit.script(Restored()).save(str(tmp_path / "a.pt"))
-    refused(tmp_path / "a.pt", "runs code when it is loaded .__setstate__., as OpenAI's do not")
-    assert "executed" not in capfd.readouterr().out
-    with contextlib.suppress(RuntimeError):
-        torch.jit.load(str(tmp_path / "a.pt"))
-    assert "executed" in capfd.readouterr().out  # it would have
 
 
 def test_other_networks_say_what_they_are(tmp_path):

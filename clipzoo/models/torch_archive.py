@@ -1,0 +1,103 @@
+"""Zip archives as torch writes them, verified before anything in them is used.
+
+torch itself neither compares checksums, nor refuses two entries of one name, and its reader takes ``A`` and ``a`` for the same name: a
+flipped bit is loaded, and what one reader looked at need not be what another one loads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from clipzoo.errors import DataError
+from clipzoo.files import check_regular, reason
+
+_CHUNK = 1 << 20
+_MOST_UNPACKED = 1 << 30  # bytes of the compressed entries: only TorchScript has any, its code
+_LARGEST_ENDING = 22 + 0xFFFF  # the last record of a zip archive, and the longest comment
+# What zipfile raises for a damaged archive.
+_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, OverflowError),
+    *(RuntimeError, IndexError),  # NotImplementedError is a RuntimeError; IndexError: a field of an entry is cut off
+)
+
+
+def verify_archive(path: str | Path) -> None:
+    """Compare every entry of a zip archive with its checksum, and refuse names that two readers could understand differently.
+
+    Raises:
+        DataError: It is no regular file, no such archive, damaged, or ambiguous.
+    """
+    with verified(path):
+        pass
+
+
+@contextlib.contextmanager
+def verified(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """The opened archive, after ``verify_archive``."""
+    check_regular(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            _check_ending(path)
+            _check_names(archive)
+            _check_contents(archive)
+        except _ERRORS as error:
+            raise DataError(f"{path}: damaged, or not an archive of torch ({reason(error).rstrip('.')})") from error
+        yield archive
+
+
+def is_script(path: str | Path) -> bool:
+    """Is the archive TorchScript's? As torch's reader decides it, whatever the case of the names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.lower() for name in archive.namelist()]
+    except _ERRORS:
+        return False
+    return any(name.endswith("constants.pkl") or "/code/" in name for name in names)
+
+
+def _check_ending(path: str | Path) -> None:
+    """The archive's last record must end where the file ends; otherwise there may be two of them."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LARGEST_ENDING))
+        tail = file.read()
+    start = tail.rfind(b"PK\x05\x06")
+    comment = int.from_bytes(tail[start + 20 : start + 22], "little")
+    if start + 22 + comment != len(tail):
+        raise zipfile.BadZipFile("there are bytes after its end")
+
+
+def _check_names(archive: zipfile.ZipFile) -> None:
+    """Every entry lies in the archive's one folder, under a name of its own."""
+    seen: set[str] = set()
+    names = [info.orig_filename for info in archive.infolist()]
+    if not names:
+        raise zipfile.BadZipFile("it is empty")
+    root = names[0].partition("/")[0]
+    for name in names:
+        parts = name.removesuffix("/").split("/")
+        if {"", ".", ".."} & {*parts} or any(c in name for c in "\\\0") or len(name) > 1 and name[1] == ":":
+            raise zipfile.BadZipFile(f"the entry {name!r} leads out of the archive")
+        if parts[0] != root:
+            raise zipfile.BadZipFile(f"the entry {name!r} does not lie in its folder {root!r}")
+        if name.casefold() in seen:
+            raise zipfile.BadZipFile(f"the entry {name!r} is there twice")
+        seen.add(name.casefold())
+
+
+def _check_contents(archive: zipfile.ZipFile) -> None:
+    packed = [info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+    unpacked = sum(info.file_size for info in packed)
+    if unpacked > _MOST_UNPACKED:
+        raise zipfile.BadZipFile(f"its compressed entries would become {unpacked >> 20} MiB")
+    for info in archive.infolist():
+        with archive.open(info) as entry:  # compares the checksum when the end is reached
+            while entry.read(_CHUNK):
+                pass
