@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import natural
 from clipzoo.models.base import Tower
+from clipzoo.models.pretrained import kind_of_weights, not_finite
+from clipzoo.models.torch_archive import pickle_mentions
 from clipzoo.plugins import are_names, import_plugins, not_imported
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
 from clipzoo.results import FoldResult
@@ -67,7 +68,7 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
         return from_checkpoint(found, device)
     if path.is_dir() and not _is_weights_folder(path):
         raise CheckpointError(f"{path}: holds no checkpoint{_elsewhere(path)}. {_WHAT}")
-    if path.is_file() and not _may_be_weights(path):
+    if path.is_file() and kind_of_weights(path) is None:
         raise CheckpointError(f"{path}: neither a checkpoint of clipzoo nor weights of a CLIP. {_WHAT}")
     if with_config:
         spelling = f"openclip:{path.resolve()}"
@@ -152,6 +153,9 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
         except (ClipzooError, TypeError) as error:
             raise CheckpointError(f"{where}: its model cannot be made again ({_with_plugins(error, plugins)}") from error
     checkpoint.load_weights(net, content["model"], where)
+    problem = not_finite(content["model"])
+    if problem:
+        raise CheckpointError(f"{where}: {problem}, so every answer would be one. Its training diverged: use another checkpoint")
     said = content["preprocessing"]
     net.preprocessing = Preprocessing(**{**said, "mean": tuple(said["mean"]), "std": tuple(said["std"])})
     for tower in net.children():
@@ -220,21 +224,7 @@ def from_weights(path: Path, device: torch.device, quick_gelu: bool | None) -> R
 
 def _is_checkpoint(path: Path) -> bool:
     """Was the file written by this project? Its weights are not read."""
-    if not zipfile.is_zipfile(path):
-        return False
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch raises many kinds; whoever reads the file as weights says what is wrong with it
-        return False
-    return isinstance(content, dict) and content.get("format") == checkpoint.FORMAT
-
-
-def _may_be_weights(path: Path) -> bool:
-    """Is it a safetensors file, an archive of torch, or a pickle, as torch wrote it before version 1.6?"""
-    if path.suffix == ".safetensors" or zipfile.is_zipfile(path):
-        return True
-    with path.open("rb") as file:
-        return file.read(1) == b"\x80"
+    return kind_of_weights(path) == "archive" and pickle_mentions(path, checkpoint.FORMAT)
 
 
 def _is_weights_folder(path: Path) -> bool:

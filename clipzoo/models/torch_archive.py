@@ -62,6 +62,16 @@ def is_script(path: str | Path) -> bool:
     return any(name.endswith("constants.pkl") or "/code/" in name for name in names)
 
 
+def pickle_mentions(path: str | Path, text: str) -> bool:
+    """Does an archive's pickle hold this text? A cheap look before the archive is read, and verified, by another."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+            return name is not None and text.encode() in archive.read(name)
+    except _ERRORS:
+        return False
+
+
 def _check_ending(path: str | Path) -> None:
     """The archive's last record must end where the file ends; otherwise there may be two of them."""
     with open(path, "rb") as file:

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 from checkpoint_files import saved
 from tiny import write_class_folders
 
@@ -119,3 +120,28 @@ def test_a_checkpoint_that_asks_for_weights_gets_none(here, config_of):
             restore.checkpoint_model({**content, "towers": towers}, "cpu")
 
 
+def test_a_checkpoint_that_is_not_finite_is_refused(tmp_path, config_of, capsys):
+    """It would call every image the first class, with a probability of nan."""
+    path, net = saved(tmp_path / "x.pth", config_of())
+    content = checkpoint.read(path)
+    del content["digest"]
+    name = next(iter(content["model"]))
+    content["model"][name] = torch.full_like(content["model"][name], float("nan"))
+    checkpoint.write(path, content)
+    with pytest.raises(CheckpointError, match=f"numbers of {name} are NaN or infinite"):
+        clipzoo.load(path, device="cpu")
+    write_class_folders(tmp_path / "images", per_class=2)
+    image = str(next((tmp_path / "images").rglob("*.png")))
+    with pytest.raises(SystemExit, match="2"):
+        predict.main([str(path), image, "--device", "cpu"])
+    assert f"numbers of {name} are NaN or infinite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.bin", "x"])
+def test_a_checkpoint_is_known_by_its_bytes(tmp_path, config_of, name):
+    path, net = saved(tmp_path / name, config_of())
+    found = clipzoo.load(path, device="cpu").model.state_dict()
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in found.items())
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(CheckpointError, match="neither a checkpoint of clipzoo nor weights of a CLIP"):
+        clipzoo.load(tmp_path / "text.pth", device="cpu")

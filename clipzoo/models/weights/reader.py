@@ -8,10 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, DataError
 from clipzoo.models.pretrained import kind_of_weights, read_file, tensors, weights_file
 from clipzoo.models.weights import chinese_clip, clipzoo_format, open_clip_format, transformers_format
 from clipzoo.models.weights.base import CLIPWeights
+from clipzoo.sealed import check_seal
 
 
 def read_clip(path: str | Path, where: str) -> CLIPWeights:
@@ -33,6 +34,10 @@ def read_clip(path: str | Path, where: str) -> CLIPWeights:
     where = f"{where}: {path}"
     content, script = read_file(path, where.removesuffix(f": {path}")), kind_of_weights(path) == "script"
     if isinstance(content, Mapping) and clipzoo_format.is_checkpoint(content):
+        try:
+            check_seal(path)
+        except DataError as error:
+            raise BuildError(f"{where.removesuffix(f': {path}')}: {error}") from error
         return clipzoo_format.from_checkpoint(content, where)
     if script and not any(key.startswith("visual.") for key in content):
         some = f"its tensors are {', '.join(list(content)[:3])} …" if content else "it has no tensors"

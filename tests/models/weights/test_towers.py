@@ -30,6 +30,8 @@ from clipzoo.models.heads import LinearProjection, MLPProjection
 from clipzoo.models.losses import SigmoidContrastiveLoss
 from clipzoo.models.text_encoders import BERT, CLIPText, OpenCLIPText
 from clipzoo.models.weights import CLIPWeights, from_model, read_clip, write_open_clip, write_transformers
+from clipzoo.models.weights.clipzoo_format import FORMAT
+from clipzoo.sealed import seal
 
 SIZES = {
     "vit": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2, "heads": 4},
@@ -253,7 +255,12 @@ def test_what_no_library_could_load_is_refused():
 def checkpoint(model: CLIP, spec: dict) -> dict:
     """What the engine saves, as far as it is read here."""
     towers = {name: getattr(model, name).blueprint() for name in ("image_encoder", "text_encoder")}
-    return {"format": "clipzoo-checkpoint-1", "model": model.state_dict(), "towers": towers, "config": {"model": spec}}
+    return {"format": FORMAT, "model": model.state_dict(), "towers": towers, "config": {"model": spec}}
+
+
+def save_sealed(content: dict, path) -> None:
+    torch.save(content, path)
+    seal(path)
 
 
 @pytest.mark.parametrize("vision", ["vit", "resnet"])
@@ -266,7 +273,7 @@ def test_a_checkpoint_of_fine_tuned_weights_needs_no_other_file(tmp_path, vision
     start = str(tmp_path / "start")
     spec = {"type": "CLIP", "embed_dim": None, "temperature": None, "image_encoder": {"type": "CLIPVision", "pretrained": start}}
     spec["text_encoder"] = {"type": "CLIPText", "pretrained": start}
-    torch.save(checkpoint(model, spec), tmp_path / "checkpoint_best.pth")
+    save_sealed(checkpoint(model, spec), tmp_path / "checkpoint_best.pth")
     (tmp_path / "start").rename(tmp_path / "gone")
     state = torch.get_rng_state()
     weights = read_clip(tmp_path / "checkpoint_best.pth", "X")
@@ -281,7 +288,7 @@ def test_a_checkpoint_of_fine_tuned_weights_needs_no_other_file(tmp_path, vision
 
 def test_checkpoints_that_are_no_clip_or_not_whole(tmp_path):
     def refused(content: dict, words: str) -> None:
-        torch.save(content, tmp_path / "a.pth")
+        save_sealed(content, tmp_path / "a.pth")
         with pytest.raises(BuildError, match=words) as raised:
             read_clip(tmp_path / "a.pth", "CLIPText")
         assert str(raised.value).startswith(f"CLIPText: {tmp_path / 'a.pth'}") and "\n" not in str(raised.value)
@@ -295,3 +302,9 @@ def test_checkpoints_that_are_no_clip_or_not_whole(tmp_path):
         {**content, "config": {"model": {**spec, "type": "TheirCLIP"}}}, "its model cannot be made again .no model is called 'TheirCLIP'"
     )
     refused({**content, "model": {"logit_scale": torch.tensor(1.0)}}, "the weights do not fit. .* missing")
+    refused({**content, "model": {**content["model"], "logit_scale": 3.0}}, "does not say how its model is made")
+    diverged = {**content["model"], "logit_scale": torch.tensor(float("nan"))}
+    refused({**content, "model": diverged}, "1 of 1 numbers of logit_scale are NaN or infinite")
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(BuildError, match="it has no digest of its content"):
+        read_clip(tmp_path / "a.pth", "CLIPText")
