@@ -12,6 +12,7 @@ import torch
 
 from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint, work_dir
+from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import natural
 from clipzoo.models.base import Tower

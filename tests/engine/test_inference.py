@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import unicodedata
 import warnings
+from dataclasses import replace
 
 import clip_files
 import numpy as np
@@ -22,6 +23,7 @@ from clipzoo.engine import build, checkpoint, restore
 from clipzoo.engine.inference import Classification
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, DataError, RegistryError
 from clipzoo.results import FoldResult
+from clipzoo.sealed import check_seal
 from clipzoo.tables import PredictionTable
 
 
@@ -394,8 +396,12 @@ def test_a_fold_means_its_scored_checkpoint_then_the_best_then_the_latest(config
     assert restore.checkpoint_of(tmp_path / "fold_1") == best
     latest = shutil.copy(best, tmp_path / "fold_1" / "checkpoint_latest.pth")
     assert restore.checkpoint_of(tmp_path / "fold_1") == best
-    FoldResult("fold_1", "last epoch", latest.name, 1, 1, {}, {}, {}, 1.0, "cpu", "fp32", 1).write(tmp_path / "fold_1")
+    result = FoldResult("fold_1", "last epoch", latest.name, 1, 1, {}, {}, {}, 1.0, "cpu", "fp32", 1, checkpoint_digest=check_seal(latest))
+    result.write(tmp_path / "fold_1")
     assert restore.checkpoint_of(tmp_path / "fold_1") == latest == restore.checkpoint_of(tmp_path)
+    replace(result, checkpoint_digest="0" * 64).write(tmp_path / "fold_1")
+    with pytest.raises(CheckpointError, match="checkpoint_latest.pth: is not the checkpoint that result.json beside it is of"):
+        restore.checkpoint_of(tmp_path)
     (tmp_path / "fold_1" / "result.json").unlink()
     best.unlink()
     assert restore.checkpoint_of(tmp_path) == latest
