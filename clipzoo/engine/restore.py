@@ -103,9 +103,9 @@ def checkpoints_of_folds(folder: Path) -> dict[str, Path]:
 
 
 def _chosen(folder: Path) -> Path | None:
-    """The checkpoint that was scored; where none was yet, the best, or else the latest."""
+    """The checkpoint that was scored, and no other under its name; where none was yet, the best, or else the latest."""
     if work_dir.is_done(folder):
-        return folder / FoldResult.read(folder).checkpoint
+        return check_checkpoint(folder, FoldResult.read(folder))
     return next((folder / name for name in (checkpoint.BEST, checkpoint.LATEST) if (folder / name).is_file()), None)
 
 
