@@ -15,6 +15,7 @@ from pathlib import Path
 from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
 from clipzoo.records import read_record, write_record
+from clipzoo.text import visible
 
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
@@ -198,7 +199,14 @@ def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals:
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: int | None = None) -> str:
-    """A table in plain text whose columns stay aligned when cells hold Chinese; a second rule stands before row ``rule_before``."""
+    """A table in plain text whose columns stay aligned when cells hold Chinese, or what has to be escaped to be seen.
+
+    Args:
+        header: Of the columns.
+        rows: Cells; the first column is aligned to the left, the others to the right.
+        rule_before: Of this row stands a second rule.
+    """
+    header, rows = [visible(cell) for cell in header], [[visible(cell) for cell in row] for row in rows]
     widths = [max(terminal_columns(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -216,8 +224,9 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: i
 
 
 def terminal_columns(text: str) -> int:
-    """Columns that ``text`` takes on a terminal: two for a wide East Asian character, none for a combining one."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    """Columns that ``text`` takes on a terminal: two for a wide East Asian character, none for marks and joiners."""
+    unseen = ("Mn", "Me", "Cf")
+    return sum(0 if unicodedata.category(c) in unseen else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from clipzoo.errors import CheckpointError
 from clipzoo.records import write_record
-from clipzoo.results import FoldResult, Summary, aligned, mean_and_sd
+from clipzoo.results import FoldResult, Summary, aligned, mean_and_sd, terminal_columns
 
 
 def test_fold_result_keeps_undefined_metrics(tmp_path):
@@ -54,3 +54,9 @@ def test_sd_is_over_the_folds_where_the_metric_is_defined():
     mean, sd = mean_and_sd([0.5, math.nan, 0.7])
     assert mean == pytest.approx(0.6) and sd == pytest.approx(math.sqrt(0.02))
     assert math.isnan(mean_and_sd([0.5])[1]) and math.isnan(mean_and_sd([math.nan])[0])
+
+
+def test_a_cell_that_acts_on_a_terminal_is_shown_escaped_and_aligned():
+    lines = aligned(["cl\x1bass", "n"], [["a\r\nb", "1"], ["e\u0301️👩‍⚕️", "22"]], rule_before=1).splitlines()
+    assert lines[0] == "cl\\x1bass   n" and lines[2] == "a\\r\\nb      1" and len(lines) == 5
+    assert terminal_columns("e\u0301") == 1 and terminal_columns("👩\u200d⚕\ufe0f") == 3

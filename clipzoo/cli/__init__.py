@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from clipzoo.cli import door
+
 COMMANDS = {
     "train": "train all folds of a config, or go on where a stopped run left off",
     "test": "compute the out-of-fold table again from the checkpoints, or score an external folder",
@@ -33,15 +35,15 @@ def main(arguments: list[str] | None = None) -> None:
     if command in ("__version", "_V"):
         from clipzoo import __version__
 
-        print(__version__)
+        door.show(__version__)
         return
     if command in ("__help", "_h"):
         width = max(map(len, COMMANDS))
         lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-        print("\n".join(["usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each)", "", *lines]))
+        door.show("\n".join(["usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each)", "", *lines]))
         return
     from clipzoo.errors import did_you_mean
 
     hint = did_you_mean(command, COMMANDS)
-    print(f"error: clipzoo: there is no command '{arguments[0]}'.{hint} Commands: {', '.join(COMMANDS)}", file=sys.stderr)
+    door.say(f"error: clipzoo: there is no command '{arguments[0]}'.{hint} Commands: {', '.join(COMMANDS)}")
     raise SystemExit(2)

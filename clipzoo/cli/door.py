@@ -1,4 +1,7 @@
-"""What all commands share: the arguments of configs, and how errors reach people: one clear line, exit status 2, no traceback."""
+"""What all commands share: the arguments of configs, and how text reaches people.
+
+An error is one clear line, exit status 2, no traceback. Names may hold anything: what would act on a terminal is shown escaped.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
+
+from clipzoo.text import visible
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,6 +31,10 @@ class Parser(argparse.ArgumentParser):
         message = message if message.endswith("?") else f"{message.rstrip('.')}."
         say(f"error: {message} See {self.prog} --help")
         raise SystemExit(2)
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        """Write help in any encoding of the terminal."""
+        _write(file or sys.stderr, message)
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -76,18 +85,19 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
 
 
 def say(text: str) -> None:
-    """Write to standard error, as UTF-8 where the terminal's encoding cannot hold the text."""
-    try:
-        print(text, file=sys.stderr)
-    except UnicodeEncodeError:
-        sys.stderr.flush()
-        sys.stderr.buffer.write(text.encode("utf-8") + b"\n")
+    """Write a line or more to standard error."""
+    _write(sys.stderr, visible(text, keep="\n") + "\n")
 
 
 def show(text: str) -> None:
-    """Write to standard output, as UTF-8 where the terminal's encoding cannot hold the text."""
+    """Write a line or more to standard output."""
+    _write(sys.stdout, visible(text, keep="\n") + "\n")
+
+
+def _write(file: TextIO, text: str) -> None:
+    """Write text, as UTF-8 where the encoding of the stream cannot hold it."""
     try:
-        print(text)
+        file.write(text)
     except UnicodeEncodeError:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
+        file.flush()
+        file.buffer.write(text.encode("utf-8", "backslashreplace"))

@@ -258,7 +258,7 @@ def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool
     contents = {
         "fewshot_curve.csv": episodes.curve_csv(points, pool.plan),
         "episodes.csv": episodes.episodes_csv(points, pool, data.classes),
-        "fewshot_curve.png": shot_curve.shot_curve(points, pool.plan, using.readable(arguments.data.resolve().name)),
+        "fewshot_curve.png": shot_curve.shot_curve(points, pool.plan, arguments.data.resolve().name),
     }
     if arguments.features:
         contents["features.npz"] = _archive(features, data)

@@ -175,16 +175,17 @@ def folds(source: str) -> tuple[dict[str, str | Path], str]:
 def table(images: list[str], result: Classification, top: int) -> str:
     """One block of lines per image, the most probable class first."""
     from clipzoo.results import aligned, terminal_columns
+    from clipzoo.text import visible
 
     best = result.top(top)
-    width = max(terminal_columns(name) for name in ["class", *result.classes])
+    width = max(terminal_columns(visible(name)) for name in ["class", *result.classes])
 
     def padded(name: str) -> str:
-        return name + " " * (width - terminal_columns(name))
+        return visible(name) + " " * (width - terminal_columns(visible(name)))
 
     rows = []
     for image, classes in zip(images, best, strict=True):
-        rows += [[using.readable(image) if rank == 0 else "", padded(name), f"{p:.4f}"] for rank, (name, p) in enumerate(classes)]
+        rows += [[image if rank == 0 else "", padded(name), f"{p:.4f}"] for rank, (name, p) in enumerate(classes)]
     return aligned(["image", padded("class"), "probability"], rows)
 
 

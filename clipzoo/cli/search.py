@@ -105,7 +105,7 @@ def answer(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex)
 
     queries = [None] * len(arguments.queries) + [Path(name) for name in arguments.image]
     rows = [
-        contact_sheet.Row(name, [(using.readable(file), arguments.folder / file, score) for file, score in entries], query)
+        contact_sheet.Row(name, [(file, arguments.folder / file, score) for file, score in entries], query)
         for name, entries, query in zip(names, found, queries, strict=True)
     ]
     using.write_new(arguments.contact_sheet, contact_sheet.contact_sheet(rows), "--contact-sheet", arguments.force)
@@ -132,5 +132,5 @@ def table(query: str, found: list[tuple[str, float]]) -> str:
     from clipzoo.results import aligned
 
     width = len(str(len(found)))
-    rows = [[f"{rank:>{width}}  {using.readable(name)}", f"{score:.4f}"] for rank, (name, score) in enumerate(found, start=1)]
+    rows = [[f"{rank:>{width}}  {name}", f"{score:.4f}"] for rank, (name, score) in enumerate(found, start=1)]
     return query + "\n" + aligned([f"{'':>{width}}  image", "similarity"], rows)

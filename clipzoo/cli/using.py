@@ -59,11 +59,6 @@ def _number(text: str, least: int) -> int:
     return value
 
 
-def readable(name: str) -> str:
-    """A file name as text, also where its bytes are none."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def check_target(path: Path | None, option: str, suffixes: tuple[str, ...]) -> None:
     """Refuse a file that cannot be written, before anything is computed.
 

@@ -12,6 +12,7 @@ from clipzoo.datasets.captions import Captions
 from clipzoo.errors import DataError, shortened
 from clipzoo.folds import PARTS, Case
 from clipzoo.results import terminal_columns
+from clipzoo.text import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,8 +120,9 @@ class Dataset:
         groups: dict[int | None, set[str]] = {}
         for case in self.cases:
             groups.setdefault(case.label, set()).add(case.group)
-        width = max((terminal_columns(name) for name in self.classes), default=0)
-        for label, name in enumerate(self.classes):
+        names = [visible(name) for name in self.classes]
+        width = max(map(terminal_columns, names), default=0)
+        for label, name in enumerate(names):
             padding = " " * (width - terminal_columns(name))
             share = f"{100 * counts[label] / len(self.cases):5.1f} %"
             lines.append(f"  {name}{padding}  {counts[label]:6d} cases  {share}  {len(groups.get(label, ())):6d} groups")

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from clipzoo.datasets.images import read_image
 from clipzoo.errors import DataError
 from clipzoo.hooks.fonts import Lettering, installed, lettering
+from clipzoo.text import visible
 
 THUMBNAIL, GAP, COLUMNS = 200, 16, 5
 TITLE_SIZE, TEXT_SIZE = 22, 15
@@ -47,7 +48,7 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
     draw = ImageDraw.Draw(sheet)
     top = GAP
     for number, (row, height) in enumerate(zip(rows, blocks, strict=True), start=1):
-        drawable = any(c not in used.missing and c != " " for c in row.title)
+        drawable = any(c not in used.missing and c != " " for c in visible(row.title))
         title.write(draw, (GAP, top), row.title if drawable else f"query {number}", width - 2 * GAP, _INK)
         entries = [("query", row.query.name, row.query)] if row.query is not None else []
         entries += [(f"{rank}   {score:.4f}", name, path) for rank, (name, path, score) in enumerate(row.found, start=1)]
@@ -102,7 +103,7 @@ class _Pen:
     def write(self, draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, width: int, colour: tuple[int, int, int]) -> None:
         """Draw ``text`` below and right of ``corner``; its middle is left out where it is too wide, as the end tells files apart."""
         x, baseline = corner[0], corner[1] + self._size
-        for font, run in self._runs(self.fitting(text, width)):
+        for font, run in self._runs(self.fitting(visible(text), width)):
             draw.text((x, baseline), run, colour, font, anchor="ls")
             x += font.getlength(run)
 

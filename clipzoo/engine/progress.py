@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clipzoo.text import visible
+
 
 @contextmanager
 def shown(
@@ -26,9 +28,9 @@ def shown(
         unit: Of what is counted.
     """
     if console.is_terminal and not console.quiet:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(visible(what), total=total)
             yield lambda through: bar.update(task, completed=through)
         return
     started = last = time.monotonic()

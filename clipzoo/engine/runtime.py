@@ -21,6 +21,7 @@ from rich.logging import RichHandler
 
 from clipzoo.errors import BuildError, DataError
 from clipzoo.settings import RuntimeSettings
+from clipzoo.text import visible
 
 if TYPE_CHECKING:
     from clipzoo.models.base import Model
@@ -201,18 +202,26 @@ def make_log(console: Console, file: Path | None) -> logging.Logger:
             handler = logging.FileHandler(file, encoding="utf-8")
         except OSError as error:
             raise DataError(f"{file}: cannot be written ({error.strerror or error}). Choose another folder with --work-dir") from error
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s"))
+        handler.setFormatter(_OneLine("%(asctime)s %(levelname).1s %(message)s"))
         log.addHandler(handler)
     return log
+
+
+class _OneLine(logging.Formatter):
+    """A record is one line, whatever the names in it hold: none can act on a terminal, or look like a record of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return visible(super().formatMessage(record))
 
 
 def _console_handler(console: Console) -> logging.Handler:
     if console.quiet:
         return logging.NullHandler()
     if console.is_terminal:  # above the progress bar
-        return RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False, highlighter=None)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+        handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False, highlighter=None)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(message)s"))
     return handler
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from clipzoo.engine.episodes import Plan, Point
 from clipzoo.hooks import fonts
 from clipzoo.hooks.figures import COLOURS, DPI, GREY, MARKERS, new_figure
+from clipzoo.text import visible
 
 
 def shot_curve(points: Sequence[Point], plan: Plan, name: str) -> bytes:
@@ -19,7 +20,7 @@ def shot_curve(points: Sequence[Point], plan: Plan, name: str) -> bytes:
         name: Of the data, in the title. Characters that no font here has are left out.
     """
     with fonts.drawing([name]) as lettering:
-        shown = "".join(character for character in name if lettering.draws(character))
+        shown = "".join(character for character in visible(name) if lettering.draws(character))
         subtitle = f"{plan.episodes} episodes, {plan.query} queries per class; bars: 95 % interval of the mean over episodes"
         figure = new_figure(7.8, 4.6, f"{plan.way}-way accuracy{f' on {shown}' if shown else ''}", subtitle)
         axes = figure.subplots()

@@ -35,11 +35,11 @@ class ConsoleHook(Hook):
         self.first_step = run.state.step
         if run.is_main and run.console.is_terminal and not run.console.quiet:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             self.bar = Progress(*columns, console=run.console, transient=True)
             self.task = self.bar.add_task(run.split.name, total=len(run.batches), note="")

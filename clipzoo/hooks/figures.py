@@ -19,6 +19,7 @@ from clipzoo.files import write_atomically
 from clipzoo.hooks.fonts import Lettering
 from clipzoo.results import terminal_columns
 from clipzoo.tables import PredictionTable
+from clipzoo.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +83,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title + (f"\n{subtitle}" if subtitle else ""), fontsize=11)
+    figure.suptitle(visible(title) + (f"\n{subtitle}" if subtitle else ""), fontsize=11)
     return figure
 
 
@@ -168,7 +169,7 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], letters: Letter
 
 def class_labels(classes: Sequence[str], letters: Lettering) -> list[str]:
     """Names as they can be drawn: ``class 3`` (from 1) for one that no font here has, and the head of one that is long."""
-    return [shortened_name(name) if letters.draws(name) else f"class {number}" for number, name in enumerate(classes, start=1)]
+    return [shortened_name(visible(name)) if letters.draws(name) else f"class {number}" for number, name in enumerate(classes, start=1)]
 
 
 def add_note(figure: Figure, classes: Sequence[str], letters: Lettering) -> None:

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from clipzoo.text import visible
+
 # matplotlib brings it along; every other font is only asked for what it cannot draw.
 BASE_FONT = "DejaVu Sans"
 # Sans-serif fonts with simplified Chinese as systems install them, best first: Linux, Windows, macOS, Android.
@@ -67,13 +69,13 @@ class Lettering:
     missing: frozenset[str]
 
     def draws(self, text: str) -> bool:
-        """Can all of ``text`` be drawn?"""
-        return self.missing.isdisjoint(text)
+        """Can all of ``text`` be drawn, as ``visible`` shows it?"""
+        return self.missing.isdisjoint(visible(text))
 
 
 def lettering(texts: Iterable[str]) -> Lettering:
-    """The fonts of this machine for ``texts``. The answer is kept: asking again costs nothing."""
-    return _lettering(frozenset(character for text in texts for character in text if not character.isascii() or character < " "))
+    """The fonts of this machine for ``texts``, as ``visible`` shows these. The answer is kept: asking again costs nothing."""
+    return _lettering(frozenset(character for text in texts for character in visible(text) if not character.isascii()))
 
 
 @functools.lru_cache(maxsize=64)

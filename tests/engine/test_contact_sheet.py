@@ -63,6 +63,11 @@ def test_what_no_font_has_is_no_box(pictures):
     assert contact_sheet.contact_sheet(nothing) == contact_sheet.contact_sheet([nothing[0], Row("query 2", rows[0].found)])
 
 
+def test_what_cannot_be_seen_in_a_name_is_drawn_escaped(pictures):
+    found, plain = ([Row(name, [(name, pictures[0], 0.5)])] for name in ("a\x1b[31m\n\udcbb", r"a\x1b[31m\n\xbb"))
+    assert contact_sheet.contact_sheet(found) == contact_sheet.contact_sheet(plain) and contact_sheet.lacking(found) == ""
+
+
 def test_long_names_lose_their_middle():
     pen = contact_sheet._Pen(lettering(["…"]), 15)
     long = "a_very_long_name_of_an_image_file_that_does_not_fit_0042.png"

@@ -1,12 +1,14 @@
 """Fonts are chosen by the characters they have, among fonts that are made up and one that is made here."""
 
+import io
 import logging
 import warnings
 
+import numpy as np
 import pytest
 
 from clipzoo.hooks import fonts
-from clipzoo.hooks.figures import confusion_figure
+from clipzoo.hooks.figures import class_figure, class_labels, confusion_figure
 from clipzoo.hooks.fonts import BASE_FONT, Font, choose, drawing, lettering
 
 
@@ -42,8 +44,14 @@ def test_the_installed_fonts_are_asked_for_glyphs_and_boxes_do_not_count():
     assert not any("last resort" in name.lower() for name in found), "it has a box for everything"
 
 
-def test_a_line_break_in_a_name_is_not_drawn():
-    assert not lettering(["two\nlines"]).draws("two\nlines") and lettering(["one line"]).draws("one line")
+def test_what_cannot_be_seen_in_a_name_is_drawn_escaped():
+    names = ["two\nlines", "\x1b[31m", "\x7f", "$5"]
+    letters = lettering(names)
+    assert all(map(letters.draws, names)) and class_labels(names, letters) == ["two\\nlines", "\\x1b[31m", "\\x7f", "$5"]
+    with warnings.catch_warnings(), drawing(names) as letters:
+        warnings.simplefilter("error")  # matplotlib warns of glyphs that a font does not have
+        figure = class_figure("\x1b]0;t\x07", "", np.eye(4, dtype=np.int64), names, letters)
+        figure.savefig(io.BytesIO(), format="png")
 
 
 @pytest.fixture
