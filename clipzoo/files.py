@@ -20,6 +20,7 @@ from clipzoo.errors import DataError
 _UNSUPPORTED = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM))
 _TOKEN = "[0-9a-f]{8}"
 _LEFTOVER = re.compile(rf"\..+\.{_TOKEN}\.tmp")
+_LONGEST_NUMBER = 4000  # digits; Python converts no more than 4300
 _LONGEST_NAME = 200  # bytes of a file's name that stay in its temporary name; file systems allow 255 in all
 
 
@@ -317,9 +318,10 @@ def finite(value: object) -> object:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers inside names by their value.
+    """A key that sorts numbers inside names by their value: 0 … 10, and not 0, 1, 10, 2.
 
     >>> sorted(['task10', 'task2', 'task1'], key=natural)
     ['task1', 'task2', 'task10']
     """
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part), part) if part.isdecimal() and len(part) <= _LONGEST_NUMBER else (1, 0, part) for part in parts]

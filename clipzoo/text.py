@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from clipzoo.errors import DataError
 
@@ -47,6 +48,38 @@ def clean_path(path: str) -> str:
 def is_chinese(text: str) -> bool:
     """Has it a Chinese character?"""
     return any("\u3400" <= c <= "\u9fff" or "\U00020000" <= c <= "\U0003ffff" for c in text)
+
+
+def differences(a: str, b: str) -> str:
+    """In which characters two texts differ that may look alike.
+
+    >>> differences('cat', 'cat ')
+    "'cat' and 'cat ' differ: nothing, or U+0020 SPACE"
+    """
+    start = len(os.path.commonprefix([a, b]))
+    end = len(os.path.commonprefix([a[start:][::-1], b[start:][::-1]]))
+    parts = (_characters(text[start : len(text) - end]) for text in (a, b))
+    return f"{visible(repr(a))} and {visible(repr(b))} differ: {', or '.join(parts)}"
+
+
+def lookalike(name: str, known: Iterable[str]) -> str:
+    """A sentence about the known name that looks like ``name``, and in which characters it differs; empty where there is none.
+
+    >>> lookalike('big\u00a0cat', ['big cat'])
+    " 'big\\xa0cat' and 'big cat' differ: U+00A0 NO-BREAK SPACE, or U+0020 SPACE."
+    """
+    shape = _shape(name)
+    match = next((other for other in known if _shape(other) == shape), None)
+    return "" if match is None else f" {differences(name, match)}."
+
+
+def _shape(name: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if not c.isspace() and unicodedata.category(c) != "Cf")
+
+
+def _characters(text: str) -> str:
+    names = [f"U+{ord(c):04X} {unicodedata.name(c, '')}".rstrip() for c in text[:5]]
+    return ", ".join(names + ["…"] * (len(text) > 5)) or "nothing"
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -111,6 +144,24 @@ def is_formula(cell: str) -> bool:
     return _GUARDED.match(cell) is not None
 
 
+def find_separator(text: str, where: object, fits: Callable[[list[str]], object]) -> str:
+    """The separator of a table, of comma, tab and semicolon: the one whose first row ``fits`` best; the comma where all are alike.
+
+    Args:
+        text: Of the table.
+        where: File, for messages.
+        fits: Gives something to compare for the clean names of the first row.
+    """
+    scores = {}
+    for separator in (",", "\t", ";"):
+        try:
+            _, cells = next(csv_rows(text, where, separator=separator), (1, []))
+        except DataError:  # its quotation marks do not pair up with this one
+            cells = next(filter(str.strip, text.splitlines()), "").split(separator)
+        scores[separator] = fits([clean_name(cell) for cell in cells])
+    return max(scores, key=scores.__getitem__)
+
+
 def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
     """The rows of CSV with the line that each starts at. Lines may end in LF, CRLF or CR; empty lines are left out.
 
@@ -130,5 +181,7 @@ def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tupl
                 yield line, [cell[1:] if _GUARD.match(cell) else cell for cell in cells] if guarded else cells
             line = reader.line_num + 1
     except csv.Error as error:
-        advice = "Close the quotation marks of the row that starts here"
-        raise DataError(f"{where}:{line}: cannot be read as CSV ({error}). {advice}") from error
+        raise DataError(
+            f"{where}:{line}: cannot be read as CSV, the quotation marks of the row that starts here do not pair up ({error}). "
+            "Close them, double those that stand inside quotes, or restore the rest of a half-written file"
+        ) from error

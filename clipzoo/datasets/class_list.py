@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from clipzoo.datasets.captions import clean
 from clipzoo.errors import DataError
 from clipzoo.files import json_kind, parse_json, read_text
+from clipzoo.text import clean_name, clean_path, csv_rows, find_separator
 
-_HEADER_WORDS = ("folder", "class", "class_id", "wnid", "synset", "id", "label", "image", "image_path", "filepath", "file", "filename")
+_HEADER_WORDS = ("folder", "class", "class_id", "wnid", "synset", "id", "label") + (
+    "image",
+    "image_path",
+    "filepath",
+    "file",
+    "filename",
+    "path",
+)
 
 
 def read_class_list(path: str | Path) -> dict[str, list[str]]:
@@ -29,7 +36,7 @@ def read_class_list(path: str | Path) -> dict[str, list[str]]:
     """
     listed: dict[str, list[str]] = {}
     whole = _kind(path) == "json"  # a name may contain a comma there
-    for key, values, where in _entries(path):
+    for key, values, where in _entries(path, clean_name):
         words = values if whole else [word for value in values for word in value.split(",")]
         names = list(dict.fromkeys(filter(None, map(clean, words))))
         if not names:
@@ -54,7 +61,7 @@ def read_annotations(path: str | Path) -> dict[str, str]:
         DataError: The file is not of such a form, or an image has no class, or two.
     """
     classes: dict[str, str] = {}
-    for key, values, where in _entries(path, splits=2):
+    for key, values, where in _entries(path, clean_path, splits=2):
         name = clean(next(iter(values), ""))
         if not name:
             raise DataError(f"{where}: no class for '{key}'")
@@ -69,11 +76,12 @@ def _kind(path: str | Path) -> str:
     return {".json": "json", ".csv": "csv"}.get(Path(path).suffix.lower(), "text")
 
 
-def _entries(path: str | Path, splits: int = 1) -> Iterator[tuple[str, list[str], str]]:
+def _entries(path: str | Path, cleaned: Callable[[str], str], splits: int = 1) -> Iterator[tuple[str, list[str], str]]:
     """Key, values, and file and line of every entry.
 
     Args:
         path: The file.
+        cleaned: Makes keys that can be compared.
         splits: How many spaces separate in a line of text without tabs; further ones are part of the last value.
     """
     text = read_text(path)
@@ -81,7 +89,7 @@ def _entries(path: str | Path, splits: int = 1) -> Iterator[tuple[str, list[str]
     for where, (key, *values) in rows(path, text):
         if not key.strip():
             raise DataError(f"{where}: the entry starts with nothing. A folder or an image comes first")
-        yield clean(key), values, where
+        yield cleaned(key), values, where
 
 
 def _json_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
@@ -96,14 +104,11 @@ def _json_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _csv_rows(path: str | Path, text: str) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for cells in reader:
-            header = reader.line_num == 1 and cells and clean(cells[0]).casefold() in _HEADER_WORDS
-            if any(cell.strip() for cell in cells) and not header:
-                yield f"{path}:{reader.line_num}", cells
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: cannot be read as CSV ({error})") from error
+    rows = csv_rows(text, path, separator=find_separator(text, path, len))
+    for number, (line, cells) in enumerate(rows):
+        header = number == 0 and clean_name(cells[0]).casefold() in _HEADER_WORDS
+        if any(cell.strip() for cell in cells) and not header:
+            yield f"{path}:{line}", cells
 
 
 def _text_rows(path: str | Path, text: str, splits: int) -> Iterator[tuple[str, list[str]]]:

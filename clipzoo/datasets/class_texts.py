@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import string
-import unicodedata
 from collections.abc import Sequence
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import json_kind, read_json
-from clipzoo.text import is_chinese
+from clipzoo.text import clean_name, differences, is_chinese, lookalike
 
 LANGUAGES = {"zh": "Chinese", "en": "English"}
 TEMPLATES = {"zh": "这是一张{class_name}的图片", "en": "a photo of a {class_name}"}
@@ -18,8 +17,8 @@ def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
     """The descriptions of every class, in the order of ``classes``.
 
     Args:
-        path: UTF-8 JSON, ``{class name: sentence or list of sentences}``; names are compared NFC-normalised.
-        classes: Class names, NFC-normalised.
+        path: UTF-8 JSON, ``{class name: sentence or list of sentences}``.
+        classes: Class names; compared, as those of the file, as ``clean_name`` makes them.
 
     Raises:
         DataError: The file is not of that form, describes a class that does not exist, or leaves one out.
@@ -28,18 +27,21 @@ def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: must be a JSON object {{class name: description}}, not {json_kind(content)}")
     texts: dict[str, list[str]] = {}
+    keys: dict[str, str] = {}
+    classes = [clean_name(name) for name in classes]
     for key, value in content.items():
-        name = unicodedata.normalize("NFC", key).strip()
+        name = clean_name(key)
         if name in texts:
-            raise DataError(f"{path}: class '{name}' is described twice. Give several sentences as a list")
+            raise DataError(f"{path}: class '{name}' is described twice: {differences(keys[name], key)}. Give several sentences as a list")
+        keys[name] = key
         texts[name] = _sentences(f"{path}: class '{name}'", value)
     unknown = [name for name in texts if name not in set(classes)]
     missing = [name for name in classes if name not in texts]
     if unknown:
         candidates = missing or classes
         raise DataError(
-            f"{path}: describes '{unknown[0]}', but there is no such class folder.{did_you_mean(unknown[0], candidates)} "
-            f"Classes{' without a description' if missing else ''}: {shortened(candidates)}"
+            f"{path}: describes '{unknown[0]}', but there is no such class folder.{did_you_mean(unknown[0], candidates)}"
+            f"{lookalike(unknown[0], candidates)} Classes{' without a description' if missing else ''}: {shortened(candidates)}"
         )
     if missing:
         raise DataError(f"{path}: no description for class {shortened([repr(name) for name in missing])}. Add one sentence for each")

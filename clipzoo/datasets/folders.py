@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import unicodedata
+import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipzoo.datasets.images import EXTENSIONS
 from clipzoo.errors import DataError, shortened
+from clipzoo.files import check_regular, natural, reason
+from clipzoo.text import clean_name, clean_path, differences, visible
 
 _IGNORED_FOLDERS = ("__MACOSX", "@eaDir")  # made by archive programs and file servers
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image below the root: its stable id, its class, its real path (which may be NFD) and its size in bytes."""
+    """One image below the root: its stable id, its class (both of them clean names), its real path and its size in bytes."""
 
     id: str
     class_name: str
@@ -47,28 +49,22 @@ def scan_class_folders(root: Path) -> tuple[list[ImageFile], Counter[str]]:
         raise DataError(f"{root}: {what}. {expected_tree(str(root))}")
     files: list[ImageFile] = []
     ignored: Counter[str] = Counter()
-    loose: list[str] = []
-    folders: dict[str, os.DirEntry] = {}
-    for entry in entries(str(root)):
-        name = unicodedata.normalize("NFC", entry.name)
-        if not entry.is_dir():
-            loose += [name] if name.lower().endswith(EXTENSIONS) else []
-        elif name in folders:
-            raise DataError(f"{root}: two folders are called '{name}', in two Unicode spellings. Merge them")
-        else:
-            folders[name] = entry
+    inside = entries(str(root))
+    folders = by_clean_name(entry for entry in inside if entry.is_dir())
+    loose = [entry.name for entry in inside if not entry.is_dir() and entry.name.lower().endswith(EXTENSIONS)]
     if not folders:
         raise DataError(f"{root}: no class folder. {expected_tree(str(root))}")
     if loose:
-        names = shortened(sorted(loose), 3)
+        names = shortened(sorted(loose, key=natural), 3)
         raise DataError(f"{root}: {len(loose)} images lie beside the class folders ({names}). Move them into a class folder")
-    for name, entry in sorted(folders.items()):
-        files += _scan_class(name, entry.path, ignored)
+    for name in sorted(folders, key=natural):
+        files += _scan_class(name, folders[name].path, ignored)
     _check_level(root, files, folders)
     files.sort(key=lambda file: file.id)
     for a, b in zip(files, files[1:], strict=False):
         if a.id == b.id:
-            raise DataError(f"{a.path}: another file has the same name in another Unicode spelling. Rename one of them")
+            what = differences(*(file.path[len(str(root)) + 1 :] for file in (a, b)))
+            raise DataError(f"{b.path}: {what}; both are read as '{a.id}'. Rename one of them")
     return files, ignored
 
 
@@ -76,14 +72,12 @@ def _scan_class(class_name: str, folder: str, ignored: Counter[str]) -> list[Ima
     files: list[ImageFile] = []
     others: Counter[str] = Counter()
     for entry in walk(folder):
-        name = unicodedata.normalize("NFC", entry.name)
-        extension = os.path.splitext(name)[1].lower()
+        extension = os.path.splitext(clean_name(entry.name))[1].lower()
         if extension not in EXTENSIONS:
             others[extension or "(none)"] += 1
             continue
-        relative = entry.path[len(folder) + 1 :].replace(os.sep, "/")
-        case_id = f"{class_name}/{unicodedata.normalize('NFC', relative)}"
-        files.append(ImageFile(case_id, class_name, entry.path, entry.stat().st_size))
+        case_id = f"{class_name}/{clean_path(entry.path[len(folder) + 1 :])}"
+        files.append(ImageFile(case_id, class_name, entry.path, size_of(entry)))
     if not files:
         found = f"it holds {kinds(others)} files" if others else "it is empty"
         raise DataError(
@@ -103,32 +97,104 @@ def _check_level(root: Path, files: list[ImageFile], folders: dict[str, os.DirEn
 
 
 def entries(folder: str) -> list[os.DirEntry]:
-    """What ``folder`` holds, without hidden and foreign entries."""
+    """What ``folder`` holds, without hidden and foreign entries: regular files, and folders.
+
+    Raises:
+        DataError: It cannot be listed, or something in it is neither, leads nowhere, or has a name that is no text.
+    """
     try:
         with os.scandir(folder) as scan:
-            return [entry for entry in scan if not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS]
+            found = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: cannot be read ({reason(error)})") from error
+    for entry in found:
+        _check_entry(entry)
+    return found
+
+
+def _check_entry(entry: os.DirEntry) -> None:
+    """Costs nothing for files and folders, whose kind is known from listing them; only links are followed."""
+    if any("\udc80" <= character <= "\udcff" for character in entry.name):
+        raise DataError(undecodable(entry.path))
+    if not clean_name(entry.name):
+        raise DataError(f"{entry.path!r}: the name is blank. Rename it")
+    try:
+        known = entry.is_file() or entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        known = False
+    if not known:
+        try:
+            check_regular(entry.path)
+        except DataError as error:
+            raise DataError(f"{error}. Remove or mend it; only files and folders are read") from error
+
+
+def size_of(entry: os.DirEntry) -> int:
+    """Bytes of a file.
+
+    Raises:
+        DataError: Its folder may be listed, but not searched.
+    """
+    try:
+        return entry.stat().st_size
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{entry.path}: cannot be read ({reason(error)})") from error
 
 
-def walk(folder: str, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry]:
+def undecodable(path: str) -> str:
+    """The message for a file name that is not UTF-8, as archives that were packed on a Chinese Windows give after unpacking.
+
+    Args:
+        path: As Python has it, a surrogate for each byte that it could not decode.
+    """
+    name = os.fsencode(path.rstrip("/").rpartition("/")[2])
+    try:
+        meant = f", in GBK '{visible(name.decode('gbk'))}'"
+    except UnicodeDecodeError:
+        meant = ""
+    folder = visible(shlex.quote(os.path.dirname(path) or "."))
+    return (
+        f"{visible(path)}: the file name is not UTF-8{meant}. Rename all at once: convmv -f gbk -t utf8 -r --notest {folder}; "
+        "or unpack the archive again: unzip -O cp936 ARCHIVE"
+    )
+
+
+def by_clean_name(found: Iterable[os.DirEntry]) -> dict[str, os.DirEntry]:
+    """Files or folders by their clean names.
+
+    Raises:
+        DataError: Two have the same.
+    """
+    names: dict[str, os.DirEntry] = {}
+    for entry in found:
+        other = names.setdefault(clean_name(entry.name), entry)
+        if other is not entry:
+            raise DataError(f"{entry.path}: {differences(other.name, entry.name)}; both are read as '{clean_name(entry.name)}'. Rename one")
+    return names
+
+
+def walk(folder: str) -> Iterator[os.DirEntry]:
     """Every file below ``folder``, in no order, without hidden and foreign ones.
 
     Args:
         folder: Links in it are followed.
-        above: The real paths of the folders it is in, to notice links that lead back.
 
     Raises:
-        DataError: A folder cannot be read, or a link leads back.
+        DataError: As ``entries``, or a link leads back.
     """
-    here = os.path.realpath(folder)
-    if here in above:
-        raise DataError(f"{folder}: a symbolic link that leads back to a folder it is in. Remove it")
-    for entry in entries(folder):
-        if entry.is_dir():
-            yield from walk(entry.path, (*above, here))
-        else:
-            yield entry
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
+    while waiting:
+        folder, above = waiting.pop()
+        inside = entries(folder)
+        state = os.stat(folder)
+        here = (state.st_dev, state.st_ino)
+        if here in above:
+            raise DataError(f"{folder}: a symbolic link that leads back to a folder it is in. Remove it")
+        for entry in inside:
+            if entry.is_dir():
+                waiting.append((entry.path, (*above, here)))
+            else:
+                yield entry
 
 
 def kinds(extensions: Counter[str]) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import unicodedata
 
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import read_text
+from clipzoo.text import clean_name, clean_path, csv_rows, find_separator, lookalike
 
 
 def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
-    """The group of every case, from a CSV file with the columns ``path`` and ``group``; other columns are ignored.
+    """The group of every case, from a table with the columns ``path`` and ``group``; other columns are ignored.
 
     Args:
-        path: UTF-8, with or without a byte-order mark.
+        path: UTF-8, or UTF-16 with a byte-order mark; separated by commas, tabs or semicolons.
         ids: Case ids: paths below ``root``.
         root: For messages.
 
@@ -25,25 +23,32 @@ def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
     """
     known = set(ids)
     groups: dict[str, str] = {}
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        if not {"path", "group"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{path}:1: needs the columns path,group; found: {shortened(reader.fieldnames or ['nothing'])}")
-        for row in reader:
-            _add_row(groups, known, row, f"{path}:{reader.line_num}", root)
-    except csv.Error as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
+    text = read_text(path)
+    rows = csv_rows(text, path, separator=find_separator(text, path, lambda names: {"path", "group"} <= set(names)))
+    line, names = next(rows, (1, []))
+    columns = [clean_name(name) for name in names]
+    if not {"path", "group"} <= set(columns):
+        raise DataError(f"{path}:{line}: needs the columns path,group; found: {shortened(columns or ['nothing'])}")
+    twice = next((name for name in ("path", "group") if columns.count(name) > 1), None)
+    if twice:
+        raise DataError(f"{path}:{line}: two columns are called '{twice}'. Rename one of them")
+    for line, cells in rows:
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            advice = "Put what contains a comma in double quotes"
+            raise DataError(f"{path}:{line}: the row has {len(cells)} columns, the first line names {len(columns)}. {advice}")
+        values = dict(zip(columns, cells, strict=False))
+        if any(cell.strip() for cell in cells):
+            _add_row(groups, known, clean_path(values.get("path", "")), clean_name(values.get("group", "")), f"{path}:{line}", root)
     missing = [case_id for case_id in ids if case_id not in groups]
     if missing:
         raise DataError(f"{path}: {len(missing)} images have no row, the first is '{missing[0]}'. Give every image a group")
     return groups
 
 
-def _add_row(groups: dict[str, str], known: set[str], row: dict, where: str, root: str) -> None:
-    case_id = unicodedata.normalize("NFC", (row["path"] or "").strip().replace("\\", "/"))
-    group = unicodedata.normalize("NFC", (row["group"] or "").strip())
+def _add_row(groups: dict[str, str], known: set[str], case_id: str, group: str, where: str, root: str) -> None:
     if case_id not in known:
-        hint = did_you_mean(case_id, _near(case_id, known))
+        near = _near(case_id, known)
+        hint = did_you_mean(case_id, near) + lookalike(case_id, near)
         raise DataError(f"{where}: there is no image '{case_id}' below {root}.{hint} Paths start at that folder")
     if not group:
         raise DataError(f"{where}: '{case_id}' has an empty group")

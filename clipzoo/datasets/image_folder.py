@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,10 @@ from clipzoo.datasets.folders import ImageFile, kinds, scan_class_folders
 from clipzoo.datasets.groups import groups_from_pattern, groups_from_table
 from clipzoo.datasets.image_files import looks_like_an_image
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
+from clipzoo.files import natural, reason
 from clipzoo.folds import PARTS, Case
 from clipzoo.registries import DATASETS
+from clipzoo.text import clean_name, differences, lookalike
 
 
 @DATASETS.register_module()
@@ -24,7 +25,8 @@ class ImageFolderDataset(FileDataset):
     """One folder per class; the folder's name is the class name, Chinese or any other.
 
     Images are found at any depth below a class folder (symbolic links are followed). Hidden files and files that are no images by their
-    extension are ignored. Case ids are paths below ``root`` with ``/``, NFC-normalised, so that they are the same on every system.
+    extension are ignored. Case ids are paths below ``root`` with ``/``; they and class names are NFC-normalised and without blanks at their
+    ends, so that they are the same on every system and meet what files say about them.
     Byte-identical images become one group, whatever else the groups say: a copy must not be tested by a model that was trained on it.
 
     Where ``val_root`` or ``test_root`` is given, every case has its part, which ``splits.type='AsGiven'`` follows, and ids start with the
@@ -42,7 +44,7 @@ class ImageFolderDataset(FileDataset):
         group_pattern: Instead of ``groups``: a regular expression that is searched in the file name (in the whole id where the pattern
             contains ``/``); its first group is the case's group.
         classes: The class names in the order of their labels, as an external test set needs them: a folder of another name is an error,
-            a class without a folder has no case. ``None`` takes the folders, sorted by name.
+            a class without a folder has no case. ``None`` takes the folders, in natural order of their names: 2 before 10.
         allow_label_conflicts: Accept byte-identical images in two classes.
         val_root: The folder that holds the class folders of the val part; a class may be absent.
         test_root: Of the test part, likewise.
@@ -107,7 +109,7 @@ def _scan(roots: dict[str, str], classes: list[str] | None) -> tuple[list[ImageF
     for part, root in roots.items():
         found, others = scan_class_folders(Path(root))
         names = _class_names(root, found, names)
-        absent = sorted(set(names) - {file.class_name for file in found})
+        absent = [name for name in names if name not in {file.class_name for file in found}]
         if absent and part != "train":
             notes.append(f"the {part} part has no folder for {shortened(absent)}")
         files += [replace(file, id=f"{part}/{file.id}") for file in found] if len(roots) > 1 else found
@@ -130,15 +132,20 @@ def _groups(ids: list[str], table: str | None, pattern: str | None, roots: dict[
 
 
 def _class_names(root: str, files: list[ImageFile], classes: list[str] | None) -> list[str]:
-    found = sorted({file.class_name for file in files})
+    found = sorted({file.class_name for file in files}, key=natural)
     if classes is None:
         return found
-    names = [unicodedata.normalize("NFC", name) for name in classes]
-    if len(set(names)) != len(names):
-        raise ConfigError(f"data.dataset.classes: names are repeated: {shortened([n for n, k in Counter(names).items() if k > 1])}")
+    names = [clean_name(name) for name in classes]
+    given: dict[str, str] = {}
+    for name, written in zip(names, classes, strict=True):
+        if name in given:
+            what = "" if given[name] == written else f" ({differences(given[name], written)})"
+            raise ConfigError(f"data.dataset.classes: '{name}' is repeated{what}. Name every class once")
+        given[name] = written
     unknown = [name for name in found if name not in set(names)]
     if unknown:
-        raise DataError(f"{root}/{unknown[0]}: no such class.{did_you_mean(unknown[0], names)} The classes are {shortened(names)}")
+        hint = did_you_mean(unknown[0], names) + lookalike(unknown[0], names)
+        raise DataError(f"{root}/{unknown[0]}: no such class.{hint} The classes are {shortened(names)}")
     return names
 
 
@@ -154,7 +161,7 @@ def _check_headers(files: list[ImageFile]) -> None:
                 if not looks_like_an_image(stream.read(16)):
                     foreign.append(file.path)
         except OSError as error:
-            raise DataError(f"{file.path}: cannot be read ({error.strerror or error})") from error
+            raise DataError(f"{file.path}: cannot be read ({reason(error)})") from error
     if foreign:
         raise DataError(f"{foreign[0]}: not an image, whatever its name says{_and_more(foreign)}. Replace or remove it")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import stat
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from clipzoo.datasets.captions import Captions
@@ -16,8 +15,10 @@ from clipzoo.datasets.groups import groups_from_pattern
 from clipzoo.datasets.images import EXTENSIONS
 from clipzoo.datasets.pairs_files import Keys, Pair, PairsFile, read_pairs
 from clipzoo.errors import ConfigError, DataError, LeakError, did_you_mean, shortened
+from clipzoo.files import check_regular
 from clipzoo.folds import PARTS, Case
 from clipzoo.registries import DATASETS
+from clipzoo.text import clean_name, clean_path, differences
 
 
 @dataclass
@@ -47,7 +48,8 @@ class PairsDataset(FileDataset):
     An image that is listed several times is one case with several captions. A sentence that describes several images is stored once, so
     that none of them is taken for a wrong answer. Relative image paths start at the folder of the file that names them. Case ids are paths
     below that folder (of several sources, below the deepest folder that holds them all; and below the deepest folder that holds all images,
-    where some lie elsewhere), with ``/`` and NFC-normalised. Byte-identical images become one group, whatever else the groups say.
+    where some lie elsewhere), with ``/``, NFC-normalised and without blanks at the ends of names. Byte-identical images become one group,
+    whatever else the groups say.
 
     Images are not opened when the dataset is made, only looked for; damage shows when one is read.
 
@@ -166,6 +168,7 @@ class _Collector:
     def __init__(self, files: Sequence[PairsFile], image_root: str | None, allow_duplicates: bool):
         self.files, self.image_root, self.allow_duplicates = files, image_root, allow_duplicates
         self.roots = [os.path.realpath(file.root if image_root is None else image_root) for file in files]
+        self.folders = _Folders()
         self.by_path: dict[str, _Image] = {}
         self.missing: dict[tuple[int, str], Pair] = {}
         self.leaked: dict[str, tuple[_Image, Pair]] = {}
@@ -193,15 +196,19 @@ class _Collector:
         self._refuse()
         top = _top(self.roots, self.by_path)
         for image in self.by_path.values():
-            image.id = unicodedata.normalize("NFC", image.path[len(top) :].replace(os.sep, "/"))
+            image.id = clean_path(image.path[len(top) :])
         images = sorted(self.by_path.values(), key=lambda image: image.id)
         for a, b in zip(images, images[1:], strict=False):
             if a.id == b.id:
-                raise DataError(f"{b.where}: '{b.id}' is the name of two files, in two Unicode spellings. Rename one of them")
+                what = differences(a.path[len(top) :], b.path[len(top) :])
+                raise DataError(f"{b.where}: {what}; both are read as '{b.id}'. Rename one of them")
         return images
 
     def _image(self, source: int, pair: Pair) -> _Image | None:
-        found = _locate(self.roots[source], pair.image)
+        try:
+            found = self.folders.locate(self.roots[source], pair.image)
+        except DataError as error:
+            raise DataError(f"{pair.where}: {error}") from error
         if found is None:
             return None
         path, size = found
@@ -238,25 +245,64 @@ class _Collector:
             )
 
 
-def _locate(root: str, written: str) -> tuple[str, int] | None:
-    """Real path and size of an image; other slashes and other Unicode spellings are tried where the path as it is written leads nowhere."""
-    for name in _spellings(written):
-        path = os.path.normpath(os.path.join(root, name))
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
-            continue
-        if stat.S_ISREG(status.st_mode):
-            return path, status.st_size
-    return None
+class _Folders:
+    """Finds files by names that may be spelt otherwise than on the disk: other slashes, other Unicode spellings, blanks at their ends."""
+
+    def __init__(self) -> None:
+        self._inside: dict[str, dict[str, list[str]]] = {}
+
+    def locate(self, root: str, written: str) -> tuple[str, int] | None:
+        """Real path and size of a file; ``None`` where there is none.
+
+        Raises:
+            DataError: There is something, but no regular file or folder; or several files are meant.
+        """
+        for name in (written, written.replace("\\", "/")):
+            path = os.path.normpath(os.path.join(root, name))
+            found = _size(path)
+            if found is not None:
+                return path, found
+        path = self._respelt(root, written)
+        found = None if path is None else _size(path)
+        return None if found is None else (path, found)
+
+    def _respelt(self, root: str, written: str) -> str | None:
+        """The path below ``root`` that has the same clean name, part by part."""
+        path = os.path.normpath(root)
+        parts = os.path.normpath(clean_path(written)).split("/")
+        if parts[0] in ("", ".."):
+            return None
+        for part in parts:
+            names = self._names(path).get(part, [])
+            if len(names) > 1:
+                raise DataError(f"{path}: {differences(*names[:2])}; '{written}' may be either. Rename one of them")
+            if not names:
+                return None
+            path = os.path.join(path, names[0])
+        return path
+
+    def _names(self, folder: str) -> dict[str, list[str]]:
+        if folder not in self._inside:
+            found: dict[str, list[str]] = {}
+            with contextlib.suppress(OSError):
+                for name in sorted(os.listdir(folder)):
+                    found.setdefault(clean_name(name), []).append(name)
+            self._inside[folder] = found
+        return self._inside[folder]
 
 
-def _spellings(written: str) -> Iterator[str]:
-    yield written
-    slashes = written.replace("\\", "/")
-    yield slashes
-    yield unicodedata.normalize("NFC", slashes)
-    yield unicodedata.normalize("NFD", slashes)
+def _size(path: str) -> int | None:
+    """Of a file; ``None`` where there is nothing, or a folder.
+
+    Raises:
+        DataError: There is something else, or a link that leads nowhere.
+    """
+    try:
+        if os.path.isdir(path) or not os.path.lexists(path):
+            return None
+    except ValueError:  # a NUL in the name
+        return None
+    return check_regular(path).st_size
 
 
 def _top(roots: Sequence[str], paths: Iterable[str]) -> str:

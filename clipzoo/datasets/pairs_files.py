@@ -5,11 +5,9 @@ Looks at no image; ``PairsDataset`` does.
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +15,11 @@ from json import JSONDecoder
 from typing import Literal, NamedTuple
 
 from clipzoo.datasets.captions import clean
-from clipzoo.datasets.folders import kinds, walk
+from clipzoo.datasets.folders import entries, kinds, walk
 from clipzoo.datasets.images import EXTENSIONS
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import json_kind, parse_json, read_text
+from clipzoo.files import check_regular, json_kind, natural, parse_json, read_text
+from clipzoo.text import clean_name, clean_path, csv_rows, differences, find_separator
 
 IMAGE_KEYS = ("image_path", "filepath", "file_path", "link", "path", "image", "img_path", "img", "filename", "file_name")
 CAPTION_KEYS = ("caption", "captions", "title", "text", "sentence", "description")
@@ -63,6 +62,9 @@ class Keys:
     separator: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("image", "caption", "group"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, clean_name(getattr(self, name)))
         separator = self.separator
         if separator is not None and separator not in SEPARATORS and (len(separator) != 1 or separator in '"\r\n'):
             hint = did_you_mean(separator, SEPARATORS)
@@ -113,8 +115,9 @@ def read_pairs(path: str, keys: Keys) -> PairsFile:
     """
     if os.path.isdir(path):
         return _read_folder(path, keys)
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         raise DataError(f"{path}: no such file or folder.{_near(path)} {expected_pairs('data')}")
+    check_regular(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix != ".json" and suffix not in _TABLES:
         raise DataError(f"{path}: what kind of file is this? Supported: .json, {', '.join(_TABLES)}, or a folder")
@@ -140,6 +143,7 @@ def _read_json(path: str, text: str, keys: Keys) -> Iterator[Pair]:
         where = f"{path}:{line}"
         if not isinstance(item, dict):
             raise DataError(f"{where}: must be an object {{image_path, caption}}, not {json_kind(item)}")
+        item = _clean_keys(item, where)
         if image_key is None:
             image_key = _find_key(where, "key", list(item), keys.image, IMAGE_KEYS, "image")
             caption_key = _find_key(where, "key", list(item), keys.caption, CAPTION_KEYS, "caption")
@@ -155,6 +159,16 @@ def _read_json(path: str, text: str, keys: Keys) -> Iterator[Pair]:
         group = None if keys.group is None else _group_of(item[keys.group], where, keys.group)
         for caption in captions or [""]:
             yield _pair(image, caption, group, where)
+
+
+def _clean_keys(item: dict, where: str) -> dict:
+    keys: dict[str, str] = {}
+    for key in item:
+        name = clean_name(key)
+        if name in keys:
+            raise DataError(f"{where}: two keys are read as '{name}': {differences(keys[name], key)}. Keep one of them")
+        keys[name] = key
+    return {name: item[key] for name, key in keys.items()}
 
 
 def _group_of(value: object, where: str, key: str) -> str:
@@ -185,10 +199,10 @@ def _read_table(path: str, text: str, keys: Keys) -> Iterator[Pair]:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{path}:{line}: the file holds zero bytes: it is no text, or was half-written. Write it again")
-    separator = _separator(text, keys)
+    separator = _separator(path, text, keys)
     rows = _rows(path, text, separator)
     line, names = next(rows)
-    names = [unicodedata.normalize("NFC", name).strip() for name in names]
+    names = [clean_name(name) for name in names]
     where = f"{path}:{line}"
     if len(names) == 1:
         raise DataError(
@@ -206,42 +220,33 @@ def _read_table(path: str, text: str, keys: Keys) -> Iterator[Pair]:
         yield _pair(cells[image_at], cells[caption_at], None if group_at is None else cells[group_at], f"{path}:{line}")
 
 
-def _separator(text: str, keys: Keys) -> str:
+def _separator(path: str, text: str, keys: Keys) -> str:
     """The separator that is given, or the one of three that makes the known columns out of the first line, or the most columns."""
     if keys.separator is not None:
         return SEPARATORS.get(keys.separator, keys.separator)
-    first = next(line for line in io.StringIO(text) if line.strip())
-    fits: dict[str, tuple[bool, int]] = {}
-    for separator in SEPARATORS.values():
-        names = {unicodedata.normalize("NFC", name).strip() for name in next(csv.reader([first], delimiter=separator), [])}
+
+    def fits(names: list[str]) -> tuple[bool, int]:
         folded = {name.casefold() for name in names}
         image = bool(folded & set(IMAGE_KEYS)) if keys.image is None else keys.image in names
         caption = bool(folded & set(CAPTION_KEYS)) if keys.caption is None else keys.caption in names
-        fits[separator] = (image and caption, len(names))
-    return max(fits, key=fits.__getitem__)
+        return image and caption, len(names)
+
+    return find_separator(text, path, fits)
 
 
 def _rows(path: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """The rows with the lines they start at, empty ones left out; the first row is never left out."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            if cells and (len(cells) > 1 or cells[0].strip()):
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}:{line}: the quotation marks of the row that starts here do not pair up ({error}). Close them, double those that stand "
-            "inside quotes, or restore the rest of a half-written file"
-        ) from error
+    for line, cells in csv_rows(text, path, separator=separator):
+        if len(cells) > 1 or cells[0].strip():
+            yield line, cells
 
 
 # ---- folders ----
 
 
 def _read_folder(path: str, keys: Keys) -> PairsFile:
-    found = [name for name in _INDEXES if os.path.isfile(os.path.join(path, name))]
+    inside = {entry.name: entry for entry in entries(path)}
+    found = [name for name in _INDEXES if name in inside and inside[name].is_file()]
     if len(found) > 1:
         raise DataError(f"{path}: holds {' and '.join(found)}. Name the one that is meant: {os.path.join(path, found[0])}")
     if found:
@@ -249,10 +254,7 @@ def _read_folder(path: str, keys: Keys) -> PairsFile:
     images, captions = (os.path.join(path, name) for name in ("images", "captions"))
     if os.path.isdir(images) and os.path.isdir(captions):
         return _read_caption_folder(path, images, captions)
-    try:
-        tables = sorted(name for name in os.listdir(path) if name.lower().endswith((".json", ".csv", ".tsv")))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    tables = sorted((name for name in inside if name.lower().endswith((".json", ".csv", ".tsv"))), key=natural)
     if tables:
         names = shortened([os.path.join(path, name) for name in tables], 4)
         raise DataError(f"{path}: holds neither {' nor '.join(_INDEXES)}. Name the file that is meant: {names}")
@@ -290,16 +292,16 @@ def _read_caption_folder(path: str, images: str, captions: str) -> PairsFile:
 
 
 def _stems(folder: str, extensions: tuple[str, ...]) -> tuple[dict[str, str], Counter[str]]:
-    """Path by path below ``folder`` without extension (NFC, ``/``), sorted; and how many other files there are of each extension."""
+    """Path by path below ``folder`` without extension (clean), sorted; and how many other files there are of each extension."""
     found: dict[str, str] = {}
     others: Counter[str] = Counter()
     for entry in walk(folder):
         stem, extension = os.path.splitext(os.path.relpath(entry.path, folder))
-        name = unicodedata.normalize("NFC", stem).replace(os.sep, "/")
+        name = clean_path(stem)
         if extension.lower() not in extensions:
             others[extension.lower() or "(none)"] += 1
         elif found.setdefault(name, entry.path) != entry.path:
-            raise DataError(f"{entry.path}: '{found[name]}' has the same name but for the extension. Rename one of them, and its captions")
+            raise DataError(f"{entry.path}: {found[name]!r} has the same name but for the extension. Rename one of them, and its captions")
     return dict(sorted(found.items())), others
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from clipzoo.datasets.captions import clean
 from clipzoo.datasets.class_list import read_annotations, read_class_list
 from clipzoo.datasets.class_texts import texts_from_template
 from clipzoo.datasets.copies import copies_among
-from clipzoo.datasets.folders import ImageFile, scan_class_folders, walk
+from clipzoo.datasets.folders import ImageFile, scan_class_folders, size_of, walk
 from clipzoo.datasets.groups import groups_from_pattern, merge_groups
 from clipzoo.datasets.images import EXTENSIONS
 from clipzoo.datasets.pairs_files import SEPARATORS
@@ -23,26 +22,11 @@ from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import DataError, did_you_mean, shortened
 from clipzoo.files import write_text
 from clipzoo.folds import Case
-from clipzoo.text import csv_text, is_formula
+from clipzoo.text import clean_path, csv_text, differences, is_formula
 
 Names = Literal["first", "all", "each"]
 
 _BY_SUFFIX = {".csv": "comma", ".tsv": "tab", ".txt": "tab"}
-_HEADER_WORDS = (
-    "folder",
-    "class",
-    "class_id",
-    "wnid",
-    "synset",
-    "id",
-    "label",
-    "image",
-    "image_path",
-    "filepath",
-    "file",
-    "filename",
-    "path",
-)
 
 
 @dataclass(frozen=True)
@@ -162,11 +146,13 @@ def _annotated(images: str, annotations: str | Path) -> tuple[list[ImageFile], i
     there: dict[str, tuple[str, int]] = {}
     for entry in walk(images):
         if entry.name.lower().endswith(EXTENSIONS):
-            name = unicodedata.normalize("NFC", os.path.relpath(entry.path, images)).replace(os.sep, "/")
-            there[name] = entry.path, entry.stat().st_size
+            name = clean_path(os.path.relpath(entry.path, images))
+            if name in there:
+                raise DataError(f"{entry.path}: {differences(there[name][0], entry.path)}; both are read as '{name}'. Rename one of them")
+            there[name] = entry.path, size_of(entry)
     files, missing = [], []
     for key, class_name in read_annotations(annotations).items():
-        key = key.replace("\\", "/").removeprefix("./")
+        key = key.removeprefix("./")
         name = key if key in there else f"images/{key}"
         if name in there:
             files.append(ImageFile(name, class_name, *there[name]))

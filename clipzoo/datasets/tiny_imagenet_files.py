@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
 from clipzoo.datasets.class_list import read_annotations, read_class_list
 from clipzoo.datasets.copies import copies_among, merge_copies
-from clipzoo.datasets.folders import ImageFile, entries
+from clipzoo.datasets.folders import ImageFile, by_clean_name, entries, size_of
 from clipzoo.datasets.images import EXTENSIONS
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import read_text
@@ -130,10 +129,8 @@ def files_of(part: str, root: str, wnids: tuple[str, ...], listed: list[str]) ->
 
 def _images(root: str, folder: str) -> dict[str, tuple[str, int]]:
     """Real path and size of the images in a folder below ``root``, by case id; none is opened."""
-    found = {}
-    for entry in entries(f"{root}/{folder}"):
-        if entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
-            found[unicodedata.normalize("NFC", f"{folder}/{entry.name}")] = (entry.path, entry.stat().st_size)
+    there = by_clean_name(entry for entry in entries(f"{root}/{folder}") if entry.is_file() and entry.name.lower().endswith(EXTENSIONS))
+    found = {f"{folder}/{name}": (entry.path, size_of(entry)) for name, entry in there.items()}
     empty = next((path for path, size in found.values() if size == 0), None)
     if empty is not None:
         raise DataError(f"{empty}: the file is empty (zero bytes). Replace or remove it")
