@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,28 +96,47 @@ def _check_level(root: Path, files: list[ImageFile], folders: dict[str, os.DirEn
         raise DataError(f"{root}: its only folder, '{only.name}', holds folders and no image. Did you mean root='{only.path}'?")
 
 
-def entries(folder: str) -> list[os.DirEntry]:
+Odd = Callable[[os.DirEntry, DataError], None]
+
+
+def entries(folder: str, odd: Odd | None = None) -> list[os.DirEntry]:
     """What ``folder`` holds, without hidden and foreign entries: regular files, and folders.
+
+    Args:
+        folder: To list.
+        odd: Is told of what is neither, instead of an error; names that are no text are accepted then.
 
     Raises:
         DataError: It cannot be listed, or something in it is neither, leads nowhere, or has a name that is no text.
     """
     try:
         with os.scandir(folder) as scan:
-            found = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS]
+            listed = [entry for entry in scan if not entry.name.startswith(".") and entry.name not in _IGNORED_FOLDERS]
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: cannot be read ({reason(error)})") from error
-    for entry in found:
-        _check_entry(entry)
+    found = []
+    for entry in listed:
+        try:
+            if odd is None:
+                _check_name(entry)
+            _check_kind(entry)
+            found.append(entry)
+        except DataError as error:
+            if odd is None:
+                raise
+            odd(entry, error)
     return found
 
 
-def _check_entry(entry: os.DirEntry) -> None:
-    """Costs nothing for files and folders, whose kind is known from listing them; only links are followed."""
+def _check_name(entry: os.DirEntry) -> None:
     if any("\udc80" <= character <= "\udcff" for character in entry.name):
         raise DataError(undecodable(entry.path))
     if not clean_name(entry.name):
         raise DataError(f"{entry.path!r}: the name is blank. Rename it")
+
+
+def _check_kind(entry: os.DirEntry) -> None:
+    """Costs nothing for files and folders, whose kind is known from listing them; only links are followed."""
     try:
         known = entry.is_file() or entry.is_dir()
     except OSError:  # a link that leads back to itself
@@ -173,11 +192,12 @@ def by_clean_name(found: Iterable[os.DirEntry]) -> dict[str, os.DirEntry]:
     return names
 
 
-def walk(folder: str) -> Iterator[os.DirEntry]:
+def walk(folder: str, odd: Odd | None = None) -> Iterator[os.DirEntry]:
     """Every file below ``folder``, in no order, without hidden and foreign ones.
 
     Args:
         folder: Links in it are followed.
+        odd: As ``entries``.
 
     Raises:
         DataError: As ``entries``, or a link leads back.
@@ -185,7 +205,7 @@ def walk(folder: str) -> Iterator[os.DirEntry]:
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while waiting:
         folder, above = waiting.pop()
-        inside = entries(folder)
+        inside = entries(folder, odd)
         state = os.stat(folder)
         here = (state.st_dev, state.st_ino)
         if here in above:

@@ -218,16 +218,14 @@ def scan(folder: Path) -> tuple[list[IndexedFile], dict[str, str]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}. Give a folder of images")
     files, failed = [], {}
-    for entry in walk(str(folder)):
-        if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
-            continue
-        name = os.path.relpath(entry.path, folder).replace(os.sep, "/")
-        try:
+
+    def name_of(entry: os.DirEntry) -> str:
+        return os.path.relpath(entry.path, folder).replace(os.sep, "/")
+
+    for entry in walk(str(folder), lambda entry, error: failed.update({name_of(entry): str(error)})):
+        if os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
             state = entry.stat()
-        except OSError as error:  # a link to nothing
-            failed[name] = f"{entry.path}: cannot be read ({error.strerror or error})"
-            continue
-        files.append(IndexedFile(name, state.st_size, state.st_mtime_ns))
+            files.append(IndexedFile(name_of(entry), state.st_size, state.st_mtime_ns))
     if not files and not failed:
         raise DataError(f"{folder}: no image in it. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
     return sorted(files, key=lambda file: file.name), failed
