@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from clipzoo.datasets.image_folder import ImageFolderDataset
     from clipzoo.engine.episodes import EpisodePool, Point
+    from clipzoo.engine.feature_cache import FeatureStore
     from clipzoo.engine.few_shot import Predicted
     from clipzoo.engine.loaded import LoadedModel
     from clipzoo.engine.tasks import Task
@@ -116,7 +117,6 @@ def predict(arguments: argparse.Namespace) -> int:
 
     import_plugins(arguments.plugins)
     from clipzoo.engine import few_shot, image_inputs, inference, progress, tasks
-    from clipzoo.engine.feature_cache import FeatureStore
     from clipzoo.engine.runtime import make_console, make_log
 
     started = time.monotonic()
@@ -136,7 +136,7 @@ def predict(arguments: argparse.Namespace) -> int:
                 loaded,
                 found,
                 probe,
-                FeatureStore.of("auto"),
+                _store(),
                 sentences=None if texts is None else dict(zip(classes, texts, strict=True)),
                 batch_size=arguments.batch_size,
                 num_workers=image_inputs.workers(arguments.workers, total),
@@ -151,6 +151,16 @@ def predict(arguments: argparse.Namespace) -> int:
     left_out = f", {len(predicted.failed)} query image(s) left out, which cannot be read" if predicted.failed else ""
     door.say(f"written: {arguments.result}{left_out}")
     return 2 if predicted.failed else 0
+
+
+def _store() -> FeatureStore:
+    """The user's; says so where nothing can be kept."""
+    from clipzoo.engine.feature_cache import FeatureStore
+
+    store = FeatureStore.of("auto")
+    if store.why:
+        door.say(f"note: features are not kept: {store.why}")
+    return store
 
 
 def summary(loaded: LoadedModel, found: list[Task], method: str, predicted: Predicted, seconds: float) -> list[str]:
@@ -231,13 +241,13 @@ def _features(
         DataError: Some cannot be read; all are named.
     """
     from clipzoo.engine import image_inputs, progress
-    from clipzoo.engine.feature_cache import FeatureStore, encode_files
+    from clipzoo.engine.feature_cache import encode_files
     from clipzoo.errors import DataError
 
     paths = [data.path_of(row) for row in range(len(data))]
     options = {"batch_size": arguments.batch_size, "num_workers": image_inputs.workers(arguments.workers, len(paths))}
     with progress.shown("encoding", len(paths), console, log) as through:
-        encoded = encode_files(loaded, paths, FeatureStore.of("auto"), progress=through, **options)
+        encoded = encode_files(loaded, paths, _store(), progress=through, **options)
     if encoded.failed:
         raise DataError("\n".join(encoded.failed[row] for row in sorted(encoded.failed)))
     return encoded.features

@@ -21,8 +21,9 @@ from clipzoo.comparison import FOLDER, WORDS, Comparison, Record, folder_of
 from clipzoo.config import Config
 from clipzoo.engine import build, runtime, work_dir
 from clipzoo.engine.cross_validation import CrossValidation, make_summary
+from clipzoo.engine.digest import feature_digest
 from clipzoo.engine.evaluation import score
-from clipzoo.engine.feature_cache import FeatureStore, features_of_cases, tower_digest
+from clipzoo.engine.feature_cache import FeatureStore, features_of_cases
 from clipzoo.engine.frozen_towers import ClassTexts, build_tower, class_texts, words
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
 from clipzoo.files import file_sha256
@@ -156,7 +157,7 @@ class Baselines:
         """
         if tower.weights == "random":
             notes = ["the image tower has random weights: features of such a tower say little", *notes]
-        digest = tower_digest(tower, tower.preprocessing)
+        digest = feature_digest(tower, tower.preprocessing, on_device=True)
         new = Record(self.folds.digest, self.select.name, self.select.greater_is_better, words(tower), digest, notes=notes)
         old, where = Record.read(self.folder), self.folder / FOLDER
         if old is None:
@@ -183,7 +184,8 @@ class Baselines:
                 continue
             if kind.needs_text and texts is not None and known.get("text_digest") != texts.digest:
                 differ = known.get("text_encoder") != texts.words
-                what = f"another text tower ({known.get('text_encoder')}; now {texts.words})" if differ else "other texts"
+                before = f"another text tower ({known.get('text_encoder')}; now {texts.words})"
+                what = before if differ else "other texts, weights or libraries"
                 raise CheckpointError(f"{where}: made with {what}. Choose another --work-dir, or delete that folder")
             log.info(f"{name}: done already, skipped")
         return todo
@@ -193,11 +195,12 @@ class Baselines:
         rows = self.data.rows_of(tuple(sorted({i for split in self.folds.splits for i in (*split.train, *split.test)})))
         started = time.perf_counter()
         workers = DataSettings.of(self.config).num_workers if self.options.num_workers is None else self.options.num_workers
+        store = FeatureStore.of(self.settings.feature_cache, lambda message: log.info(f"note: {message}"))
         table, new = features_of_cases(
             tower,
             self.data,
             rows,
-            FeatureStore.of(self.settings.feature_cache),
+            store,
             what="features of the image tower",
             console=self.console,
             log=log,
@@ -207,6 +210,8 @@ class Baselines:
         )
         seconds = time.perf_counter() - started
         log.info(f"image tower {words(tower)}: {new} images encoded for {len(rows)} cases, the others known, {seconds:.1f} s")
+        if store.why:
+            log.info(f"note: features are not kept: {store.why}")
         return normalised(table)
 
     def _make(self, name: str, probe: Probe, known: Frozen, record: Record, log: logging.Logger) -> None:

@@ -11,33 +11,30 @@ Legend: N images · F width of the tower's features · D width of what the model
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import itertools
-import json
 import os
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from clipzoo import __version__
-from clipzoo.datasets import images, transforms
 from clipzoo.datasets.copies import file_digest
 from clipzoo.datasets.loader import eval_loader
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import distributed
+from clipzoo.engine.arrays import read_arrays, write_arrays
+from clipzoo.engine.cache_folder import NO_HOME, cache_folder, expanded
+from clipzoo.engine.digest import feature_digest
 from clipzoo.engine.evaluation import evaluating
 from clipzoo.engine.image_inputs import ImageReader, batches
 from clipzoo.engine.progress import shown
 from clipzoo.errors import DataError
-from clipzoo.files import write_atomically
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
@@ -47,15 +44,13 @@ if TYPE_CHECKING:
 
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.workers import Loader
-    from clipzoo.engine.inference import LoadedCLIP
+    from clipzoo.engine.loaded import LoadedModel
     from clipzoo.models.base import Tower
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 FILE = "features.npz"
-_LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "pillow")
-# Attributes of a tower, or of a part, that change no feature: how it learns, where its weights come from, its mode, who watches it.
-_NO_FEATURE = frozenset(("freeze", "unfreeze_blocks", "weights", "space", "logit_scale", "logit_bias", *vars(torch.nn.Module())))
+_KEY = re.compile("[!-~]+")  # digest of an image's bytes
 _IMAGES_BETWEEN_SAVES = 5000  # what an interruption costs at most
 
 
@@ -65,24 +60,31 @@ class FeatureStore:
 
     Attributes:
         folder: ``None`` keeps nothing.
+        why: Nothing is kept, where that was not asked for; otherwise empty.
+        note: Told, in a line, of a damaged file and of a folder that cannot be written to: features are computed again then.
     """
 
     folder: Path | None
+    why: str = ""
+    note: Callable[[str], object] = warnings.warn
 
     @classmethod
-    def of(cls, where: str | os.PathLike | None) -> FeatureStore:
-        """The store that ``runtime.feature_cache`` means: ``'auto'`` is ``$CLIPZOO_CACHE/features``, or ``~/.cache/clipzoo/features``."""
+    def of(cls, where: str | os.PathLike | None, note: Callable[[str], object] = warnings.warn) -> FeatureStore:
+        """The store that ``runtime.feature_cache`` means: ``'auto'`` is ``features`` in ``cache_folder``."""
         if where is None:
             return cls(None)
-        if where != "auto":
-            return cls(Path(os.path.expanduser(where)))
-        root = os.environ.get("CLIPZOO_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "clipzoo")
-        return cls(Path(os.path.expanduser(root)) / "features")
+        folder = cache_folder() if where == "auto" else expanded(where)
+        if folder is None:
+            return cls(None, NO_HOME, note)
+        return cls(folder / "features" if where == "auto" else folder, "", note)
 
     def shelf(self, tower: Tower, preprocessing: Preprocessing) -> Shelf:
         """The features of one tower."""
-        digest = tower_digest(tower, preprocessing)
-        return Shelf(None if self.folder is None else self.folder / digest, tower.num_features)
+        return self.shelf_of(feature_digest(tower, preprocessing, on_device=True), tower.num_features)
+
+    def shelf_of(self, digest: str, width: int | None) -> Shelf:
+        """The features that ``digest`` stands for, ``width`` of them or any number."""
+        return Shelf(None if self.folder is None else self.folder / digest, width, self.note)
 
 
 class Shelf:
@@ -90,11 +92,12 @@ class Shelf:
 
     Args:
         folder: Where they are kept; ``None`` for this process's memory alone.
-        width: F.
+        width: F; ``None`` if it is not known before there is a feature.
+        note: As that of ``FeatureStore``.
     """
 
-    def __init__(self, folder: Path | None, width: int):
-        self.folder, self.width = folder, width
+    def __init__(self, folder: Path | None, width: int | None, note: Callable[[str], object] = warnings.warn):
+        self.folder, self.width, self.note = folder, width, note
         self.rows: dict[str, np.ndarray] = self._read()
         self.unsaved = 0
 
@@ -113,87 +116,43 @@ class Shelf:
         if self.folder is None or not self.unsaved:
             return
         self.rows = {**self._read(), **self.rows}
-        keys = np.array(list(self.rows), dtype="S32")
-        features = np.stack(list(self.rows.values()))
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                np.savez(file, keys=keys, features=features)
-
+        sound = {key: row for key, row in self.rows.items() if np.isfinite(row).all()}
+        if not sound:
+            return
         try:
-            write_atomically(self.folder / FILE, write)
-        except DataError:
+            write_arrays(self.folder / FILE, keys=np.array(list(sound), dtype="S"), features=np.stack(list(sound.values())))
+        except DataError as error:
+            self.note(f"features are not kept: {error}")
+            self.folder = None
             return
         self.unsaved = 0
 
     def take(self, digests: Sequence[str]) -> np.ndarray:
         """``[n, F]`` features of images that are on the shelf."""
-        return np.stack([self.rows[digest] for digest in digests]) if digests else np.zeros((0, self.width), dtype=np.float32)
+        return np.stack([self.rows[digest] for digest in digests]) if digests else np.zeros((0, self.width or 0), dtype=np.float32)
 
     def _read(self) -> dict[str, np.ndarray]:
         """What is on disk; nothing where it is damaged, for then it is computed again."""
-        if self.folder is None:
+        if self.folder is None or not os.path.lexists(self.folder / FILE):
             return {}
         try:
-            with np.load(self.folder / FILE, allow_pickle=False) as content:
-                keys, features = content["keys"], content["features"]
-        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile):
+            content = read_arrays(self.folder / FILE, keys="S", features="f4")
+            return self._rows(content["keys"], content["features"])
+        except DataError as error:
+            self.note(f"{error}; its features are computed again")
             return {}
-        if features.dtype != np.float32 or features.shape != (len(keys), self.width):
-            return {}
-        return dict(zip((key.decode("ascii") for key in keys), features, strict=True))
 
+    def _rows(self, keys: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
+        """The features by key.
 
-def tower_digest(tower: Tower, preprocessing: Preprocessing) -> str:
-    """32 hexadecimal digits for everything but the image that a feature depends on."""
-    kind = type(tower)
-    about = {
-        "kind": f"{kind.__module__}.{kind.__qualname__}",
-        "code": [_code(inspect.getmodule(kind)), _code(images), _code(transforms)],
-        "device": next(tower.parameters()).device.type,
-        "blueprint": tower.blueprint(),
-        "parts": {name: _said_by(part) for name, part in tower.named_modules()},
-        "preprocessing": asdict(preprocessing),
-        "versions": {"clipzoo": __version__, **{name: version(name) for name in _LIBRARIES}},
-    }
-    digest = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode(), digest_size=16)
-    add_weights(digest, tower)
-    kept = tower.state_dict().keys()
-    _add_tensors(digest, {name: buffer for name, buffer in tower.named_buffers() if name not in kept})
-    return digest.hexdigest()
-
-
-def add_weights(digest: object, module: torch.nn.Module) -> None:
-    """Let names, kinds, shapes and values of all weights and buffers of ``module`` go into a digest of ``hashlib``."""
-    _add_tensors(digest, module.state_dict())
-
-
-def _add_tensors(digest: object, tensors: Mapping[str, torch.Tensor]) -> None:
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
-
-
-def _said_by(part: torch.nn.Module) -> list:
-    """What no weight says of a part of a tower: its class, such as that of an activation, what it prints, and its plain attributes."""
-    own = {name: value for name, value in vars(part).items() if name not in _NO_FEATURE and _is_plain(value)}
-    return [f"{type(part).__module__}.{type(part).__qualname__}", part.extra_repr(), own]
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
-    return value is None or type(value) in (bool, int, float, str)
-
-
-def _code(module: object) -> str:
-    """Digest of the file that something is written in: it may change under the same name and version."""
-    try:
-        return hashlib.blake2b(inspect.getsource(module).encode(), digest_size=8).hexdigest()
-    except (OSError, TypeError):  # written in a console
-        return ""
+        Raises:
+            DataError: The two do not go together, or are not what was written.
+        """
+        fitting = keys.ndim == 1 and features.ndim == 2 and len(keys) == len(features) and self.width in (None, features.shape[1])
+        names = [key.decode("ascii", "replace") for key in keys.tolist()] if fitting else []
+        if not fitting or len(set(names)) != len(names) or not all(map(_KEY.fullmatch, names)) or not np.isfinite(features).all():
+            raise DataError(f"{self.folder / FILE}: not the features of this tower")
+        return dict(zip(names, features, strict=True))
 
 
 def dataset_features(
@@ -327,7 +286,7 @@ class EncodedFiles:
 
 
 def encode_files(
-    loaded: LoadedCLIP,
+    loaded: LoadedModel,
     paths: Sequence[str | os.PathLike],
     store: FeatureStore,
     *,
@@ -344,9 +303,11 @@ def encode_files(
         batch_size: Images that are encoded together.
         num_workers: Processes that read images.
         progress: Told how many of the N images are through, after each batch.
+
+    Raises:
+        BuildError: The model makes no features of images.
     """
-    tower, preprocessing = loaded.model.image_encoder, loaded.model.preprocessing
-    shelf = store.shelf(tower, preprocessing)
+    shelf, encode, finish = _steps(loaded, store)
     digests, failed = _digests(paths)
     rows_of: dict[str, list[int]] = {}
     for row, digest in enumerate(digests):
@@ -355,24 +316,46 @@ def encode_files(
     new = list(rows_of)
     reader = ImageReader([Path(paths[rows_of[digest][0]]) for digest in new], loaded.preprocess)
     through = len(paths) - len(new)
-    with _saving(shelf), torch.inference_mode(), evaluating(tower):
+    with _saving(shelf):
         for batch in batches(reader, batch_size, num_workers) if new else ():
             for place, problem in batch.failed.items():
                 same = rows_of[new[place]]
                 failed |= {row: problem.replace(os.fspath(paths[same[0]]), os.fspath(paths[row]), 1) for row in same}
             if batch.rows:
-                features = tower(batch.images.to(loaded.device)).float().cpu().numpy()
-                shelf.add([new[place] for place in batch.rows], features)
+                shelf.add([new[place] for place in batch.rows], encode(batch.images).numpy())
             through += len(batch.rows) + len(batch.failed)
             if progress is not None:
                 progress(through)
     found = [row for row in range(len(paths)) if row not in failed]
-    with torch.inference_mode(), evaluating(loaded.model):
-        known = torch.from_numpy(shelf.take([digests[row] for row in found])).to(loaded.device)
-        made = loaded.model.encode_image(None, known).float().cpu().numpy()
+    made = finish(torch.from_numpy(shelf.take([digests[row] for row in found]))).numpy()
     features = np.full((len(paths), made.shape[1]), np.nan, dtype=np.float32)
     features[found] = made
     return EncodedFiles(features, failed, tuple(digests), len(paths) - len(new))
+
+
+def _steps(
+    loaded: LoadedModel, store: FeatureStore
+) -> tuple[Shelf, Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]:
+    """Where features of images are kept, what makes them, and what makes the model's own of them.
+
+    A model that takes features of its image tower shares these with all others that have the tower; of another one its own are kept.
+    """
+    loaded.require_image_features()
+    net = loaded.model
+    if not net.takes_features:
+        return store.shelf_of(loaded.digest_of(on_device=True), None), loaded.image_features, lambda kept: kept
+
+    @torch.inference_mode()
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        with evaluating(net):
+            return net.image_encoder(images.to(loaded.device)).float().cpu()
+
+    @torch.inference_mode()
+    def finish(kept: torch.Tensor) -> torch.Tensor:
+        with evaluating(net):
+            return net.encode_image(None, kept.to(loaded.device)).float().cpu()
+
+    return store.shelf(net.image_encoder, net.preprocessing), encode, finish
 
 
 def _digests(paths: Sequence[str | os.PathLike]) -> tuple[list[str], dict[int, str]]:

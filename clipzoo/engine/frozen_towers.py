@@ -15,8 +15,8 @@ import torch
 from clipzoo.config import Config
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import texts_from_templates
+from clipzoo.engine.digest import feature_digest
 from clipzoo.engine.evaluation import evaluating
-from clipzoo.engine.feature_cache import add_weights
 from clipzoo.errors import ConfigError
 from clipzoo.probes.base import normalised
 from clipzoo.probes.prototype import prototypes
@@ -37,7 +37,7 @@ class ClassTexts:
     Attributes:
         features: ``[C, D]`` float32 of length 1.
         words: The text tower.
-        digest: Of the tower with its weights, and of the sentences.
+        digest: Of the tower, see ``feature_digest``, and of the sentences.
     """
 
     features: np.ndarray
@@ -109,9 +109,9 @@ def class_texts(
     with torch.inference_mode(), evaluating(reader):
         read = classes.tokens.encoded(reader, device).float().cpu()
     features, _ = prototypes(normalised(read.numpy()), classes.labels.numpy(), len(data.classes))
-    digest = hashlib.blake2b(repr([[captions.sentences[i] for i in ids] for ids in ids_of_class]).encode(), digest_size=16)
-    add_weights(digest, reader)
-    return ClassTexts(features, words(reader), digest.hexdigest())
+    sentences = [[captions.sentences[i] for i in ids] for ids in ids_of_class]
+    digest = hashlib.blake2b(f"{sentences}{feature_digest(reader)}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return ClassTexts(features, words(reader), digest)
 
 
 def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[list[int]]]:

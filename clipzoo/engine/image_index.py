@@ -6,9 +6,7 @@ Legend: N images · D embedding width · Q queries.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +16,16 @@ import numpy as np
 
 from clipzoo.datasets.folders import walk
 from clipzoo.datasets.images import EXTENSIONS
+from clipzoo.engine.arrays import read_arrays, write_arrays
+from clipzoo.engine.cache_folder import NO_HOME, cache_folder
 from clipzoo.engine.image_inputs import ImageReader, batches, workers
 from clipzoo.errors import DataError
-from clipzoo.files import write_atomically
 
 if TYPE_CHECKING:
     from clipzoo.engine.inference import LoadedCLIP
 
 FOLDER = ".clipzoo-index"
-FORMAT = "clipzoo-index-1"
+FORMAT = "clipzoo-index-2"
 
 
 @dataclass(frozen=True)
@@ -74,16 +73,11 @@ class ImageIndex:
         Raises:
             DataError: It cannot be written.
         """
-        # As JSON in ASCII: a file name may hold bytes that are no text.
-        names = np.frombuffer(json.dumps([file.name for file in self.files]).encode("ascii"), dtype=np.uint8)
+        # As bytes, which a name may hold that are no text; 0 is in none.
+        names = np.frombuffer(b"\0".join(os.fsencode(file.name) for file in self.files), dtype=np.uint8)
         states = np.array([[file.size, file.mtime_ns] for file in self.files], dtype=np.int64).reshape(len(self), 2)
         head = np.frombuffer(f"{FORMAT} {digest}".encode("ascii"), dtype=np.uint8)
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                np.savez(file, head=head, names=names, states=states, features=self.features)
-
-        write_atomically(path, write)
+        write_arrays(path, head=head, names=names, states=states, features=self.features)
 
     @classmethod
     def read(cls, path: Path, digest: str) -> ImageIndex:
@@ -92,18 +86,16 @@ class ImageIndex:
         Raises:
             DataError: The file is damaged, or of another model or format.
         """
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                if content["head"].tobytes() != f"{FORMAT} {digest}".encode("ascii"):
-                    raise ValueError("of another model or version")
-                names = json.loads(content["names"].tobytes())
-                states, features = content["states"].tolist(), content["features"]
-            if not len(names) == len(states) == len(features) or features.dtype != np.float32:
-                raise ValueError("its parts do not go together")
-            files = tuple(IndexedFile(name, *state) for name, state in zip(names, states, strict=True))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:  # of zipfile, any of them
-            raise DataError(f"{path}: not a whole index ({error})") from error
-        return cls(files, features)
+        content = read_arrays(path, head="u1", names="u1", states="i8", features="f4")
+        if content["head"].tobytes() != f"{FORMAT} {digest}".encode("ascii"):
+            raise DataError(f"{path}: of another model or version")
+        names = [os.fsdecode(name) for name in content["names"].tobytes().split(b"\0") if name]
+        states, features = content["states"], content["features"]
+        if len(set(names)) != len(names) or states.shape != (len(names), 2) or features.ndim != 2 or len(features) != len(names):
+            raise DataError(f"{path}: its parts do not go together")
+        if not np.isfinite(features).all():
+            raise DataError(f"{path}: holds features that are no numbers")
+        return cls(tuple(IndexedFile(name, *state) for name, state in zip(names, states.tolist(), strict=True)), features)
 
 
 @dataclass(frozen=True)
@@ -156,7 +148,7 @@ def update(
     files, failed = scan(folder)
     digest = loaded.digest
     path, notes = place(folder, digest)
-    old, more = _known(path, digest, rebuild)
+    old, more = _known(path, digest, rebuild, loaded)
     state = {file: row for row, file in enumerate(old.files)} if old is not None else {}
     kept = [file for file in files if file in state]
     fresh = [file for file in files if file not in state]
@@ -231,43 +223,48 @@ def scan(folder: Path) -> tuple[list[IndexedFile], dict[str, str]]:
     return sorted(files, key=lambda file: file.name), failed
 
 
-def place(folder: Path, digest: str) -> tuple[Path, tuple[str, ...]]:
-    """Where the index of ``folder`` is kept, and a note where that is not beside the images."""
+def place(folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
+    """Where the index of ``folder`` is kept, if anywhere, and a note where that is not beside the images."""
     beside = folder / FOLDER
-    existing = beside if beside.exists() else folder
+    existing = beside if os.path.lexists(beside) else folder
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return beside / f"{digest}.npz", ()
     return _in_cache(folder, digest)
 
 
-def _in_cache(folder: Path, digest: str) -> tuple[Path, tuple[str, ...]]:
-    path = cache_folder() / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16] / f"{digest}.npz"
+def _in_cache(folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
+    cache = cache_folder()
+    if cache is None:
+        return None, (f"{folder} cannot be written to, so its index is not kept: {NO_HOME}",)
+    path = cache / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16] / f"{digest}.npz"
     return path, (f"{folder} cannot be written to; its index is kept in {path.parent}",)
 
 
-def cache_folder() -> Path:
-    """Where indexes of folders are kept that cannot be written to."""
-    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    return Path(base or Path.home() / ".cache") / "clipzoo" / "index"
-
-
-def _known(path: Path, digest: str, rebuild: bool) -> tuple[ImageIndex | None, tuple[str, ...]]:
+def _known(path: Path | None, digest: str, rebuild: bool, loaded: LoadedCLIP) -> tuple[ImageIndex | None, tuple[str, ...]]:
     """The index that is there, and a note where it is damaged."""
-    if rebuild or not path.exists():
+    if rebuild or path is None or not os.path.lexists(path):
         return None, ()
     try:
-        return ImageIndex.read(path, digest), ()
+        index = ImageIndex.read(path, digest)
+        width = loaded.encode_text("1").shape[1]
+        if len(index) and index.features.shape[1] != width:
+            raise DataError(f"{path}: its features are {index.features.shape[1]} wide, and the model's {width}")
+        return index, ()
     except DataError as error:
-        return None, (f"{error}; it is made again",)
+        return None, (f"{error}; the index is made again",)
 
 
-def _write(index: ImageIndex, path: Path, folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
+def _write(index: ImageIndex, path: Path | None, folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
     """Write the index, elsewhere if it cannot be written where it should be; where it is now, and notes."""
+    if path is None:
+        return None, ()
     try:
         index.write(path, digest)
         return path, ()
     except DataError:
         other, notes = _in_cache(folder, digest)
+    if other is None:
+        return None, notes
     try:
         index.write(other, digest)
         return other, notes

@@ -70,11 +70,14 @@ def frozen_features(
         return None
     parts = ("train", "val", "test") if is_plain(settings) else ("val", "test")
     rows = np.concatenate([data.rows_of(getattr(split, part)) for part in parts])
+    if tower.weights == "random":  # nobody will ask for features of random weights again
+        where = None
+    store = FeatureStore.of(where, lambda message: log.info(f"note: {message}"))
     table, new = features_of_cases(
         tower,
         data,
         rows,
-        FeatureStore.of(None if tower.weights == "random" else where),  # nobody will ask for those of random weights again
+        store,
         what=f"{split.name}: features of the frozen image tower",
         console=console,
         log=log,
@@ -83,8 +86,12 @@ def frozen_features(
         num_workers=settings.num_workers,
     )
     if distributed.is_main():
-        log.info(f"{split.name}: the frozen image tower runs no more; features of {len(rows)} cases, of {new} new images")
+        log.info(f"{split.name}: the frozen image tower runs no more; features of {len(rows)} cases, of {new} new images{_unkept(store)}")
     return torch.from_numpy(table)
+
+
+def _unkept(store: FeatureStore) -> str:
+    return f"; they are not kept: {store.why}" if store.why else ""
 
 
 def is_plain(settings: DataSettings) -> bool:

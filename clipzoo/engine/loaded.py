@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ import torch
 from torch import Tensor
 
 from clipzoo.engine import runtime
+from clipzoo.engine.digest import feature_digest
 from clipzoo.engine.evaluation import evaluating
-from clipzoo.engine.feature_cache import add_weights
 from clipzoo.engine.image_inputs import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
-from clipzoo.errors import DataError
+from clipzoo.errors import BuildError, DataError
 from clipzoo.structures import Batch, Predictions
 
 if TYPE_CHECKING:
@@ -100,10 +99,21 @@ class LoadedModel:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that stand for weights, preprocessing and precision: equal ones make equal features."""
-        digest = hashlib.blake2b(f"{self.preprocess}{self.precision}".encode(), digest_size=8)
-        add_weights(digest, self.model)
-        return digest.hexdigest()
+        """32 hexadecimal digits that stand for architecture, weights, preprocessing and precision: equal ones make equal features."""
+        return self.digest_of()
+
+    def digest_of(self, *, on_device: bool = False) -> str:
+        """See ``feature_digest``."""
+        return feature_digest(self.model, self.preprocess.preprocessing, precision=self.precision, on_device=on_device)
+
+    def require_image_features(self) -> None:
+        """Refuse a model that classifies images and makes no features of them.
+
+        Raises:
+            BuildError: It has no method ``encode_image``.
+        """
+        if not hasattr(self.model, "encode_image"):
+            raise BuildError(f"{self.source}: {type(self.model).__name__} makes no features of images. It needs a method encode_image")
 
     def encode_image(
         self,
@@ -126,7 +136,9 @@ class LoadedModel:
 
         Raises:
             DataError: A file is missing or cannot be decoded (it is named), or something is no image.
+            BuildError: The model makes no features of images.
         """
+        self.require_image_features()
         reader = ImageReader(listed(images), transform or self.preprocess)
         found = [self.image_features(batch.images) for batch in whole(batches(reader, batch_size, num_workers), progress)]
         return torch.cat(found)

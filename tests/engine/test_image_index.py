@@ -131,7 +131,7 @@ def test_a_damaged_index_is_made_again(loaded, folder, damage):
         path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b"", "encrypted": encrypted}[damage])
     found = image_index.update(folder, loaded)
     assert found.encoded == 36 and len(found.notes) == 1
-    assert "not a whole index" in found.notes[0] and "made again" in found.notes[0] and "\n" not in found.notes[0]
+    assert ".npz: " in found.notes[0] and "the index is made again" in found.notes[0] and "\n" not in found.notes[0]
     assert image_index.update(folder, loaded).kept == 36
 
 
@@ -148,8 +148,7 @@ def test_unreadable_images_are_skipped_and_named(loaded, folder):
 
 
 def test_where_the_folder_cannot_be_written_to_the_index_is_in_the_cache(loaded, folder, tmp_path, monkeypatch, counted):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("CLIPZOO_CACHE", str(tmp_path / "cache"))
     (folder / ".clipzoo-index").write_text("in the way", encoding="utf-8")
     found = image_index.update(folder, loaded)
     assert found.path.is_relative_to(tmp_path / "cache") and "its index is kept in" in found.notes[0]
