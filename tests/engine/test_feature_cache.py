@@ -303,6 +303,48 @@ def test_files_are_encoded_as_by_the_loaded_model_and_damaged_ones_are_said(conf
     assert sum(seen) == 7 and again.num_cached == 7 and np.array_equal(again.features, found.features[1:8])
 
 
+def test_any_model_that_makes_features_of_images_encodes_files(class_folders, tmp_path):
+    """Not only those with an ``image_encoder``: what Model declares is all that is asked for."""
+    from clipzoo.engine.loaded import LoadedModel
+    from clipzoo.engine.restore import Restored
+    from clipzoo.errors import BuildError
+    from clipzoo.models.base import Model
+
+    seen = []
+
+    class Means(Model):
+        """A plugin's: the mean of every channel."""
+
+        preprocessing = Preprocessing(size=8)
+
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(3))
+
+        def encode_image(self, images):
+            seen.extend(images)
+            return torch.nn.functional.normalize(images.mean(dim=(2, 3)) * self.scale, dim=-1)
+
+    net = Means().eval()
+    loaded, files, store = LoadedModel(Restored(net, "a plugin's")), sorted(class_folders.rglob("*.png"))[:5], FeatureStore(tmp_path)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(files[0].read_bytes()[:50])
+    found = encode_files(loaded, [*files, bad], store, batch_size=2)
+    np.testing.assert_allclose(found.features[:5], loaded.encode_image(files).numpy(), atol=1e-6)
+    assert list(found.failed) == [5] and len(seen) == 10
+    again = encode_files(loaded, files, store)
+    assert len(seen) == 10 and again.num_cached == 5 and np.array_equal(again.features, found.features[:5])
+    nothing = encode_files(loaded, [bad], FeatureStore(None))
+    assert list(nothing.failed) == [0] and len(nothing.features) == 1
+    with torch.no_grad():
+        net.scale[0] = 2
+    assert encode_files(loaded, files, store).num_cached == 0, "other weights, other features"
+    del Means.encode_image
+    for call in (lambda: encode_files(loaded, files, store), lambda: loaded.encode_image(files)):
+        with pytest.raises(BuildError, match="a plugin's: Means makes no features of images. It needs a method encode_image"):
+            call()
+
+
 # --- several processes ------------------------------------------------------------------------------------------------------------------
 
 
