@@ -13,6 +13,7 @@ from clipzoo.models import CLIP
 from clipzoo.models.backbones import Backbone, CLIPVision
 from clipzoo.models.heads import CosineHead, LinearHead, ResidualMLPHead
 from clipzoo.models.losses import ContrastiveLoss, CrossEntropyLoss, FocalLoss
+from clipzoo.models.pretrained import load_strictly, read_state_dict
 from clipzoo.models.text_encoders import CLIPText
 from clipzoo.registries import HEADS, MODELS
 from clipzoo.structures import Batch, ClassCaptions, Preprocessing
@@ -218,6 +219,18 @@ def test_clip_classifier_is_the_old_scripts_model(clip_file):
     right = batch_of(size=32)
     assert torch.equal(model.eval()(right.images), model.predict(right)) and "cross_entropy" in model(right)
     torch.testing.assert_close(model.encode_image(right.images).norm(dim=1), torch.ones(6))
+
+
+def test_what_the_docs_save_is_read_again(clip_file, tmp_path):
+    """docs/classification.md: ``torch.save({"model_state_dict": …, "val_acc": …})``, also of a compiled or distributed model."""
+    model = CLIPClassifier(3, None, device="cpu", pretrained=clip_file)
+    for prefix in ("", "_orig_mod.", "module._orig_mod."):
+        state = {f"{prefix}{key}": value for key, value in model.state_dict().items()}
+        torch.save({"model_state_dict": state, "val_acc": 91.5}, tmp_path / "best.pth")
+        read = read_state_dict(tmp_path / "best.pth", "X")
+        again = CLIPClassifier(3, None, device="cpu", pretrained=clip_file)
+        load_strictly(again, read, "X")
+        assert all(torch.equal(value, model.state_dict()[key]) for key, value in again.state_dict().items())
 
 
 def test_clip_classifier_checks_its_name():
