@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Union, get_args, get_origin
 
-from clipzoo.annotations import described, fits, hints_of
+from clipzoo.annotations import fits, hints_of, in_words, is_plain, misfits
+from clipzoo.arguments import argument_hints, constructor_owner, rule_of
 from clipzoo.config import SECTIONS, Config, foreign_name
 from clipzoo.errors import ConfigError, RegistryError, did_you_mean
 from clipzoo.registries import SLOTS
@@ -60,7 +61,7 @@ def check(config: Config, sections: Collection[str] = SECTIONS) -> None:
             check_slot("hooks", value, section, problems, many=True)
         elif section == "plugins":
             if not fits(value, list[str]):
-                problems.append(Problem("plugins", f"{value!r} is not a list of module names"))
+                problems.append(Problem("plugins", f"{in_words(value)} is not a list of module names"))
         else:
             check_settings(SETTINGS[section], value, section, problems)
     if problems:
@@ -78,7 +79,8 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
         return
     parameters = dict(inspect.signature(cls).parameters)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()) and not _takes_nothing(cls)
-    hints = hints_of(cls.__init__)
+    hints = argument_hints(cls)
+    before = len(problems)
     for key in sorted(set(arguments) & set(registry.runtime)):
         problems.append(Problem(where, f"{cls.__name__} gets '{key}' when it is built. Leave it out", key))
         arguments.pop(key)
@@ -89,18 +91,20 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
     _check_arguments(cls.__name__, arguments, where, problems, known=known, hints=hints, open_ended=open_ended)
     for key in sorted(required - set(arguments) - set(registry.runtime)):
         problems.append(Problem(where, f"{cls.__name__} needs '{key}'. {_signature(cls.__name__, known)}"))
+    if rule_of(cls) is not None and len(problems) == before:
+        defaults = {key: p.default for key, p in parameters.items()}
+        _collect(problems, lambda: rule_of(cls)(where, {**defaults, **arguments}))
 
 
 def _takes_nothing(cls: type) -> bool:
     """Has ``cls`` no constructor of its own? ``nn.Module``'s has a signature that accepts everything, and then refuses it."""
-    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
-    return owner.__module__.startswith("torch.")
+    return constructor_owner(cls).__module__.startswith("torch.")
 
 
 def check_settings(cls: type, section: object, where: str, problems: list[Problem]) -> None:
     """Append to ``problems`` what is wrong with a section that has no ``type``."""
     if not isinstance(section, Mapping):
-        problems.append(Problem(where, f"a dict is expected, not {section!r}"))
+        problems.append(Problem(where, f"a dict is expected, not {in_words(section)}"))
         return
     before = len(problems)
     known = [f.name for f in fields(cls)]
@@ -109,17 +113,22 @@ def check_settings(cls: type, section: object, where: str, problems: list[Proble
         if f.default is MISSING and f.default_factory is MISSING and f.name not in section:
             problems.append(Problem(where, f"'{f.name}' is missing. Known: {', '.join(known)}"))
     if len(problems) == before:
-        try:
-            cls(**section)
-        except ConfigError as error:
-            key, _, what = str(error).partition(": ")
-            problems.append(Problem(f"{where}.{key}", what))
+        _collect(problems, lambda: cls(**section))
+
+
+def _collect(problems: list[Problem], rule: Callable[[], object]) -> None:
+    """Append the error that ``rule`` raises, if it does."""
+    try:
+        rule()
+    except ConfigError as error:
+        where, _, what = str(error).partition(": ")
+        problems.append(Problem(where, what))
 
 
 def check_slot(slot: str, value: object, where: str, problems: list[Problem], *, many: bool = False) -> None:
     """Append to ``problems`` what is wrong with an argument that is built: one spec, or a list of them."""
     if many and not isinstance(value, list):
-        problems.append(Problem(where, f"a list is expected, not {value!r}"))
+        problems.append(Problem(where, f"a list is expected, not {in_words(value)}"))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             check_spec(SLOTS[slot], item, f"{where}.{index}", problems)
@@ -134,10 +143,10 @@ def _check_arguments(
         if key not in known and not open_ended:
             hint = did_you_mean(key, known) or foreign_name(key)
             problems.append(Problem(where, f"{owner} has no argument '{key}'.{hint} {_signature(owner, known)}", str(key)))
-        elif key in SLOTS:
+        elif key in SLOTS and not is_plain(hints.get(key, Any)):
             _check_built(key, value, f"{where}.{key}", problems, hints.get(key, Any))
-        elif key in hints and not fits(value, hints[key]):
-            problems.append(Problem(f"{where}.{key}", f"{value!r} is not {described(hints[key])}"))
+        else:
+            problems += [Problem(f"{where}.{key}{at}", what) for at, what in misfits(value, hints.get(key, Any))]
 
 
 def _check_built(slot: str, value: object, where: str, problems: list[Problem], annotation: object) -> None:

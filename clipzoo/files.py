@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clipzoo.errors import DataError
+from clipzoo.errors import ConfigError, DataError
 
 # How file systems say that they do not know an operation; what was asked for is then done as well as it can be.
 _UNSUPPORTED = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM))
@@ -132,6 +132,18 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: object) -> None:
     """Write ``value`` as indented UTF-8 JSON, atomically; NaN and infinities become ``null``."""
     write_text(path, json.dumps(finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def expanded(path: str | os.PathLike) -> str:
+    """A path that a user gave, with the home folder for ``~`` at its start.
+
+    Raises:
+        ConfigError: Nobody knows the home folder; no folder is ever called ``~``.
+    """
+    found = os.path.expanduser(os.fspath(path))
+    if found.startswith("~"):
+        raise ConfigError(f"{path}: the home folder for '{found.split(os.sep)[0]}' is unknown. Write the whole path, or ./{path}")
+    return found
 
 
 def check_regular(path: str | Path) -> os.stat_result:

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from clipzoo.annotations import is_plain
+from clipzoo.arguments import argument_hints, checked
 from clipzoo.errors import RegistryError, did_you_mean, shortened
 
 
@@ -22,7 +25,8 @@ class Registry:
     Args:
         name: What one entry is called in messages, in the singular (``'loss'``).
         home: The package whose import registers the project's own entries; imported at the first lookup. ``None`` for none.
-        slots: Which constructor arguments are themselves built, and by which registry. Shared by all tables of a project.
+        slots: Which constructor arguments are themselves built, and by which registry, unless they are annotated as plain strings or
+            numbers. Shared by all tables of a project.
         runtime: Constructor arguments that the builder supplies and no config may set.
         speller: ``'module:function'`` that turns a short spelling (``'resnet18'``) into a dict with ``type`` and arguments, and returns
             ``None`` for what it does not know. ``None`` where the table has no short spellings.
@@ -46,7 +50,7 @@ class Registry:
         self._classes: dict[str, type] = {}
 
     def register_module(self) -> Callable[[type], type]:
-        """A decorator that registers a class under its own name.
+        """A decorator that registers a class under its own name, and lets its constructor refuse what does not fit its annotations.
 
         Raises:
             RegistryError: Another class has that name already; the message names both places.
@@ -58,7 +62,7 @@ class Registry:
                 raise RegistryError(
                     f"{self.name} '{cls.__name__}': registered twice, in {_place(known)} and in {_place(cls)}. Rename one of the classes"
                 )
-            self._classes[cls.__name__] = cls
+            self._classes[cls.__name__] = checked(cls)
             return cls
 
         return register
@@ -93,6 +97,10 @@ class Registry:
             return dict(spec)
         return {**spelled, **{key: value for key, value in spec.items() if key != "type"}}
 
+    def slot(self, argument: str, annotation: object) -> Registry | None:
+        """The table that builds a constructor argument; ``None`` for one that is not built, such as names in a ``list[str]``."""
+        return None if is_plain(annotation) else self.slots.get(argument)
+
     def build(self, spec: object, **runtime: object) -> object:
         """Make the object that ``spec`` describes; arguments named in ``slots`` are built first, recursively.
 
@@ -107,8 +115,9 @@ class Registry:
             return spec
         arguments = self.expand(spec)
         cls = self.get(arguments.pop("type"))
+        hints = argument_hints(cls)
         for key, value in arguments.items():
-            registry = self.slots.get(key)
+            registry = self.slot(key, hints.get(key, Any))
             if registry is None or value is None:
                 continue
             many = isinstance(value, (list, tuple))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from annotated_types import Interval, MinLen
+
+from clipzoo.arguments import Count, FilePath, Positive, Seed, Whole, checked
 from clipzoo.errors import ConfigError
+
+# Far above every use, and where a process still lives: 100 000 threads are a segmentation fault.
+MOST_THREADS = 1024
+MOST_WORKERS = 256
+MOST_EPOCHS = 1_000_000
+
+BatchSize = Annotated[int, Interval(ge=1, le=1_048_576)]
 
 
 class Settings:
@@ -36,22 +47,17 @@ class DataSettings(Settings):
 
     section: ClassVar[str] = "data"
     dataset: dict
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     augmentation: str | dict = "standard"
     sampler: dict | None = None
-    num_workers: int = 4
-    eval_batch_size: int | None = None
+    num_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = 4
+    eval_batch_size: BatchSize | None = None
     allow_overlong_captions: bool = True
 
     @property
     def scored_batch_size(self) -> int:
         """Cases per step in evaluation."""
         return self.eval_batch_size or 2 * self.batch_size
-
-    def __post_init__(self) -> None:
-        _require("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
-        _require("num_workers", self.num_workers, self.num_workers >= 0, "0 or more")
-        _require("eval_batch_size", self.eval_batch_size, self.eval_batch_size is None or self.eval_batch_size >= 1, "1 or more, or None")
 
 
 @dataclass(frozen=True)
@@ -75,23 +81,18 @@ class TrainSettings(Settings):
     """
 
     section: ClassVar[str] = "train"
-    epochs: int = 100
-    steps: int | None = None
-    clip_grad: float | None = 1.0
-    accumulation: int = 1
+    epochs: Annotated[int, Interval(ge=1, le=MOST_EPOCHS)] = 100
+    steps: Count | None = None
+    clip_grad: Positive | None = 1.0
+    accumulation: Count = 1
     cached_features: bool = False
     gradient_checkpointing: bool = False
-    ema_decay: float | None = None
-    unfreeze: list[dict] | None = None
+    ema_decay: Annotated[float, Interval(gt=0, lt=1)] | None = None
+    unfreeze: Annotated[list[dict[str, Whole | Literal["all"]]], MinLen(1)] | None = None
 
     def __post_init__(self) -> None:
-        _require("epochs", self.epochs, self.epochs >= 1, "1 or more")
-        _require("steps", self.steps, self.steps is None or self.steps >= 1, "1 or more, or None")
-        _require("ema_decay", self.ema_decay, self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1, or None")
-        useless = self.cached_features and self.accumulation == 1
-        _require("cached_features", self.cached_features, not useless, "it joins the batches of train.accumulation, which is 1")
-        _require("clip_grad", self.clip_grad, self.clip_grad is None or self.clip_grad > 0, "above 0, or None")
-        _require("accumulation", self.accumulation, self.accumulation >= 1, "1 or more")
+        if self.cached_features and self.accumulation == 1:
+            raise ConfigError("train.cached_features: it joins the batches of train.accumulation, which is 1")
         _check_stages(self.unfreeze)
 
 
@@ -110,12 +111,8 @@ class EvaluationSettings(Settings):
     section: ClassVar[str] = "evaluation"
     metrics: list | None = None
     select: str | None = None
-    every: int = 1
-    every_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        _require("every", self.every, self.every >= 1, "1 or more")
-        _require("every_steps", self.every_steps, self.every_steps is None or self.every_steps >= 1, "1 or more, or None")
+    every: Count = 1
+    every_steps: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -141,55 +138,36 @@ class RuntimeSettings(Settings):
     """
 
     section: ClassVar[str] = "runtime"
-    seed: int = 42
+    seed: Seed = 42
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    threads: int | None = None
-    log_every: int = 20
+    threads: Annotated[int, Interval(ge=1, le=MOST_THREADS)] | None = None
+    log_every: Count = 20
     deterministic: bool = False
     channels_last: bool = True
-    save_every: int = 1
-    save_every_steps: int | None = None
-    feature_cache: str | None = "auto"
+    save_every: Count = 1
+    save_every_steps: Count | None = None
+    feature_cache: FilePath | None = "auto"
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    timeout: float = 1800.0
+    timeout: Annotated[float, Interval(gt=0, le=10_000_000)] = 1800.0
 
-    def __post_init__(self) -> None:
-        _require("save_every", self.save_every, self.save_every >= 1, "1 or more")
-        _require(
-            "save_every_steps", self.save_every_steps, self.save_every_steps is None or self.save_every_steps >= 1, "1 or more, or None"
-        )
-        _require("threads", self.threads, self.threads is None or self.threads >= 1, "1 or more, or None")
-        _require("timeout", self.timeout, self.timeout > 0, "above 0")
-        _require("log_every", self.log_every, self.log_every >= 1, "1 or more")
 
 
 def _check_stages(stages: list[dict] | None) -> None:
     """Refuse stages of ``TrainSettings.unfreeze`` that do not follow one another; the towers are not known here."""
-    if stages is None:
-        return
-    _require("unfreeze", stages, len(stages) > 0, "a list of stages such as dict(epoch=3, image_encoder=2), or None")
     done, learning = 0, {}
-    for stage in stages:
+    for index, stage in enumerate(stages or ()):
+        where = f"train.unfreeze.{index}"
         epoch, towers = stage.get("epoch"), {name: blocks for name, blocks in stage.items() if name != "epoch"}
-        _require("unfreeze", stage, _is_count(epoch) and epoch > done and bool(towers), f"it needs a tower, and an epoch after {done}")
+        if not isinstance(epoch, int) or epoch <= done or not towers:
+            raise ConfigError(f"{where}: {stage} needs a tower, and an epoch after {done}")
         for name, blocks in towers.items():
-            _require("unfreeze", stage, _is_count(blocks) or blocks == "all", f"{name} must be a whole number of blocks, or 'all'")
-            count = float("inf") if blocks == "all" else blocks
-            _require(
-                "unfreeze", stage, count >= learning.get(name, 0), f"{name} has more blocks that learn before; a stage takes none back"
-            )
+            count = math.inf if blocks == "all" else blocks
+            if count < learning.get(name, 0):
+                raise ConfigError(f"{where}.{name}: {blocks} is less than learns before; a stage takes no block back")
             learning[name] = count
         done = epoch
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _require(name: str, value: object, holds: bool, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"{name}: {value} is not allowed; {allowed}")
-
-
-SETTINGS: dict[str, type[Settings]] = {cls.section: cls for cls in (DataSettings, TrainSettings, EvaluationSettings, RuntimeSettings)}
+_SECTIONS = (DataSettings, TrainSettings, EvaluationSettings, RuntimeSettings)
+SETTINGS: dict[str, type[Settings]] = {cls.section: checked(cls, owner=cls.section) for cls in _SECTIONS}

@@ -59,9 +59,9 @@ def test_imports_go_one_way(path):
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if unit(p) not in (*PARTS, *RUN, *DOORS)], ids=lambda p: p.name)
-def test_words_need_only_numpy_and_addict(path):
-    """Layer 0 imports the standard library, numpy and addict; torch only inside a method of structures."""
-    allowed = {*sys.stdlib_module_names, "numpy", "addict", "clipzoo"}
+def test_words_need_only_numpy_addict_and_annotated_types(path):
+    """Layer 0 imports the standard library, numpy, addict and annotated-types; torch only inside a method of structures."""
+    allowed = {*sys.stdlib_module_names, "numpy", "addict", "annotated_types", "clipzoo"}
     assert {name.split(".")[0] for name in imports(path, lazy=False)} <= allowed
     inside = {name.split(".")[0] for name in imports(path)} - allowed
     assert inside <= ({"torch"} if path.name == "structures.py" else set())
