@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
-
-from clipzoo.errors import ConfigError, did_you_mean
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
 
 Method = Literal["inverse_freq", "inverse_sqrt", "balanced"]
-
-
-def check_method(where: str, method: object) -> None:
-    """Refuse a name that is no method.
-
-    Raises:
-        ConfigError: With the closest one.
-    """
-    known = get_args(Method)
-    if method not in known:
-        raise ConfigError(f"{where}: no method is called {method!r}.{did_you_mean(str(method), known)} Known: {', '.join(known)}")
 
 
 def weight_of_a_case(class_counts: np.ndarray, method: Method, smooth_factor: float = 1.0) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from clipzoo.arguments import FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
 from clipzoo.datasets.copies import copies_among, merge_copies
@@ -60,15 +61,15 @@ class ImageFolderDataset(FileDataset):
 
     def __init__(
         self,
-        root: str,
-        class_texts: str | None = None,
+        root: FilePath,
+        class_texts: FilePath | None = None,
         template: str | None = None,
-        groups: str | None = None,
+        groups: FilePath | None = None,
         group_pattern: str | None = None,
         classes: list[str] | None = None,
         allow_label_conflicts: bool = False,
-        val_root: str | None = None,
-        test_root: str | None = None,
+        val_root: FilePath | None = None,
+        test_root: FilePath | None = None,
     ):
         if groups is not None and group_pattern is not None:
             raise ConfigError("data.dataset: groups and group_pattern exclude each other. Keep one of them")

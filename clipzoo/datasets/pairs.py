@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from clipzoo.arguments import FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.copies import copies_among, merge_copies
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
@@ -77,13 +78,13 @@ class PairsDataset(FileDataset):
 
     def __init__(
         self,
-        path: str,
-        val_path: str | None = None,
-        test_path: str | None = None,
+        path: FilePath,
+        val_path: FilePath | None = None,
+        test_path: FilePath | None = None,
         image_key: str | None = None,
         caption_key: str | None = None,
         separator: str | None = None,
-        image_root: str | None = None,
+        image_root: FilePath | None = None,
         group_key: str | None = None,
         group_pattern: str | None = None,
         allow_duplicates: bool = False,

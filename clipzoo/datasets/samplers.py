@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from clipzoo.balance import Method, check_method, weight_of_a_case
-from clipzoo.errors import ConfigError, DataError
+from clipzoo.arguments import NotNegative
+from clipzoo.balance import Method, weight_of_a_case
+from clipzoo.errors import DataError
 from clipzoo.registries import SAMPLERS
 
 if TYPE_CHECKING:
@@ -83,10 +84,7 @@ class WeightedSampler:
 
     balances: ClassVar[bool] = True
 
-    def __init__(self, method: Method = "inverse_freq", smooth_factor: float = 1.0):
-        check_method("WeightedSampler", method)
-        if not 0 <= smooth_factor < float("inf"):
-            raise ConfigError(f"WeightedSampler: smooth_factor={smooth_factor} must be a number that is not negative")
+    def __init__(self, method: Method = "inverse_freq", smooth_factor: NotNegative = 1.0):
         self.method = method
         self.smooth_factor = smooth_factor
 

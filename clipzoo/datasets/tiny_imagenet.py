@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from clipzoo.arguments import Count, FilePath, Seed
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import texts_from_template
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.tiny_imagenet_files import draw, files_of, grouped, read_wnids, read_words
-from clipzoo.errors import ConfigError, DataError, did_you_mean
+from clipzoo.errors import ConfigError, DataError
 from clipzoo.folds import Case
 from clipzoo.registries import AUGMENTATIONS, DATASETS
 from clipzoo.structures import Preprocessing
@@ -61,19 +62,17 @@ class TinyImageNetDataset(FileDataset):
 
     def __init__(
         self,
-        root: str,
+        root: FilePath,
         split: Literal["train", "val", "test", "trainval"] = "train",
         transform: Callable | None = None,
-        num_classes: int = 200,
-        random_seed: int = 42,
+        num_classes: Count = 200,
+        random_seed: Seed = 42,
         *,
         template: str | None = None,
         all_names: bool = False,
         allow_copies: bool = False,
     ):
-        if split not in SPLITS:
-            raise ConfigError(f"split: {split!r} is none.{did_you_mean(split, SPLITS)} There are {', '.join(SPLITS)}")
-        self.root, self.split, self.transform = str(root), split, transform
+        self.root, self.split, self.transform = root, split, transform
         listed = read_wnids(self.root)
         self.wnids: tuple[str, ...] = draw(listed, num_classes, random_seed, self.root)
         words = read_words(self.root, listed)

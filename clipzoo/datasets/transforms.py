@@ -19,8 +19,11 @@ Random numbers come from torch's global generator only, so that whoever seeds it
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from annotated_types import Interval
+
+from clipzoo.arguments import Share
 from clipzoo.errors import ConfigError, RegistryError, did_you_mean
 from clipzoo.registries import AUGMENTATIONS
 from clipzoo.structures import Preprocessing
@@ -196,8 +199,7 @@ class MinimalAugmentation:
         contrast: Largest relative change of contrast.
     """
 
-    def __init__(self, translation: float = 0.03, brightness: float = 0.1, contrast: float = 0.1):
-        _check_fraction("MinimalAugmentation", translation=translation, brightness=brightness, contrast=contrast)
+    def __init__(self, translation: Share = 0.03, brightness: Share = 0.1, contrast: Share = 0.1):
         self.translation = translation
         self.brightness = brightness
         self.contrast = contrast
@@ -228,16 +230,13 @@ class StandardAugmentation:
 
     def __init__(
         self,
-        rotation: float = 10.0,
-        translation: float = 0.05,
-        scale: float = 0.1,
-        brightness: float = 0.2,
-        contrast: float = 0.2,
+        rotation: Annotated[float, Interval(ge=0, le=180)] = 10.0,
+        translation: Share = 0.05,
+        scale: Share = 0.1,
+        brightness: Share = 0.2,
+        contrast: Share = 0.2,
         horizontal_flip: bool = False,
     ):
-        _check_fraction("StandardAugmentation", translation=translation, scale=scale, brightness=brightness, contrast=contrast)
-        if not 0 <= rotation <= 180:
-            raise ConfigError(f"StandardAugmentation: rotation={rotation} must be between 0 and 180 degrees")
         self.rotation = rotation
         self.translation = translation
         self.scale = scale
@@ -258,9 +257,3 @@ class StandardAugmentation:
         )
         flip = [v2.RandomHorizontalFlip()] if self.horizontal_flip else []
         return _compose(preprocessing, colour, [affine, *flip])
-
-
-def _check_fraction(name: str, **values: float) -> None:
-    for key, value in values.items():
-        if not 0 <= value < 1:
-            raise ConfigError(f"{name}: {key}={value} must be at least 0 and less than 1")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clipzoo.arguments import NotNegative
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.records import epoch_number, learning_rate
 from clipzoo.registries import HOOKS
@@ -24,7 +25,7 @@ class ConsoleHook(Hook):
         seconds: Shortest time between two lines of progress inside an epoch where there is no terminal.
     """
 
-    def __init__(self, seconds: float = 30.0):
+    def __init__(self, seconds: NotNegative = 30.0):
         self.seconds = seconds
         self.bar: Progress | None = None
         self.evaluated_step = -1

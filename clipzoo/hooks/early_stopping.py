@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import Count, NotNegative
 from clipzoo.hooks.base import Hook
 from clipzoo.registries import HOOKS
 
@@ -23,9 +23,7 @@ class EarlyStoppingHook(Hook):
         min_delta: Smallest change of the selecting metric that counts as an improvement, in its own unit.
     """
 
-    def __init__(self, patience: int = 10, min_delta: float = 0.0):
-        if patience < 1:
-            raise ConfigError(f"EarlyStoppingHook: patience is {patience}; 1 or more is allowed")
+    def __init__(self, patience: Count = 10, min_delta: NotNegative = 0.0):
         self.patience, self.min_delta = patience, min_delta
         self.waited = 0
         self.best: float | None = None

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.errors import ConfigError, DataError
+from clipzoo.arguments import Count
+from clipzoo.errors import DataError
 from clipzoo.files import read_bytes, reason, write_text
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.records import Intervals, epoch_number, learning_rate, temperature, watched_metrics
@@ -37,14 +38,9 @@ class MetricsCSVHook(Hook):
     Args:
         every_steps: Rows every so many optimizer steps as well. At these steps, and no others, the device is waited for, which costs a
             GPU a fraction of a step's time; ``None`` for rows at evaluations and ends of epochs only.
-
-    Raises:
-        ConfigError: ``every_steps`` is less than 1.
     """
 
-    def __init__(self, every_steps: int | None = None):
-        if every_steps is not None and every_steps < 1:
-            raise ConfigError(f"MetricsCSVHook: every_steps is {every_steps}; 1 or more, or None, is allowed")
+    def __init__(self, every_steps: Count | None = None):
         self.every_steps = every_steps
         self.columns: list[str] = []
         self.rows: list[str] = []  # lines of the file, of the main process

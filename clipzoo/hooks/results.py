@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import NotNegative
 from clipzoo.files import finite, read_json, write_json
 from clipzoo.hooks import figures
 from clipzoo.hooks.base import Hook
@@ -45,14 +45,9 @@ class ResultsHook(Hook):
     Args:
         seconds: Shortest time between two drawings of the curves during training. They are drawn less often where drawing would take
             more than 2 % of the time, and always at the end.
-
-    Raises:
-        ConfigError: ``seconds`` is negative.
     """
 
-    def __init__(self, seconds: float = 60.0):
-        if seconds < 0:
-            raise ConfigError(f"ResultsHook: seconds is {seconds}; 0 or more is allowed")
+    def __init__(self, seconds: NotNegative = 60.0):
         self.seconds = seconds
         self.history: list[dict] = []  # as in history.json
         self.evaluations: list[dict] = []  # with evaluation.every_steps: one for each, and for each end of an epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clipzoo.arguments import Whole
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.figures import confusion_figure, confusion_matrix
 from clipzoo.hooks.fonts import drawing
@@ -25,7 +26,7 @@ class TensorBoardHook(Hook):
         confusion_every: Draw the confusion matrix every so many evaluations, and at the last; 0 for never.
     """
 
-    def __init__(self, confusion_every: int = 5):
+    def __init__(self, confusion_every: Whole = 5):
         self.confusion_every = confusion_every
         self.writer = None
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from clipzoo.errors import ConfigError, did_you_mean
+from clipzoo.arguments import Count, checked
 from clipzoo.metrics.base import RetrievalMetric
 from clipzoo.registries import METRICS
 from clipzoo.tables import DIRECTIONS, RetrievalTable
@@ -28,15 +28,13 @@ RETRIEVAL_DEFAULTS: tuple[dict, ...] = (
 )
 
 
+@checked
 class DirectedMetric(RetrievalMetric):
     """Base of the metrics over the queries of one direction; a subclass says in ``suffix`` what its name ends in."""
 
     suffix: str
 
     def __init__(self, direction: Direction):
-        if direction not in DIRECTIONS:
-            hint = did_you_mean(direction, DIRECTIONS)
-            raise ConfigError(f"{type(self).__name__}: direction is {direction!r}.{hint} It must be {' or '.join(map(repr, DIRECTIONS))}")
         self.directions = (direction,)
         short = {"image_to_text": "i2t", "text_to_image": "t2i"}[direction]
         self.name = f"{short}_{self.suffix}"
@@ -51,9 +49,7 @@ class Recall(DirectedMetric):
         k: K; where the gallery is smaller, the whole gallery.
     """
 
-    def __init__(self, direction: Direction, k: int):
-        if k < 1:
-            raise ConfigError(f"Recall: k is {k}; 1 or more is allowed")
+    def __init__(self, direction: Direction, k: Count):
         self.k = k
         self.suffix = f"r{k}"
         super().__init__(direction)

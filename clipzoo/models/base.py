@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
+from clipzoo.arguments import Whole, checked
+from clipzoo.errors import BuildError, ConfigError
+from clipzoo.models.lora import Adapters, adapter_words, add_adapters, is_adapter, merge_adapters
 from clipzoo.structures import Batch, ClassCaptions, Preprocessing, Tokenizer, Tokens
 
 
@@ -112,6 +114,7 @@ def in_full(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
+@checked
 class Tower(nn.Module):
     """An encoder of images or of text, with its weights' origin, its depth groups and its freezing.
 
@@ -151,12 +154,9 @@ class Tower(nn.Module):
     logit_bias: float | None = None
     quick_gelu: bool | None = None
 
-    def __init__(self, freeze: Literal["none", "all"] = "none", unfreeze_blocks: int | None = None, lora: dict | None = None):
+    def __init__(self, freeze: Literal["none", "all"] = "none", unfreeze_blocks: Whole | None = None, lora: Adapters | None = None):
         super().__init__()
         kind = type(self).__name__
-        check_choice(kind, "freeze", freeze, ("none", "all"))
-        if unfreeze_blocks is not None and (type(unfreeze_blocks) is not int or unfreeze_blocks < 0):
-            raise ConfigError(f"{kind}: unfreeze_blocks={unfreeze_blocks!r} must be a whole number, 0 or more")
         if lora is not None and freeze == "all":
             raise ConfigError(f"{kind}: freeze='all' trains nothing, and lora trains adapters. Leave freeze out: lora freezes the weights")
         self.freeze = freeze
@@ -185,8 +185,6 @@ class Tower(nn.Module):
         """Put ``freeze``, ``unfreeze_blocks`` and ``lora`` into effect on the parameters made so far."""
         fixed = {id(parameter) for parameter in self.parameters() if not parameter.requires_grad}
         if self.lora is not None:
-            from clipzoo.models.lora import add_adapters  # it imports this module, and few runs need it
-
             add_adapters(self, self.lora)
         self._fixed = frozenset(name for name, parameter in self.named_parameters() if id(parameter) in fixed)
         if self.first_blocks is not None:
@@ -212,15 +210,11 @@ class Tower(nn.Module):
         """Names of the parameters that ``lora`` added."""
         if self.lora is None:
             return frozenset()
-        from clipzoo.models.lora import is_adapter
-
         return frozenset(name for name, _ in self.named_parameters() if is_adapter(name))
 
     def merge_lora(self) -> None:
         """Fold the adapters into the weights: from then on this is the plain tower, with its names and the same features up to rounding."""
         if self.lora is not None:
-            from clipzoo.models.lora import merge_adapters
-
             merge_adapters(self)
             self.lora = None
 
@@ -285,8 +279,6 @@ class Tower(nn.Module):
         partly = not self.frozen and not all(parameter.requires_grad for parameter in self.parameters())
         words = f", {self.learning_words()}" if partly and type(self).depth_groups is not Tower.depth_groups else ""
         if self.lora is not None:
-            from clipzoo.models.lora import adapter_words
-
             words += f", {adapter_words(self)}"
         return words
 
@@ -302,39 +294,6 @@ def _rest(module: nn.Module) -> None:
     else:
         for child in module.children():
             _rest(child)
-
-
-def check_choice(where: str, argument: str, value: object, allowed: Sequence[object]) -> None:
-    """Refuse a value that is not one of ``allowed``.
-
-    Raises:
-        ConfigError: With the closest allowed value and the list of them.
-    """
-    if value not in allowed or isinstance(value, bool):
-        hint = did_you_mean(str(value), [str(a) for a in allowed])
-        raise ConfigError(f"{where}: {argument}={value!r} is not possible.{hint} Allowed: {shortened(map(repr, allowed), 12)}")
-
-
-def check_positive(where: str, **values: float | None) -> None:
-    """Refuse numbers that are not positive; ``None`` passes.
-
-    Raises:
-        ConfigError: With the first of them.
-    """
-    for argument, value in values.items():
-        if value is not None and not value > 0:
-            raise ConfigError(f"{where}: {argument}={value!r} must be greater than 0")
-
-
-def check_share(where: str, **values: float) -> None:
-    """Refuse numbers outside [0, 1).
-
-    Raises:
-        ConfigError: With the first of them.
-    """
-    for argument, value in values.items():
-        if not 0 <= value < 1:
-            raise ConfigError(f"{where}: {argument}={value!r} must lie in [0, 1)")
 
 
 def groups_by_layer(names: Iterable[str], layer: str, stem: str) -> list[list[str]]:

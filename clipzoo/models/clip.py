@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipzoo.arguments import Positive, Width
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Model, check_positive, in_full
+from clipzoo.models.base import Model, in_full
 from clipzoo.models.heads import Head, LinearProjection
 from clipzoo.models.prototypes import class_prototypes
 from clipzoo.models.temperature import check_temperature, clamp_learned
@@ -54,22 +55,21 @@ class CLIP(Model):
     """
 
     takes_features = True
+    check_together = staticmethod(check_temperature)
 
     def __init__(
         self,
         image_encoder: nn.Module,
         text_encoder: nn.Module,
         loss: nn.Module | None = None,
-        embed_dim: int | None = None,
-        temperature: float | None = None,
+        embed_dim: Width | None = None,
+        temperature: Positive | None = None,
         learn_temperature: bool = True,
         image_projection: nn.Module | None = None,
         text_projection: nn.Module | None = None,
         in_batch_measures: bool = False,
     ):
         super().__init__()
-        check_positive("CLIP", embed_dim=embed_dim)
-        check_temperature("CLIP", temperature, learned=learn_temperature)
         if loss is None:
             from clipzoo.models.losses import MultiPositiveContrastiveLoss
 

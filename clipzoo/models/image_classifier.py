@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipzoo.arguments import Count
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import Model, in_full, parameter_words
 from clipzoo.models.heads import Head, LinearHead
@@ -46,7 +47,7 @@ class ImageClassifier(Model):
     def __init__(
         self,
         image_encoder: nn.Module,
-        num_classes: int,
+        num_classes: Count,
         head: nn.Module | None = None,
         loss: nn.Module | None = None,
         text_encoder: nn.Module | None = None,

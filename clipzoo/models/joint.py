@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import check_choice
+from annotated_types import Interval, Len
+
+from clipzoo.arguments import Positive
+from clipzoo.errors import BuildError
 from clipzoo.models.hub import explained, from_hub, hub_file, names_of
 from clipzoo.models.pretrained import weights_file
 from clipzoo.models.weights import CLIPWeights, read_clip
@@ -17,6 +19,8 @@ from clipzoo.structures import Preprocessing
 
 Variant = Literal["ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"]
 Fitting = Literal["pad", "crop", "squash"]
+ChannelMeans = Annotated[list[Annotated[float, Interval(ge=0, le=1)]], Len(3, 3)]
+ChannelSpreads = Annotated[list[Positive], Len(3, 3)]
 
 
 @dataclass(frozen=True)
@@ -156,13 +160,7 @@ def preprocessing_for(
 
     Raises:
         BuildError: Mean, standard deviation or interpolation contradict the weights.
-        ConfigError: They are not three numbers, or a choice is not known.
     """
-    check_choice(tower, "fit", fit, (None, "pad", "crop", "squash"))
-    check_choice(tower, "interpolation", interpolation, (None, "bilinear", "bicubic"))
-    for name, values in (("mean", mean), ("std", std)):
-        if values is not None and len(values) != 3:
-            raise ConfigError(f"{tower}: {name}={values!r} must be three numbers, one per channel")
     base = known or default
     wanted = {"mean": mean and tuple(mean), "std": std and tuple(std), "interpolation": interpolation}
     said = {name: value for name, value in wanted.items() if value is not None}

@@ -16,15 +16,16 @@ import importlib.util
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from clipzoo.errors import BuildError, ConfigError, did_you_mean
-from clipzoo.models.base import check_positive, check_share
+from clipzoo.annotations import FieldsOf
+from clipzoo.arguments import Positive, Share, Width, checked
+from clipzoo.errors import BuildError
 
 if TYPE_CHECKING:
     from clipzoo.models.base import Tower
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _ADAPTER = re.compile(r"(^|\.)lora_[AB]\.")
 
 
+@checked
 @dataclass(frozen=True)
 class LoRA:
     """The argument ``lora`` of a tower.
@@ -45,30 +47,12 @@ class LoRA:
     layer and every full convolution.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
+    rank: Width = 8
+    alpha: Positive = 16.0
+    dropout: Share = 0.0
 
-    @classmethod
-    def of(cls, values: dict, where: str) -> LoRA:
-        """From what a config says.
 
-        Raises:
-            ConfigError: A key is unknown, or a value out of its range.
-        """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"{where}: lora has no '{key}'.{did_you_mean(key, known)} Known: {', '.join(known)}")
-        own = cls(**values)
-        if type(own.rank) is not int or own.rank < 1:
-            raise ConfigError(f"{where}: lora: rank={own.rank!r} must be a whole number, 1 or more")
-        for name in ("alpha", "dropout"):
-            if isinstance(getattr(own, name), bool) or not isinstance(getattr(own, name), (int, float)):
-                raise ConfigError(f"{where}: lora: {name}={getattr(own, name)!r} must be a number")
-        check_positive(f"{where}: lora", alpha=own.alpha)
-        check_share(f"{where}: lora", dropout=own.dropout)
-        return own
+Adapters = Annotated[dict, FieldsOf(LoRA)]
 
 
 class ReadWeights(nn.Module):
@@ -131,7 +115,7 @@ def add_adapters(tower: Tower, values: dict) -> None:
         BuildError: peft is not installed, or no layer fits.
     """
     where = type(tower).__name__
-    settings = LoRA.of(dict(values), where)
+    settings = LoRA(**values)
     if importlib.util.find_spec("peft") is None:
         raise BuildError(f"{where}: lora needs the package peft. Run pip install peft, or leave lora out")
     called = _called(tower)
@@ -176,7 +160,7 @@ def is_adapter(name: str) -> bool:
 def adapter_words(tower: Tower) -> str:
     """Rank and number of adapted weights, for the log."""
     weights = sum(is_adapter(name) and ".lora_A." in f".{name}" for name, _ in tower.named_parameters())
-    return f"LoRA of rank {LoRA.of(dict(tower.lora), tower.name).rank} on {weights} weights"
+    return f"LoRA of rank {LoRA(**tower.lora).rank} on {weights} weights"
 
 
 def _adapted(tower: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from clipzoo.errors import ConfigError
-from clipzoo.models.base import check_positive
 
 # The factor on cosine similarities stays in [1, 100]; Radford et al. 2021 (arXiv:2103.00020), section 2.5.
 _LARGEST_LOG_SCALE = math.log(100)
 
 
-def check_temperature(where: str, temperature: float | None, *, learned: bool) -> None:
-    """Refuse a temperature that is not positive, or that learning would leave at once; ``None`` passes.
+def check_temperature(where: str, arguments: Mapping[str, object]) -> None:
+    """Refuse a ``temperature`` that learning would leave at once (``learn_temperature``); ``None`` passes. See ``arguments.checked``.
 
     Raises:
         ConfigError: It is.
     """
-    check_positive(where, temperature=temperature)
-    if temperature is not None and learned and not 0.01 <= temperature <= 1:
-        raise ConfigError(f"{where}: temperature={temperature} must lie in [0.01, 1] to be learned; learn_temperature=False takes any")
+    temperature = arguments["temperature"]
+    if temperature is not None and arguments["learn_temperature"] and not 0.01 <= temperature <= 1:
+        raise ConfigError(f"{where}.temperature: {temperature} is not in [0.01, 1], where it is learned. learn_temperature=False takes any")
 
 
 @torch.no_grad()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
-from clipzoo.optim.argument import check_argument
+from annotated_types import Interval
+
+from clipzoo.arguments import NotNegative, Positive, Share, checked
+from clipzoo.errors import ConfigError
 from clipzoo.optim.parameter_groups import parameter_groups
 from clipzoo.registries import OPTIMIZERS
 
@@ -14,7 +18,10 @@ if TYPE_CHECKING:
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
+LayerDecay = Annotated[float, Interval(gt=0, le=1)]
 
+
+@checked
 class Optimizer:
     """Base of all optimizers; a subclass writes ``make``.
 
@@ -29,13 +36,13 @@ class Optimizer:
         ConfigError: An argument is negative, or a rate is 0.
     """
 
-    def __init__(self, lr: float, weight_decay: float, module_lr: dict[str, float] | None = None, layer_decay: float | None = None):
-        check_argument(self, "lr", lr, lr > 0, "greater than 0")
-        check_argument(self, "weight_decay", weight_decay, weight_decay >= 0, "0 or greater")
-        for name, rate in (module_lr or {}).items():
-            right = isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0
-            check_argument(self, f"module_lr['{name}']", rate, right, "a number greater than 0")
-        check_argument(self, "layer_decay", layer_decay, layer_decay is None or 0 < layer_decay <= 1, "in (0, 1], or None")
+    def __init__(
+        self,
+        lr: Positive,
+        weight_decay: NotNegative,
+        module_lr: dict[str, Positive] | None = None,
+        layer_decay: LayerDecay | None = None,
+    ):
         self.lr = lr
         self.weight_decay = weight_decay
         self.module_lr = module_lr
@@ -78,16 +85,14 @@ class AdamW(Optimizer):
 
     def __init__(
         self,
-        lr: float = 1e-4,
-        weight_decay: float = 0.01,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        module_lr: dict[str, float] | None = None,
-        layer_decay: float | None = None,
+        lr: Positive = 1e-4,
+        weight_decay: NotNegative = 0.01,
+        betas: tuple[Share, Share] = (0.9, 0.999),
+        eps: Positive = 1e-8,
+        module_lr: dict[str, Positive] | None = None,
+        layer_decay: LayerDecay | None = None,
     ):
         super().__init__(lr, weight_decay, module_lr, layer_decay)
-        check_argument(self, "betas", betas, len(betas) == 2 and all(0 <= beta < 1 for beta in betas), "two numbers in [0, 1)")
-        check_argument(self, "eps", eps, eps > 0, "greater than 0")
         self.betas = tuple(betas)
         self.eps = eps
 
@@ -116,18 +121,22 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        lr: float = 0.01,
-        momentum: float = 0.9,
-        weight_decay: float = 1e-4,
+        lr: Positive = 0.01,
+        momentum: Share = 0.9,
+        weight_decay: NotNegative = 1e-4,
         nesterov: bool = False,
-        module_lr: dict[str, float] | None = None,
-        layer_decay: float | None = None,
+        module_lr: dict[str, Positive] | None = None,
+        layer_decay: LayerDecay | None = None,
     ):
         super().__init__(lr, weight_decay, module_lr, layer_decay)
-        check_argument(self, "momentum", momentum, 0 <= momentum < 1, "in [0, 1)")
-        check_argument(self, "momentum", momentum, momentum > 0 or not nesterov, "greater than 0 where nesterov=True")
         self.momentum = momentum
         self.nesterov = nesterov
+
+    @staticmethod
+    def check_together(where: str, arguments: Mapping[str, object]) -> None:
+        """Nesterov's step is along the momentum."""
+        if arguments["nesterov"] and not arguments["momentum"]:
+            raise ConfigError(f"{where}.momentum: {arguments['momentum']} is not a number above 0, which nesterov=True needs")
 
     def make(self, groups: list[dict], fused: bool) -> torch.optim.Optimizer:
         """See the base class."""

@@ -8,11 +8,20 @@ at the full rate. The last step of a run has the schedule's smallest factor.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Annotated
 
-from clipzoo.optim.argument import check_argument
+from annotated_types import Interval
+
+from clipzoo.arguments import Positive, Whole, checked
+from clipzoo.errors import ConfigError
 from clipzoo.registries import SCHEDULES
 
+Epochs = Annotated[float, Interval(ge=0, le=1_000_000)]
+Ratio = Annotated[float, Interval(ge=0, le=1)]
 
+
+@checked
 class Schedule:
     """Base of all schedules; a subclass writes ``after_warmup``.
 
@@ -26,13 +35,15 @@ class Schedule:
         ConfigError: An argument is negative, or both lengths are given.
     """
 
-    def __init__(self, warmup_epochs: float = 0.0, warmup_steps: int | None = None):
-        check_argument(self, "warmup_epochs", warmup_epochs, warmup_epochs >= 0, "0 or greater")
-        if warmup_steps is not None:
-            check_argument(self, "warmup_steps", warmup_steps, warmup_steps >= 0, "0 or greater")
-            check_argument(self, "warmup_epochs", warmup_epochs, warmup_epochs == 0, "0 where warmup_steps is given")
+    def __init__(self, warmup_epochs: Epochs = 0.0, warmup_steps: Whole | None = None):
         self.warmup_epochs = warmup_epochs
         self.warmup_steps = warmup_steps
+
+    @staticmethod
+    def check_together(where: str, arguments: Mapping[str, object]) -> None:
+        """One length of the warm-up."""
+        if arguments["warmup_steps"] is not None and arguments["warmup_epochs"]:
+            raise ConfigError(f"{where}.warmup_epochs: {arguments['warmup_epochs']} together with warmup_steps. Keep one of them")
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         """What the learning rate of a step is multiplied by.
@@ -72,13 +83,15 @@ class ConstantSchedule(Schedule):
         return 1.0
 
 
+@checked
 class _Falling(Schedule):
     """From 1 at the first step after the warm-up to ``min_lr_ratio`` at the last; a single step after the warm-up has 1."""
 
-    def __init__(self, warmup_epochs: float = 0.0, warmup_steps: int | None = None, min_lr_ratio: float = 0.01):
+    def __init__(self, warmup_epochs: Epochs = 0.0, warmup_steps: Whole | None = None, min_lr_ratio: Ratio = 0.01):
         super().__init__(warmup_epochs, warmup_steps)
-        check_argument(self, "min_lr_ratio", min_lr_ratio, 0 <= min_lr_ratio <= 1, "in [0, 1]")
         self.min_lr_ratio = min_lr_ratio
+
+    check_together = staticmethod(Schedule.check_together)
 
     def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
         last = total_steps - 1
@@ -139,20 +152,24 @@ class StepSchedule(Schedule):
 
     def __init__(
         self,
-        milestones: list[float],
-        gamma: float = 0.1,
-        warmup_epochs: float = 0.0,
-        warmup_steps: int | None = None,
-        min_lr_ratio: float = 0.0,
+        milestones: list[Positive],
+        gamma: Annotated[float, Interval(gt=0, le=1)] = 0.1,
+        warmup_epochs: Epochs = 0.0,
+        warmup_steps: Whole | None = None,
+        min_lr_ratio: Ratio = 0.0,
     ):
         super().__init__(warmup_epochs, warmup_steps)
-        ascending = all(a < b for a, b in zip([0, *milestones], milestones, strict=False))
-        check_argument(self, "milestones", milestones, ascending, "a list of epochs greater than 0, ascending")
-        check_argument(self, "gamma", gamma, 0 < gamma <= 1, "in (0, 1]")
-        check_argument(self, "min_lr_ratio", min_lr_ratio, 0 <= min_lr_ratio <= 1, "in [0, 1]")
         self.milestones = list(milestones)
         self.gamma = gamma
         self.min_lr_ratio = min_lr_ratio
+
+    @staticmethod
+    def check_together(where: str, arguments: Mapping[str, object]) -> None:
+        """See the bases; and the milestones ascend."""
+        Schedule.check_together(where, arguments)
+        milestones = arguments["milestones"]
+        if any(a >= b for a, b in zip(milestones, milestones[1:], strict=False)):
+            raise ConfigError(f"{where}.milestones: {milestones} do not ascend")
 
     def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
         """See the class."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import Positive
 from clipzoo.probes.base import Examples, FittedProbe, Probe
 from clipzoo.probes.choice import choose
 from clipzoo.registries import PROBES
@@ -38,18 +38,13 @@ class LinearProbe(Probe):
             and one value means the same for all. ``None`` chooses among 0.01, 0.1, … 1000 inside the examples, from strong to weak
             penalties until the loss has risen twice in a row; where that is impossible, 10 is taken.
 
-    Raises:
-        ConfigError: ``c`` is not positive.
-
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv:2103.00020, appendix A.3.
     The sweep there has 96 steps over 12 decades on a validation set; this one has six steps, as it is made again for every task.
     """
 
     name = "linear"
 
-    def __init__(self, c: float | None = None):
-        if c is not None and not c > 0:
-            raise ConfigError(f"LinearProbe: c={c} must be above 0. Usual: 0.01 … 1000")
+    def __init__(self, c: Positive | None = None):
         self.c = c
 
     def learn(self, examples: Examples) -> FittedProbe:

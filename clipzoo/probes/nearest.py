@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import Count
 from clipzoo.probes.base import Examples, FittedProbe, Probe
 from clipzoo.probes.choice import choose
 from clipzoo.registries import PROBES
@@ -24,16 +24,11 @@ class KNearest(Probe):
         k: Cut to the number of examples. ``None`` chooses among 1, 3, 5, 10, 20, 50 inside the examples; where that is impossible, 1 is
             taken. For the choice (not for the probabilities) one vote is added and shared by all classes, so that a class without a vote
             has a finite log loss.
-
-    Raises:
-        ConfigError: ``k`` is below 1.
     """
 
     name = "knn"
 
-    def __init__(self, k: int | None = None):
-        if k is not None and k < 1:
-            raise ConfigError(f"KNearest: k={k} must be 1 or more")
+    def __init__(self, k: Count | None = None):
         self.k = k
 
     def learn(self, examples: Examples) -> FittedProbe:

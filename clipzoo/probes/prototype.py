@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import Positive
 from clipzoo.probes.base import Examples, FittedProbe, Probe, normalised, softmax
 from clipzoo.probes.choice import choose, log_loss
 from clipzoo.registries import PROBES
@@ -21,18 +21,13 @@ class Prototype(Probe):
     Args:
         temperature: ``None`` chooses among 0.002 … 1 inside the examples; where that is impossible, the model's own is taken.
 
-    Raises:
-        ConfigError: ``temperature`` is not positive, or infinite: all classes would be the same.
-
     Source: Snell et al. 2017, "Prototypical Networks for Few-shot Learning", arXiv:1703.05175, equations 1 and 2. The distance there is the
     squared Euclidean one; here it is the cosine, as CLIP's features have no length.
     """
 
     name = "prototype"
 
-    def __init__(self, temperature: float | None = None):
-        if temperature is not None and not 0 < temperature < float("inf"):
-            raise ConfigError(f"Prototype: temperature={temperature} must be a number above 0. Usual: 0.01 … 0.1")
+    def __init__(self, temperature: Positive | None = None):
         self.temperature = temperature
 
     def learn(self, examples: Examples) -> FittedProbe:

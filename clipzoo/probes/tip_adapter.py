@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import NotNegative
 from clipzoo.probes.base import Examples, FittedProbe, Probe, softmax
 from clipzoo.probes.choice import choose, log_loss
 from clipzoo.registries import PROBES
@@ -23,9 +23,6 @@ class TipAdapter(Probe):
             taken.
         beta: How fast an example's word fades with its distance. ``None`` chooses among 1 … 12; where that is impossible, 5.5 is taken.
 
-    Raises:
-        ConfigError: One of them is negative.
-
     Source: Zhang et al. 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", arXiv:2207.09519,
     section 3, without the fine-tuning of the keys.
     """
@@ -33,10 +30,7 @@ class TipAdapter(Probe):
     name = "tip"
     needs_text = True
 
-    def __init__(self, alpha: float | None = None, beta: float | None = None):
-        for argument, value in (("alpha", alpha), ("beta", beta)):
-            if value is not None and not value >= 0:
-                raise ConfigError(f"TipAdapter: {argument}={value} must be 0 or more")
+    def __init__(self, alpha: NotNegative | None = None, beta: NotNegative | None = None):
         self.alpha, self.beta = alpha, beta
 
     def learn(self, examples: Examples) -> FittedProbe:

@@ -104,7 +104,7 @@ def two_mistakes_at_once(place: Place) -> list:
     return place.train(model={"temprature": 0.1}, train={"epochs": "many"})
 
 
-@bad("train.epochs: 0 is not allowed; 1 or more")
+@bad("train.epochs: 0 is not a whole number from 1 to 1000000")
 def argument_out_of_range(place: Place) -> list:
     return place.train(train={"epochs": 0})
 

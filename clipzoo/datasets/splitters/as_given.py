@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipzoo.datasets.splitters.base import Splitter, carve, random_state, require_share, require_whole
+from clipzoo.arguments import Share, Whole
+from clipzoo.datasets.splitters.base import Splitter, carve, random_state
 from clipzoo.datasets.splitters.notes import notes_on
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import ConfigError, DataError, LeakError, shortened
@@ -33,12 +34,8 @@ class AsGiven(Splitter):
         select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part is carved then.
     """
 
-    seed: int = 42
-    val_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_whole("seed", self.seed, 0)
-        require_share("val_fraction", self.val_fraction)
+    seed: Whole = 42
+    val_fraction: Share = 0.0
 
     def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
         """The given parts, verified.

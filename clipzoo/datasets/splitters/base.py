@@ -9,11 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from clipzoo.arguments import Count, Share, Whole
 from clipzoo.datasets.splitters.assign import assign
 from clipzoo.datasets.splitters.learnable import alone_in_a_class, leave_every_class
 from clipzoo.datasets.splitters.notes import notes_on, notes_on_given_parts
 from clipzoo.datasets.splitters.table import CaseTable
-from clipzoo.errors import ConfigError, DataError, shortened
+from clipzoo.errors import DataError, shortened
 from clipzoo.folds import Case, Folds, Split
 
 
@@ -53,16 +54,11 @@ class GroupSplitter(Splitter):
         min_groups_per_class: A class with fewer groups is refused. With one group, a class can be tested or learned, never both.
     """
 
-    seed: int = 42
-    val_fraction: float = 0.1
-    min_groups_per_class: int = 2
+    seed: Whole = 42
+    val_fraction: Share = 0.1
+    min_groups_per_class: Count = 2
 
     exhaustive: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require_whole("min_groups_per_class", self.min_groups_per_class, 1)
-        require_whole("seed", self.seed, 0)
-        require_share("val_fraction", self.val_fraction)
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
         """For each fold, ``[G]`` bool: which groups it tests."""
@@ -122,26 +118,6 @@ def carve(counts: np.ndarray, fraction: float, rng: np.random.RandomState) -> np
     shares = [fraction, 1 - fraction]
     parts = assign(counts, shares, rng, size_weight=counts.shape[1], pinned=pinned)
     return leave_every_class(counts, parts == 0)
-
-
-def require_whole(name: str, value: object, least: int) -> None:
-    """Refuse what is no whole number of at least ``least``.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"splits.{name}: {value!r} is not allowed; give a whole number of at least {least}")
-
-
-def require_share(name: str, value: object) -> None:
-    """Refuse what is no share of the cases: a number from 0 to below 1.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
-        raise ConfigError(f"splits.{name}: {value!r} is not allowed; give 0 (no val part) or a share below 1")
 
 
 def random_state(seed: int, stream: int) -> np.random.RandomState:

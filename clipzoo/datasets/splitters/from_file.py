@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from clipzoo.arguments import FilePath
 from clipzoo.datasets.splitters.base import Splitter
 from clipzoo.errors import DataError, shortened
 from clipzoo.folds import Case, Folds
@@ -23,7 +24,7 @@ class FromFile(Splitter):
         select_on_test: The epoch is chosen on the test part (optimistic, labelled so). Not taken from the file: it must be said here.
     """
 
-    path: str
+    path: FilePath
 
     def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
         """The folds of the file.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from annotated_types import Interval
 
 from clipzoo.datasets.splitters.base import GroupSplitter, carve
 from clipzoo.datasets.splitters.table import CaseTable
-from clipzoo.errors import ConfigError, DataError
+from clipzoo.errors import DataError
 from clipzoo.registries import SPLITTERS
 
 
@@ -28,14 +29,9 @@ class Holdout(GroupSplitter):
         min_groups_per_class: A class with fewer groups is refused.
     """
 
-    test_fraction: float = 0.2
+    test_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2
 
     exhaustive: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.test_fraction, bool) or not isinstance(self.test_fraction, (int, float)) or not 0 < self.test_fraction < 1:
-            raise ConfigError(f"splits.test_fraction: {self.test_fraction!r} is not allowed; give a share between 0 and 1")
 
     def check(self, table: CaseTable) -> None:
         """Refuse a single group."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from clipzoo.datasets.splitters.assign import assign
-from clipzoo.datasets.splitters.base import GroupSplitter, require_whole
+from clipzoo.datasets.splitters.base import GroupSplitter
 from clipzoo.datasets.splitters.learnable import spread_every_class
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import DataError, LeakError
@@ -30,11 +32,7 @@ class StratifiedGroupKFold(GroupSplitter):
         min_groups_per_class: A class with fewer groups is refused.
     """
 
-    num_folds: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_whole("num_folds", self.num_folds, 2)
+    num_folds: Annotated[int, Ge(2)] = 5
 
     def check(self, table: CaseTable) -> None:
         """Refuse more folds than groups."""

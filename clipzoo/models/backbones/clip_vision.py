@@ -5,16 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipzoo.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.base import check_choice, check_positive, check_share, groups_by_layer
-from clipzoo.models.joint import VISION, Fitting, Variant, VisionSize, joint_weights, openai_preprocessing, plain, preprocessing_for
+from clipzoo.models.base import groups_by_layer
+from clipzoo.models.joint import (
+    VISION,
+    ChannelMeans,
+    ChannelSpreads,
+    Fitting,
+    Variant,
+    VisionSize,
+    joint_weights,
+    openai_preprocessing,
+    plain,
+    preprocessing_for,
+)
+from clipzoo.models.lora import Adapters
 from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.recompute import count_once, recomputed
 from clipzoo.models.weights import CLIPWeights
@@ -62,29 +76,26 @@ class CLIPVision(Backbone):
     def __init__(
         self,
         variant: Variant | None = None,
-        pretrained: bool | str = False,
-        image_size: int | None = None,
+        pretrained: bool | FilePath = False,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
-        patch_size: int | None = None,
-        width: int | None = None,
-        layers: int | list[int] | None = None,
-        heads: int | None = None,
-        mlp_width: int | None = None,
-        output_dim: int | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
+        patch_size: Width | None = None,
+        width: Width | None = None,
+        layers: Layers | Annotated[list[Layers], Len(4, 4)] | None = None,
+        heads: Width | None = None,
+        mlp_width: Width | None = None,
+        output_dim: Width | None = None,
         quick_gelu: bool | None = None,
-        patch_dropout: float = 0.0,
+        patch_dropout: Share = 0.0,
         fit: Fitting | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
+        mean: ChannelMeans | None = None,
+        std: ChannelSpreads | None = None,
         interpolation: Literal["bilinear", "bicubic"] | None = None,
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
-        check_choice("CLIPVision", "variant", variant, (None, *VISION))
-        check_share("CLIPVision", patch_dropout=patch_dropout)
         layers = tuple(layers) if isinstance(layers, (list, tuple)) else layers
-        check_positive("CLIPVision", image_size=image_size, patch_size=patch_size, width=width, heads=heads, output_dim=output_dim)
         variant = variant or ("ViT-B/32" if pretrained is True else None)
         source = joint_weights("CLIPVision", variant, pretrained)
         weights = None if source is None else source.weights
@@ -213,9 +224,6 @@ def _with_sizes(base: VisionSize, arguments: dict) -> VisionSize:
     if only_vit:
         raise ConfigError(f"CLIPVision: {only_vit[0]} belongs to a vision transformer, but this is a ResNet. Leave it out")
     size = replace(base, **given)
-    counts = size.layers if size.resnet else (size.layers,)
-    if len(counts) != (4 if size.resnet else 1) or not all(count > 0 for count in counts):
-        raise ConfigError(f"CLIPVision: layers={size.layers!r} must be one positive number, or four for a ResNet")
     if size.image_size % size.unit:
         raise ConfigError(
             f"CLIPVision: image_size={size.image_size} is no multiple of {size.unit}" + (", the patch size" * (not size.resnet))

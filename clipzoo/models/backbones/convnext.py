@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
 _NAMES = {variant: f"convnext_{variant}" for variant in ("tiny", "small", "base", "large")}
@@ -28,10 +30,10 @@ class ConvNeXt(TimmBackbone):
     def __init__(
         self,
         variant: Literal["tiny", "small", "base", "large"] = "tiny",
-        pretrained: bool | str = False,
-        image_size: int | None = None,
+        pretrained: bool | FilePath = False,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
     ):
         super().__init__(family_variant("ConvNeXt", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
 # timm trained b0 to b5 itself; b6 and b7 have weights only in the form ported from TensorFlow (same layers, 'SAME' padding).
@@ -31,10 +33,10 @@ class EfficientNet(TimmBackbone):
     def __init__(
         self,
         variant: Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7"] = "b0",
-        pretrained: bool | str = False,
-        image_size: int | None = None,
+        pretrained: bool | FilePath = False,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
     ):
         super().__init__(family_variant("EfficientNet", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)

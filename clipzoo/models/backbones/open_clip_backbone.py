@@ -6,12 +6,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from clipzoo.arguments import FilePath, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.clip_vision import run_resnet, visual_groups, with_positions
 from clipzoo.models.backbones.timm_backbone import timm_groups
-from clipzoo.models.base import check_positive, check_share
-from clipzoo.models.joint import Fitting, plain, preprocessing_for
+from clipzoo.models.joint import ChannelMeans, ChannelSpreads, Fitting, plain, preprocessing_for
+from clipzoo.models.lora import Adapters
 from clipzoo.models.open_clip_model import OpenCLIPModel, building, open_clip_model
 from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.recompute import count_once, let_timm_recompute
@@ -49,23 +50,21 @@ class OpenCLIPBackbone(Backbone):
 
     def __init__(
         self,
-        name: str,
-        tag: str | None = None,
+        name: FilePath,
+        tag: FilePath | None = None,
         pretrained: bool = True,
-        image_size: int | None = None,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
-        patch_dropout: float | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
+        patch_dropout: Share | None = None,
         fit: Fitting | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
+        mean: ChannelMeans | None = None,
+        std: ChannelSpreads | None = None,
         interpolation: Literal["bilinear", "bicubic"] | None = None,
         config: dict | None = None,
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
-        check_positive("OpenCLIPBackbone", image_size=image_size)
-        check_share("OpenCLIPBackbone", patch_dropout=patch_dropout or 0.0)
         model = open_clip_model("OpenCLIPBackbone", name, tag, pretrained, config)
         self.name, self.config, self.num_features = model.name, model.config, model.config["embed_dim"]
         own = self._own_size(model)

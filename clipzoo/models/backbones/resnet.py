@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
 _NAMES = {depth: f"resnet{depth}" for depth in (18, 34, 50, 101, 152)}
@@ -28,10 +30,10 @@ class ResNet(TimmBackbone):
     def __init__(
         self,
         depth: Literal[18, 34, 50, 101, 152] = 18,
-        pretrained: bool | str = False,
-        image_size: int | None = None,
+        pretrained: bool | FilePath = False,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
     ):
         super().__init__(family_variant("ResNet", "depth", depth, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)

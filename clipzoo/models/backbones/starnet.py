@@ -6,8 +6,10 @@ from typing import Literal
 
 import timm
 
+from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.errors import shortened
 from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
 _NAMES = {variant: f"starnet_{variant}" for variant in ("s1", "s2", "s3", "s4", "s050", "s100", "s150")}
@@ -31,11 +33,11 @@ class StarNet(TimmBackbone):
     def __init__(
         self,
         variant: Literal["s1", "s2", "s3", "s4", "s050", "s100", "s150"] = "s1",
-        pretrained: bool | str = False,
-        image_size: int | None = None,
+        pretrained: bool | FilePath = False,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
     ):
         super().__init__(family_variant("StarNet", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)
 

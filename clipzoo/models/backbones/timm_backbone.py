@@ -11,10 +11,11 @@ import timm
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.base import check_positive
 from clipzoo.models.hub import explained, from_hub, hub_file, names_of
+from clipzoo.models.lora import Adapters
 from clipzoo.models.pretrained import check_finite, load_strictly, read_state_dict
 from clipzoo.models.recompute import let_timm_recompute
 from clipzoo.registries import BACKBONES
@@ -41,14 +42,13 @@ class TimmBackbone(Backbone):
     def __init__(
         self,
         name: str,
-        pretrained: bool | str = False,
-        image_size: int | None = None,
+        pretrained: bool | FilePath = False,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
-        check_positive(type(self).__name__, image_size=image_size)
         self.name = name
         config = self._timm_config(name)
         if image_size is None:

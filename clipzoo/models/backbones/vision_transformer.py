@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
 _PATCH = 16
@@ -33,11 +35,11 @@ class VisionTransformer(TimmBackbone):
     def __init__(
         self,
         variant: Literal["tiny", "small", "base", "large"] = "base",
-        pretrained: bool | str = False,
-        image_size: int | None = None,
+        pretrained: bool | FilePath = False,
+        image_size: Width | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
     ):
         if image_size is not None and image_size % _PATCH:
             raise ConfigError(f"VisionTransformer: image_size={image_size} is no multiple of the patch size {_PATCH}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from clipzoo.arguments import Count, checked
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import check_positive
 
 
+@checked
 class Head(nn.Module):
     """Maps features ``[N, in_features]`` to ``[N, out_features]``.
 
@@ -19,9 +20,8 @@ class Head(nn.Module):
         out_features: Width of what goes out; ``None`` leaves it to the model.
     """
 
-    def __init__(self, in_features: int | None = None, out_features: int | None = None):
+    def __init__(self, in_features: Count | None = None, out_features: Count | None = None):
         super().__init__()
-        check_positive(type(self).__name__, in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
         self.layers: nn.Module | None = None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.models.base import check_positive, check_share
+from clipzoo.arguments import Count, Positive, Share, Width
 from clipzoo.models.heads.base import Head, linear
 from clipzoo.models.temperature import check_temperature, clamp_learned
 from clipzoo.registries import HEADS
@@ -37,13 +37,12 @@ class LinearHead(Head):
 
     def __init__(
         self,
-        in_features: int | None = None,
-        out_features: int | None = None,
+        in_features: Count | None = None,
+        out_features: Count | None = None,
         bias: bool = True,
         normalize: bool = False,
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
     ):
-        check_share("LinearHead", dropout=dropout)
         self.bias, self.normalize, self.dropout = bias, normalize, dropout
         super().__init__(in_features, out_features)
 
@@ -90,14 +89,12 @@ class ResidualMLPHead(Head):
 
     def __init__(
         self,
-        in_features: int | None = None,
-        out_features: int | None = None,
-        hidden_features: int | None = None,
-        dropout: float = 0.0,
+        in_features: Count | None = None,
+        out_features: Count | None = None,
+        hidden_features: Width | None = None,
+        dropout: Share = 0.0,
         normalize: bool = False,
     ):
-        check_positive("ResidualMLPHead", hidden_features=hidden_features)
-        check_share("ResidualMLPHead", dropout=dropout)
         self.hidden_features, self.dropout, self.normalize = hidden_features, dropout, normalize
         super().__init__(in_features, out_features)
 
@@ -153,14 +150,15 @@ class CosineHead(Head):
 
     def __init__(
         self,
-        in_features: int | None = None,
-        out_features: int | None = None,
-        temperature: float = 0.07,
+        in_features: Count | None = None,
+        out_features: Count | None = None,
+        temperature: Positive = 0.07,
         learn_temperature: bool = True,
     ):
-        check_temperature("CosineHead", temperature, learned=learn_temperature)
         super().__init__(in_features, out_features)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learn_temperature)
+
+    check_together = staticmethod(check_temperature)
 
     def make_layers(self, in_features: int, out_features: int) -> nn.Module:
         """One ``nn.Linear`` without bias, whose rows are the directions."""

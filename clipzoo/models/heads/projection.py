@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from clipzoo.errors import ConfigError
-from clipzoo.models.base import check_positive
+from clipzoo.arguments import Count, Share, Width
 from clipzoo.models.heads.base import Head, linear
 from clipzoo.registries import HEADS
 
@@ -22,7 +21,7 @@ class LinearProjection(Head):
     Source: Radford et al. 2021 (arXiv:2103.00020), section 2.3; initial standard deviation ``in_features ** -0.5`` as in OpenAI's code.
     """
 
-    def __init__(self, in_features: int | None = None, out_features: int | None = None, bias: bool = False):
+    def __init__(self, in_features: Count | None = None, out_features: Count | None = None, bias: bool = False):
         self.bias = bias
         super().__init__(in_features, out_features)
 
@@ -43,11 +42,12 @@ class MLPProjection(Head):
     """
 
     def __init__(
-        self, in_features: int | None = None, out_features: int | None = None, hidden_features: int | None = None, dropout: float = 0.0
+        self,
+        in_features: Count | None = None,
+        out_features: Count | None = None,
+        hidden_features: Width | None = None,
+        dropout: Share = 0.0,
     ):
-        check_positive(type(self).__name__, hidden_features=hidden_features)
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"MLPProjection: dropout={dropout!r} must lie in [0, 1)")
         self.hidden_features = hidden_features
         self.dropout = dropout
         super().__init__(in_features, out_features)

@@ -11,13 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.balance import Method, check_method, weight_of_a_case
+from clipzoo.arguments import NotNegative, Positive, Share, checked
+from clipzoo.balance import Method, weight_of_a_case
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import check_share, in_full
+from clipzoo.models.base import in_full
 from clipzoo.models.losses.gather import mean_over_cases
 from clipzoo.registries import LOSSES
 
+ClassWeights = Method | list[Positive]
 
+
+@checked
 class ClassificationLoss(nn.Module):
     """Base of the losses that an ``ImageClassifier`` takes; a subclass writes ``compute``.
 
@@ -41,13 +45,8 @@ class ClassificationLoss(nn.Module):
 
     name: ClassVar[str]
 
-    def __init__(self, class_weights: Method | list[float] | None = None):
+    def __init__(self, class_weights: ClassWeights | None = None):
         super().__init__()
-        where = f"{type(self).__name__}: class_weights"
-        if isinstance(class_weights, str):
-            check_method(where, class_weights)
-        elif class_weights is not None and not all(0 < weight < float("inf") for weight in class_weights):
-            raise ConfigError(f"{where}: {list(class_weights)} must be numbers greater than 0, one for each class")
         self.class_weights = class_weights
         self.fitted = class_weights is None
         self.register_buffer("weight_C", None)
@@ -152,9 +151,8 @@ class CrossEntropyLoss(ClassificationLoss):
 
     name = "cross_entropy"
 
-    def __init__(self, label_smoothing: float = 0.0, class_weights: Method | list[float] | None = None):
+    def __init__(self, label_smoothing: Share = 0.0, class_weights: ClassWeights | None = None):
         super().__init__(class_weights)
-        check_share("CrossEntropyLoss", label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
@@ -180,10 +178,8 @@ class FocalLoss(ClassificationLoss):
 
     name = "focal"
 
-    def __init__(self, gamma: float = 2.0, class_weights: Method | list[float] | None = None):
+    def __init__(self, gamma: NotNegative = 2.0, class_weights: ClassWeights | None = None):
         super().__init__(class_weights)
-        if not 0 <= gamma < float("inf"):
-            raise ConfigError(f"FocalLoss: gamma={gamma} must be a number that is not negative")
         self.gamma = gamma
 
     def compute(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:

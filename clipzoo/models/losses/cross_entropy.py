@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import Share
 from clipzoo.models.losses.base import Loss
 from clipzoo.models.losses.gather import mean_over_cases
 from clipzoo.models.prototypes import class_prototypes
@@ -36,10 +36,8 @@ class CaptionCrossEntropyLoss(Loss):
 
     captions: ClassVar[Literal["batch", "all"]] = "all"
 
-    def __init__(self, label_smoothing: float = 0.0):
+    def __init__(self, label_smoothing: Share = 0.0):
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(f"CaptionCrossEntropyLoss: label_smoothing is {label_smoothing}. It must lie in [0, 1)")
         self.label_smoothing = label_smoothing
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.errors import ConfigError
+from clipzoo.arguments import Positive
 from clipzoo.models.losses.base import PairLoss
 from clipzoo.registries import LOSSES
 from clipzoo.structures import Batch
@@ -37,13 +37,8 @@ class SigmoidContrastiveLoss(PairLoss):
     caption that describes the image as a "yes", and a repeated caption once.
     """
 
-    def __init__(self, negatives_per_positive: float = 31.0, local_loss: bool = False, gather_with_grad: bool = True):
+    def __init__(self, negatives_per_positive: Positive = 31.0, local_loss: bool = False, gather_with_grad: bool = True):
         super().__init__(local_loss, gather_with_grad)
-        if not 0 < negatives_per_positive < math.inf:
-            raise ConfigError(
-                f"SigmoidContrastiveLoss: negatives_per_positive is {negatives_per_positive}. It must be greater than 0; "
-                "for class captions give the number of classes less one"
-            )
         self.logit_bias = nn.Parameter(torch.tensor(-math.log(negatives_per_positive)))
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:

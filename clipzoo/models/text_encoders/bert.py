@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from clipzoo.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import check_choice, check_positive, check_share, groups_by_layer
+from clipzoo.models.base import groups_by_layer
 from clipzoo.models.joint import joint_weights
+from clipzoo.models.lora import Adapters
 from clipzoo.models.pretrained import first_line, load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_files import files_of, folder_of, opened
@@ -23,7 +25,7 @@ from clipzoo.models.text_encoders.hf_text import (
     recompute_layers,
     where_from,
 )
-from clipzoo.models.text_encoders.tokenizer import HFTokenizer, WordPieceTokenizer, check_context
+from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, check_context
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 
@@ -63,25 +65,22 @@ class BERT(TextEncoder):
 
     def __init__(
         self,
-        name: str = "bert-base-chinese",
-        pretrained: bool | str = True,
+        name: FilePath = "bert-base-chinese",
+        pretrained: bool | FilePath = True,
         pooling: Literal["cls", "mean"] = "cls",
-        hidden_size: int = 256,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        max_length: int | None = None,
-        dropout: float = 0.1,
+        hidden_size: Width = 256,
+        num_layers: Layers = 4,
+        num_heads: Width = 4,
+        max_length: MaxLength | None = None,
+        dropout: Share = 0.1,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
-        projection: int | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
+        projection: Width | None = None,
         files: dict | None = None,
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
-        check_choice("BERT", "pooling", pooling, ("cls", "mean"))
-        check_positive("BERT", hidden_size=hidden_size, num_layers=num_layers, num_heads=num_heads, projection=projection)
         check_files("BERT", files, pretrained)
-        check_share("BERT", dropout=dropout)
         self.pooling, self.context_length, self._files = pooling, 64 if max_length is None else max_length, files
         self.name = name
         rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}

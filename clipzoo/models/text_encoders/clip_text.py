@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipzoo.arguments import FilePath, Layers, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import check_choice, check_positive, groups_by_layer
+from clipzoo.models.base import groups_by_layer
 from clipzoo.models.joint import TEXT, TextSize, Variant, joint_weights
+from clipzoo.models.lora import Adapters
 from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.recompute import recomputed
 from clipzoo.models.text_encoders.base import TextEncoder
-from clipzoo.models.text_encoders.tokenizer import CLIPTokenizer
+from clipzoo.models.text_encoders.tokenizer import CLIPTokenizer, ContextLength
 from clipzoo.models.weights import CLIPWeights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -58,22 +60,20 @@ class CLIPText(TextEncoder):
     def __init__(
         self,
         variant: Variant | None = None,
-        pretrained: bool | str = False,
-        context_length: int | None = None,
+        pretrained: bool | FilePath = False,
+        context_length: ContextLength | None = None,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
-        width: int | None = None,
-        layers: int | None = None,
-        heads: int | None = None,
-        output_dim: int | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
+        width: Width | None = None,
+        layers: Layers | None = None,
+        heads: Width | None = None,
+        output_dim: Width | None = None,
         quick_gelu: bool | None = None,
-        mlp_width: int | None = None,
+        mlp_width: Width | None = None,
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
-        check_choice("CLIPText", "variant", variant, (None, *TEXT))
         own = {"width": width, "layers": layers, "heads": heads, "output_dim": output_dim, "mlp_width": mlp_width}
-        check_positive("CLIPText", **own)
         variant = variant or ("ViT-B/32" if pretrained is True else None)
         source = joint_weights("CLIPText", variant, pretrained)
         weights = None if source is None else source.weights

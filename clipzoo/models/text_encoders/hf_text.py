@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from clipzoo.arguments import FilePath, Whole
 from clipzoo.errors import BuildError, ClipzooError, ConfigError
-from clipzoo.models.base import check_choice, groups_by_layer
+from clipzoo.models.base import groups_by_layer
 from clipzoo.models.hub import from_hub, hub_file
+from clipzoo.models.lora import Adapters
 from clipzoo.models.pretrained import first_line
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_files import files_of, opened
-from clipzoo.models.text_encoders.tokenizer import HFTokenizer, check_context
+from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, check_context
 from clipzoo.models.weights.transformers_format import WEIGHTS, parts_of, read_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -51,17 +53,16 @@ class HFText(TextEncoder):
 
     def __init__(
         self,
-        name: str,
+        name: FilePath,
         pretrained: bool = True,
         pooling: Literal["cls", "mean"] = "mean",
-        max_length: int = 64,
+        max_length: MaxLength = 64,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
         files: dict | None = None,
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
-        check_choice("HFText", "pooling", pooling, ("cls", "mean"))
         check_files("HFText", files, pretrained)
         self.name, self.pooling, self.context_length, self._files = name, pooling, max_length, files
         with opened(name, files, "HFText") as source:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from clipzoo.arguments import FilePath, Whole
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.lora import Adapters
 from clipzoo.models.open_clip_model import OpenCLIPModel, building, open_clip_model
 from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
@@ -52,12 +54,12 @@ class OpenCLIPText(TextEncoder):
 
     def __init__(
         self,
-        name: str,
-        tag: str | None = None,
+        name: FilePath,
+        tag: FilePath | None = None,
         pretrained: bool = True,
         freeze: Literal["none", "all"] = "none",
-        unfreeze_blocks: int | None = None,
-        lora: dict | None = None,
+        unfreeze_blocks: Whole | None = None,
+        lora: Adapters | None = None,
         config: dict | None = None,
         files: dict | None = None,
     ):

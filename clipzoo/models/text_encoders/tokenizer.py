@@ -6,10 +6,12 @@ import functools
 import string
 import threading
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from annotated_types import Interval
 
+from clipzoo.arguments import checked
 from clipzoo.errors import ConfigError
 from clipzoo.structures import Tokens
 from clipzoo.text import is_chinese
@@ -24,6 +26,11 @@ ONE_AT_A_TIME = threading.Lock()
 _EVERYDAY = "这是一张图片，上面有一个人和一只小猫在红色的房子前面"
 
 
+ContextLength = Annotated[int, Interval(ge=3, le=77)]  # of CLIP's byte pairs
+MaxLength = Annotated[int, Interval(ge=3, le=65536)]
+
+
+@checked
 class CLIPTokenizer:
     """OpenAI's byte-pair encoding: 49 408 tokens, lower-cased, with start and end token. Merges and cleaning are open_clip's.
 
@@ -40,9 +47,7 @@ class CLIPTokenizer:
     vocab_size = 49408
     languages = ("en",)
 
-    def __init__(self, context_length: int = 77):
-        if not 3 <= context_length <= 77:
-            raise ConfigError(f"CLIPText: context_length={context_length} must lie in 3..77")
+    def __init__(self, context_length: ContextLength = 77):
         self.context_length = context_length
 
     def __call__(self, sentences: list[str]) -> Tokens:
@@ -67,6 +72,7 @@ def _byte_pairs():
     return SimpleTokenizer()
 
 
+@checked
 class WordPieceTokenizer:
     """BERT's tokenizer with a vocabulary made in code, so that Chinese works without a network.
 
@@ -79,10 +85,8 @@ class WordPieceTokenizer:
     """
 
     languages = ("zh",)
-    unknown_id = SPECIAL.index("[UNK]")
 
-    def __init__(self, context_length: int = 64):
-        check_context("BERT", context_length, None)
+    def __init__(self, context_length: MaxLength = 64):
         self.context_length = context_length
         self.vocab_size = len(character_vocabulary())
 
@@ -170,14 +174,13 @@ def unknown_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def check_context(where: str, context_length: int, longest: int | None) -> None:
-    """Refuse a context that holds no token, or is longer than the weights' position embeddings.
+    """Refuse a context that is longer than the weights' position embeddings.
 
     Raises:
-        ConfigError: With the limits.
+        ConfigError: With the limit.
     """
-    if context_length < 3 or (longest is not None and context_length > longest):
-        limit = f"lie in 3..{longest}" if longest is not None else "be at least 3"
-        raise ConfigError(f"{where}: max_length={context_length} must {limit}")
+    if longest is not None and context_length > longest:
+        raise ConfigError(f"{where}: max_length={context_length} must lie in 3..{longest}")
 
 
 def _padded(rows: list[list[int]], pad: int = 0) -> Tokens:
