@@ -12,19 +12,22 @@ from __future__ import annotations
 import ast
 import math
 import pprint
-import runpy
-import traceback
 import types
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from addict import Dict
-
+from clipzoo.annotations import in_words
+from clipzoo.config_file import content_of, origins_of, run
 from clipzoo.errors import ConfigError, did_you_mean
+from clipzoo.files import expanded
+from clipzoo.frozen import ConfigDict
 
 SECTIONS = ("model", "data", "splits", "optimizer", "schedule", "train", "evaluation", "hooks", "runtime", "plugins")
 
 OVERRIDE = "--cfg-options"
+
+_DEEPEST = 50  # levels of dicts and lists
 
 # Names that users of mmlab's toolboxes will type, and what they are called here.
 FOREIGN_NAMES = {
@@ -63,51 +66,6 @@ def foreign_name(name: str) -> str:
     return f" clipzoo calls '{name}' '{FOREIGN_NAMES[name]}'." if name in FOREIGN_NAMES else ""
 
 
-class ConfigDict(Dict):
-    """A dict with attribute access that refuses to invent missing keys, and to change once it is frozen.
-
-    Keys that are also methods of a dict (``freeze``, ``items``, ``copy`` …) are read with square brackets.
-    """
-
-    @classmethod
-    def _hook(cls, item: object) -> object:
-        """Nested dicts are ``ConfigDict``, whatever they are nested in."""
-        return ConfigDict(item) if type(item) is dict else super()._hook(item)
-
-    def freeze(self, shouldFreeze: bool = True) -> None:  # noqa: N803, addict's own spelling
-        """Refuse changes from now on, also in dicts inside lists."""
-        super().freeze(shouldFreeze)
-        for value in self.values():
-            for item in value if isinstance(value, list) else ():
-                if isinstance(item, ConfigDict):
-                    item.freeze(shouldFreeze)
-
-    def __missing__(self, name: str) -> None:
-        raise KeyError(f"no key '{name}'.{did_you_mean(name, self)} There are: {', '.join(self) or 'none'}")
-
-    def __getattr__(self, name: str) -> object:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(error.args[0]) from error
-
-    def __setitem__(self, name: str, value: object) -> None:
-        if self.__dict__.get("__frozen"):
-            raise ConfigError(f"config: frozen after loading; '{name}' cannot be set. Use --cfg-options or Config.load(…, overrides)")
-        super().__setitem__(name, value)
-
-    def pop(self, name: str, *default: object) -> object:
-        """As ``dict.pop``, but refused once frozen."""
-        if self.__dict__.get("__frozen"):
-            raise ConfigError(f"config: frozen after loading; '{name}' cannot be removed")
-        return super().pop(name, *default)
-
-    def __delitem__(self, name: str) -> None:
-        if self.__dict__.get("__frozen"):
-            raise ConfigError(f"config: frozen after loading; '{name}' cannot be removed")
-        super().__delitem__(name)
-
-
 class Config(ConfigDict):
     """A loaded config: ten sections, by attribute or by key.
 
@@ -124,7 +82,7 @@ class Config(ConfigDict):
             ConfigError: The file is missing or fails, a section is unknown, a value is not plain data, two bases disagree, or an override
                 does not fit.
         """
-        values, origins = _read(Path(path), ())
+        values, origins = _read(Path(expanded(path)), ())
         dropped: dict[str, object] = {}
         for override in overrides:
             dropped |= _apply(values, origins, override)
@@ -209,13 +167,14 @@ def differences(old: object, new: object, path: str = "") -> list[str]:
 
 def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
     """One file with its bases merged in: its values, and ``dotted path -> file:line`` of every key."""
+    content = content_of(path)
     if path.resolve() in parents:
         raise ConfigError(f"{path}: inherits from itself through _base_")
-    variables = _run(path)
+    variables = run(path, content)
     bases = variables.get("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: _base_ is {bases!r}; a path or a list of paths is expected")
+        raise ConfigError(f"{path}: _base_ is {in_words(bases)}; a path or a list of paths is expected")
     own = {}
     for name, value in variables.items():
         if name.startswith("_") or (name not in SECTIONS and isinstance(value, (types.ModuleType, types.FunctionType, type))):
@@ -225,26 +184,10 @@ def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
     values: dict = {}
     origins: dict[str, str] = {}
     for base in bases:
-        base_values, base_origins = _read(path.parent / base, (*parents, path.resolve()))
+        base_values, base_origins = _read(path.parent / expanded(base), (*parents, path.resolve()))
         _join_bases(values, origins, base_values, base_origins, "")
-    own_origins = _origins(path, own)
+    own_origins = origins_of(path, content, own)
     return _merge(values, own, origins, own_origins, ""), origins
-
-
-def _run(path: Path) -> dict:
-    if path.is_dir():
-        raise ConfigError(f"{path}: a folder, not a config file")
-    if not path.is_file():
-        near = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"{path}: no such config file.{did_you_mean(path.name, near)}")
-    try:
-        return runpy.run_path(str(path))
-    except SyntaxError as error:
-        raise ConfigError(f"{path}:{error.lineno}: not valid Python ({error.msg})") from error
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"{path}:{lines[-1]}" if lines else str(path)
-        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _check_sections(values: dict, where: str) -> None:
@@ -252,26 +195,42 @@ def _check_sections(values: dict, where: str) -> None:
         if name not in SECTIONS:
             hint = foreign_name(name) or did_you_mean(name, SECTIONS)
             raise ConfigError(
-                f"{where}: there is no section '{name}'.{hint} Sections: {', '.join(SECTIONS)}; the file's own names start with '_'"
+                f"{where}: there is no section {in_words(name)}.{hint} Sections: {', '.join(SECTIONS)}; the file's own names start with '_'"
             )
 
 
-def _plain(value: object, path: str, file: str) -> object:
+def _plain(value: object, path: str, file: str, depth: int = 0) -> object:
     """A copy of ``value`` made of dict, list, str, int, float, bool and None; tuples become lists."""
+    if depth > _DEEPEST:
+        start = ".".join(path.split(".")[:3])
+        raise ConfigError(f"{file}: {start}: nested more than {_DEEPEST} levels deep, or contained in itself")
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise ConfigError(f"{file}: {path}: the key {key!r} is not a string")
-        return {key: _plain(v, f"{path}.{key}", file) for key, v in value.items()}
+        return {_key(key, path, file): _plain(v, f"{path}.{key}", file, depth + 1) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, f"{path}.{i}", file) for i, v in enumerate(value)]
+        return [_plain(v, f"{path}.{i}", file, depth + 1) for i, v in enumerate(value)]
+    problem = None
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{file}: {path}: {value} cannot be kept in a config. Use None or a finite number")
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    raise ConfigError(
-        f"{file}: {path}: a config holds plain data (dict, list, str, int, float, bool, None), not {type(value).__name__} {value!r}"
-    )
+        problem = f"{value} cannot be kept in a config. Use None or a finite number"
+    elif type(value) is int and not -(2**63) <= value < 2**63:
+        problem = f"{in_words(value)} cannot be kept in a config. Whole numbers have 64 bits"
+    elif type(value) is str and not value.isascii() and not _is_unicode(value):
+        problem = f"{in_words(value)} is not text, but half a character or a file name of another encoding. Rename the file"
+    elif value is not None and type(value) not in (str, int, float, bool):
+        kind = f"{type(value).__name__} {in_words(value)}"
+        problem = f"a config holds plain data (dict, list, str, int, float, bool, None), not {kind}"
+    if problem:
+        raise ConfigError(f"{file}: {path}: {problem}")
+    return value
+
+
+def _key(key: object, path: str, file: str) -> str:
+    if not isinstance(key, str) or not _is_unicode(key):
+        raise ConfigError(f"{file}: {path}: the key {in_words(key)} is not a string")
+    return key
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _join_bases(into: dict, into_origins: dict, other: dict, other_origins: dict, path: str) -> None:
@@ -282,8 +241,8 @@ def _join_bases(into: dict, into_origins: dict, other: dict, other_origins: dict
             _join_bases(into[key], into_origins, value, other_origins, where)
         elif key in into and into[key] != value:
             raise ConfigError(
-                f"{where}: two bases disagree, {into[key]!r} ({into_origins.get(where)}) and {value!r} ({other_origins.get(where)}). "
-                "Keep it in one of them"
+                f"{where}: two bases disagree, {in_words(into[key])} ({into_origins.get(where)}) and {in_words(value)} "
+                f"({other_origins.get(where)}). Keep it in one of them"
             )
         else:
             into[key] = value
@@ -316,41 +275,6 @@ def _copy_origins(into: dict, source: dict, path: str) -> None:
     into.update({p: o for p, o in source.items() if p == path or p.startswith(f"{path}.")})
 
 
-def _origins(path: Path, values: dict) -> dict[str, str]:
-    """``dotted path -> file:line`` of every key that ``path`` itself writes; the file alone where the line cannot be read off its text."""
-    lines: dict[str, int] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8-sig")).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            _collect_lines(node.value, node.targets[0].id, node.lineno, lines)
-    origins = {}
-    for where in _paths(values, ""):
-        origins[where] = f"{path}:{lines[where]}" if where in lines else str(path)
-    return origins
-
-
-def _collect_lines(node: ast.expr, path: str, line: int, lines: dict[str, int]) -> None:
-    lines[path] = line
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-        for keyword in node.keywords:
-            if keyword.arg:
-                _collect_lines(keyword.value, f"{path}.{keyword.arg}", keyword.value.lineno, lines)
-    elif isinstance(node, ast.Dict):
-        for key, value in zip(node.keys, node.values, strict=True):
-            if isinstance(key, ast.Constant):
-                _collect_lines(value, f"{path}.{key.value}", value.lineno, lines)
-    elif isinstance(node, (ast.List, ast.Tuple)):
-        for index, value in enumerate(node.elts):
-            _collect_lines(value, f"{path}.{index}", value.lineno, lines)
-
-
-def _paths(value: object, path: str) -> Iterable[str]:
-    if path:
-        yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in items:
-        yield from _paths(child, f"{path}.{key}" if path else str(key))
-
-
 def _arguments(value: object) -> dict:
     """What a dict says besides its ``type``."""
     return {key: item for key, item in value.items() if key != "type"} if isinstance(value, dict) else {}
@@ -364,12 +288,17 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, ob
     """
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--cfg-options: '{override}' is not of the form key.path=value")
+        raise ConfigError(f"--cfg-options: {in_words(override)} is not of the form key.path=value")
+    if not _is_unicode(override):
+        raise ConfigError(f"--cfg-options: {in_words(override)} is not text. Rename the file, or use another terminal encoding")
     section, *keys = path.split(".")
+    if len(keys) > _DEEPEST:
+        raise ConfigError(f"--cfg-options: '{section}.{keys[0]}…' is more than {_DEEPEST} levels deep")
     if section not in SECTIONS:
-        raise ConfigError(f"--cfg-options: there is no section '{section}'.{foreign_name(section) or did_you_mean(section, SECTIONS)}")
+        hint = foreign_name(section) or did_you_mean(section, SECTIONS)
+        raise ConfigError(f"--cfg-options: there is no section {in_words(section)}.{hint}")
     if "_delete_" in keys:
-        raise ConfigError(f"--cfg-options: '{path}': _delete_ works in config files only. Here, another type drops the old arguments")
+        raise ConfigError(f"--cfg-options: {in_words(path)}: _delete_ works in config files only. Here, another type drops old arguments")
     value = _parse(text)
     parent: dict | list = values
     walked = section
@@ -381,7 +310,7 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, ob
         elif isinstance(child, str):
             child = {"type": child}  # a short spelling that gets further arguments
         elif not isinstance(child, (dict, list)):
-            raise ConfigError(f"--cfg-options: {walked} is {child!r} and has no '{following}'")
+            raise ConfigError(f"--cfg-options: {in_words(walked)[1:-1]} is {in_words(child)} and has no {in_words(following)}")
         parent[key] = child
         parent, key, walked = child, _list_index(child, following, walked), f"{walked}.{following}"
     old = {}
@@ -403,17 +332,25 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, ob
 def _list_index(child: dict | list, key: str, walked: str) -> str | int:
     if isinstance(child, dict):
         return key
-    if not key.isdigit() or int(key) >= len(child):
-        raise ConfigError(f"--cfg-options: {walked} is a list of {len(child)}; '{key}' is not one of its positions 0 … {len(child) - 1}")
-    return int(key)
+    positions = {str(index): index for index in range(len(child))}
+    if key not in positions:
+        there = f"a list of {len(child)}; {in_words(key)} is not one of its positions 0 … {len(child) - 1}" if child else "an empty list"
+        raise ConfigError(f"--cfg-options: {in_words(walked)[1:-1]} is {there}")
+    return positions[key]
 
 
 def _parse(text: str) -> object:
     try:
-        return _plain(ast.literal_eval(text), "value", "--cfg-options")
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in what may be no literal at all
+            value = ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
         if text.startswith("dict("):
             raise ConfigError(
-                f"--cfg-options: {text} is not a literal. Write {{'type': …}}, or give each key: a.b.type=… a.b.c=…"
-            ) from None
+                f"--cfg-options: {in_words(text)} is not a literal. Write {{'type': …}}, or give each key: a.b.type=… a.b.c=…"
+            ) from error
         return text
+    except (TypeError, MemoryError, RecursionError) as error:
+        what = str(error) if isinstance(error, TypeError) else "nested too deeply"
+        raise ConfigError(f"--cfg-options: {in_words(text)} is no value ({what})") from error
+    return _plain(value, "value", "--cfg-options")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 
 from clipzoo.cli import door
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("list_modules.py", "Show every registered class with its arguments, where it lives, and what it is for.")
+    parser = door.parser(
+        "list_modules.py", "Show every registered class with its arguments and their ranges, where it lives, and what it is for."
+    )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="e.g. BACKBONES LOSSES (default: all)")
     parser.add_argument("--plugins", nargs="*", default=[], help="import these modules first")
     door.run(list_modules, parser.parse_args(arguments))
@@ -17,8 +20,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def list_modules(arguments: argparse.Namespace) -> None:
     """Import the home packages and print their tables."""
-    import inspect
-
+    from clipzoo.annotations import shown
+    from clipzoo.arguments import argument_hints
     from clipzoo.errors import RegistryError, did_you_mean
     from clipzoo.plugins import import_plugins
     from clipzoo.registries import TABLES
@@ -31,10 +34,15 @@ def list_modules(arguments: argparse.Namespace) -> None:
         door.show(f"{table} ({len(registry)})")
         for name in sorted(registry):
             cls = registry.get(name)
-            shown = [
-                str(p).split(":")[0].split("=")[0].strip() + ("" if p.default is p.empty else f"={p.default!r}")
-                for key, p in inspect.signature(cls).parameters.items()
-                if key not in registry.runtime
-            ]
+            hints = argument_hints(cls)
+            arguments_of = [p for p in inspect.signature(cls).parameters.values() if p.name not in registry.runtime]
+            listed = ", ".join(_argument(p, shown(hints[p.name]) if p.name in hints else "") for p in arguments_of)
             purpose = (inspect.getdoc(cls) or "").split("\n")[0]
-            door.show(f"  {name}({', '.join(shown)})\n      {purpose}  [{cls.__module__}]")
+            door.show(f"  {name}({listed})\n      {purpose}  [{cls.__module__}]")
+
+
+def _argument(parameter: inspect.Parameter, annotation: str) -> str:
+    """``name: type and range = default``, as far as the signature says it."""
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    text = stars + parameter.name + (f": {annotation}" if annotation else "")
+    return text if parameter.default is parameter.empty else f"{text} = {parameter.default!r}"
