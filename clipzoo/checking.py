@@ -91,7 +91,9 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
     _check_arguments(cls.__name__, arguments, where, problems, known=known, hints=hints, open_ended=open_ended)
     for key in sorted(required - set(arguments) - set(registry.runtime)):
         problems.append(Problem(where, f"{cls.__name__} needs '{key}'. {_signature(cls.__name__, known)}"))
-    if rule_of(cls) is not None and len(problems) == before:
+    # What is wrong inside of arguments that are built hides no rule between the others.
+    own_fit = all(_is_built(key, hints) or fits(value, hints.get(key, Any)) for key, value in arguments.items())
+    if rule_of(cls) is not None and own_fit and not any(problem.where == where for problem in problems[before:]):
         defaults = {key: p.default for key, p in parameters.items()}
         _collect(problems, lambda: rule_of(cls)(where, {**defaults, **arguments}))
 
@@ -143,10 +145,14 @@ def _check_arguments(
         if key not in known and not open_ended:
             hint = did_you_mean(key, known) or foreign_name(key)
             problems.append(Problem(where, f"{owner} has no argument '{key}'.{hint} {_signature(owner, known)}", str(key)))
-        elif key in SLOTS and not is_plain(hints.get(key, Any)):
+        elif _is_built(key, hints):
             _check_built(key, value, f"{where}.{key}", problems, hints.get(key, Any))
         else:
             problems += [Problem(f"{where}.{key}{at}", what) for at, what in misfits(value, hints.get(key, Any))]
+
+
+def _is_built(key: str, hints: Mapping[str, Any]) -> bool:
+    return key in SLOTS and not is_plain(hints.get(key, Any))
 
 
 def _check_built(slot: str, value: object, where: str, problems: list[Problem], annotation: object) -> None:

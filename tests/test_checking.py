@@ -203,7 +203,7 @@ def test_the_needed_sections(class_folders):
 
 def test_some_sections_alone(class_folders):
     config = Config.from_dict(tiny_config(class_folders, model={"embed_dim": "x"}, splits={"num_folds": "x"}))
-    with pytest.raises(ConfigError, match=r"^splits.num_folds: 'x' is not a whole number$"):
+    with pytest.raises(ConfigError, match=r"^splits.num_folds: 'x' is not a whole number of 2 or more$"):
         check(config, ("data", "splits"))
 
 

@@ -193,7 +193,7 @@ def image_size_that_patches_do_not_fill(place: Place) -> list:
     return place.train(model={"image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 50}})
 
 
-@bad("AdamW: lr is -1. It must be greater than 0")
+@bad("optimizer.lr: -1 is not a number above 0")
 def negative_learning_rate(place: Place) -> list:
     return place.train("--cfg-options", "optimizer.lr=-1")
 

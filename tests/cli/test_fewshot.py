@@ -170,7 +170,7 @@ def test_a_result_is_not_written_over_other_content(fewshot, trained, folder, tm
     [
         (["--method", "protoype"], "--method: there is no method 'protoype'. Did you mean 'prototype'? Methods: knn, linear"),
         (["--method", "tip", "--temperature", "0.1"], "--temperature: is for the method prototype; tip has none"),
-        (["--temperature", "0"], "Prototype: temperature=0.0 must be a number above 0"),
+        (["--temperature", "0"], "Prototype.temperature: 0.0 is not a number above 0"),
         (["--class-texts", "x.json"], "--class-texts: is for methods that read class texts; prototype does not. Leave it out"),
         (["--method", "knn", "--template", "{class_name}"], "--template: is for methods that read class texts; knn does not"),
         (["--method", "tip", "--template", "ohne"], "--template: 'ohne' does not contain {class_name}"),

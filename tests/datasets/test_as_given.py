@@ -110,7 +110,7 @@ def test_three_parts_leave_nothing_to_choose():
 
 @pytest.mark.parametrize("arguments", [{"val_fraction": 1.0}, {"val_fraction": "0.1"}, {"seed": -1}, {"seed": 1.5}])
 def test_wrong_arguments_name_the_key(arguments):
-    with pytest.raises(ConfigError, match=f"splits.{next(iter(arguments))}: "):
+    with pytest.raises(ConfigError, match=f"AsGiven.{next(iter(arguments))}: "):
         AsGiven(**arguments)
 
 

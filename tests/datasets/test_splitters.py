@@ -398,7 +398,7 @@ def test_holdout_with_nothing_to_spare_is_refused():
     ],
 )
 def test_wrong_arguments_name_the_key(cls, arguments):
-    with pytest.raises(ConfigError, match=f"splits.{next(iter(arguments))}: "):
+    with pytest.raises(ConfigError, match=rf"^{cls.__name__}.{next(iter(arguments))}: "):
         cls(**arguments)
 
 

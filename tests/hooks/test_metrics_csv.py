@@ -243,5 +243,5 @@ def test_a_row_holds_the_losses_of_all_processes(runner_of, tmp_path, monkeypatc
 
 
 def test_rows_at_no_steps_are_refused():
-    with pytest.raises(ConfigError, match="MetricsCSVHook: every_steps is 0; 1 or more, or None, is allowed"):
+    with pytest.raises(ConfigError, match="MetricsCSVHook.every_steps: 0 is not a whole number of 1 or more or None"):
         MetricsCSVHook(every_steps=0)

@@ -221,5 +221,5 @@ def test_an_experiment_whose_name_no_font_has_is_drawn(runner_of, tmp_path):
 
 
 def test_negative_seconds_are_refused():
-    with pytest.raises(ConfigError, match="ResultsHook: seconds is -1; 0 or more is allowed"):
+    with pytest.raises(ConfigError, match="ResultsHook.seconds: -1 is not a number of 0 or more"):
         ResultsHook(seconds=-1)

@@ -213,9 +213,9 @@ def test_ranks_and_negatives_are_better_when_lower():
 
 
 def test_wrong_arguments_are_refused():
-    with pytest.raises(ConfigError, match="Recall: k is 0; 1 or more is allowed"):
+    with pytest.raises(ConfigError, match="Recall.k: 0 is not a whole number of 1 or more"):
         Recall("image_to_text", 0)
-    with pytest.raises(ConfigError, match="MedianRank: direction is 'image_to_txt'. Did you mean 'image_to_text'. It must be"):
+    with pytest.raises(ConfigError, match="MedianRank.direction: 'image_to_txt' is not one of .*. Did you mean 'image_to_text'"):
         MedianRank("image_to_txt")
     problems = []
     for spec in RETRIEVAL_DEFAULTS:
@@ -226,5 +226,5 @@ def test_wrong_arguments_are_refused():
     assert [problem.what for problem in problems] == [
         "MRR needs 'direction'. MRR(direction)",
         "'i2t' is not one of 'image_to_text', 'text_to_image'",
-        "'5' is not a whole number",
+        "'5' is not a whole number of 1 or more",
     ]

@@ -132,9 +132,9 @@ def test_what_the_network_itself_never_trains_is_left_so(folder):
     ("arguments", "words"),
     [
         ({"unfreeze_blocks": 3}, r"Known: unfreeze_blocks=3 is beyond its depth: partly has 2 blocks, the stem included"),
-        ({"unfreeze_blocks": -1}, "unfreeze_blocks=-1 must be a whole number, 0 or more"),
-        ({"unfreeze_blocks": True}, "unfreeze_blocks=True must be a whole number"),
-        ({"unfreeze_blocks": 1.0}, "unfreeze_blocks=1.0 must be a whole number"),
+        ({"unfreeze_blocks": -1}, "Known.unfreeze_blocks: -1 is not a whole number of 0 or more"),
+        ({"unfreeze_blocks": True}, "unfreeze_blocks: True is not a whole number"),
+        ({"unfreeze_blocks": 1.0}, "unfreeze_blocks: 1.0 is not a whole number"),
         ({"freeze": "al", "unfreeze_blocks": 1}, "Did you mean 'all'"),
         ({"freeze": "all", "lora": {}}, "freeze='all' trains nothing, and lora trains adapters"),
     ],

@@ -180,12 +180,12 @@ def test_what_is_read_is_adapted_from_outside_and_what_cannot_be_is_left_alone()
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"rnak": 4}, r"Odd: lora has no 'rnak'\. Did you mean 'rank'\? Known: rank, alpha, dropout"),
-        ({"rank": 0}, "Odd: lora: rank=0 must be a whole number, 1 or more"),
-        ({"rank": 1.5}, "rank=1.5 must be a whole number"),
-        ({"alpha": 0}, "Odd: lora: alpha=0 must be greater than 0"),
-        ({"alpha": "big"}, "alpha='big' must be a number"),
-        ({"dropout": 1.0}, r"Odd: lora: dropout=1.0 must lie in \[0, 1\)"),
+        ({"rnak": 4}, r"Odd.lora: there is no 'rnak'\. Did you mean 'rank'\? Known: rank, alpha, dropout"),
+        ({"rank": 0}, "Odd.lora.rank: 0 is not a whole number from 1 to 65536"),
+        ({"rank": 1.5}, "rank: 1.5 is not a whole number"),
+        ({"alpha": 0}, "Odd.lora.alpha: 0 is not a number above 0"),
+        ({"alpha": "big"}, "alpha: 'big' is not a number"),
+        ({"dropout": 1.0}, r"Odd.lora.dropout: 1.0 is not a number in \[0, 1\)"),
     ],
 )
 def test_mistakes_are_one_clear_line(values, words):

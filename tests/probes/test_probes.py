@@ -145,12 +145,12 @@ def test_probes_learn():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Prototype(temperature=0), "Prototype: temperature=0 must be a number above 0"),
-        (lambda: Prototype(temperature=float("inf")), "Prototype: temperature=inf must be a number above 0"),
-        (lambda: KNearest(k=0), "KNearest: k=0 must be 1 or more"),
-        (lambda: LinearProbe(c=-1), "LinearProbe: c=-1 must be above 0"),
-        (lambda: LinearProbe(c=float("nan")), "LinearProbe: c=nan must be above 0"),
-        (lambda: TipAdapter(beta=-0.1), "TipAdapter: beta=-0.1 must be 0 or more"),
+        (lambda: Prototype(temperature=0), "Prototype.temperature: 0 is not a number above 0"),
+        (lambda: Prototype(temperature=float("inf")), "Prototype.temperature: inf is not a number above 0"),
+        (lambda: KNearest(k=0), "KNearest.k: 0 is not a whole number of 1 or more"),
+        (lambda: LinearProbe(c=-1), "LinearProbe.c: -1 is not a number above 0"),
+        (lambda: LinearProbe(c=float("nan")), "LinearProbe.c: nan is not a number above 0"),
+        (lambda: TipAdapter(beta=-0.1), "TipAdapter.beta: -0.1 is not a number of 0 or more"),
     ],
 )
 def test_impossible_arguments_are_refused(make, says):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from clipzoo.arguments import FilePath, Whole, Width
-from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
@@ -36,4 +36,4 @@ class ResNet(TimmBackbone):
         unfreeze_blocks: Whole | None = None,
         lora: Adapters | None = None,
     ):
-        super().__init__(family_variant("ResNet", "depth", depth, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)
+        super().__init__(_NAMES[depth], pretrained, image_size, freeze, unfreeze_blocks, lora)

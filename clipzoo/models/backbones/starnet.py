@@ -8,7 +8,7 @@ import timm
 
 from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.errors import shortened
-from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
@@ -39,7 +39,7 @@ class StarNet(TimmBackbone):
         unfreeze_blocks: Whole | None = None,
         lora: Adapters | None = None,
     ):
-        super().__init__(family_variant("StarNet", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora)
+        super().__init__(_NAMES[variant], pretrained, image_size, freeze, unfreeze_blocks, lora)
 
     def _with_weights(self) -> str:
         return f" There are weights of {shortened(name for name in _NAMES.values() if timm.models.is_model_pretrained(name))}."

@@ -158,18 +158,6 @@ def timm_groups(network: nn.Module, prefix: str) -> list[list[str]]:
     return [[f"{prefix}{name}" for name in group] for group in groups]
 
 
-def family_variant(family: str, argument: str, value: object, names: dict) -> str:
-    """The timm name of a family's variant.
-
-    Raises:
-        ConfigError: The family has no such variant.
-    """
-    if value not in names or isinstance(value, bool):
-        hint = did_you_mean(str(value), map(str, names))
-        raise ConfigError(f"{family}: {argument}={value!r} does not exist.{hint} Known: {shortened(map(repr, names), 12)}")
-    return names[value]
-
-
 def _matches(patterns: dict, name: str) -> bool:
     for pattern in patterns.values():
         expressions = [pattern] if isinstance(pattern, str) else [p[0] for p in pattern or ()]

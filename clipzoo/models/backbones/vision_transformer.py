@@ -6,7 +6,7 @@ from typing import Literal
 
 from clipzoo.arguments import FilePath, Whole, Width
 from clipzoo.errors import ConfigError
-from clipzoo.models.backbones.timm_backbone import TimmBackbone, family_variant
+from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
 
@@ -43,6 +43,4 @@ class VisionTransformer(TimmBackbone):
     ):
         if image_size is not None and image_size % _PATCH:
             raise ConfigError(f"VisionTransformer: image_size={image_size} is no multiple of the patch size {_PATCH}")
-        super().__init__(
-            family_variant("VisionTransformer", "variant", variant, _NAMES), pretrained, image_size, freeze, unfreeze_blocks, lora
-        )
+        super().__init__(_NAMES[variant], pretrained, image_size, freeze, unfreeze_blocks, lora)

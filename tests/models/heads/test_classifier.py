@@ -92,11 +92,11 @@ def test_lengths_of_cosine_weights_are_not_decayed():
 
 def test_arguments_are_checked():
     for make, said in (
-        (lambda: LinearHead(dropout=1.0), "dropout=1.0"),
-        (lambda: ResidualMLPHead(hidden_features=0), "hidden_features=0"),
-        (lambda: ResidualMLPHead(dropout=-0.1), "dropout=-0.1"),
-        (lambda: CosineHead(temperature=0.0), "temperature=0.0"),
-        (lambda: CosineHead(temperature=2.0), r"temperature=2.0 must lie in \[0.01, 1\]"),
+        (lambda: LinearHead(dropout=1.0), "dropout: 1.0"),
+        (lambda: ResidualMLPHead(hidden_features=0), "hidden_features: 0"),
+        (lambda: ResidualMLPHead(dropout=-0.1), "dropout: -0.1"),
+        (lambda: CosineHead(temperature=0.0), "temperature: 0.0"),
+        (lambda: CosineHead(temperature=2.0), r"temperature: 2.0 is not in \[0.01, 1\]"),
     ):
         with pytest.raises(ConfigError, match=said):
             make()

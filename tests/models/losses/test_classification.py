@@ -138,11 +138,11 @@ def test_weights_are_in_the_checkpoint_and_needed():
 
 def test_arguments_are_checked():
     for make, said in (
-        (lambda: CrossEntropyLoss(label_smoothing=1.0), "label_smoothing=1.0"),
+        (lambda: CrossEntropyLoss(label_smoothing=1.0), "label_smoothing: 1.0"),
         (lambda: CrossEntropyLoss(class_weights="balansed"), "Did you mean 'balanced'"),
-        (lambda: CrossEntropyLoss(class_weights=[1.0, 0.0]), r"class_weights: \[1.0, 0.0\] must be numbers greater than 0"),
+        (lambda: CrossEntropyLoss(class_weights=[1.0, 0.0]), "class_weights.1: 0.0 is not a number above 0"),
         (lambda: CrossEntropyLoss(class_weights=[1.0, 2.0]).connect(3), "class_weights has 2 numbers, but there are 3 classes"),
-        (lambda: FocalLoss(gamma=-1.0), "gamma=-1.0"),
+        (lambda: FocalLoss(gamma=-1.0), "gamma: -1.0"),
     ):
         with pytest.raises(ConfigError, match=said):
             make()

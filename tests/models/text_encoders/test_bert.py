@@ -116,8 +116,8 @@ def test_another_architecture_is_named(tmp_path):
         (lambda folder: BERT(str(folder / "no")), BuildError, "no folder"),
         (lambda folder: HFText(str(folder.parent)), BuildError, "has no config.json"),
         (lambda folder: BERT(pretrained=False, hidden_size=30, num_heads=4), ConfigError, "no multiple of num_heads"),
-        (lambda folder: BERT(pretrained=False, pooling="max"), ConfigError, "pooling='max' is not possible"),
-        (lambda folder: BERT(pretrained=False, dropout=1), ConfigError, r"dropout=1 must lie in \[0, 1\)"),
+        (lambda folder: BERT(pretrained=False, pooling="max"), ConfigError, "pooling: 'max' is not one of"),
+        (lambda folder: BERT(pretrained=False, dropout=1), ConfigError, r"dropout: 1 is not a number in \[0, 1\)"),
     ],
 )
 def test_mistakes_are_one_clear_line(folder, make, error, words):
