@@ -85,6 +85,7 @@ class WordPieceTokenizer:
     """
 
     languages = ("zh",)
+    unknown_id = SPECIAL.index("[UNK]")
 
     def __init__(self, context_length: MaxLength = 64):
         self.context_length = context_length
