@@ -299,7 +299,7 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, ob
         raise ConfigError(f"--cfg-options: there is no section {in_words(section)}.{hint}")
     if "_delete_" in keys:
         raise ConfigError(f"--cfg-options: {in_words(path)}: _delete_ works in config files only. Here, another type drops old arguments")
-    value = _parse(text)
+    value = _parse(text, in_words(path)[1:-1])
     parent: dict | list = values
     walked = section
     key: str | int = section
@@ -339,7 +339,7 @@ def _list_index(child: dict | list, key: str, walked: str) -> str | int:
     return positions[key]
 
 
-def _parse(text: str) -> object:
+def _parse(text: str, path: str) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes in what may be no literal at all
@@ -352,5 +352,5 @@ def _parse(text: str) -> object:
         return text
     except (TypeError, MemoryError, RecursionError) as error:
         what = str(error) if isinstance(error, TypeError) else "nested too deeply"
-        raise ConfigError(f"--cfg-options: {in_words(text)} is no value ({what})") from error
-    return _plain(value, "value", "--cfg-options")
+        raise ConfigError(f"--cfg-options: {path}: {in_words(text)} is no value ({what})") from error
+    return _plain(value, path, "--cfg-options")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from clipzoo.cli import door, using
 
@@ -18,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("baselines.py", DESCRIPTION)
     door.add_config_arguments(parser)
-    parser.add_argument("--work-dir", type=Path, help="of the training, if there is one (default: work_dirs/<config name>)")
+    parser.add_argument("--work-dir", type=door.path, help="of the training, if there is one (default: work_dirs/<config name>)")
     parser.add_argument("--image-encoder", metavar="NAME", help="instead of the config's, e.g. clip:ViT-B/32 or resnet18:pretrained")
     parser.add_argument("--text-encoder", metavar="NAME", help="instead of the config's; for texts it must be of the same CLIP")
     help_ = "captions with {class_name} in them, averaged for each class (default: the dataset's class captions)"

@@ -46,7 +46,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def add_config_arguments(made: argparse.ArgumentParser) -> None:
     """``CONFIG`` and ``--cfg-options``, as in mmlab's tools."""
-    made.add_argument("config", metavar="CONFIG", help="a Python config file, e.g. configs/clip/r18_bertzh_digits_5fold.py")
+    made.add_argument("config", metavar="CONFIG", type=path_text, help="a Python config file, e.g. configs/clip/r18_bertzh_digits_5fold.py")
     help_ = "override config values, e.g. optimizer.lr=3e-4 train.epochs=20"
     made.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help=help_)
 
@@ -55,6 +55,26 @@ def add_launcher_argument(made: argparse.ArgumentParser) -> None:
     """``--launcher``, as in mmlab's tools."""
     help_ = "who starts several processes: pytorch (torchrun, see tools/dist_train.sh) or slurm (srun, see tools/slurm_train.sh)"
     made.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help=help_)
+
+
+def path(text: str) -> Path:
+    """A path of the command line, with the home folder for ``~``: the ``type`` of every argument that is one."""
+    return Path(path_text(text))
+
+
+def path_text(text: str) -> str:
+    """The same as a string, for what may also be something else than a path, or goes into a config."""
+    from clipzoo.annotations import fits, in_words
+    from clipzoo.arguments import FilePath
+    from clipzoo.errors import ConfigError
+    from clipzoo.files import expanded
+
+    if not fits(text, FilePath):
+        raise argparse.ArgumentTypeError(f"{in_words(text)} is too long for a path")
+    try:
+        return expanded(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def default_work_dir(config: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from clipzoo.cli import door, using
 
@@ -14,10 +13,10 @@ or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("export.py", DESCRIPTION)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint of this project, or a CLIP's weights")
+    parser.add_argument("checkpoint", type=door.path, metavar="CHECKPOINT", help="a checkpoint of this project, or a CLIP's weights")
     parser.add_argument("--format", required=True, choices=("open_clip", "transformers"), help="which library shall load it")
     out = "a new folder; for open_clip also a file that ends in .safetensors"
-    parser.add_argument("--out", required=True, type=Path, metavar="PATH", help=out)
+    parser.add_argument("--out", required=True, type=door.path, metavar="PATH", help=out)
     fit = "how transformers' processor shall make images square, for weights trained on padded ones, which it cannot do"
     parser.add_argument("--fit", choices=("crop", "squash"), help=fit)
     gelu = "the activation, for a file that does not say it: yes for OpenAI's weights, no for most others"

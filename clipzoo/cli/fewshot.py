@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.cli import door, using
@@ -66,9 +65,9 @@ def main(arguments: list[str] | None = None) -> None:
 def predict_parser() -> argparse.ArgumentParser:
     """The arguments of ``predict``."""
     parser = door.parser("fewshot.py predict", PREDICT)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
-    parser.add_argument("folder", metavar="TEST_DIR", type=Path, help="the folder above the task folders, or above testB")
-    parser.add_argument("result", metavar="RESULT.csv", type=Path, help="what is written")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
+    parser.add_argument("folder", metavar="TEST_DIR", type=door.path, help="the folder above the task folders, or above testB")
+    parser.add_argument("result", metavar="RESULT.csv", type=door.path, help="what is written")
     help_ = "prototype (the default), linear, tip, knn, zero_shot or a probe of a plugin"
     parser.add_argument("--method", default="prototype", metavar="NAME", help=help_)
     parser.add_argument("--temperature", type=float, metavar="T", help="of prototype (default: chosen for each task)")
@@ -80,8 +79,8 @@ def predict_parser() -> argparse.ArgumentParser:
 def evaluate_parser() -> argparse.ArgumentParser:
     """The arguments of ``evaluate``."""
     parser = door.parser("fewshot.py evaluate", EVALUATE)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
-    parser.add_argument("data", metavar="DATA", type=Path, help="a folder with a folder of images per class")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
+    parser.add_argument("data", metavar="DATA", type=door.path, help="a folder with a folder of images per class")
     parser.add_argument("--way", type=int, default=5, metavar="N", help="classes of an episode (default: 5)")
     parser.add_argument("--shot", type=int, nargs="+", default=[1, 5], metavar="N", help="support images per class (default: 1 5)")
     parser.add_argument("--query", type=int, default=15, metavar="N", help="query images per class (default: 15)")
@@ -90,9 +89,11 @@ def evaluate_parser() -> argparse.ArgumentParser:
     help_ = "one or more (default: prototype linear, and tip where the model has a text side)"
     parser.add_argument("--method", nargs="+", metavar="NAME", help=help_)
     groups = parser.add_mutually_exclusive_group()
-    groups.add_argument("--groups", type=Path, metavar="CSV", help="columns path,group: images that belong together, such as a patient's")
+    groups.add_argument(
+        "--groups", type=door.path, metavar="CSV", help="columns path,group: images that belong together, such as a patient's"
+    )
     groups.add_argument("--group-pattern", metavar="REGEX", help="finds the group in each file name instead")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write fewshot_curve.csv, fewshot_curve.png and episodes.csv")
+    parser.add_argument("--out", type=door.path, metavar="FOLDER", help="write fewshot_curve.csv, fewshot_curve.png and episodes.csv")
     help_ = "also write features.npz into --out: features, labels, groups, names and classes"
     parser.add_argument("--features", action="store_true", help=help_)
     parser.add_argument("--force", action="store_true", help="write over files of other content")
@@ -104,7 +105,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     """Class texts, and how the model is run."""
     texts = parser.add_mutually_exclusive_group()
     help_ = "for tip and zero_shot: JSON {class: sentence or sentences} of all classes"
-    texts.add_argument("--class-texts", metavar="FILE", help=help_)
+    texts.add_argument("--class-texts", type=door.path_text, metavar="FILE", help=help_)
     help_ = "instead: sentences with {class_name} in them; features are averaged over them (default: in the text tower's language)"
     texts.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
     using.add_model_arguments(parser)

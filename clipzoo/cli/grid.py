@@ -27,11 +27,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--image", nargs="+", metavar="TOWER", help="image towers, e.g. resnet18 starnet_s1:pretrained")
     parser.add_argument("--text", nargs="+", metavar="TOWER", help="text towers, e.g. clip:ViT-B/32 bert-base-chinese")
     parser.add_argument("--seeds", nargs="+", type=int, help="values of runtime.seed; the folds stay the same (default: the config's)")
-    parser.add_argument("--experiments", metavar="JSON", help="instead of towers: a list of experiments with the old scripts' keys")
-    parser.add_argument("--data-dir", help="the class folders of --experiments")
+    parser.add_argument(
+        "--experiments", metavar="JSON", type=door.path_text, help="instead of towers: a list of experiments with the old scripts' keys"
+    )
+    parser.add_argument("--data-dir", type=door.path_text, help="the class folders of --experiments")
     devices = "e.g. cuda:0 cuda:1; a device named twice runs two jobs at once (default: gpu_id of the experiments, else auto)"
     parser.add_argument("--devices", nargs="+", help=devices)
-    parser.add_argument("--work-dir", type=Path, help="where jobs go (default: work_dirs/grid_<config name>)")
+    parser.add_argument("--work-dir", type=door.path, help="where jobs go (default: work_dirs/grid_<config name>)")
     parser.add_argument("--sort-by", help="the pooled metric that orders the leaderboard (default: evaluation.select)")
     door.run(grid, parser.parse_args(arguments))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from clipzoo.cli import door
 
@@ -12,7 +11,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("make_folds.py", "Split the cases of a config, verify the folds, and show how the classes fell.")
     door.add_config_arguments(parser)
-    parser.add_argument("--out", type=Path, help="write folds.json there; use it with splits=dict(type='FromFile', path=…)")
+    parser.add_argument("--out", type=door.path, help="write folds.json there; use it with splits=dict(type='FromFile', path=…)")
     door.run(make_folds, parser.parse_args(arguments))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from clipzoo.cli import door
 
@@ -16,12 +15,12 @@ Two classes with the same caption are refused: nothing could tell them apart."""
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("make_pairs.py", DESCRIPTION)
-    parser.add_argument("images", metavar="IMAGES", type=Path, help="the folder that holds the class folders")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table, .csv or .tsv")
+    parser.add_argument("images", metavar="IMAGES", type=door.path, help="the folder that holds the class folders")
+    parser.add_argument("--out", type=door.path, required=True, metavar="FILE", help="the table, .csv or .tsv")
     help_ = "names of the classes: JSON {folder: name or names}, CSV, or lines 'folder<tab>name, synonym' (default: the folders' names)"
-    parser.add_argument("--class-list", type=Path, metavar="FILE", help=help_)
+    parser.add_argument("--class-list", type=door.path, metavar="FILE", help=help_)
     help_ = "the class of every image, instead of class folders: JSON {image: class}, CSV, or lines 'image<tab>class'"
-    parser.add_argument("--annotations", type=Path, metavar="FILE", help=help_)
+    parser.add_argument("--annotations", type=door.path, metavar="FILE", help=help_)
     parser.add_argument("--template", default="a photo of a {class_name}", help="the caption of a class (default: '%(default)s')")
     help_ = "of a class with several names: the first, all in one caption, or each in a caption of its own (default: first)"
     parser.add_argument("--names", choices=["first", "all", "each"], default="first", help=help_)
@@ -33,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--group-pattern", metavar="REGEX", help=help_)
     help_ = "this share of the images goes to --val-out, classes in proportion"
     parser.add_argument("--val-fraction", type=float, default=0.0, metavar="SHARE", help=help_)
-    parser.add_argument("--val-out", type=Path, metavar="FILE", help="the table of the val part")
+    parser.add_argument("--val-out", type=door.path, metavar="FILE", help="the table of the val part")
     parser.add_argument("--limit-per-class", type=int, metavar="N", help="at most N images of every class, drawn")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
     parser.add_argument("--force", action="store_true", help="write over tables of other content")

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("make_sample_data.py", DESCRIPTION)
     parser.add_argument("kind", choices=["digits", "hip", "pairs"])
-    parser.add_argument("--out", type=Path, help="a folder that does not exist yet (default: data/<kind>)")
+    parser.add_argument("--out", type=door.path, help="a folder that does not exist yet (default: data/<kind>)")
     parser.add_argument("--num-samples", type=int, help="how many images (default: all digits, 240 radiographs, 400 scenes)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
     door.run(make, parser.parse_args(arguments))

@@ -24,17 +24,19 @@ Without --texts the classes and sentences are taken that the model was trained w
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("predict.py", DESCRIPTION)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, patterns such as 'scans/*.png', or folders at any depth")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
+    parser.add_argument(
+        "images", metavar="IMAGE", type=door.path_text, nargs="+", help="files, patterns such as 'scans/*.png', or folders at any depth"
+    )
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--texts", nargs="+", metavar="TEXT", help="names or sentences, one per class")
     help_ = "the same from a file: one per line, or JSON, a list or {class: sentence or sentences}"
-    texts.add_argument("--texts-file", type=Path, metavar="FILE", help=help_)
+    texts.add_argument("--texts-file", type=door.path, metavar="FILE", help=help_)
     help_ = "sentences with {class_name} in them, for the place of every text, averaged; auto: one in the text tower's language"
     parser.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
     parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model reads")
     parser.add_argument("--top", type=using.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities: image, prediction, p_<class> …")
+    parser.add_argument("--csv", type=door.path, metavar="FILE", help="write all probabilities: image, prediction, p_<class> …")
     parser.add_argument("--force", action="store_true", help="write over a file of other content")
     using.add_model_arguments(parser)
     door.run(predict, parser.parse_args(arguments))

@@ -25,12 +25,19 @@ Without a query, on a terminal, queries are asked for one after the other."""
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("search.py", DESCRIPTION)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=using.SOURCE)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="images at any depth")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
+    parser.add_argument("folder", metavar="FOLDER", type=door.path, help="images at any depth")
     parser.add_argument("queries", metavar="QUERY", nargs="*", help="texts to search for")
-    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="an image to search for; may be given several times")
+    parser.add_argument(
+        "--image",
+        type=door.path_text,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an image to search for; may be given several times",
+    )
     parser.add_argument("--top", type=using.positive, default=10, metavar="K", help="images to show for each query (default: 10)")
-    parser.add_argument("--contact-sheet", type=Path, metavar="FILE.png", help="draw what was found")
+    parser.add_argument("--contact-sheet", type=door.path, metavar="FILE.png", help="draw what was found")
     parser.add_argument("--force", action="store_true", help="write over a file of other content")
     parser.add_argument("--rebuild", action="store_true", help="encode all images again")
     using.add_model_arguments(parser)

@@ -11,7 +11,7 @@ from clipzoo.cli import door
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("summary.py", "Print the tables of finished work dirs.")
-    parser.add_argument("work_dirs", nargs="+", type=Path, metavar="WORK_DIR", help="what tools/train.py made")
+    parser.add_argument("work_dirs", nargs="+", type=door.path, metavar="WORK_DIR", help="what tools/train.py made")
     door.run(summarise, parser.parse_args(arguments))
 
 

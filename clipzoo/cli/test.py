@@ -21,13 +21,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("test.py", DESCRIPTION)
     door.add_config_arguments(parser)
-    parser.add_argument("work_dir", type=Path, metavar="WORK_DIR", help="what tools/train.py made")
+    parser.add_argument("work_dir", type=door.path, metavar="WORK_DIR", help="what tools/train.py made")
     parser.add_argument(
         "--data",
+        type=door.path_text,
         metavar="FOLDER",
         help="external images, one folder per class (a subset of the classes is fine), or a file or folder of pairs",
     )
-    parser.add_argument("--out", type=Path, help="where the external results go (default: WORK_DIR/external/<folder name>)")
+    parser.add_argument("--out", type=door.path, help="where the external results go (default: WORK_DIR/external/<folder name>)")
     parser.add_argument("--allow-overlap", action="store_true", help="score external images that the models were trained on")
     door.add_launcher_argument(parser)
     door.run(test, parser.parse_args(arguments))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from clipzoo.cli import door
 
@@ -17,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser("train.py", DESCRIPTION)
     door.add_config_arguments(parser)
-    parser.add_argument("--work-dir", type=Path, help="where results go (default: work_dirs/<config name>)")
+    parser.add_argument("--work-dir", type=door.path, help="where results go (default: work_dirs/<config name>)")
     parser.add_argument("--fold", type=int, help="train only this fold, counted from 1")
     door.add_launcher_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything and train one step in memory; write nothing")

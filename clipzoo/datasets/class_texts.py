@@ -63,9 +63,10 @@ def texts_from_template(template: str, classes: list[str], where: str = "data.da
     [['这是一张猫的图片']]
     """
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ConfigError(f"{where}: {template!r} has unpaired braces ({error}). Write {{class_name}}") from error
+    fields = {name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") for name, spec, conversion in parts}
     if fields != {"class_name"}:
         other = [name for name in fields if name != "class_name"]
         what = f"contains {{{other[0]}}}" if other else "does not contain {class_name}"

@@ -108,10 +108,10 @@ def _tasks_on_this_node(environment: Mapping[str, str], world: int) -> int:
         found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
         counts += [int(found.group(1))] * int(found.group(2) or 1) if found else []
     node = environment.get("SLURM_NODEID", "0")
-    if node.isdigit() and int(node) < len(counts):
+    if node.isdecimal() and int(node) < len(counts):
         return counts[int(node)]
     asked = environment.get("SLURM_NTASKS_PER_NODE", "")
-    return min(int(asked), world) if asked.isdigit() else world
+    return min(int(asked), world) if asked.isdecimal() else world
 
 
 def _require(environment: Mapping[str, str], names: tuple[str, ...], launcher: Launcher, how: str) -> None:
@@ -123,7 +123,7 @@ def _require(environment: Mapping[str, str], names: tuple[str, ...], launcher: L
 def _numbers(environment: Mapping[str, str], launcher: Launcher, how: str):
     def number(name: str, default: int | None = None) -> int:
         text = environment.get(name) or str(default)
-        if not text.isdigit():
+        if not text.isdecimal():
             raise BuildError(f"--launcher {launcher}: {name} is '{text}' and no number. {how}")
         return int(text)
 

@@ -38,16 +38,16 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, index = name.partition(":")
     present = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
     }
     here = [f"{k}:{i}" if k == "cuda" else k for k, n in present.items() for i in range(n)]
-    if kind not in present or (index and not index.isdigit()) or int(index or 0) >= present[kind]:
+    known = {kind for kind, n in present.items() if n} | {f"{kind}:{i}" for kind, n in present.items() for i in range(n)}
+    if name not in known:
         raise BuildError(f"runtime.device: there is no '{name}' on this machine. Here: {', '.join(here)}; or 'auto'")
-    if kind == "cuda" and not index:
+    if name == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device(name)
 

@@ -99,6 +99,54 @@ def wrong_type_of_an_argument(place: Place) -> list:
     return place.train(model={"embed_dim": "wide"})
 
 
+@bad(
+    "model.image_encoder.image_size: -5", "model.temperature: 7", "splits.val_fraction: 3", "optimizer.lr: -1", "warmup_epochs: -3", lines=5
+)
+def five_values_out_of_their_ranges_at_once(place: Place) -> list:
+    values = ["optimizer.lr=-1", "schedule.type=CosineSchedule", "schedule.warmup_epochs=-3", "model.temperature=7"]
+    return place.train("--cfg-options", *values, "splits.val_fraction=3", "model.image_encoder.image_size=-5")
+
+
+@bad("runtime.threads: 100000 is not a whole number from 1 to 1024 or None")
+def threads_that_the_machine_cannot_make(place: Place) -> list:
+    return place.train("--cfg-options", "runtime.threads=100000")
+
+
+@bad("data.num_workers: 1000 is not a whole number from 0 to 256")
+def workers_that_the_machine_cannot_make(place: Place) -> list:
+    return place.train("--cfg-options", "data.num_workers=1000")
+
+
+@bad("value: ", "9223372036854775808 cannot be kept in a config")
+def a_batch_size_beyond_64_bits(place: Place) -> list:
+    return place.train("--cfg-options", f"data.batch_size={2**63}")
+
+
+@bad("schedule.warmup_epochs: 1e+308 is not a number from 0 to 1000000")
+def a_warm_up_beyond_all_steps(place: Place) -> list:
+    return place.train("--cfg-options", "schedule.type=CosineSchedule", "schedule.warmup_epochs=1e308")
+
+
+@bad("runtime.device: there is no 'cuda:²' on this machine. Here: ")
+def a_device_that_is_no_number(place: Place) -> list:
+    return place.train("--cfg-options", "runtime.device=cuda:²")
+
+
+@bad("data.dataset.template: ", "contains {class_name:>999999999}")
+def a_template_with_a_format(place: Place) -> list:
+    return place.train("--cfg-options", "data.dataset.template={class_name:>999999999}")
+
+
+@bad("data.dataset.root: ", "is not a path")
+def a_folder_whose_name_is_too_long(place: Place) -> list:
+    return place.train("--cfg-options", "data.dataset.root=" + "x" * 5000)
+
+
+@bad("the home folder for '~nobody-of-this-name' is unknown")
+def a_folder_of_an_unknown_user(place: Place) -> list:
+    return place.train("--cfg-options", "data.dataset.root=~nobody-of-this-name/images")
+
+
 @bad("model: CLIP has no argument 'temprature'. Did you mean 'temperature'?", "train.epochs: 'many' is not a whole number", lines=2)
 def two_mistakes_at_once(place: Place) -> list:
     return place.train(model={"temprature": 0.1}, train={"epochs": "many"})

@@ -279,7 +279,9 @@ def test_did_you_mean_a_class(tmp_path):
         make(tmp_path / "data", class_texts=str(tmp_path / "texts.json"))
 
 
-@pytest.mark.parametrize("template", ["no field", "{name}", "{class_name} {}", "{class_name", "{class_name} {0}"])
+@pytest.mark.parametrize(
+    "template", ["no field", "{name}", "{class_name} {}", "{class_name", "{class_name} {0}", "{class_name:>999999999}", "{class_name!r}"]
+)
 def test_bad_templates(root, template):
     with pytest.raises(ConfigError, match=r"data\.dataset\.template.*class_name"):
         make(root, template=template)
