@@ -117,7 +117,7 @@ def workers_that_the_machine_cannot_make(place: Place) -> list:
     return place.train("--cfg-options", "data.num_workers=1000")
 
 
-@bad("value: ", "9223372036854775808 cannot be kept in a config")
+@bad("data.batch_size: ", "9223372036854775808 cannot be kept in a config")
 def a_batch_size_beyond_64_bits(place: Place) -> list:
     return place.train("--cfg-options", f"data.batch_size={2**63}")
 
