@@ -152,7 +152,6 @@ class RuntimeSettings(Settings):
     timeout: Annotated[float, Interval(gt=0, le=10_000_000)] = 1800.0
 
 
-
 def _check_stages(stages: list[dict] | None) -> None:
     """Refuse stages of ``TrainSettings.unfreeze`` that do not follow one another; the towers are not known here."""
     done, learning = 0, {}
