@@ -142,8 +142,8 @@ def test_what_contradicts_the_file_is_refused(tmp_path):
     [
         ({"variant": "ViT-B-32"}, "Did you mean 'ViT-B/32'"),
         ({"width": 65, "heads": 4}, "no multiple of heads"),
-        ({"context_length": 100}, "3..77"),
-        ({"layers": 0}, "layers=0"),
+        ({"context_length": 100}, "is not a whole number from 3 to 77"),
+        ({"layers": 0}, "layers: 0 is not"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, words):
