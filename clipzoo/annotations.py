@@ -260,7 +260,7 @@ def described(annotation: object) -> str:
             same = len(set(inner)) == 1
             return f"a list of {len(inner)} {_plural(inner[0])}" if same else f"a list of {', '.join(map(described, inner))}"
         return f"a list of {_plural(inner[0])}"
-    return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return _WORDS.get(origin or annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def _plural(annotation: object) -> str:

@@ -71,6 +71,7 @@ def test_a_path_may_be_a_path_object(tmp_path):
         (ADAPTER, "a dict of rank, dropout", "dict(rank: int >= 1, dropout: 0 <= float < 1)"),
         (Literal["a", "b"], "one of 'a', 'b'", "'a' | 'b'"),
         (tuple[float, float], "a list of 2 numbers", "tuple[float, float]"),
+        (dict[str, POSITIVE], "a dict", "dict[str, float > 0]"),
         (Any, "Any", "Any"),
     ],
 )
