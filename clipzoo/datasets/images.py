@@ -67,7 +67,7 @@ def decode(content: bytes) -> Image.Image:
     pixels = pixels_only(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # radiographs are large; the hard limit stays
+            warnings.simplefilter("ignore")  # radiographs are large, and the hard limit stays; what is wrong is an error below
             with Image.open(io.BytesIO(pixels.content), formats=_FORMATS) as image:
                 image.load()
                 return _upright(_gray_to_rgb(image, pixels.gray) if pixels.gray else to_rgb(image), pixels.orientation)

@@ -103,10 +103,12 @@ def first_page(content: bytes) -> Page:
     """
     try:
         directory = _Directory(content)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise DataError("the TIFF is truncated or damaged. Replace or remove the file") from error
     if directory.big and directory.order == ">":
         raise unreadable("BigTIFF, big-endian")
+    if any(tag in _PIXEL_TAGS and entry[1] and not directory.data(tag) for tag, entry in directory.entries.items()):
+        raise DataError("a tag of the TIFF points out of the file. It is truncated or damaged: replace or remove the file")
     orientation, xmp = directory.integer(ORIENTATION, 1), directory.data(XMP)
     gray, kind = _readable(directory, len(content))
     return Page(directory.rewritten(), orientation, gray, xmp, kind)
@@ -125,6 +127,7 @@ class _Directory:
 
     Raises:
         struct.error: It ends too early.
+        OverflowError: The directory is farther away than any file is long.
     """
 
     def __init__(self, content: bytes):

@@ -345,6 +345,10 @@ def describe(run_: Run) -> list[str]:
         absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
         if absent:
             lines.append(f"note: {part} has no case of {shortened(absent)}")
+    weights = getattr(getattr(run_.model, "loss", None), "class_weights", None)
+    if weights is not None and not isinstance(weights, str):  # which of a list is whose, depends on the order of the classes
+        named = [f"{name} {weight:g}" for name, weight in zip(run_.dataset.classes, weights, strict=True)]
+        lines.append(f"class weights as given: {shortened(named, 50)}")
     visited, available = run_.batches.cases_per_epoch, len(parts["train"])
     if visited < available:
         lines.append(f"note: an epoch visits {visited} of the {available} training cases, others each time")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ from clipzoo.datasets.folders import entries, kinds, walk
 from clipzoo.datasets.images import EXTENSIONS, read_image
 from clipzoo.errors import DataError, LeakError, shortened
 from clipzoo.files import natural
+from clipzoo.text import clean_name, clean_path
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
 SUPPORT, QUERY = "support", "query"
@@ -94,7 +94,7 @@ def read_tasks(root: str | Path, watched: Progress | None = None) -> list[Task]:
     for folder in folders:
         found.append(_read_task(folder, problems))
     for twice in _repeated(task.name for task in found):
-        problems.add(f"{Path(folders[0]).parent}: two tasks are called '{twice}', in two Unicode spellings. Rename one")
+        problems.add(f"{Path(folders[0]).parent}: two tasks are called '{twice}', but for blanks or Unicode spellings. Rename one")
     _decode([support for task in found for support in task.support], watched, problems)
     problems.refuse()
     return found
@@ -119,13 +119,10 @@ def task_folders(root: Path) -> list[str]:
     if not below:
         raise DataError(f"{root}: holds no task. {layout}")
     if len(below) > 1:
-        raise DataError(f"{root}: tasks lie in several folders: {shortened(sorted(below))}. Give one of them, such as {root / min(below)}")
+        raise DataError(
+            f"{root}: tasks lie in several folders: {shortened(sorted(below, key=natural))}. Give one of them, such as {root / min(below)}"
+        )
     return next(iter(below.values()))
-
-
-def nfc(name: str) -> str:
-    """The same name in the Unicode spelling that all systems but macOS use."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _tasks_in(folder: str) -> list[str]:
@@ -135,7 +132,7 @@ def _tasks_in(folder: str) -> list[str]:
         return entry.name.lower().startswith("task") and not any(map(_has_parts, entries(entry.path)))  # "tasks" is the folder above
 
     found = [entry for entry in entries(folder) if entry.is_dir() and is_task(entry)]
-    return [entry.path for entry in sorted(found, key=lambda entry: natural(nfc(entry.name)))]
+    return [entry.path for entry in sorted(found, key=lambda entry: natural(clean_name(entry.name)))]
 
 
 def _has_parts(entry: os.DirEntry) -> bool:
@@ -172,7 +169,7 @@ def _read_task(folder: str, problems: _Problems) -> Task:
     ignored: Counter[str] = Counter()
     classes, support = _support(os.path.join(folder, SUPPORT), ignored, problems)
     query = _query(os.path.join(folder, QUERY), ignored, problems)
-    name = nfc(os.path.basename(folder))
+    name = clean_name(os.path.basename(folder))
     support_of = {image.digest: image for image in support}
     for image in query:
         same = support_of.get(_digest(image.path))
@@ -193,12 +190,12 @@ def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[l
     loose = sorted(entry.name for entry in inside if not entry.is_dir() and _is_image(entry.name))
     if loose:
         problems.add(f"{folder}: images lie beside the class folders ({shortened(loose, 3)}). Move them into a class folder")
-    folders = sorted((nfc(entry.name), entry.path) for entry in inside if entry.is_dir())
+    folders = sorted(((clean_name(entry.name), entry.path) for entry in inside if entry.is_dir()), key=lambda found: natural(found[0]))
     if not folders:
         problems.add(f"{folder}: no class folder. A task needs a folder of images per class")
     classes, found = [name for name, _ in folders], []
     for twice in _repeated(classes):
-        problems.add(f"{folder}: two folders are called '{twice}', in two Unicode spellings. Merge them")
+        problems.add(f"{folder}: two folders are called '{twice}', but for blanks or Unicode spellings. Merge them")
     for label, (_, path) in enumerate(folders):
         images = _images(path, ignored)
         if not images:
@@ -223,17 +220,17 @@ def _query(folder: str, ignored: Counter[str], problems: _Problems) -> list[Quer
     paths = _images(folder, ignored)
     if not paths:
         problems.add(f"{folder}: no image to predict. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
-    found = [Query(nfc(os.path.relpath(path, folder).replace(os.sep, "/")), path) for path in paths]
+    found = [Query(clean_path(os.path.relpath(path, folder)), path) for path in paths]
     for twice in _repeated(query.name for query in found):
-        problems.add(f"{folder}: two images are called '{twice}', in two Unicode spellings. Rename one")
+        problems.add(f"{folder}: two images are called '{twice}', but for blanks or Unicode spellings. Rename one")
     return sorted(found, key=lambda query: (natural(query.name), query.path))
 
 
 def _images(folder: str, ignored: Counter[str]) -> list[str]:
-    """Paths of the images at any depth below ``folder``, sorted by their NFC names; what is none is counted."""
+    """Paths of the images at any depth below ``folder``, sorted by their clean names; what is none is counted."""
     paths = [entry.path for entry in walk(folder)]
     ignored.update(os.path.splitext(path)[1].lower() or "(none)" for path in paths if not _is_image(path))
-    return sorted((path for path in paths if _is_image(path)), key=lambda path: (nfc(path), path))
+    return sorted((path for path in paths if _is_image(path)), key=lambda path: (clean_path(path), path))
 
 
 def _is_image(path: str) -> bool:

@@ -226,6 +226,17 @@ def test_a_sampler_and_a_loss_that_both_balance_are_warned_of(unequal, tmp_path,
     assert len(said) == warned
 
 
+@pytest.mark.parametrize("weights", [[0.5, 2, 1.25], "balanced"])
+def test_class_weights_given_as_a_list_are_logged_beside_their_classes(tmp_path, quiet, weights):
+    """In natural order, so 10 comes last: the list follows the order of the classes, and the log shows what it was taken for."""
+    root = write_class_folders(tmp_path / "images", classes=("10", "9", "1"))
+    config = config_with(root, model={**MODEL, "loss": {"type": "CrossEntropyLoss", "class_weights": weights}})
+    data = build.dataset(config)
+    run = Runner(config, data, build.folds(config, data).splits[0], tmp_path / "run", log=logging.Logger("test"), console=quiet).run
+    said = [line for line in build.describe(run) if line.startswith("class weights as given")]
+    assert said == ([] if weights == "balanced" else ["class weights as given: 1 0.5, 9 2, 10 1.25"])
+
+
 def test_pairs_have_no_classes_to_tell_apart(tmp_path, quiet):
     values = {**tiny_config(tmp_path), "model": MODEL, "splits": {"type": "Holdout", "val_fraction": 0.25}}
     values["data"]["dataset"] = {"type": "PairsDataset", "path": str(write_pairs(tmp_path / "pairs"))}

@@ -59,7 +59,18 @@ def test_names_are_in_one_unicode_spelling(folder):
     found = read_tasks(folder)[0]
     assert found.classes == ("é", "方块", "条纹") and "é.png" in [query.name for query in found.query]
     shutil.copytree(task / "support" / apart, task / "support" / "é")
-    with pytest.raises(DataError, match="two folders are called 'é', in two Unicode spellings"):
+    with pytest.raises(DataError, match="two folders are called 'é', but for blanks or Unicode spellings"):
+        read_tasks(folder)
+
+
+def test_class_folders_with_blanks_meet_their_names_and_are_in_natural_order(folder):
+    support = folder / "testB" / "task1" / "support"
+    for name, other in zip(CLASSES, ("10 ", "2", " 1"), strict=True):
+        (support / name).rename(support / other)
+    found = read_tasks(folder)[0]
+    assert found.classes == ("1", "2", "10") and [image.path.split("/")[-2] for image in found.support][::3] == [" 1", "2", "10 "]
+    (support / "10").symlink_to("nowhere")
+    with pytest.raises(DataError, match="support/10: a link to nowhere, which does not exist"):
         read_tasks(folder)
 
 
@@ -73,8 +84,8 @@ def test_names_that_differ_in_their_spelling_alone_are_refused(folder):
     with pytest.raises(DataError) as caught:
         read_tasks(folder)
     assert str(caught.value).splitlines()[1:] == [
-        f"{query}: two images are called 'é.png', in two Unicode spellings. Rename one",
-        f"{folder}/testB: two tasks are called 'taské', in two Unicode spellings. Rename one",
+        f"{query}: two images are called 'é.png', but for blanks or Unicode spellings. Rename one",
+        f"{folder}/testB: two tasks are called 'taské', but for blanks or Unicode spellings. Rename one",
     ]
 
 
