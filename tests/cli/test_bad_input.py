@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -300,6 +301,34 @@ def empty_file(place: Place) -> list:
     root = place.images()
     (root / "圆" / "000.png").write_bytes(b"")
     return place.train(root=root)
+
+
+@bad("三角: a link to", "which does not exist. Remove or mend it")
+def class_folder_that_is_a_dangling_link(place: Place) -> list:
+    root = place.images()
+    (root / "三角").symlink_to(place.folder / "unplugged" / "三角")
+    return place.train(root=root)
+
+
+@bad("the file name is not UTF-8, in GBK '正位.png'", "convmv -f gbk -t utf8 -r --notest", "unzip -O cp936")
+def file_name_in_gbk(place: Place) -> list:
+    root = place.images()
+    with open(os.fsencode(root / "圆") + b"/" + "正位.png".encode("gbk"), "wb"):
+        pass
+    return place.train(root=root)
+
+
+@bad("texts.json:1 and :3: the key '圆' is given twice in one object. Keep one of them")
+def class_described_twice(place: Place) -> list:
+    return place.texts('{"圆": "一个圆",\n"方块": "一个方块", "条纹": "一些条纹",\n"圆": "别的"}')
+
+
+@bad("folds: '../../up' cannot be the name of a fold")
+def fold_called_like_a_path(place: Place) -> list:
+    content = json.loads((place.finished / "folds.json").read_text(encoding="utf-8"))
+    content["folds"][0]["name"] = "../../up"
+    path = place.file("folds.json", json.dumps(content))
+    return place.train(text=f"\nsplits = dict(type='FromFile', path={str(path)!r})\n")
 
 
 @bad("圆/notes.jpg: not an image, whatever its name says")
