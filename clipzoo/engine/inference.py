@@ -96,7 +96,13 @@ class LoadedCLIP(LoadedModel):
 
     @property
     def temperature(self) -> float:
-        """Similarities are divided by it before the softmax."""
+        """Similarities are divided by it before the softmax.
+
+        Raises:
+            BuildError: The model has no ``logit_scale``.
+        """
+        if not hasattr(self.model, "logit_scale"):
+            raise BuildError(f"{self.source}: {type(self.model).__name__} has no temperature (no logit_scale)")
         return float(torch.exp(-self.model.logit_scale.detach().double()))
 
     def encode_text(self, sentences: str | Sequence[str], *, allow_overlong: bool = True) -> Tensor:

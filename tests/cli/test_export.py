@@ -75,7 +75,7 @@ def test_adapters_are_merged(command, write_config, tmp_path):
             value.copy_(torch.randn(value.shape, generator=generator) / 10)
     before = model.encode_image(pictures(32))
     model.load_state_dict(content["model"])
-    torch.save(content, path)
+    checkpoint.write(path, content)
     images, texts = model.eval().encode_image(pictures(32)), model.encode_text(model.tokenizer(SENTENCES))
     assert (images - before).abs().max() > 0.01
 
