@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -308,7 +309,8 @@ def test_a_device_named_twice_runs_two_jobs(fake_training, tmp_path):
     assert float(start_a) < float(end_b) and float(start_b) < float(end_a)
 
 
-def test_sigterm_ends_the_jobs_and_starts_no_other(tmp_path, repo):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_jobs_and_starts_no_other(tmp_path, repo, number):
     """The grid in a process of its own, so that it can be killed; its jobs write a file when they are asked to end."""
     code = """
 import sys, pathlib, subprocess
@@ -328,8 +330,8 @@ grid.subprocess.Popen = lambda command, **o: start([sys.executable, '-S', '-c', 
 jobs = [Job(name, 'i', 't', 1, ()) for name in 'ab']
 try:
     grid.run(jobs, 'c.py', pathlib.Path(sys.argv[1]), ['cpu'], say=print)
-except KeyboardInterrupt:
-    print('ended')
+except KeyboardInterrupt as stop:
+    print('ended by', stop.signal)
 """
     environment = {**os.environ, "PYTHONPATH": str(repo)}
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -337,15 +339,56 @@ except KeyboardInterrupt:
     deadline = time.monotonic() + 60
     while not (tmp_path / "a.started").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     out, _ = process.communicate(timeout=20)
-    assert "ended" in out and (tmp_path / "a.checkpoint").exists() and not (tmp_path / "b.started").exists()
+    assert f"ended by {number}" in out and (tmp_path / "a.checkpoint").exists() and not (tmp_path / "b.started").exists()
 
 
 def test_a_job_that_was_stopped_is_not_called_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(grid.Running, "call", lambda self, command, output: 143)
     (outcome,) = grid.run([job("a")], "config.py", tmp_path, ["cpu"], say=lambda line: None)
     assert outcome.status == "stopped"
+
+
+def test_whatever_happens_in_a_thread_is_a_failed_job_in_one_line(tmp_path, monkeypatch, tiny, capsys):
+    def call(running, command, output):
+        if Path(command[command.index("--work-dir") + 1]).name != "b":
+            raise ZeroDivisionError("one\ntwo")
+        return 0
+
+    def say(line):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(grid.Running, "call", call)
+    first, second = grid.run([job("a"), job("b")], "config.py", tmp_path, ["cpu"], say=say)
+    assert (first.status, first.message) == ("failed", "ZeroDivisionError: one") and second.status == "done"
+    towers = ["--image", "timm:test_resnet", "--text", "bert", "--work-dir", tmp_path / "grid"]
+    assert run_command(tiny, *towers) == 1
+    assert "failed after 0 s: ZeroDivisionError: one\n" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_job_that_no_thread_took_is_failed_too(tmp_path, monkeypatch, capsys):
+    def die(*arguments):
+        raise SystemExit
+
+    monkeypatch.setattr(grid, "_run_job", die)
+    (outcome,) = grid.run([job("a")], "config.py", tmp_path, ["cpu"], say=print)
+    assert outcome.status == "failed" and "its thread died" in outcome.message
+
+
+def test_jobs_that_do_not_end_when_they_are_asked_to_are_killed():
+    running, status = grid.Running(), []
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    read, write = os.pipe()
+    with open(write, "w") as output:
+        thread = threading.Thread(target=lambda: status.append(running.call([sys.executable, "-S", "-c", code], output)))
+        thread.start()
+        assert os.read(read, 1) == b"1"
+        running.end(patience=0.1)
+        thread.join(timeout=30)
+    os.close(read)
+    assert status == [-signal.SIGKILL] and running.call(["true"], None) is None
 
 
 # --- the leaderboard -------------------------------------------------------------------------------------------------------------------

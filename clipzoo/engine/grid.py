@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from clipzoo.checking import check
 from clipzoo.config import Config
@@ -25,6 +24,10 @@ from clipzoo.errors import ConfigError, did_you_mean, shortened
 from clipzoo.files import read_json
 from clipzoo.plugins import import_plugins
 from clipzoo.results import SUMMARY_FILE
+from clipzoo.signals import stopping
+
+# Seconds in which a job that is asked to end writes its checkpoint.
+_PATIENCE = 600.0
 
 # Keys of the old scripts' train_clip_config.json, and the config paths they set here.
 OLD_KEYS = {
@@ -188,13 +191,17 @@ def run(
         say: Where progress lines go.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the running jobs have written their checkpoints and ended.
+        Stopped: Ctrl-C, SIGTERM or SIGHUP; the running jobs have written their checkpoints and ended.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pending = list(jobs)
     outcomes: list[Outcome] = []
     lock = threading.Lock()
     running = Running()
+
+    def tell(line: str) -> None:
+        with suppress(OSError):  # the terminal has gone, and the jobs go on
+            say(line)
 
     def next_job(device: str) -> Job | None:
         with lock:
@@ -205,11 +212,14 @@ def run(
 
     def work(device: str) -> None:
         while (job := next_job(device)) is not None:
-            outcome = _run_job(job, config, folder, device, options, running, say)
+            try:
+                outcome = _run_job(job, config, folder, device, options, running, tell)
+            except Exception as error:  # whatever it is: a thread that died would leave its jobs out without a word
+                outcome = Outcome(job, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
             with lock:
                 outcomes.append(outcome)
                 note = f": {outcome.message}" if outcome.message else ""
-                say(f"[{len(outcomes)}/{len(jobs)}] {job.name}: {outcome.status} after {outcome.seconds:.0f} s{note}")
+                tell(f"[{len(outcomes)}/{len(jobs)}] {job.name}: {outcome.status} after {outcome.seconds:.0f} s{note}")
 
     workers = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
     with running.ended_by_signals():
@@ -217,8 +227,8 @@ def run(
             worker.start()
         while any(worker.is_alive() for worker in workers):
             time.sleep(0.05)
-    order = {job.name: i for i, job in enumerate(jobs)}
-    return sorted(outcomes, key=lambda o: order[o.job.name])
+    ended = {outcome.job.name: outcome for outcome in outcomes}
+    return [ended.get(job.name) or Outcome(job, "failed", 0.0, "was not run: its thread died") for job in jobs]
 
 
 class Running:
@@ -245,33 +255,36 @@ class Running:
             self._processes.discard(process)
         return status
 
-    def end(self) -> None:
-        """Ask all processes to end, and wait until they have written their checkpoints."""
+    def end(self, patience: float = _PATIENCE) -> None:
+        """Ask all processes to end, and wait until they have written their checkpoints.
+
+        Args:
+            patience: Seconds after which those that have not ended are killed; another signal kills them at once.
+        """
         with self._lock:
             self._ended = True
             processes = list(self._processes)
         for process in processes:
             process.terminate()
-        for process in processes:
-            process.wait()
+        end = time.monotonic() + patience
+        try:
+            for process in processes:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(end - time.monotonic(), 0))
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
 
     @contextmanager
     def ended_by_signals(self) -> Iterator[None]:
-        """Inside the block Ctrl-C and SIGTERM end the processes before they are raised as ``KeyboardInterrupt``."""
-
-        def interrupt(number: int, frame: object) -> NoReturn:
-            raise KeyboardInterrupt
-
-        is_main = threading.current_thread() is threading.main_thread()
-        previous = signal.signal(signal.SIGTERM, interrupt) if is_main else None
-        try:
-            yield
-        except KeyboardInterrupt:
-            self.end()
-            raise
-        finally:
-            if is_main:
-                signal.signal(signal.SIGTERM, previous)
+        """Inside the block signals end the processes before they are raised as ``Stopped``; and whatever else ends it does so too."""
+        with stopping():
+            try:
+                yield
+            except BaseException:
+                self.end()
+                raise
 
 
 def _run_job(
