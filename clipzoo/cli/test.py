@@ -40,11 +40,11 @@ def test(arguments: argparse.Namespace) -> int:
 
     config = Config.load(arguments.config, arguments.cfg_options)
     from clipzoo.engine import testing
-    from clipzoo.engine.distributed import is_main, process_group
+    from clipzoo.engine.distributed import is_main, meeting, process_group
     from clipzoo.engine.runtime import make_console, make_log
 
     testing.require_experiment(arguments.work_dir)
-    with process_group(arguments.launcher, config.get("runtime", {}).get("device", "auto")):
+    with process_group(arguments.launcher, **meeting(config)):
         log = make_log(make_console(quiet=not is_main()), None)
         return (score_again if arguments.data is None else score_external)(config, arguments, log)
 

@@ -30,11 +30,10 @@ def train(arguments: argparse.Namespace) -> int:
     config = Config.load(arguments.config, arguments.cfg_options)
     folder = arguments.work_dir or door.default_work_dir(arguments.config)
     from clipzoo.engine.cross_validation import CrossValidation
-    from clipzoo.engine.distributed import is_main, process_group
+    from clipzoo.engine.distributed import is_main, meeting, process_group
     from clipzoo.engine.waiting import Interrupted
 
-    device = config.get("runtime", {}).get("device", "auto")
-    with process_group(arguments.launcher, device):
+    with process_group(arguments.launcher, **meeting(config)):
         validation = CrossValidation(config, folder)
         if arguments.dry_run:
             lines = validation.dry_run()

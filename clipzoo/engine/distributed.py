@@ -4,23 +4,49 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from clipzoo.engine.launchers import Launcher, Place, place_of
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, ProcessError
+from clipzoo.settings import RuntimeSettings
+
+_LONGEST = 1e7  # seconds: four months, which every clock can count
+# How gloo says that another process does not answer, or is there no more; what comes from nccl is a DistError.
+_LOST = (
+    "Timed out waiting",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Application timeout caused pair closure",
+    "Broken pipe",
+)
+
+
+def meeting(config: Mapping) -> dict[str, Any]:
+    """What ``process_group`` wants to know of a config that is not checked yet; what is wrong with it, the check says."""
+    runtime = config.get("runtime", {})
+    timeout = runtime.get("timeout", RuntimeSettings.timeout)
+    is_usable = isinstance(timeout, (int, float)) and 0 < timeout < _LONGEST
+    return {"device": str(runtime.get("device", "auto")), "timeout": timeout if is_usable else RuntimeSettings.timeout}
 
 
 @contextmanager
-def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
+def process_group(launcher: Launcher, device: str = "auto", timeout: float = RuntimeSettings.timeout) -> Iterator[None]:
     """Join the processes that torchrun or srun started (gloo on CPU, nccl on GPU), and leave them at the end.
+
+    Args:
+        launcher: Who started this process.
+        device: As ``runtime.device``.
+        timeout: Seconds that a process may keep the others waiting.
 
     Raises:
         BuildError: ``launcher`` did not start this process, there is no GPU of its own for each process, or they cannot meet.
+        ProcessError: Another process died, or did not answer in time.
     """
     if launcher == "none":
         yield
@@ -29,9 +55,9 @@ def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
     on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
     if on_gpu:
         torch.cuda.set_device(gpu_of(place, device))
-    backend, timeout = "nccl" if on_gpu else "gloo", timedelta(minutes=30)
+    here = {"rank": place.rank, "world_size": place.world_size, "timeout": timedelta(seconds=timeout)}
     try:
-        dist.init_process_group(backend, init_method=place.meeting, rank=place.rank, world_size=place.world_size, timeout=timeout)
+        dist.init_process_group("nccl" if on_gpu else "gloo", init_method=place.meeting, **here)
     except (dist.DistError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise BuildError(
@@ -41,10 +67,23 @@ def process_group(launcher: Launcher, device: str = "auto") -> Iterator[None]:
     try:
         yield
         dist.barrier()
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        reason = str(error).splitlines()[0].rpartition("] ")[2][:120]
+        raise ProcessError(
+            f"process {place.rank} of {place.world_size}: another one died, or did not answer for runtime.timeout = {timeout:g} s "
+            f"({reason}). See what the others say, and raise it if one of them only works long. Training goes on from the last checkpoint"
+        ) from error
     finally:
         # A group that a reference cycle keeps would be taken down with the interpreter, after its threads: now and then that aborts.
         gc.collect()
         dist.destroy_process_group()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Is this how a collective says that another process does not answer, or is there no more?"""
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in _LOST)
 
 
 def gpu_of(place: Place, device: str) -> int:
