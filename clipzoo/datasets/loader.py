@@ -91,6 +91,11 @@ class EpochBatches:
         return batches + (rest > 1 or (rest == 1 and batches == 0))
 
     @property
+    def smallest(self) -> int:
+        """Cases of the smallest batch that a process may get: 1, or 2 for any number above."""
+        return 1 if self.batch_size == 1 or len(self.rows) // self.world_size == 1 else 2
+
+    @property
     def joint_size(self) -> int:
         """Cases per batch of all processes together."""
         return self.batch_size * self.world_size
@@ -162,8 +167,8 @@ class EpochBatches:
             f"data.batch_size: {self.batch_size}{f' on {self.world_size} processes' * several} makes batches of {self.joint_size} cases, "
             f"but the captions drawn for the {len(self.rows)} training cases are {distinct} distinct ones, "
             f"and {type(self.sampler).__name__} repeats none in a batch. "
-            + (f"Use {fits} or less{' per process' * several}" if fits else "Use fewer processes")
-            + ", or RandomSampler with a loss that knows positives by caption"
+            + (f"Use {fits} or less{' per process' * several}, or " if fits > 1 else "Use fewer processes, or " if several else "Use ")
+            + "RandomSampler with a loss that knows positives by caption"
         )
 
 

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
-from clipzoo.engine import checkpoint, distributed, inputs, runtime, sharding, unfreezing
+from clipzoo.engine import checkpoint, distributed, inputs, runtime, sharding, single_cases, unfreezing
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
@@ -199,6 +199,7 @@ def run(
         unfreezing.to_last_stage(net, train_settings.unfreeze)  # once more: a tower may have been there for the start alone
     known = inputs.frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
     loaders = inputs.loaders(net, data, split, data_settings, tokens, known, seed=seed, device=device, timeout=settings.timeout)
+    single_cases.check(net, loaders.batches, loaders.train, device)
     inputs.warn_of_double_balance(net, loaders.batches.sampler, log)
     # After the weights: dropout may differ between processes, initial weights may not.
     runtime.seed_everything(seed + distributed.rank())

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
-from clipzoo.engine import build, checkpoint, distributed, sharding, unfreezing
+from clipzoo.engine import build, checkpoint, distributed, sharding, single_cases, unfreezing
 from clipzoo.engine.cached_features import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.state import Run
@@ -264,9 +264,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(run: Run) -> str:
     """What to lower, with this run's own numbers."""
     size, batch = run.model.preprocessing.size, run.batches.batch_size
-    advice = (
-        [f"data.batch_size (now {batch}) with train.accumulation (now {run.train.accumulation}) to make up for it"] if batch > 1 else []
-    )
+    advice = []
+    if batch > single_cases.smallest_batch(run.model):
+        advice.append(f"data.batch_size (now {batch}) with train.accumulation (now {run.train.accumulation}) to make up for it")
     advice += [f"model.image_encoder.image_size (now {size})", "a smaller tower such as resnet18 or starnet_s1"]
     if run.autocast is None and run.device.type == "cuda":
         advice.append("runtime.precision='auto'")

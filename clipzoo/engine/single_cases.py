@@ -1,0 +1,80 @@
+"""Batches of a single case: what batch normalisation cannot learn from, and a contrastive loss neither."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from clipzoo.engine import distributed
+from clipzoo.engine.evaluation import evaluating
+from clipzoo.errors import ConfigError, shortened
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.loader import EpochBatches
+    from clipzoo.datasets.workers import Loader
+    from clipzoo.models.base import Model
+    from clipzoo.structures import Batch
+
+
+def check(net: Model, batches: EpochBatches, loader: Loader, device: torch.device) -> None:
+    """Refuse batches of one case where a batch normalisation of ``net`` would see a single value per channel, and find no spread in it.
+
+    Args:
+        net: In any mode; it is left as it was.
+        batches: The order of the training part.
+        loader: Reads it.
+        device: Of ``net``.
+
+    Raises:
+        ConfigError: With the layers.
+    """
+    if batches.smallest > 1 or not learning_norms(net):
+        return
+    first = loader.collate_fn([loader.dataset[draw] for draw in next(iter(batches))[:1]])
+    names = single_valued(net, first.to(device))
+    if names:
+        cases = len(batches.rows) // batches.world_size
+        advice = "Use data.batch_size=2 or more"
+        if cases < 2:
+            fewer = "fewer processes or " if batches.world_size > 1 else ""
+            advice = f"There is one training case for each process: use {fewer}more training cases"
+        raise ConfigError(
+            f"data.batch_size: in a batch of one case, batch normalisation sees one value per channel and has nothing to learn from "
+            f"({shortened(names, 2)}). {advice}, or a model without it (train.accumulation makes no larger batch)"
+        )
+
+
+def smallest_batch(net: Model) -> int:
+    """The smallest ``data.batch_size`` that can be advised for ``net``."""
+    contrasts = net.captions not in ("none", "all") and distributed.world_size() == 1
+    return 2 if contrasts or learning_norms(net) else 1
+
+
+def learning_norms(net: nn.Module) -> dict[nn.Module, str]:
+    """The names of the batch normalisations that use the statistics of the batch in training; those of frozen towers do not."""
+    was_training = net.training
+    net.train()
+    found = {module: name for name, module in net.named_modules() if isinstance(module, _BatchNorm) and module.training}
+    net.train(was_training)
+    return found
+
+
+def single_valued(net: Model, batch: Batch) -> list[str]:
+    """Which of them see one value per channel in ``batch``, in the order in which they see it."""
+    norms, found = learning_norms(net), []
+
+    def look(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            found.append(norms[norm])
+
+    handles = [norm.register_forward_pre_hook(look) for norm in norms]
+    try:
+        with torch.no_grad(), evaluating(net):  # no statistics are kept, and no random number is drawn
+            net(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(dict.fromkeys(found))
