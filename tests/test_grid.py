@@ -23,6 +23,7 @@ from clipzoo.engine import grid
 from clipzoo.engine.grid import OLD_KEYS, OTHER_OLD_KEYS, Job, Outcome, folder_name, jobs_from_json, product
 from clipzoo.engine.leaderboard import leaderboard, sorting
 from clipzoo.errors import CheckpointError, ConfigError
+from clipzoo.records import write_record
 from clipzoo.results import Summary
 
 # The sample of the old scripts' guide, word for word.
@@ -242,7 +243,8 @@ def finished_job():
         folder.mkdir(parents=True)
         values = {"accuracy": accuracy, "log_loss": 1 - accuracy, **more}
         if config is not None:
-            (folder / "config.json").write_text(json.dumps({"config": config.plain()}), encoding="utf-8")
+            about = {"name": "x", "created": "today", "seeds": {}, "folds_digest": digest, "environment": {}}
+            write_record(folder / "config.json", {**about, "config": config.plain()})
         Summary(
             name="x", folds=[], mean=values, sd={name: 0.1 for name in values}, pooled=values, per_class=[], confusion=[], classes=[],
             selection="last epoch", optimistic=optimistic, folds_digest=digest, notes=[], seconds=12.4,
