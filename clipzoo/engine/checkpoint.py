@@ -21,7 +21,7 @@ from clipzoo.engine.state import TrainState
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
 from clipzoo.models.base import Tower
-from clipzoo.models.pretrained import differences, shapes_of
+from clipzoo.models.pretrained import differences, not_finite, shapes_of
 from clipzoo.models.weights.clipzoo_format import FORMAT
 from clipzoo.provenance import Provenance
 from clipzoo.records import as_record
@@ -217,11 +217,15 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str 
     """Load ``weights`` strictly.
 
     Raises:
-        CheckpointError: Keys are missing, unexpected or of another shape; all three are listed, and the model is left as it was.
+        CheckpointError: Keys are missing, unexpected or of another shape, which are all listed; or a weight is not finite. The model is
+            left as it was.
     """
     problems = differences(shapes_of(weights), shapes_of(model.state_dict()))
     if problems:
         raise CheckpointError(f"{where}: the weights are of another model ({problems}). Use the config it was trained with")
+    problem = not_finite(weights)
+    if problem:
+        raise CheckpointError(f"{where}: {problem}, so every answer would be one. Its training diverged: use another checkpoint")
     sharding.load_model_state(model, weights)
 
 

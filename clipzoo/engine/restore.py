@@ -16,7 +16,7 @@ from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import natural
 from clipzoo.models.base import Tower
-from clipzoo.models.pretrained import kind_of_weights, not_finite
+from clipzoo.models.pretrained import kind_of_weights
 from clipzoo.models.torch_archive import pickle_mentions
 from clipzoo.plugins import are_names, import_plugins, not_imported
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
@@ -154,9 +154,6 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
         except (ClipzooError, TypeError) as error:
             raise CheckpointError(f"{where}: its model cannot be made again ({_with_plugins(error, plugins)}") from error
     checkpoint.load_weights(net, content["model"], where)
-    problem = not_finite(content["model"])
-    if problem:
-        raise CheckpointError(f"{where}: {problem}, so every answer would be one. Its training diverged: use another checkpoint")
     said = content["preprocessing"]
     net.preprocessing = Preprocessing(**{**said, "mean": tuple(said["mean"]), "std": tuple(said["std"])})
     for tower in net.children():
