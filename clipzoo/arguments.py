@@ -24,7 +24,7 @@ from clipzoo.annotations import UserPath, hints_of, misfits
 from clipzoo.errors import ConfigError
 from clipzoo.files import expanded
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T")
 
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
@@ -37,43 +37,51 @@ Share = Annotated[float, Interval(ge=0, lt=1)]
 FilePath = Annotated[str, UserPath()]
 
 
-def checked(cls: T, owner: str | None = None) -> T:
-    """Let the constructor that ``cls`` itself defines refuse arguments that do not fit its annotations, and expand ``~`` in paths.
+def checked(target: T, owner: str | None = None) -> T:
+    """Let a function, or the constructor that a class itself defines, refuse arguments that do not fit, and expand ``~`` in paths.
 
-    ``Registry.register_module`` does this to what it registers; a base class, or a dataclass of no registry, is decorated. Signature,
-    pickling and ``isinstance`` stay what they are. A rule between several arguments that a config shall be checked for is a static method
-    ``check_together(where, arguments)``, which raises a ConfigError that begins with ``where`` and the argument to blame.
+    ``Registry.register_module`` does this to what it registers; a base class, a dataclass of no registry or a function is decorated.
+    Signature, pickling and ``isinstance`` stay what they are. A rule between several arguments that a config shall be checked for is a
+    static method ``check_together(where, arguments)``, which raises a ConfigError that begins with ``where`` and the argument to blame.
 
     Args:
-        cls: Classes that inherit their constructor are left alone: it is checked where it is defined.
-        owner: First word of a message; ``None`` for the name of the class that is made.
+        target: Classes that inherit their constructor are left alone: it is checked where it is defined.
+        owner: First word of a message; ``None`` for the name of the class that is made, or of the function.
     """
-    constructor = vars(cls).get("__init__")
-    if not inspect.isfunction(constructor) or getattr(constructor, "is_checked", False):
-        return cls
-    signature = inspect.signature(constructor)
-    hints = functools.cache(lambda: argument_hints(cls))  # later, when every name of its module is there
+    if inspect.isfunction(target):
+        return _checked(target, lambda _: owner or target.__name__, lambda: hints_of(target), lambda: None)
+    constructor = vars(target).get("__init__")
+    if inspect.isfunction(constructor) and not getattr(constructor, "is_checked", False):
+        target.__init__ = _checked(
+            constructor, lambda made: owner or type(made).__name__, lambda: argument_hints(target), lambda: rule_of(target)
+        )
+        target.__init__.is_checked = True
+    return target
 
-    @functools.wraps(constructor)
-    def checked_constructor(self, *args, **kwargs):
+
+def _checked(function: Callable, where_of: Callable, hints_later: Callable, rule_later: Callable) -> Callable:
+    """``function`` behind its annotations, which are resolved at the first call, when every name of its module is there."""
+    signature = inspect.signature(function)
+    hints_once = functools.cache(hints_later)
+
+    @functools.wraps(function)
+    def guarded(*args, **kwargs):
         try:
-            bound = signature.bind(self, *args, **kwargs)
-        except TypeError:  # the constructor says it better
-            return constructor(self, *args, **kwargs)
-        given = {name: value for name, value in bound.arguments.items() if name in hints()}
-        where = owner or type(self).__name__
-        problems = [f"{where}.{name}{at}: {what}" for name, value in given.items() for at, what in misfits(value, hints()[name])]
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:  # the function says it better
+            return function(*args, **kwargs)
+        hints, where, rule = hints_once(), where_of(args[0] if args else None), rule_later()
+        given = {name: value for name, value in bound.arguments.items() if name in hints}
+        problems = [f"{where}.{name}{at}: {what}" for name, value in given.items() for at, what in misfits(value, hints[name])]
         if problems:
             raise ConfigError("\n".join(problems))
-        bound.arguments.update({name: expanded(value) for name, value in given.items() if _is_path(value, hints()[name])})
-        if rule_of(cls) is not None:
+        bound.arguments.update({name: expanded(value) for name, value in given.items() if _is_path(value, hints[name])})
+        if rule is not None:
             bound.apply_defaults()
-            rule_of(cls)(where, bound.arguments)
-        return constructor(*bound.args, **bound.kwargs)
+            rule(where, bound.arguments)
+        return function(*bound.args, **bound.kwargs)
 
-    checked_constructor.is_checked = True
-    cls.__init__ = checked_constructor
-    return cls
+    return guarded
 
 
 def argument_hints(cls: type) -> dict[str, Any]:

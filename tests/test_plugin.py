@@ -134,8 +134,8 @@ def test_a_plugin_is_checked_like_everything_else(site, repo, tmp_path, class_fo
 @pytest.mark.slow
 def test_a_plugin_is_listed(site, repo):
     shown = clipzoo(site, repo, "list_modules", "BACKBONES", "LOSSES", "--plugins", "acme_parts").stdout
-    assert "AcmeNet(width=16, image_size=32, freeze='none')\n      Two convolutions.  [acme_clip]" in shown
-    assert "AcmeLoss(weight=1.0)" in shown
+    assert "AcmeNet(width: int = 16, image_size: int = 32, freeze: str = 'none')\n      Two convolutions.  [acme_clip]" in shown
+    assert "AcmeLoss(weight: float = 1.0)" in shown
 
 
 # --- plugins that are broken -----------------------------------------------------------------------------------------------------------

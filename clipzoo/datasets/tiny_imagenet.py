@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from clipzoo.arguments import Count, FilePath, Seed
+from clipzoo.arguments import Count, FilePath, Seed, Whole, Width, checked
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import texts_from_template
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.tiny_imagenet_files import draw, files_of, grouped, read_wnids, read_words
-from clipzoo.errors import ConfigError, DataError
+from clipzoo.errors import DataError
 from clipzoo.folds import Case
 from clipzoo.registries import AUGMENTATIONS, DATASETS
 from clipzoo.structures import Preprocessing
@@ -130,14 +130,15 @@ class TinyImageNetDataset(FileDataset):
         return int(label)
 
 
+@checked
 def create_dataloaders(
-    root: str,
-    batch_size: int,
-    num_classes: int,
-    image_size: int = 64,
+    root: FilePath,
+    batch_size: Count,
+    num_classes: Count,
+    image_size: Width = 64,
     *,
-    num_workers: int = 0,
-    random_seed: int = 42,
+    num_workers: Whole = 0,
+    random_seed: Seed = 42,
     preprocessing: Preprocessing | None = None,
     augmentation: str | dict = "none",
 ) -> tuple[DataLoader, DataLoader, DataLoader]:
@@ -166,7 +167,6 @@ def create_dataloaders(
 
     from clipzoo.datasets.transforms import evaluation_transform
 
-    _check_numbers(batch_size=(batch_size, 1), image_size=(image_size, 1), num_workers=(num_workers, 0))
     square = replace(preprocessing or Preprocessing(mean=CLIP_MEAN, std=CLIP_STD), size=image_size)
     plain = evaluation_transform(square)
     transforms = {"train": AUGMENTATIONS.build(augmentation).build(square), "val": plain, "test": plain}
@@ -182,12 +182,6 @@ def create_dataloaders(
         for split, transform in transforms.items()
     )
     return train, val, test
-
-
-def _check_numbers(**values: tuple[int, int]) -> None:
-    for name, (value, least) in values.items():
-        if not isinstance(value, int) or value < least:
-            raise ConfigError(f"{name}: {value!r} must be a whole number of {least} or more")
 
 
 def _class_names(words: dict[str, list[str]]) -> dict[str, str]:

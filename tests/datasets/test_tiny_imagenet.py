@@ -253,7 +253,7 @@ def test_damage_shows_when_an_image_is_read(root):
 @pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"image_size": 0}, {"num_workers": -1}])
 def test_loader_numbers(made, arguments):
     (name,) = arguments
-    with pytest.raises(ConfigError, match=f"{name}: .* must be a whole number"):
+    with pytest.raises(ConfigError, match=f"create_dataloaders.{name}: .* is not a whole number"):
         create_dataloaders(**{"root": str(made), "batch_size": 4, "num_classes": 6, **arguments})
 
 
