@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.cli import door, using
+from clipzoo.files import expanded
 
 if TYPE_CHECKING:
     from clipzoo.engine.inference import Classification
@@ -162,7 +163,7 @@ def folds(source: str) -> tuple[dict[str, str | Path], str]:
     from clipzoo.engine import restore, work_dir
     from clipzoo.errors import CheckpointError
 
-    folder = Path(os.path.expanduser(source))
+    folder = Path(expanded(source))
     found = restore.checkpoints_of_folds(folder) if folder.is_dir() else {}
     if len(found) < 2:
         return {"images": source}, ""

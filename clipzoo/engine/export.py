@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from clipzoo.engine import checkpoint
 from clipzoo.engine.restore import checkpoint_model, checkpoint_of
 from clipzoo.errors import BuildError
+from clipzoo.files import expanded
 from clipzoo.models.weights import CLIPWeights, from_model, read_clip
 from clipzoo.plugins import import_plugins
 
@@ -27,7 +27,7 @@ def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -
         BuildError: There is nothing there, it is no CLIP, or none that other libraries could load.
     """
     import_plugins(plugins)
-    path = Path(os.path.expanduser(source))
+    path = Path(expanded(source))
     if not path.exists():
         raise BuildError(f"{where}: {path}: no such file or folder. Give a checkpoint, or a CLIP's weights")
     found = checkpoint_of(path)

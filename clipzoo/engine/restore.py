@@ -14,7 +14,7 @@ from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
-from clipzoo.files import natural
+from clipzoo.files import expanded, natural
 from clipzoo.models.base import Tower
 from clipzoo.models.pretrained import kind_of_weights
 from clipzoo.models.torch_archive import pickle_mentions
@@ -56,7 +56,7 @@ class Restored:
 def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None = None) -> Restored:
     """The model that ``source`` means; see ``clipzoo.load``."""
     text = os.fspath(source)
-    path = Path(os.path.expanduser(text))
+    path = Path(expanded(text))
     found = checkpoint_of(path) if path.exists() else None
     with_config = (path / "open_clip_config.json").is_file()
     if quick_gelu is not None and (found is not None or with_config or not path.exists()):

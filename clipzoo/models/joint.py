@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -122,7 +121,7 @@ def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> So
         return None
     if pretrained is not True:
         path = str(pretrained)
-        return Source(read_clip(path, tower), str(Path(os.path.expanduser(path)).resolve()), f"file {path}")
+        return Source(read_clip(path, tower), str(Path(path).resolve()), f"file {path}")
     assert variant is not None
     path, space = _download(tower, variant)
     weights = read_clip(path, f"{tower}(variant='{variant}')")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +86,7 @@ def open_clip_model(where: str, name: str, tag: str | None, pretrained: bool, co
     if config is not None:
         _check_config(where, name, config)
         return OpenCLIPModel(name, copy.deepcopy(config))
-    folder = Path(os.path.expanduser(name))
+    folder = Path(name)
     if folder.is_dir():
         return _from_folder(where, name, folder, tag, pretrained)
     from open_clip import get_model_config, list_models
@@ -139,7 +138,7 @@ def _from_folder(where: str, name: str, folder: Path, tag: str | None, pretraine
 def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-    published, path = get_pretrained_cfg(model.name, tag), Path(os.path.expanduser(tag))
+    published, path = get_pretrained_cfg(model.name, tag), Path(tag)
     if not published and not path.is_file():
         known = list_pretrained_tags_by_model(model.name)
         there = f"Known: {shortened(known, 8)}, or a local file" if known else "It has no published weights; a local file can be given"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError, DataError, shortened
-from clipzoo.files import check_regular
+from clipzoo.files import check_regular, expanded
 from clipzoo.models.torch_archive import is_script, verify_archive
 from clipzoo.models.torchscript import script_state
 
@@ -48,7 +47,7 @@ def weights_file(path: str | Path, where: str) -> Path:
     Raises:
         BuildError: There is no such regular file.
     """
-    path = Path(os.path.expanduser(path))
+    path = Path(expanded(path))
     if not path.exists():
         raise BuildError(f"{where}: no weights file {path}. Give a .safetensors, .pt or .pth file, pretrained=True or pretrained=False")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -90,7 +89,7 @@ class BERT(TextEncoder):
             if files is not None:
                 self._from_files(files, rates)
             elif pretrained:
-                self._from_weights(os.path.expanduser(name), rates)
+                self._from_weights(name, rates)
             else:
                 self.name = f"{num_layers} layers of width {hidden_size}"
                 self._from_scratch(hidden_size, num_layers, num_heads, rates)

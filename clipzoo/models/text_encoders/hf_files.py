@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,7 +38,7 @@ def files_of(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig | None
 
 def opened(name: str, files: Mapping[str, str] | None, where: str) -> contextlib.AbstractContextManager[str]:
     """What transformers reads from: a folder with ``files`` where they are given, otherwise ``name`` itself, a hub name or a folder."""
-    return contextlib.nullcontext(os.path.expanduser(name)) if files is None else folder_of(files, where)
+    return contextlib.nullcontext(name) if files is None else folder_of(files, where)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError
+from clipzoo.files import expanded
 from clipzoo.models.pretrained import kind_of_weights, read_file, tensors, weights_file
 from clipzoo.models.weights import chinese_clip, clipzoo_format, open_clip_format, transformers_format
 from clipzoo.models.weights.base import CLIPWeights
@@ -27,7 +27,7 @@ def read_clip(path: str | Path, where: str) -> CLIPWeights:
     Raises:
         BuildError: It cannot be read, is no CLIP, is a CLIP that cannot be expressed, or contradicts itself.
     """
-    path = Path(os.path.expanduser(path))
+    path = Path(expanded(path))
     if path.is_dir():
         return _read_folder(path, where)
     path = weights_file(path, where)
