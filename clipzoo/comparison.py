@@ -39,6 +39,7 @@ class Record:
         image_digest: Of the tower with its weights, its preprocessing and the libraries that computed its features.
         methods: For every method that is done: ``seconds``, and where it reads texts ``text_encoder``, ``text_digest`` and ``templates``.
         notes: What a reader should know.
+        data_digest: Digest of the contents of the data.
     """
 
     folds_digest: str
@@ -48,6 +49,7 @@ class Record:
     image_digest: str
     methods: dict[str, dict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    data_digest: str = ""
 
     def write(self, work_dir: Path) -> None:
         """Write it below ``work_dir``."""

@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=door.path, help="where the external results go (default: WORK_DIR/external/<folder name>)")
     parser.add_argument("--allow-overlap", action="store_true", help="score external images that the models were trained on")
+    help_ = "score although images or texts changed since the training"
+    parser.add_argument("--accept-changed-data", action="store_true", help=help_)
     door.add_launcher_argument(parser)
     door.run(test, parser.parse_args(arguments))
 
@@ -65,15 +67,15 @@ def score_external(config: Config, arguments: argparse.Namespace, log: logging.L
 def score_again(config: Config, arguments: argparse.Namespace, log: logging.Logger) -> int:
     """Compare with the table on disk; 1 where they disagree."""
     from clipzoo.engine import testing
-    from clipzoo.engine.cross_validation import CrossValidation, make_summary
+    from clipzoo.engine.cross_validation import CrossValidation
     from clipzoo.engine.distributed import is_main
     from clipzoo.results import FoldResult
 
     validation = CrossValidation(config, arguments.work_dir)
-    agreement = testing.score_again(validation, log)
+    agreement = testing.score_again(validation, log, accept_changed_data=arguments.accept_changed_data)
     if is_main():
         results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
-        door.show(make_summary(config, validation.dataset, validation.folds, results, agreement.table).tables())
+        door.show(validation.summary_of(results, agreement.table).tables())
         verdict = "agrees with" if agreement.holds else "DISAGREES with"
         door.show(
             f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a {agreement.what} {agreement.largest:.1e}, "

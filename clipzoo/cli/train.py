@@ -18,6 +18,8 @@ def main(arguments: list[str] | None = None) -> None:
     door.add_config_arguments(parser)
     parser.add_argument("--work-dir", type=door.path, help="where results go (default: work_dirs/<config name>)")
     parser.add_argument("--fold", type=int, help="train only this fold, counted from 1")
+    help_ = "go on although images or texts changed since an earlier start; the summary then says so for ever"
+    parser.add_argument("--accept-changed-data", action="store_true", help=help_)
     door.add_launcher_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything and train one step in memory; write nothing")
     door.run(train, parser.parse_args(arguments))
@@ -41,7 +43,7 @@ def train(arguments: argparse.Namespace) -> int:
                 door.show("\n".join(lines))
             return 0
         try:
-            summary = validation.train(arguments.fold)
+            summary = validation.train(arguments.fold, accept_changed_data=arguments.accept_changed_data)
         except Interrupted as stop:
             if is_main():
                 door.say(f"stopped by signal {stop.signal}; the checkpoint is written, the same command goes on from there")

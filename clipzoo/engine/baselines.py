@@ -24,6 +24,7 @@ from clipzoo.engine.cross_validation import CrossValidation, make_summary
 from clipzoo.engine.digest import feature_digest
 from clipzoo.engine.evaluation import score
 from clipzoo.engine.feature_cache import FeatureStore, features_of_cases
+from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.engine.frozen_towers import ClassTexts, build_tower, class_texts, words
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
 from clipzoo.files import file_sha256
@@ -103,6 +104,7 @@ class Baselines:
             kind = type(self.data).__name__
             raise ConfigError(f"data.dataset: {kind} has captions and no classes, and baselines tell classes apart. They need class labels")
         work_dir.check_ours(self.folder, config, self.folds)
+        self.fingerprint: Fingerprint | None = None
         self.settings: RuntimeSettings = RuntimeSettings.of(config)
         self.metrics, self.select = build.metrics(EvaluationSettings.of(config), self.data)
         self.device = runtime.choose_device(self.settings.device)
@@ -119,6 +121,7 @@ class Baselines:
         started = time.perf_counter()
         log = runtime.make_log(self.console, None)
         try:
+            self.fingerprint = compare_fingerprint(self.folder, self.data, log=log, console=self.console)
             runtime.apply(self.settings, self.device)
             runtime.seed_everything(runtime.derived_seed(self.settings.seed, "baselines"))
             tower = build_tower(self.config, "image_encoder", self.options.image_encoder, self.device)
@@ -129,6 +132,7 @@ class Baselines:
                 scale = {} if tower.logit_scale is None else {"logit_scale": math.exp(tower.logit_scale)}
                 known = Frozen(self._features(tower, log), texts=texts, **scale)
                 work_dir.open_experiment(self.folder, self.config, self.folds)
+                self.fingerprint = keep_fingerprint(self.folder, self.fingerprint)
                 for name, kind in todo.items():
                     self._make(name, kind(), known, record, log)
             log.info(f"baselines in {time.perf_counter() - started:.1f} s -> {self.folder / FOLDER}")
@@ -159,11 +163,14 @@ class Baselines:
             notes = ["the image tower has random weights: features of such a tower say little", *notes]
         digest = feature_digest(tower, tower.preprocessing, on_device=True)
         new = Record(self.folds.digest, self.select.name, self.select.greater_is_better, words(tower), digest, notes=notes)
+        new.data_digest = self.fingerprint.digest
         old, where = Record.read(self.folder), self.folder / FOLDER
         if old is None:
             return new
         if old.folds_digest != new.folds_digest:
             raise CheckpointError(f"{where}: made with other folds. Delete that folder to make them again")
+        if old.data_digest != new.data_digest:
+            raise CheckpointError(f"{where}: made with other data. Delete that folder to make them again")
         if old.image_digest != new.image_digest:
             differ = old.image_encoder != new.image_encoder
             what = f"{old.image_encoder}; now {new.image_encoder}" if differ else "its weights or the libraries differ"
@@ -249,7 +256,7 @@ class Baselines:
             epochs_trained=0,
             metrics=score(self.metrics, table),
             counts={part: len(getattr(split, part)) for part in PARTS},
-            provenance=Provenance.of(self.config.plain(), split.name, self.folds.digest).plain(),
+            provenance=Provenance.of(self.config.plain(), split.name, self.folds.digest, self.fingerprint.digest).plain(),
             seconds=round(seconds, 2),
             device=str(self.device),
             precision="fp32",

@@ -18,6 +18,7 @@ from clipzoo.checking import check
 from clipzoo.config import Config
 from clipzoo.engine import build, distributed, loop, runtime, work_dir
 from clipzoo.engine.evaluation import score
+from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import ConfigError
@@ -58,9 +59,14 @@ class CrossValidation:
         self.interrupt = Interrupt()
         self.introduced = False  # the log describes the model once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the folder was made, to be trained in it
+        self.fingerprint: Fingerprint | None = None  # of the data, once they were compared with what the folder recorded
 
-    def train(self, fold: int | None = None) -> Summary | None:
+    def train(self, fold: int | None = None, *, accept_changed_data: bool = False) -> Summary | None:
         """Train all folds, or one of them, counted from 1.
+
+        Args:
+            fold: Which; ``None`` for all.
+            accept_changed_data: Go on where images or texts changed since an earlier start; the summary then says so for ever.
 
         Returns:
             The summary, if every fold is done now.
@@ -70,9 +76,12 @@ class CrossValidation:
         """
         splits = self.chosen(fold)
         distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
-        distributed.from_main(self.check_done)
         said = self.rehearse(splits[0])
+        self.fingerprint = self.compare_data(accept_changed_data)
+        distributed.from_main(self.check_done)
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
+        found, accept = self.fingerprint, accept_changed_data
+        self.fingerprint = distributed.from_main(lambda: keep_fingerprint(self.folder, found, accept_changes=accept))
         log = runtime.make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
         try:
             if distributed.is_main():
@@ -85,9 +94,19 @@ class CrossValidation:
         finally:
             runtime.close_log(log)
 
+    def compare_data(self, accept_changes: bool) -> Fingerprint:
+        """Compare the data with what the work dir recorded of them; see ``compare_fingerprint``."""
+        log = runtime.make_log(self.console, None)  # a start that is refused leaves no trace
+        try:
+            return compare_fingerprint(self.folder, self.dataset, accept_changes=accept_changes, log=log, console=self.console)
+        finally:
+            runtime.close_log(log)
+
     def provenance(self, split: Split) -> Provenance:
-        """What the files of a fold are made from."""
-        return Provenance.of(self.config.plain(), split.name, self.folds.digest)
+        """What the files of a fold are made from; while a new folder is made, nothing is known of the data."""
+        known = self.fingerprint or recorded(self.folder)
+        data = () if known is None else (known.digest, known.earlier)
+        return Provenance.of(self.config.plain(), split.name, self.folds.digest, *data)
 
     def check_done(self) -> None:
         """Check the folds that are done, before others train for days beside one that will be refused.
@@ -124,6 +143,7 @@ class CrossValidation:
             outputs = {"log": log, "console": self.console, "interrupt": self.interrupt}
             return Runner(self.config, self.dataset, split, folder, provenance=provenance, **outputs)
         runner.log = runner.run.log = log
+        runner.run.provenance = self.provenance(split)
         return runner
 
     def chosen(self, fold: int | None) -> list[Split]:
@@ -173,6 +193,7 @@ class CrossValidation:
         log.info("versions  " + "  ".join(f"{name} {environment[name]}" for name in ("torch", "torchvision", "timm", "transformers")))
         for line in self.dataset.describe():
             log.info(line)
+        log.info(f"data  digest {self.fingerprint.digest[:12]}")
         log.info(f"folds  {self.folds.spec.get('type')} x {len(self.folds.splits)}, digest {self.folds.digest[:12]}")
         for note in self.folds.notes:
             log.info(f"note: {note}")
@@ -185,6 +206,8 @@ class CrossValidation:
         """
         split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
         log = runtime.make_log(self.console, None)
+        if distributed.from_main(lambda: recorded(self.folder) is not None):
+            self.fingerprint = self.compare_data(accept_changes=False)
         outputs = {"log": log, "console": self.console, "provenance": self.provenance(split)}
         runner = Runner(self.config, self.dataset, split, self.folder / split.name, **outputs, features=False)
         run = runner.run
@@ -214,12 +237,18 @@ class CrossValidation:
         table = type(found[0].table).join([fold.table for fold in found])
         with work_dir.owned(self.folder):
             table.write(self.folder / OUT_OF_FOLD_FILE)
-            summary = make_summary(self.config, self.dataset, self.folds, [fold.result for fold in found], table)
+            summary = self.summary_of([fold.result for fold in found], table)
             summary = replace(summary, predictions_digest=file_sha256(self.folder / OUT_OF_FOLD_FILE))
             summary.write(self.folder)
         if log is not None:
             log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
         return summary
+
+    def summary_of(self, results: list[FoldResult], table: PredictionTable | RetrievalTable) -> Summary:
+        """The summary of all folds, with what is to be said of their data."""
+        known = self.fingerprint or recorded(self.folder)
+        summary = make_summary(self.config, self.dataset, self.folds, results, table)
+        return replace(summary, notes=[*summary.notes, *(known.notes if known is not None else ())])
 
 
 def make_summary(

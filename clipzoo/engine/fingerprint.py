@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from clipzoo.datasets.digests import FileDigest, FileState
-from clipzoo.engine import distributed
+from clipzoo.engine import distributed, work_dir
 from clipzoo.engine.checkpoint import LATEST
 from clipzoo.engine.progress import shown
 from clipzoo.errors import CheckpointError, shortened
-from clipzoo.files import natural, write_json
-from clipzoo.records import as_record, read_record
+from clipzoo.files import natural
+from clipzoo.records import as_record, read_record, write_record
 from clipzoo.results import RESULT_FILE
 from clipzoo.text import visible
 
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FILE = "data.json"
-_ADVICE = "Delete it: the next start makes it again from the data, and refuses folds that were trained on others"
+_ADVICE = "Delete it where it is damaged: tools/train.py makes it again from the data, and refuses folds that were trained on other data"
 _THREADS = 8  # more than most machines have cores: they wait for disks
 _PORTION = 32  # images that a thread takes at once
+_NOTABLE = 5.0  # seconds of which the log tells
 _TURN = 1.0  # seconds between two signs of life to other processes
 
 
@@ -126,7 +127,7 @@ class Fingerprint:
         """Write ``data.json``."""
         changes = [asdict(change) for change in self.changes]
         record = _Record(self.digest, self.made, list(self.classes), list(map(list, self.class_texts)), self.cases, changes)
-        write_json(folder / FILE, vars(record))
+        write_record(folder / FILE, vars(record))
 
     @classmethod
     def read(cls, folder: Path) -> Fingerprint:
@@ -137,16 +138,13 @@ class Fingerprint:
         """
         path = folder / FILE
         record = read_record(_Record, path, _ADVICE)
-        found = cls(
+        return cls(
             record.made,
             tuple(record.classes),
             tuple(map(tuple, record.class_texts)),
             {case_id: _mark(mark, path) for case_id, mark in record.cases.items()},
             tuple(_change(change, path) for change in record.changes),
         )
-        if found.digest != record.digest:
-            raise CheckpointError(f"{path}: damaged or edited (its content does not fit its digest). {_ADVICE}")
-        return found
 
 
 @dataclass(frozen=True)
@@ -255,21 +253,11 @@ class _Image(NamedTuple):
     read: bool
 
 
-def of(dataset: Dataset, known: Fingerprint | None = None, progress: Callable[[int], object] | None = None) -> Fingerprint:
-    """The fingerprint of a dataset as it is now; see ``Look``.
-
-    Args:
-        dataset: Any.
-        known: An earlier fingerprint.
-        progress: Told how many cases are through.
-
-    Raises:
-        DataError: An image is missing or cannot be read.
-    """
+def of(dataset: Dataset, known: Fingerprint | None = None) -> Fingerprint:
+    """The fingerprint of a dataset as it is now; see ``Look``."""
     look = Look(dataset, known)
-    for through in look:
-        if progress is not None:
-            progress(through)
+    for _ in look:
+        pass
     return look.result()
 
 
@@ -297,34 +285,50 @@ def _plural(kind: str, number: int) -> str:
     return kind.format(number) + ("" if number == 1 else "es" if kind.endswith("s") else "s")
 
 
-def open_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool, log: Logger, console: Console) -> Fingerprint:
-    """Make the fingerprint of a new work dir, or compare that of an existing one with the data, and keep it there. All processes call it.
+def recorded(folder: Path) -> Fingerprint | None:
+    """What is known of the data of a work dir; ``None`` where it is new.
+
+    Raises:
+        CheckpointError: ``data.json`` is damaged.
+    """
+    return Fingerprint.read(folder) if (folder / FILE).exists() else None
+
+
+def compare_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool = False, log: Logger, console: Console) -> Fingerprint:
+    """The fingerprint of the data, after a comparison with what a work dir recorded; nothing there is changed. All processes call it.
 
     Args:
-        folder: The work dir.
+        folder: The work dir, new or not.
         dataset: Of its training.
-        accept_changes: Go on where the data changed, with a note that stays.
-        log: Where what was found goes.
+        accept_changes: Go on where the data changed, and note it.
+        log: Where it is said that it took long.
         console: Where a progress bar goes.
 
     Raises:
         CheckpointError: The data changed (the message says what), or ``data.json`` is damaged.
         DataError: An image is missing or cannot be read.
     """
-    return _in_turns(_opened(folder, dataset, accept_changes, log, console, keep=True))
+    return _in_turns(_compared(folder, dataset, accept_changes, log, console))
 
 
-def compare_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool, log: Logger, console: Console) -> Fingerprint:
-    """The same, and nothing in the work dir is changed."""
-    return _in_turns(_opened(folder, dataset, accept_changes, log, console, keep=False))
+def keep_fingerprint(folder: Path, found: Fingerprint, *, accept_changes: bool = False) -> Fingerprint:
+    """Record what ``compare_fingerprint`` returned, and return it; what another process recorded in the meantime counts.
+
+    Raises:
+        CheckpointError: The data changed in the meantime.
+    """
+    with work_dir.owned(folder):
+        known = recorded(folder)
+        found = _with_changes(folder, known, found, accept_changes)
+        if found != known:
+            found.write(folder)
+    return found
 
 
-def _opened(
-    folder: Path, dataset: Dataset, accept_changes: bool, log: Logger, console: Console, *, keep: bool
-) -> Generator[None, None, Fingerprint]:
+def _compared(folder: Path, dataset: Dataset, accept_changes: bool, log: Logger, console: Console) -> Generator[None, None, Fingerprint]:
     """The work of the main process; pauses when a turn is over."""
     started = turn = time.monotonic()
-    known = Fingerprint.read(folder) if (folder / FILE).exists() else None
+    known = recorded(folder)
     look = Look(dataset, known)
     with shown("looking for changes of the data" if known else "reading the data", len(dataset), console, log) as told:
         for through in look:
@@ -332,29 +336,27 @@ def _opened(
             if time.monotonic() - turn > _TURN:
                 yield
                 turn = time.monotonic()
-    found = look.result()
-    if known is not None:
-        found = replace(found, changes=known.changes + _changes(folder, known, found, accept_changes))
     seconds = time.monotonic() - started
-    log.info(f"data  digest {found.digest[:12]}, {look.num_read} of {len(dataset)} images read in {seconds:.1f} s")
-    if keep and found != known:
-        found.write(folder)
-    return found
+    if seconds > _NOTABLE:
+        log.info(f"digest of the data: {look.num_read} of {len(dataset)} images read, {seconds:.0f} s")
+    return _with_changes(folder, known, look.result(), accept_changes)
 
 
-def _changes(folder: Path, known: Fingerprint, found: Fingerprint, accepted: bool) -> tuple[Change, ...]:
-    """The change, if there is one and it is accepted."""
+def _with_changes(folder: Path, known: Fingerprint | None, found: Fingerprint, accepted: bool) -> Fingerprint:
+    """``found`` with the changes that were accepted before, and those from ``known`` if they are accepted now."""
+    if known is None:
+        return found
     what = "; ".join(differences(known, found))
     if not what:
-        return ()
+        return replace(found, changes=known.changes)
     if not accepted:
         raise CheckpointError(
             f"{folder}: the data changed since it was made: {what}. Put them back, choose another --work-dir, "
-            "or go on with --accept-changed-data, which the summary then notes"
+            "or go on with tools/train.py --accept-changed-data, which the summary then notes"
         )
     now = {case_id: mark.image for case_id, mark in found.cases.items()}
     images = {case_id: (mark.image, mark.size) for case_id, mark in known.cases.items() if now.get(case_id) != mark.image}
-    return (Change(f"data changed {_when(folder)}: {what}", known.digest, images),)
+    return replace(found, changes=(*known.changes, Change(f"data changed {_when(folder)}: {what}", known.digest, images)))
 
 
 def _when(folder: Path) -> str:

@@ -19,10 +19,11 @@ from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, distributed, runtime, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
+from clipzoo.engine.fingerprint import Fingerprint
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.engine.restore import checkpoint_model
 from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
-from clipzoo.files import read_json, write_json
+from clipzoo.files import check_regular, read_json, write_json
 from clipzoo.folds import Folds
 from clipzoo.plugins import import_plugins
 from clipzoo.provenance import Provenance
@@ -64,8 +65,13 @@ class Agreement:
         return not self.changed and self.largest <= TOLERANCE
 
 
-def score_again(validation: CrossValidation, log: logging.Logger) -> Agreement:
-    """Predict every fold's test part from its checkpoint and compare with ``oof_predictions.csv``.
+def score_again(validation: CrossValidation, log: logging.Logger, *, accept_changed_data: bool = False) -> Agreement:
+    """Predict every fold's test part from its checkpoint and compare with ``oof_predictions.csv``. Nothing in the work dir is changed.
+
+    Args:
+        validation: Of the work dir.
+        log: Where messages go.
+        accept_changed_data: Score also where images or texts changed since the training.
 
     Raises:
         CheckpointError: A fold is not done or its files are damaged, or the work dir is of another config or other folds.
@@ -77,6 +83,7 @@ def score_again(validation: CrossValidation, log: logging.Logger) -> Agreement:
     unfinished = [s.name for s in validation.folds.splits if not work_dir.is_done(folder / s.name)]
     if unfinished:
         raise CheckpointError(f"{folder}: {', '.join(unfinished)} not trained yet. Run tools/train.py first")
+    validation.fingerprint = validation.compare_data(accept_changed_data)
     for split in validation.folds.splits:
         check_checkpoint(folder / split.name, validation.read_fold(split).result)
     known = read_table(folder / OUT_OF_FOLD_FILE)
@@ -169,12 +176,14 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     if not done:
         raise CheckpointError(f"{folder}: no fold is done. Run tools/train.py first")
     images = external_cases(config, folds, data)
+    trained_on = Fingerprint.read(folder)
     if not allow_overlap:
-        refuse_overlap(config, images, log)
+        distributed.from_main(lambda: refuse_overlap(trained_on, images, log))
     metrics, _ = build.metrics(EvaluationSettings.of(config), images)
     found: dict[str, Evaluation] = {}
     for name in done:
-        found[name] = score_with(config, folds, folder / name, images, metrics)
+        provenance = Provenance.of(config.plain(), name, folds.digest, trained_on.digest, trained_on.earlier)
+        found[name] = score_with(config, provenance, folder / name, images, metrics)
         log.info(f"{name}: scored {len(images)} images of {data}")
     per_fold = {name: evaluation.metrics for name, evaluation in found.items()}
     tables = [evaluation.table for evaluation in found.values()]
@@ -205,16 +214,14 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
         return DATASETS.build({**plain, **keys})
 
 
-def score_with(config: Config, folds: Folds, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
+def score_with(config: Config, provenance: Provenance, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
     """The scores of one fold's chosen checkpoint; classes and their captions come from the checkpoint."""
     settings, data = RuntimeSettings.of(config), DataSettings.of(config)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
     path = check_checkpoint(fold_folder, FoldResult.read(fold_folder))
     content = checkpoint.read(path)
-    Provenance.of(config.plain(), fold_folder.name, folds.digest).check(
-        {**content["provenance"], "data": ""}, path, checkpoint.retrain(fold_folder)
-    )  # the training data need not be here
+    provenance.check(content["provenance"], path, checkpoint.retrain(fold_folder))
     net = checkpoint_model(content, device, path)
     if images.classes:
         classes = None if net.tokenizer is None else captions_of(content, net.tokenizer)
@@ -249,41 +256,32 @@ def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
     return ClassCaptions.of(captions.tokenise(tokenizer, "model.text_encoder"), ids)
 
 
-def refuse_overlap(config: Config, images: Dataset, log: logging.Logger) -> None:
-    """Refuse external images that are byte-identical with training images, where those are at hand.
+def refuse_overlap(trained_on: Fingerprint, images: Dataset, log: logging.Logger) -> None:
+    """Refuse external images that the models may have seen. The training images need not be here: their digests are known.
 
     Raises:
-        LeakError: With the first such image.
+        LeakError: With the first such images.
     """
-    try:
-        known = build.dataset(config)
-    except DataError as error:
-        log.info(f"not compared with the training images, which cannot be read here ({str(error).splitlines()[0]})")
-        return
-    if not (hasattr(known, "path_of") and hasattr(images, "path_of")):
-        return
-    same = shared_files(known, images)
+    if (images.source_of(0) is None) != any(size is None for _, size in trained_on.images()):
+        log.info("not compared with the training images: only one side is read from files as they are")
+    same = shared_images(trained_on, images)
     if same:
         raise LeakError(
             f"{len(same)} images are byte-identical with images of the dataset that the models were trained on ({shortened(same, 3)}). "
-            " Remove them, or score them all the same with --allow-overlap"
+            "Remove them, or score them all the same with --allow-overlap"
         )
 
 
-def shared_files(known: Dataset, images: Dataset) -> list[str]:
-    """Ids of ``images`` whose bytes are those of a file of ``known``; only files of equal size are read."""
-    by_size: dict[int, list[Path]] = {}
-    for row in range(len(known)):
-        path = known.path_of(row)
-        by_size.setdefault(path.stat().st_size, []).append(path)
+def shared_images(trained_on: Fingerprint, images: Dataset) -> list[str]:
+    """Ids of ``images`` whose content is that of a case of a fingerprint; a file is read only where one of its size is known there."""
+    known = trained_on.images()
+    sizes = {size for _, size in known}
     same = []
     for row, case in enumerate(images.cases):
-        path = images.path_of(row)
-        candidates = by_size.get(path.stat().st_size, [])
-        if candidates:
-            content = path.read_bytes()
-            if any(candidate.read_bytes() == content for candidate in candidates):
-                same.append(case.id)
+        source = images.source_of(row)
+        size = None if source is None else check_regular(source).st_size
+        if size in sizes and (images.content_digest(row), size) in known:
+            same.append(case.id)
     return same
 
 

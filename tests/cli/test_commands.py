@@ -228,7 +228,7 @@ def test_debug_shows_the_traceback(write_config, command):
 def test_ctrl_c_ends_with_130(command, write_config, monkeypatch):
     from clipzoo.engine.cross_validation import CrossValidation
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CrossValidation, "train", interrupted)

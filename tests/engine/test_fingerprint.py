@@ -24,7 +24,7 @@ from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.pairs import PairsDataset
 from clipzoo.engine import distributed, fingerprint
-from clipzoo.engine.fingerprint import FILE, Change, Fingerprint, Mark, compare_fingerprint, differences, open_fingerprint
+from clipzoo.engine.fingerprint import FILE, Change, Fingerprint, Look, Mark, compare_fingerprint, differences, keep_fingerprint
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.folds import Case
 
@@ -56,9 +56,13 @@ def reads(monkeypatch):
     return found
 
 
-def opened(work, data, accept_changes=False, open_=open_fingerprint, log=None):
+def compared(work, data, accept_changes=False, log=None):
     log = log or logging.Logger("silent")
-    return open_(work, data, accept_changes=accept_changes, log=log, console=Console(quiet=True))
+    return compare_fingerprint(work, data, accept_changes=accept_changes, log=log, console=Console(quiet=True))
+
+
+def opened(work, data, accept_changes=False, log=None):
+    return keep_fingerprint(work, compared(work, data, accept_changes, log), accept_changes=accept_changes)
 
 
 def as_if_old(monkeypatch):
@@ -169,13 +173,12 @@ def test_a_change_is_refused_by_name_and_nothing_is_written(root, work):
     texts = work.parent / "texts.json"
     texts.write_text(json.dumps({"圆": ["这是一张圆的图片"], "条纹": ["stripes\x1b[31m"]}), encoding="utf-8")
     before = (work / FILE).read_bytes()
-    for open_ in (open_fingerprint, compare_fingerprint):
-        with pytest.raises(CheckpointError) as refused:
-            opened(work, ImageFolderDataset(str(root), class_texts=str(texts)), open_=open_)
-        message = str(refused.value)
-        assert "4 images (圆/000.png, 圆/001.png, 圆/002.png and 1 more)" in message and "条纹)" in message
-        assert all(words in message for words in ("Put them back", "--work-dir", "--accept-changed-data"))
-        assert (work / FILE).read_bytes() == before
+    with pytest.raises(CheckpointError) as refused:
+        compared(work, ImageFolderDataset(str(root), class_texts=str(texts)))
+    message = str(refused.value)
+    assert "4 images (圆/000.png, 圆/001.png, 圆/002.png and 1 more)" in message and "条纹)" in message
+    assert all(words in message for words in ("Put them back", "--work-dir", "--accept-changed-data"))
+    assert (work / FILE).read_bytes() == before
 
 
 def test_an_accepted_change_is_noted_for_ever(root, work):
@@ -199,12 +202,12 @@ def test_an_accepted_change_is_noted_for_ever(root, work):
 
 
 def test_comparing_accepts_without_writing(root, work):
-    first = opened(work, images(root), open_=compare_fingerprint)
+    first = compared(work, images(root))
     assert not list(work.iterdir()), "there is nothing to compare with"
     opened(work, images(root))
     Image.new("RGB", (8, 8), "red").save(root / "圆" / "000.png")
     before = (work / FILE).read_bytes()
-    found = opened(work, images(root), accept_changes=True, open_=compare_fingerprint)
+    found = compared(work, images(root), accept_changes=True)
     assert found.earlier == (first.digest,) and (work / FILE).read_bytes() == before
 
 
@@ -274,7 +277,8 @@ def test_a_damaged_record_is_refused(tmp_path_factory, data):
     content = (work / FILE).read_bytes()
     assert Fingerprint.read(work) == whole
     place = data.draw(st.integers(0, len(content) - 2))
-    (work / FILE).write_bytes(content[:place])
+    flipped = content[:place] + bytes([content[place] ^ 1 << data.draw(st.integers(0, 7))]) + content[place + 1 :]
+    (work / FILE).write_bytes(data.draw(st.sampled_from((content[:place], flipped))))
     with pytest.raises(CheckpointError, match=r"data\.json.*Delete it"):
         Fingerprint.read(work)
 
@@ -319,11 +323,12 @@ def test_an_interruption_ends_at_once_and_leaves_nothing(work, monkeypatch):
     monkeypatch.setattr(digests, "file_digest", slow)
     data = images(write_class_folders(work.parent / "many", per_class=40))
 
-    def interrupted(through):
+    def interrupted(look):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fingerprint.of(data, progress=interrupted)
+        for through in Look(data):
+            interrupted(through)
     assert len(started) < 10 and not [t for t in threading.enumerate() if t.name.startswith("fingerprint")]
     monkeypatch.setattr(fingerprint.Look, "result", interrupted)
     monkeypatch.setattr(digests, "file_digest", lambda path: bytes(16))
@@ -337,20 +342,19 @@ def test_other_processes_wait_for_one_turn_at_a_time(root, work, monkeypatch):
     turns = []
     monkeypatch.setattr(fingerprint, "_TURN", -1.0)
     monkeypatch.setattr(distributed, "from_main", lambda make: turns.append(make()) or turns[-1])
-    found = opened(work, images(root))
+    found = compared(work, images(root))
     assert turns == [(False, None)] * 6 + [(True, found)]
 
 
-def test_the_log_says_how_many_images_were_read(root, work, monkeypatch):
+def test_the_log_says_how_many_images_were_read_where_it_took_long(root, work, monkeypatch):
     as_if_old(monkeypatch)
+    monkeypatch.setattr(fingerprint, "_NOTABLE", 0.0)
     text = io.StringIO()
     log = logging.Logger("heard")
     log.addHandler(logging.StreamHandler(text))
-    first = opened(work, images(root), log=log)
     opened(work, images(root), log=log)
-    assert [line.partition(" images")[0] for line in text.getvalue().splitlines()] == [
-        f"data  digest {first.digest[:12]}, {n} of 6" for n in (6, 0)
-    ]
+    opened(work, images(root), log=log)
+    assert [line.partition(" images")[0] for line in text.getvalue().splitlines()] == [f"digest of the data: {n} of 6" for n in (6, 0)]
 
 
 def test_a_changed_caption_of_a_pair_is_named(tmp_path, work):

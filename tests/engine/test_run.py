@@ -44,8 +44,8 @@ def finished(tmp_path_factory, class_folders):
 def test_the_contract_is_on_disk(finished):
     validation, summary, folder = finished
     assert {p.name for p in folder.iterdir()} == {
-        "config.py", "config.json", "folds.json", "train.log", "oof_predictions.csv", "cv_summary.json", "fold_1", "fold_2", "fold_3",
-        ".lock",
+        "config.py", "config.json", "folds.json", "data.json", "train.log", "oof_predictions.csv", "cv_summary.json",
+        "fold_1", "fold_2", "fold_3", ".lock",
     }  # fmt: skip
     for split in validation.folds.splits:
         fold = folder / split.name
@@ -71,7 +71,8 @@ def test_every_case_is_predicted_once_and_every_number_follows_from_the_table(fi
 
 def test_the_same_command_skips_what_is_done(finished, quiet):
     validation, summary, folder = finished
-    before = {p: digest(p) for p in folder.rglob("*") if p.is_file() and p.name != "train.log"}
+    free = ("train.log", "data.json")  # images that were written just now are read again, and data.json then says when
+    before = {p: digest(p) for p in folder.rglob("*") if p.is_file() and p.name not in free}
     again = CrossValidation(validation.config, folder, console=quiet)
     assert again.train() == summary
     assert {p: digest(p) for p in before} == before
@@ -232,7 +233,8 @@ def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, qui
     )
     validation.train(fold=1)
     table = PredictionTable.read(tmp_path / "run" / "fold_1" / "predictions.csv")
-    found = testing.score_with(validation.config, validation.folds, tmp_path / "run" / "fold_1", validation.dataset, [])
+    provenance = validation.provenance(validation.folds.splits[0])
+    found = testing.score_with(validation.config, provenance, tmp_path / "run" / "fold_1", validation.dataset, [])
     rows = [validation.dataset.rows[case_id] for case_id in table.case_ids]
     np.testing.assert_allclose(found.table.probabilities[rows], table.probabilities, atol=1e-6)
 
