@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clipzoo.errors import ConfigError, DataError
+from clipzoo.text import visible
 
 # How file systems say that they do not know an operation; what was asked for is then done as well as it can be.
 _UNSUPPORTED = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM))
@@ -125,8 +126,17 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+    """Write ``text`` as UTF-8, atomically.
+
+    Raises:
+        DataError: It cannot be written, or holds bytes of a name that are no UTF-8.
+    """
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        name = visible(text[max(error.start - 20, 0) : error.end + 20])
+        raise DataError(f"{path}: cannot be written: '{name}' holds bytes that are not UTF-8. Rename the file they come from") from error
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: str | Path, value: object) -> None:

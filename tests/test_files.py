@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from clipzoo.errors import DataError
-from clipzoo.files import leftovers, new_folder, parse_json, read_json, read_text, write_text
+from clipzoo.files import leftovers, new_folder, parse_json, read_json, read_text, write_json, write_text
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -120,3 +120,9 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {0o640, 0o750}
+
+
+def test_bytes_of_a_name_that_are_not_utf8_are_one_clear_line(tmp_path):
+    with pytest.raises(DataError, match=r"r.json: cannot be written: '.*b\\xbb\.png.*' holds bytes that are not UTF-8. Rename the file"):
+        write_json(tmp_path / "r.json", {"image": "b\udcbb.png"})
+    assert not list(tmp_path.iterdir())

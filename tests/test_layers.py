@@ -74,3 +74,8 @@ def test_only_build_and_its_readers_know_data_and_model():
         if {"datasets", "models"} <= units_imported(path) and unit(path) not in DOORS
     }  # fmt: skip
     assert both <= {"build.py"}
+
+
+def test_one_module_reads_and_writes_csv():
+    """Whatever goes round it might not come back, or be a formula in a spreadsheet."""
+    assert [path.name for path in FILES if "csv" in imports(path)] == ["text.py"]

@@ -129,6 +129,9 @@ def converse(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageInde
             query = input("query (empty to end): ").strip()
         except EOFError:
             return
+        except UnicodeDecodeError as error:
+            door.say(f"error: what was typed is not text in the encoding of the terminal, {error.encoding}")
+            continue
         if not query:
             return
         door.show(table(query, index.search(loaded.encode_text(query).numpy(), arguments.top)[0]) + "\n")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from clipzoo.datasets.class_texts import LANGUAGES, default_template, texts_from_template
 from clipzoo.errors import DataError
 from clipzoo.structures import Tokenizer, Tokens
-from clipzoo.text import is_chinese
+from clipzoo.text import is_chinese, visible
 
 MAX_WARNINGS = 5
 
@@ -16,9 +16,16 @@ MAX_WARNINGS = 5
 def clean(sentence: str) -> str:
     """The form in which a sentence is stored and compared: NFC, no white space around it. The same in training and inference.
 
+    Raises:
+        DataError: It holds bytes that are no UTF-8, which no tokenizer takes.
+
     >>> clean('  髋关节 ')
     '髋关节'
     """
+    try:
+        sentence.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"'{visible(sentence)}' holds bytes that are not UTF-8. Write the text in UTF-8") from error
     return unicodedata.normalize("NFC", sentence).strip()
 
 

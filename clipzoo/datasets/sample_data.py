@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from clipzoo.errors import DataError, did_you_mean
 from clipzoo.files import new_folder, write_json, write_text
+from clipzoo.text import csv_text
 
 Kind = Literal["digits", "hip", "pairs"]
 Progress = Callable[[int, int], None]
@@ -148,15 +149,15 @@ def _write_hip(folder: Path, count: int, seed: int) -> Iterator[int]:
         raise DataError(f"sample data: num_samples={count} must be at least {len(CLASS_TEXTS)}, one for each class")
     for name in CLASS_TEXTS:
         (folder / "images" / name).mkdir(parents=True)
-    rows, done = ["path,group"], 0
+    rows, done = [("path", "group")], 0
     for patient in make_patients(count, seed):
         for view in range(1, patient.num_views + 1):
             path = f"{patient.class_name}/{patient.id}_view{view}.png"
             draw_view(patient, view, seed).save(folder / "images" / path)
-            rows.append(f"{path},{patient.id}")
+            rows.append((path, patient.id))
             done += 1
             yield done
-    write_text(folder / "groups.csv", "\n".join(rows) + "\n")
+    write_text(folder / "groups.csv", csv_text(rows))
     write_json(folder / "class_texts.json", CLASS_TEXTS)
     write_text(folder / "README.txt", _HIP_README)
 

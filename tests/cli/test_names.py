@@ -116,3 +116,30 @@ def test_help_reaches_a_terminal_of_another_encoding(repo):
     for arguments in (["fewshot", "evaluate", "--help"], ["--help"], ["list_modules", "SPLITTERS"]):
         ended = subprocess.run([sys.executable, "-m", "clipzoo.cli", *arguments], env=environment, capture_output=True, check=False)
         assert ended.returncode == 0 and b"Traceback" not in ended.stderr and len(ended.stdout) > 100
+
+
+GBK = os.fsdecode("股骨柄".encode("gbk"))  # as an archive from Windows leaves it
+
+
+def test_files_whose_names_are_not_utf8_are_shown_by_their_bytes_and_found_by_the_table(trained, command, folders, tmp_path):
+    shutil.copy(next(folders.rglob("*.png")), tmp_path / f"{GBK}.png")
+    ended = command("predict", trained[2] / "work" / "fold_1", tmp_path / f"{GBK}.png", "--csv", tmp_path / "p.csv", "--device", "cpu")
+    assert ended.status == 0 and rf"{tmp_path}/\xb9ɹǱ\xfa.png" in ended.out
+    _, (_, cells) = csv_rows(os.fsdecode((tmp_path / "p.csv").read_bytes()), "p.csv")
+    assert Path(cells[0]).is_file()
+
+
+def test_words_that_are_not_utf8_are_one_clear_line(trained, command, folders):
+    model = trained[2] / "work" / "fold_1"
+    for arguments in (["predict", model, folders, "--texts", GBK, "b"], ["search", model, folders, GBK]):
+        ended = command(*arguments, "--device", "cpu")
+        said = r"error: '\xb9ɹǱ\xfa' holds bytes that are not UTF-8. Write the text in UTF-8" + "\n"
+        assert ended.status == 2 and ended.err.endswith(said)
+
+
+def test_what_is_typed_in_another_encoding_ends_no_conversation(trained, command, folders, tmp_path, monkeypatch):
+    typed = io.TextIOWrapper(io.BytesIO("股\n".encode("gbk") + "圆\n".encode()), encoding="utf-8")
+    typed.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", typed)
+    ended = command("search", trained[2] / "work" / "fold_1", shutil.copytree(folders, tmp_path / "images"), "--device", "cpu")
+    assert "error: what was typed is not text in the encoding of the terminal, utf-8" in ended.err and ended.status == 0

@@ -284,3 +284,13 @@ def test_real_images(repo, tmp_path):
     (split,) = AsGiven().split(dataset.cases, ()).splits
     assert [len(part) for part in (split.train, split.val, split.test)] == [train.images, val.images, test.images]
     assert dataset.read_image(0).size == (64, 64) and dataset.cases[0].id.startswith("train/n")
+
+
+def test_names_that_are_formulas_are_paths_that_every_program_finds(tmp_path):
+    """``./=1/a.png`` is the same file, and no formula; an apostrophe before it would be part of the name for open_clip."""
+    for value, name in enumerate(("=1", "@b", "c")):
+        write_image(tmp_path / name / "-a.png", 50 * value)
+    (made,) = make_pairs(tmp_path, tmp_path / "train.csv", template="{class_name}")
+    assert rows(made.path)[1:] == [["./=1/-a.png", "'=1"], ["./@b/-a.png", "'@b"], ["c/-a.png", "c"]]
+    data = PairsDataset(str(made.path))
+    assert [case.id for case in data.cases] == ["=1/-a.png", "@b/-a.png", "c/-a.png"] and list(data.captions.sentences) == ["=1", "@b", "c"]

@@ -95,3 +95,11 @@ def test_a_model_without_a_text_side_has_no_scale_and_no_texts():
     assert few_shot.logit_scale_of(classifier) == 100.0
     with pytest.raises(BuildError, match="a classifier: has no text side, which the method tip needs. Methods that need none: knn, linear"):
         few_shot.require_text_side(classifier, [TipAdapter()])
+
+
+def test_a_submission_says_which_of_its_names_are_guarded():
+    """Numbers and lone signs are no formulas, so a grader reads them as they are."""
+    rows = (("=1.png", "-", 0.5), ("b.png", "-1", 1.0), ("c.png", "@x", 0.25))
+    found = few_shot.Predicted((few_shot.TaskResult("task1", rows, {}, ()),), (), 0)
+    assert found.csv_content().decode() == "task,image,label,score\ntask1,'=1.png,-,0.5\ntask1,b.png,-1,1\ntask1,c.png,'@x,0.25\n"
+    assert found.notes() == ["=1.png, @x: a spreadsheet would run this as a formula, so a ' stands before it"]
