@@ -49,7 +49,7 @@ class DataSettings(Settings):
     dataset: dict
     batch_size: BatchSize = 32
     augmentation: str | dict = "standard"
-    sampler: dict | None = None
+    sampler: str | dict | None = None
     num_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = 4
     eval_batch_size: BatchSize | None = None
     allow_overlong_captions: bool = True
