@@ -159,10 +159,18 @@ def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
 
 
 def _difference(old: Folds, new: Folds) -> str:
-    before, now = {c.id for c in old.cases}, {c.id for c in new.cases}
-    kinds = (("gone", before - now), ("new", now - before))
-    parts = [f"{len(ids)} {'case is' if len(ids) == 1 else 'cases are'} {what} ({shortened(sorted(ids), 2)})" for what, ids in kinds if ids]
-    return "; ".join(parts) or "the same cases are labelled, grouped or split differently"
+    before, now = ({case.id: case for case in folds.cases} for folds in (old, new))
+    names = [{None: None, **dict(enumerate(folds.classes))} for folds in (old, new)]
+    both = before.keys() & now.keys()
+    kinds = {
+        "gone": before.keys() - now.keys(),
+        "new": now.keys() - before.keys(),
+        "in another class": [i for i in both if names[0][before[i].label] != names[1][now[i].label]],
+        "in another group": [i for i in both if before[i].group != now[i].group],
+    }
+    found = {what: sorted(ids) for what, ids in kinds.items() if ids}
+    parts = [f"{len(ids)} {'case is' if len(ids) == 1 else 'cases are'} {what} ({shortened(ids, 2)})" for what, ids in found.items()]
+    return "; ".join(parts) or "the same cases are split differently"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A run whose images or texts change between two starts: refused without a trace, or gone on with and noted in every summary."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -10,12 +11,13 @@ from tiny import tiny_config, write_class_folders
 from clipzoo.cli import test as test_command
 from clipzoo.cli import train as train_command
 from clipzoo.config import Config
-from clipzoo.engine import testing
+from clipzoo.engine import testing, work_dir
 from clipzoo.engine.baselines import Baselines, Options
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.engine.runtime import make_log
 from clipzoo.errors import CheckpointError, LeakError
+from clipzoo.folds import Folds
 from clipzoo.results import Summary
 
 SECTIONS = {"train": {"epochs": 1}, "splits": {"type": "StratifiedGroupKFold", "num_folds": 2, "seed": 0, "val_fraction": 0.2}}
@@ -95,6 +97,24 @@ def test_scoring_again_refuses_changed_data_and_never_writes(place):
     testing.score_again(validation_of(place), log, accept_changed_data=True)
     assert snapshot(run) == before
     (root / CHANGED).write_bytes(changed)
+
+
+def test_other_labels_and_groups_are_named_and_never_accepted(place):
+    root, run = place
+    folds = Folds.read(run / "folds.json")
+    label = folds.classes.index("圆")
+    changes = {"条纹/000.png": {"label": label}, "圆/001.png": {"group": "p1"}, "圆/002.png": {"group": "p1"}}
+    cases = tuple(replace(case, **changes.get(case.id, {})) for case in folds.cases)
+    with pytest.raises(CheckpointError, match=r"1 case is in another class \(条纹/000.png\); 2 cases are in another group \(圆/001.png"):
+        work_dir.check_same(run, config_for(root), replace(folds, cases=cases))
+    with pytest.raises(CheckpointError, match="the same cases are split differently"):
+        work_dir.check_same(run, config_for(root), replace(folds, splits=folds.splits[:1]))
+    (root / CHANGED).rename(root / "条纹" / "099.png")
+    try:
+        with pytest.raises(CheckpointError, match=r"1 case is gone \(圆/000.png\); 1 case is new \(条纹/099.png\)"):
+            validation_of(place).train(accept_changed_data=True)
+    finally:
+        (root / "条纹" / "099.png").rename(root / CHANGED)
 
 
 def test_a_fold_of_other_data_is_refused(place, tmp_path):
