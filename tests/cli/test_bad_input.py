@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from tiny import write_class_folders
 
-from clipzoo.records import write_record
+from clipzoo.records import read_plain, write_record
+from clipzoo.sealed import seal
 
 
 @dataclass
@@ -460,20 +461,20 @@ def work_dir_of_other_data(place: Place) -> list:
     arguments = place.train(root=root)
     Path(root / "方块" / "000.png").unlink()
     work = place.work()
-    config = json.loads((work / "config.json").read_text(encoding="utf-8"))
-    config["config"]["data"]["dataset"]["root"] = str(root)
-    (work / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    known = read_plain(work / "config.json", "")
+    known["config"]["data"]["dataset"]["root"] = str(root)
+    write_record(work / "config.json", known)
     return arguments
 
 
-@bad("work/fold_1/checkpoint_latest.pth: not a whole checkpoint", "to train that fold again")
+@bad("work/fold_1/checkpoint_latest.pth: cut short", "to train that fold again")
 def truncated_checkpoint(place: Place) -> list:
     path = place.unfinished()
     path.write_bytes(path.read_bytes()[:5000])
     return place.train()
 
 
-@bad("work/fold_1/checkpoint_best.pth: not a whole checkpoint")
+@bad("work/fold_1/checkpoint_best.pth: cut short", "to train that fold again")
 def truncated_checkpoint_in_a_test(place: Place) -> list:
     path = place.work() / "fold_1" / "checkpoint_best.pth"
     path.write_bytes(path.read_bytes()[:-3000])
@@ -495,10 +496,11 @@ def checkpoint_of_another_model(place: Place) -> list:
     del content["model"][first]
     content["model"][second] = torch.zeros(3)
     torch.save(content, path)
+    seal(path)
     return place.train()
 
 
-@bad("work/config.json", "not valid JSON", "choose another folder with --work-dir")
+@bad("work/config.json", "not valid JSON", "Choose another folder with --work-dir")
 def damaged_work_dir(place: Place) -> list:
     path = place.work() / "config.json"
     path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")

@@ -21,6 +21,8 @@ from clipzoo.engine.runner import Runner
 from clipzoo.engine.runtime import make_log
 from clipzoo.errors import BuildError, CheckpointError, ConfigError
 from clipzoo.folds import Split
+from clipzoo.provenance import Provenance
+from clipzoo.results import FoldResult
 from clipzoo.tables import PredictionTable
 
 IMAGE = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32}
@@ -197,8 +199,10 @@ def test_a_checkpoint_of_other_classes_is_one_line(finished, unequal, tmp_path, 
         config = config_with(root)
         data = build.dataset(config)
         ids = tuple(case.id for case in data.cases)
+        same = Provenance(**FoldResult.read(folder / "fold_1").provenance)  # as if nothing else differed
+        outputs = {"log": make_log(quiet, None), "console": quiet, "provenance": same}
         with pytest.raises(CheckpointError, match=said) as error:
-            Runner(config, data, Split("fold_1", ids, (), ids), folder / "fold_1", log=make_log(quiet, None), console=quiet)
+            Runner(config, data, Split("fold_1", ids, (), ids), folder / "fold_1", **outputs)
         assert "\n" not in str(error.value)
 
 

@@ -104,8 +104,8 @@ def test_three_processes_score_every_case_once(class_folders, pairs, tmp_path):
 
 def fit_while_writing_takes_long(images: str, pairs: str, folder: str, rank: int) -> None:
     """Train without a val part; the file that is scored then must be the last one for every process."""
-    write = checkpoint._write
-    checkpoint._write = lambda path, content: (time.sleep(0.3), write(path, content))
+    write = checkpoint.write
+    checkpoint.write = lambda path, content: (time.sleep(0.3), write(path, content))
     runner = make_runner("classes", images, pairs, Path(folder) / "run")
     runner.fit()
     assert checkpoint.read(runner.run.folder / runner.chosen())["state"]["epoch"] == runner.run.state.epoch == 2
