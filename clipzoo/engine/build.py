@@ -252,7 +252,6 @@ def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: 
     """
     tokens = inputs.tokens_of(net, data, settings, log)
     if begun is not None:
-        checkpoint.check_classes(begun["classes"], data.classes, begun["path"])
         checkpoint.load_weights(net, begun["model"], begun["path"])
         for tower in net.children():
             if isinstance(tower, Tower):

@@ -9,7 +9,6 @@ make equal files.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -179,7 +178,7 @@ def retrain(folder: Path) -> str:
 
 
 def begun(folder: Path, provenance: Provenance) -> dict | None:
-    """What the model of an earlier start is made from: ``towers``, ``classes`` and ``model`` of a checkpoint in ``folder``, whose tensors
+    """What the model of an earlier start is made from: ``towers`` and ``model`` of a checkpoint in ``folder``, whose tensors
     stay in the file until they are used; ``None`` where there is none.
 
     A best checkpoint without a latest one counts only where the fold is done and will be scored: a run that was cut off before it could
@@ -193,24 +192,8 @@ def begun(folder: Path, provenance: Provenance) -> dict | None:
         if path.exists():
             content = read(path, kind=kind, advice=retrain(folder), mmap=True)
             provenance.check(content["provenance"], path, retrain(folder))
-            return {"path": path, **{key: content[key] for key in ("towers", "classes", "model")}}
+            return {"path": path, **{key: content[key] for key in ("towers", "model")}}
     return None
-
-
-def check_classes(trained: Sequence[str], classes: Sequence[str], where: str | Path) -> None:
-    """Refuse the weights of a model that was trained on other classes.
-
-    Raises:
-        CheckpointError: With both numbers, or the first difference.
-    """
-    if list(trained) == list(classes):
-        return
-    if len(trained) != len(classes):
-        raise CheckpointError(
-            f"{where}: was trained on {len(trained)} classes, and the data have {len(classes)}. Use the data of its config"
-        )
-    old, new = next((old, new) for old, new in zip(trained, classes, strict=True) if old != new)
-    raise CheckpointError(f"{where}: was trained on other classes ('{old}', where the data have '{new}'). Use the data of its config")
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str | Path) -> None:

@@ -21,7 +21,7 @@ from clipzoo.engine.evaluation import score
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
-from clipzoo.errors import ConfigError
+from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.files import file_sha256
 from clipzoo.folds import Folds, Split
 from clipzoo.plugins import import_plugins
@@ -206,12 +206,18 @@ class CrossValidation:
         """
         split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
         log = runtime.make_log(self.console, None)
-        if distributed.from_main(lambda: recorded(self.folder) is not None):
-            self.fingerprint = self.compare_data(accept_changes=False)
+        notes = []
+        try:
+            distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
+        except CheckpointError as error:
+            notes = [f"note: without --dry-run this ends at once: {error}"]
+        else:
+            if distributed.from_main(lambda: recorded(self.folder) is not None):
+                self.fingerprint = self.compare_data(accept_changes=False)
         outputs = {"log": log, "console": self.console, "provenance": self.provenance(split)}
-        runner = Runner(self.config, self.dataset, split, self.folder / split.name, **outputs, features=False)
+        runner = Runner(self.config, self.dataset, split, self.folder / split.name, **outputs, is_dry=True)
         run = runner.run
-        lines = [*self.dataset.describe(), *run.model.describe(), *build.describe(run)]
+        lines = [*notes, *self.dataset.describe(), *run.model.describe(), *build.describe(run)]
         with closing(runner), loop.memory_advice(run):
             batch = next(iter(run.train_loader))
             run.parallel.train()

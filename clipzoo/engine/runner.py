@@ -53,7 +53,7 @@ class Runner:
         console: Where the progress bar goes; belongs to ``log``.
         provenance: What its files are made from; ``None`` for a split that is of no cross-validation.
         interrupt: Listens for signals; ``None`` never ends early.
-        features: See ``build.run``.
+        is_dry: For a step in memory: an earlier start in ``folder`` and the features of a frozen tower are left out.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Runner:
         console: Console | None = None,
         provenance: Provenance | None = None,
         interrupt: Interrupt | None = None,
-        features: bool = True,
+        is_dry: bool = False,
     ):
         self.console = console or make_console()
         self.log = log or make_log(self.console, None)
         folder = Path(folder)
         outputs = {"log": self.log, "console": self.console}
         provenance = provenance or Provenance.of(config.plain(), split.name, digest_of(asdict(split)))
-        begun = checkpoint.begun(folder, provenance)
-        self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, begun=begun, features=features)
+        begun = None if is_dry else checkpoint.begun(folder, provenance)
+        self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, begun=begun, features=not is_dry)
         self.run.interrupt = interrupt or Interrupt()
         self.loaders = (self.run.train_loader, *self.run.eval_loaders.values())
         watch = Waiting(self.run)

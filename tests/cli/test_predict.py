@@ -12,6 +12,7 @@ import torch
 from checkpoint_files import saved
 
 from clipzoo.cli.predict import image_files
+from clipzoo.engine import checkpoint
 from clipzoo.errors import DataError
 from clipzoo.results import terminal_columns
 from clipzoo.tables import PredictionTable
@@ -214,7 +215,7 @@ def test_a_model_without_text_side(predict, class_folders, tmp_path, config_of):
     from clipzoo.registries import MODELS
 
     path, _ = saved(tmp_path / "x.pth", config_of())
-    content = torch.load(path, weights_only=True)
+    content = checkpoint.read(path)
     content["config"]["model"]["type"] = "OnlyImages"
 
     class OnlyImages(CLIP):
@@ -226,7 +227,7 @@ def test_a_model_without_text_side(predict, class_folders, tmp_path, config_of):
     assert issubclass(OnlyImages, Model)
     MODELS.register_module()(OnlyImages)
     try:
-        torch.save(content, path)
+        checkpoint.write(path, content)
         ended = predict(path, class_folders / "圆" / "000.png")
     finally:
         del MODELS._classes["OnlyImages"]
