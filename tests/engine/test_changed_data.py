@@ -164,13 +164,18 @@ def test_external_images_that_were_trained_on_are_known_without_the_training_ima
         (tmp_path / "away").rename(root)
 
 
-def test_two_processes_that_accept_the_same_change_note_it_once(place, monkeypatch):
+def test_two_processes_that_accept_the_same_change_note_it_once(place):
     root, run = place
     data, log = validation_of(place).dataset, make_log(Console(quiet=True), None)
     one, two = (compare_fingerprint(run, data, accept_changes=True, log=log, console=Console(quiet=True)) for _ in range(2))
     first = keep_fingerprint(run, one, accept_changes=True)
     assert keep_fingerprint(run, two, accept_changes=True).changes == first.changes and len(first.changes) == 1
     assert Fingerprint.read(run).changes == first.changes
+    Image.new("RGB", (16, 16), (8, 8, 8)).save(root / CHANGED)
+    other = compare_fingerprint(run, data, accept_changes=True, log=log, console=Console(quiet=True))
+    keep_fingerprint(run, other, accept_changes=True)
+    with pytest.raises(CheckpointError, match="the data changed"):
+        keep_fingerprint(run, one)
 
 
 def test_the_command_line_says_it_in_one_line_and_accepts_it_with_a_flag(place, capfd, tmp_path):
