@@ -27,6 +27,7 @@ except ImportError:  # Windows has no such locks
 
 CONFIG_PY, CONFIG_JSON, FOLDS_FILE, LOG_FILE = "config.py", "config.json", "folds.json", "train.log"
 
+_LOCK = ".lock"
 # Longest wait for another process that makes or sums up the same work dir, which takes it seconds.
 _WAIT_SECONDS = 120.0
 _OTHER_DIR = "Choose another folder with --work-dir"
@@ -62,7 +63,7 @@ def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
     """
     check_ours(folder, config, folds)
     with owned(folder):  # of two processes that come at the same moment, the second finds what the first made
-        check_ours(folder, config, folds)
+        _check_ours(folder, config, folds)
         for path in leftovers(folder):
             path.unlink(missing_ok=True)
         if not is_experiment(folder):
@@ -104,6 +105,16 @@ def check_ours(folder: Path, config: Config, folds: Folds) -> None:
     Raises:
         CheckpointError: It holds foreign files, another config or other folds.
     """
+    try:
+        _check_ours(folder, config, folds)
+    except CheckpointError:
+        if is_experiment(folder) or not (folder / _LOCK).exists():
+            raise
+        with owned(folder):  # another process was in the middle of making it
+            _check_ours(folder, config, folds)
+
+
+def _check_ours(folder: Path, config: Config, folds: Folds) -> None:
     if is_experiment(folder):
         check_same(folder, config, folds)
     elif folder.is_dir():
@@ -214,7 +225,7 @@ def owned(folder: Path) -> Iterator[None]:
 def _lock(folder: Path) -> Iterator[bool]:
     """Try to lock ``folder``; is it ours now? Where the file system knows no locks, it is."""
     check_writable(folder)
-    with open(folder / ".lock", "w") as file:
+    with open(folder / _LOCK, "w") as file:
         is_ours = True
         try:
             if fcntl is not None:

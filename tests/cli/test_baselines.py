@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 from tiny import write_pairs
+
+from clipzoo.records import read_plain, write_record
 
 
 def test_baselines_then_training_then_summary(command, write_config):
@@ -27,10 +28,10 @@ def test_a_lost_comparison_is_in_the_summary(command, finished, tmp_path, class_
     config = folder / "config.py"
     assert command("baselines", config, "--work-dir", folder, "--only", "majority").status == 0
     path = folder / "baselines/majority/cv_summary.json"
-    content = json.loads(path.read_text())
+    content = read_plain(path, "")
     for value, said in ((1.5, "is better than the trained model: balanced_accuracy 1.5000 > "), (-1.0, "better than every baseline")):
         content["pooled"]["balanced_accuracy"] = value
-        path.write_text(json.dumps(content))
+        write_record(path, content)
         assert said in command("summary", folder).out
 
 
