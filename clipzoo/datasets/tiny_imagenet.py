@@ -20,7 +20,8 @@ from clipzoo.structures import Preprocessing
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-    from torch.utils.data import DataLoader
+
+    from clipzoo.datasets.workers import Loader
 
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
 
@@ -141,7 +142,7 @@ def create_dataloaders(
     random_seed: Seed = 42,
     preprocessing: Preprocessing | None = None,
     augmentation: str | dict = "none",
-) -> tuple[DataLoader, DataLoader, DataLoader]:
+) -> tuple[Loader, Loader, Loader]:
     """Loaders of the train, val and test split, for a training loop of one's own.
 
     Args:
@@ -163,21 +164,23 @@ def create_dataloaders(
         DataError: As ``TinyImageNetDataset``.
     """
     import torch
-    from torch.utils.data import DataLoader
+    from torch.utils.data import default_collate
 
     from clipzoo.datasets.transforms import evaluation_transform
+    from clipzoo.datasets.workers import Loader
 
     square = replace(preprocessing or Preprocessing(mean=CLIP_MEAN, std=CLIP_STD), size=image_size)
     plain = evaluation_transform(square)
     transforms = {"train": AUGMENTATIONS.build(augmentation).build(square), "val": plain, "test": plain}
     train, val, test = (
-        DataLoader(
+        Loader(
             TinyImageNetDataset(root, split, transform, num_classes, random_seed),
+            default_collate,
+            num_workers,
+            name=f"{split} images",
             batch_size=batch_size,
             shuffle=split == "train",
             generator=torch.Generator().manual_seed(random_seed),
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
         )
         for split, transform in transforms.items()
     )

@@ -64,15 +64,9 @@ class Loader(DataLoader):
     """
 
     def __init__(self, dataset: object, collate: Callable, num_workers: int, *, name: str, timeout: float = TIMEOUT, **options: object):
-        super().__init__(
-            dataset,
-            collate_fn=_Sent(collate),
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            worker_init_fn=_begin,
-            generator=torch.Generator(),  # its own, so that loading draws nothing from the run's generator
-            **options,
-        )
+        options.setdefault("generator", torch.Generator())  # its own, so that loading draws nothing from the run's generator
+        workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0, "worker_init_fn": _begin}
+        super().__init__(dataset, collate_fn=_Sent(collate), **workers, **options)
         self.name, self.seconds = name, timeout
         self.watch: Watch | None = None
 
