@@ -52,7 +52,7 @@ def test_a_signal_in_any_wait_ends_the_run_and_it_goes_on_bit_for_bit(config_of,
     whole.train(fold=1)
     expected, total = digests(tmp_path / "whole"), len(reads)
     interrupted_in = set()
-    for at in [*reads_before, total - 3]:
+    for at in [*(at for at in reads_before if at < total - 3), total - 3]:
         folder = tmp_path / f"stopped-{at}"
         stopped = CrossValidation(config, folder, console=quiet)
         reads = read_of(stopped, at)
