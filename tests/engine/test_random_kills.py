@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -29,12 +30,19 @@ EVERYTHING = {
 
 
 def start(repo: Path, config: Path, folder: Path, processes: int) -> subprocess.Popen:
-    """In a process group of its own, which is killed as a whole."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo), "PYTHON": sys.executable}
     train = [sys.executable, "tools/train.py", config] if processes == 1 else ["bash", "tools/dist_train.sh", config, processes]
     with (folder.parent / "output.txt").open("ab") as output:
         command = [*map(str, train), "--work-dir", str(folder)]
-        return subprocess.Popen(command, cwd=repo, stdout=output, stderr=output, env=environment, start_new_session=True)
+        return subprocess.Popen(command, cwd=repo, stdout=output, stderr=output, env=environment)
+
+
+def kill_all(folder: Path) -> None:
+    """Every process of the run: torchrun gives each of its own a session."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(folder) in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def is_alive_until(process: subprocess.Popen, seconds: float) -> bool:
@@ -60,7 +68,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(repo, 
         process = start(repo, config, tmp_path / "killed" / "run", processes)
         if kills < KILLS and is_alive_until(process, draw.uniform(0.2 * seconds, seconds)):
             kills += 1
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_all(tmp_path / "killed" / "run")
             process.wait(60)
             continue
         assert process.wait(600) == 0, (tmp_path / "killed" / "output.txt").read_text(encoding="utf-8")[-4000:]
