@@ -201,7 +201,7 @@ def _read_table(path: str, text: str, keys: Keys) -> Iterator[Pair]:
         raise DataError(f"{path}:{line}: the file holds zero bytes: it is no text, or was half-written. Write it again")
     separator = _separator(path, text, keys)
     rows = _rows(path, text, separator)
-    line, names = next(rows)
+    line, names = next(rows, (1, [""]))  # a file of nothing but blank cells has one column without a name
     names = [clean_name(name) for name in names]
     where = f"{path}:{line}"
     if len(names) == 1:
