@@ -5,8 +5,6 @@ A split holds case ids, not row numbers, so that the file stays true when a fold
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipzoo.errors import DataError, LeakError, shortened
+from clipzoo.provenance import digest_of
 from clipzoo.records import as_record, read_record, write_record
 from clipzoo.text import clean_name
 
@@ -98,8 +97,7 @@ class Folds:
             "classes": list(self.classes),
             "splits": [asdict(s) for s in self.splits],
         }
-        text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+        return digest_of(content)
 
     def verify(self) -> None:
         """Refuse everything that would make a score dishonest.
