@@ -265,6 +265,7 @@ def no_jobs(jobs, *arguments, **options):
 RUN = [page for page in PAGES if page.name != "README.zh-CN.md"]  # its blocks are those of README.md, as the next test says
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RUN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_runs(path, fresh, samples):
     found = blocks(path)

@@ -311,7 +311,9 @@ def test_a_device_named_twice_runs_two_jobs(fake_training, tmp_path):
     assert float(start_a) < float(end_b) and float(start_b) < float(end_a)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGHUP, signal.SIGINT))]
+)
 def test_a_signal_ends_the_jobs_and_starts_no_other(tmp_path, repo, number):
     """The grid in a process of its own, so that it can be killed; its jobs write a file when they are asked to end."""
     code = """
@@ -489,6 +491,7 @@ def test_half_a_question_is_refused(more, tiny, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_a_grid_from_end_to_end(tiny, tmp_path, capsys):
     """Two real jobs beside each other: one trains, one finds no weights and fails; started again, the first is skipped."""
     arguments = [

@@ -113,6 +113,7 @@ def config(path: Path, root: Path, **sections) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_plugin_trains_by_name(site, repo, tmp_path, class_folders):
     done = clipzoo(site, repo, "train", config(tmp_path / "acme.py", class_folders), "--fold", 1)
     assert done.returncode == 0, done.stderr

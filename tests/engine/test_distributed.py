@@ -84,6 +84,7 @@ def score_part(images: str, pairs: str, folder: str, rank: int | None) -> None:
         (target / "metrics.json").write_text(json.dumps(found.metrics))
 
 
+@pytest.mark.slow
 def test_three_processes_score_every_case_once(class_folders, pairs, tmp_path):
     launch(__file__, class_folders, pairs, tmp_path)
     score_part(str(class_folders), str(pairs), str(tmp_path), None)
@@ -116,6 +117,7 @@ def fit_while_writing_takes_long(images: str, pairs: str, folder: str, rank: int
     assert checkpoint.resume(resumed) and resumed.meter.totals() == {"names": ["loss"], "sums": [2.0 * (1 + rank)], "cases": 2}
 
 
+@pytest.mark.slow
 def test_no_process_scores_a_checkpoint_that_is_not_yet_written_and_each_goes_on_with_its_own_losses(class_folders, pairs, tmp_path):
     launch(__file__, class_folders, pairs, tmp_path, "fit")
 

@@ -197,7 +197,7 @@ def test_a_hook_that_stops_in_the_middle_of_an_epoch_stops_there(make_run):
     assert run.state.step == 2 and checkpoint.read(run.folder / checkpoint.LATEST)["stop_reason"] == "enough"
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 6])
+@pytest.mark.parametrize("steps", [4, *(pytest.param(other, marks=pytest.mark.slow) for other in (1, 2, 6))])
 def test_a_run_in_steps_that_was_stopped_goes_on_bit_for_bit(config_of, tmp_path, quiet, stopped_at, steps):
     """Three steps per epoch; evaluated after 2, 4, 6 and 7: stopped before, at and after an evaluation, and at the end of an epoch."""
     config = config_of(train=STEPS, evaluation={"every_steps": 2}, hooks=[{"type": "HistoryHook"}])

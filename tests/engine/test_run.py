@@ -86,7 +86,7 @@ def test_a_fold_alone_equals_the_fold_in_sequence(finished, tmp_path, quiet):
         assert digest(tmp_path / "alone" / "fold_3" / name) == digest(folder / "fold_3" / name), name
 
 
-@pytest.mark.parametrize("steps", [2, 4, 6])
+@pytest.mark.parametrize("steps", [4, *(pytest.param(other, marks=pytest.mark.slow) for other in (2, 6))])
 def test_a_stopped_run_goes_on_bit_for_bit(finished, config_of, tmp_path, quiet, stopped_at, steps):
     """Ended as by Ctrl-C in the middle of an epoch (3 steps each) or at its end, and started again."""
     _, _, folder = finished

@@ -180,6 +180,7 @@ def trained_slowly(class_folders, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_everything_train_as_one(trained):
     assert_trained_as_one(trained, *QUICK[0])
 
@@ -202,6 +203,7 @@ def assert_trained_as_one(trained: Path, variant: str, strategy: str) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_optimizer_is_saved_whole(trained):
     norms = []
     for name in ("everything-fsdp-2", "everything-ddp-1"):
@@ -212,6 +214,7 @@ def test_the_optimizer_is_saved_whole(trained):
     torch.testing.assert_close(*(torch.tensor([norm for _, norm in found]) for found in norms), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_shares_goes_on_bit_for_bit(trained):
     whole, resumed = (checkpoint.read(folder / "everything-fsdp-2" / checkpoint.LATEST) for folder in (trained, trained / "stopped"))
     for key in ("model", "raw_model"):
@@ -221,6 +224,7 @@ def test_a_run_that_shares_goes_on_bit_for_bit(trained):
         assert all(torch.equal(resumed["optimizer"]["state"][index][name], value) for name, value in values.items())
 
 
+@pytest.mark.slow
 def test_one_process_loads_what_two_that_share_have_saved(trained, class_folders):
     runner = make_runner(class_folders, trained / "loading", "everything", "fsdp")
     assert runner.run.parallel is runner.run.model and not any(map(sharding.is_sharded, runner.run.model.parameters()))

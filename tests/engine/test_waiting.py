@@ -37,7 +37,7 @@ def read_of(validation, at):
 @pytest.mark.parametrize(
     ("every_steps", "epochs", "reads_before"),
     [
-        pytest.param(None, 1, (22,), id="at the end of an epoch"),
+        pytest.param(None, 1, (22,), id="at the end of an epoch", marks=pytest.mark.slow),
         pytest.param(2, 1, (18,), id="within an epoch"),
         pytest.param(None, 2, range(1, 60, 4), id="anywhere", marks=pytest.mark.slow),
         pytest.param(2, 2, range(1, 60, 4), id="anywhere with evaluations in steps", marks=pytest.mark.slow),

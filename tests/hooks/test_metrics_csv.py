@@ -84,7 +84,10 @@ def whole(runner_of, tmp_path_factory):
     return (folder / "fold_1" / "metrics.csv").read_bytes()
 
 
-@pytest.mark.parametrize(("step", "half"), [(2, b"3,1,1.9"), (5, b""), (5, b"1"), (8, b"\x00\x00\n")])
+KILLS = [(5, b"1"), *(pytest.param(*other, marks=pytest.mark.slow) for other in ((2, b"3,1,1.9"), (5, b""), (8, b"\x00\x00\n")))]
+
+
+@pytest.mark.parametrize(("step", "half"), KILLS)
 def test_a_killed_run_leaves_the_file_of_one_that_was_not(runner_of, killed_at, whole, tmp_path, step, half):
     """Killed before the first checkpoint, after a row that no checkpoint knows, and while a line was written: the head of 10, say."""
     killed_at(runner_of(tmp_path, EVERY_SECOND, **STEPS), step)
@@ -95,7 +98,7 @@ def test_a_killed_run_leaves_the_file_of_one_that_was_not(runner_of, killed_at, 
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("step", [3, 5])
+@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_a_signal_between_two_rows_loses_none_of_their_steps(runner_of, whole, tmp_path, stopped_at, step):
     with stopped_at(step):
         runner_of(tmp_path, EVERY_SECOND, **STEPS).fit()

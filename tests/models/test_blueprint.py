@@ -200,7 +200,13 @@ def test_a_tower_is_made_again_without_hub_and_files(table, name, make, tmp_path
         assert torch.equal(again.eval()(inputs), features)
 
 
-@EVERY
+HEAVY = ("ConvNeXt", "ResNet", "EfficientNet", "VisionTransformer")
+RECOMPUTED = [
+    pytest.param(*tower, id=tower[1], marks=pytest.mark.slow if tower[1] in HEAVY or tower[1].endswith("file") else ()) for tower in TOWERS
+]
+
+
+@pytest.mark.parametrize(("table", "name", "make"), RECOMPUTED)
 def test_recomputing_activations_changes_no_gradient_and_no_statistic(table, name, make, tmp_path):
     _, tower = build(table, make, tmp_path / "files")
     forget_open_clips_names()

@@ -75,7 +75,7 @@ def test_the_contract(folder, name):
     again.merge_lora()  # a second time is nothing
 
 
-@pytest.mark.parametrize("name", ["ConvNeXt", "CLIPVision resnet", "CLIPText", "HFText"])
+@pytest.mark.parametrize("name", [pytest.param("ConvNeXt", marks=pytest.mark.slow), "CLIPVision resnet", "CLIPText", "HFText"])
 def test_recomputing_activations_changes_no_gradient(folder, name):
     tower = build(name, folder, lora=LORA)
     with torch.no_grad():
