@@ -13,7 +13,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 DEMO := configs/clip/r18_bertzh_digits_5fold.py
 
-.PHONY: help demo test slow long install bench clean
+.PHONY: help demo test slow install bench clean
 
 help:
 	@sed -n '1,2p' Makefile | cut -c3-
@@ -41,9 +41,6 @@ test: $(VENV)/.installed-tests
 
 slow: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
-
-long: $(VENV)/.installed-tests
-	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-tests
 	$(BIN)/python benchmarks/class_captions.py

@@ -1,11 +1,28 @@
 """Arranging an epoch, on many small epochs at random and against exhaustive search."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from clipzoo.datasets import arrange
+
+
+def each_seed(count: int) -> Callable:
+    """Run a test of ``seed`` for so many seeds, as one test."""
+
+    def decorate(test: Callable[[int], None]) -> Callable[[], None]:
+        def with_each_seed():
+            for seed in range(count):
+                try:
+                    test(seed)
+                except Exception as error:
+                    raise AssertionError(f"seed {seed}: {error}") from error
+
+        return with_each_seed
+
+    return decorate
 
 
 def rng(*path):
@@ -29,7 +46,7 @@ def test_sizes():
     assert arrange.share_out(10, 4).tolist() == [3, 3, 2, 2] and arrange.share_out(8, 4).tolist() == [2] * 4
 
 
-@pytest.mark.parametrize("seed", range(100))
+@each_seed(100)
 def test_most_batches_is_the_largest_that_can_be_filled(seed):
     keys, size = random_keys(seed), int(rng(seed, 2).integers(1, 20))
     counts = [list(keys).count(key) for key in set(keys)]
@@ -54,7 +71,7 @@ def test_most_batches_against_all_arrangements():
             assert can(counts, most, size) and not can(counts, most + 1, size)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@each_seed(60)
 def test_fitting_takes_turns(seed):
     """A queue per key: each epoch takes from its front and puts at its back."""
     keys, size = random_keys(seed), int(rng(seed, 2).integers(1, 8))
@@ -73,7 +90,7 @@ def test_fitting_takes_turns(seed):
         assert arrange.fitting(keys, ranks, num_batches, size, epoch).tolist() == expected
 
 
-@pytest.mark.parametrize("seed", range(150))
+@each_seed(150)
 def test_a_dealt_batch_repeats_no_key(seed):
     keys = random_keys(seed)
     num_batches = int(np.unique(keys, return_counts=True)[1].max() + rng(seed, 2).integers(0, 3))
@@ -108,7 +125,7 @@ def weighted(seed, num_cases):
     return draw.choice(num_cases, size=num_cases, p=draw.dirichlet(np.full(num_cases, 10.0 ** draw.uniform(-2, 2))))
 
 
-@pytest.mark.parametrize("seed", range(300))
+@each_seed(300)
 def test_without_repeats(seed):
     num_cases, size = int(rng(seed).integers(1, 90)), int(rng(seed, 1).integers(1, 40))
     order = weighted(seed, num_cases)

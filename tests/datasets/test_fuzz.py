@@ -147,7 +147,7 @@ def test_tables_and_json_of_any_content(tmp_path, name):
     read_fuzzed(tmp_path, name, FEW)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_tables_and_json_of_two_thousand_contents(tmp_path, name):
     read_fuzzed(tmp_path, name, MANY)

@@ -26,7 +26,7 @@ def made(tmp_path_factory):
     return {kind: create_sample_dataset(folder / kind, kind, count, seed=3) for kind, count in SMALL.items()}
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", ["digits", "pairs", pytest.param("hip", marks=pytest.mark.slow)])
 def test_same_seed_same_files(made, tmp_path, kind):
     ticks = []
     again = create_sample_dataset(tmp_path / "again", kind, SMALL[kind], seed=3, progress=lambda *t: ticks.append(t))

@@ -53,7 +53,7 @@ def is_alive_until(process: subprocess.Popen, seconds: float) -> bool:
     return False
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(repo, tmp_path, class_folders, processes):
     config = tmp_path / "tiny.py"

@@ -113,7 +113,7 @@ def test_names_without_a_font_are_numbered():
     assert figures.confusion_figure(np.eye(2, dtype=int), ("cup", "stem"), LETTERS)._supxlabel is None
 
 
-@pytest.mark.parametrize("count", [1, 25, 200])
+@pytest.mark.parametrize("count", [1, pytest.param(25, marks=pytest.mark.slow), 200])
 def test_any_number_of_classes_fits_a_picture(tmp_path, count):
     matrix = np.eye(count, dtype=int) * 3
     names = [f"class of a kind whose name is long, {i}" for i in range(count)]

@@ -169,7 +169,9 @@ def test_another_image_size(saved, name):
     torch.testing.assert_close(tower(images), theirs.encode_image(images), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["ViT-S-32-alt", "convnext_tiny", "MobileCLIP-S1"])
+@pytest.mark.parametrize(
+    "name", ["ViT-S-32-alt", *(pytest.param(name, marks=pytest.mark.slow) for name in ("convnext_tiny", "MobileCLIP-S1"))]
+)
 def test_real_names_are_open_clips(name):
     """Random weights of a real configuration, the same in both."""
     config = open_clip.get_model_config(name)
