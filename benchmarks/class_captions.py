@@ -62,8 +62,9 @@ def clipzoo_run(task: Task, precision: str):
     """A run as ``tools/train.py`` builds it, without folds, hooks and evaluation."""
     from rich.console import Console
 
-    from clipzoo.config import Config
-    from clipzoo.engine import build, runtime
+    from clipzoo.config_language import Config
+    from clipzoo.engine import build
+    from clipzoo.engine.log import make_log
     from clipzoo.folds import Split
     from clipzoo.provenance import Provenance
 
@@ -89,7 +90,7 @@ def clipzoo_run(task: Task, precision: str):
         "class_captions",
     )
     console = Console(quiet=True)
-    log = runtime.make_log(console, None)
+    log = make_log(console, None)
     split = Split(name="fold_1", train=task.case_ids, val=(), test=())
     provenance = Provenance.of(config.plain(), "benchmark", "")
     return build.run(config, build.dataset(config), split, Path(task.scratch), log=log, console=console, provenance=provenance)

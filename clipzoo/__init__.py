@@ -8,7 +8,7 @@ import importlib
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Config": "clipzoo.config",
+    "Config": "clipzoo.config_language",
     "ClipzooError": "clipzoo.errors",
     "Folds": "clipzoo.folds",
     "Registry": "clipzoo.registry",

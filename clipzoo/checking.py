@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 from clipzoo.annotations import fits, hints_of, in_words, is_plain, misfits
 from clipzoo.arguments import argument_hints, constructor_owner, rule_of
-from clipzoo.config import SECTIONS, Config, foreign_name
+from clipzoo.config_language import SECTIONS, Config, foreign_name
 from clipzoo.errors import ConfigError, RegistryError, did_you_mean
 from clipzoo.registries import SLOTS
 from clipzoo.registry import Registry

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clipzoo.records import read_record, write_record
-from clipzoo.results import SUMMARY_FILE, Summary, rows_or_columns
+from clipzoo.json_records import read_record, write_record
+from clipzoo.results import SUMMARY_FILE, Summary
+from clipzoo.text_tables import rows_or_columns
 
 FOLDER = "baselines"
 RECORD_FILE = "summary.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipzoo.errors import DataError, LeakError, shortened
+from clipzoo.json_records import as_record, read_record, write_record
 from clipzoo.provenance import digest_of
-from clipzoo.records import as_record, read_record, write_record
 from clipzoo.text import clean_name
 
 PARTS = ("train", "val", "test")

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import math
 import statistics
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
-from clipzoo.records import read_record, write_record
-from clipzoo.text import visible
+from clipzoo.json_records import read_record, write_record
+from clipzoo.text_tables import MANY_METRICS, aligned, rows_or_columns
 
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
 PREDICTIONS_FILE = "predictions.csv"
-_MANY_METRICS = 8  # more do not fit side by side on a terminal
 OUT_OF_FOLD_FILE = "oof_predictions.csv"
 
 
@@ -153,7 +151,7 @@ class Summary:
         columns: dict[str, dict[str, str]] = {}
         for fold in self.folds:
             columns[fold["fold"]] = {"epoch": str(fold["epoch"]), **{n: _number(fold["metrics"].get(n)) for n in self.pooled}}
-        if len(self.folds) == 1 and len(self.pooled) > _MANY_METRICS:
+        if len(self.folds) == 1 and len(self.pooled) > MANY_METRICS:
             return rows_or_columns("fold", columns, num_totals=0)
         columns["mean ± sd"] = {n: f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in self.pooled}
         columns["pooled"] = {n: _number(self.pooled[n]) for n in self.pooled}
@@ -180,53 +178,6 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     if not values:
         return math.nan, math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
-
-
-def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals: int) -> str:
-    """A table with a row for each entry of ``columns``; where these have very many values each, with a column for each.
-
-    Args:
-        corner: Heads the first column.
-        columns: By name; each has values by name, those of the first entry being the ones that are shown.
-        num_totals: How many of the last entries sum up the others; a rule stands before them.
-    """
-    names = list(next(iter(columns.values())))
-    if len(names) > _MANY_METRICS:
-        rows = [[name, *(found.get(name, "") for found in columns.values())] for name in names]
-        return aligned([corner, *columns], rows)
-    rows = [[title, *(found.get(name, "") for name in names)] for title, found in columns.items()]
-    return aligned([corner, *names], rows, rule_before=len(rows) - num_totals)
-
-
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: int | None = None) -> str:
-    """A table in plain text whose columns stay aligned when cells hold Chinese, or what has to be escaped to be seen.
-
-    Args:
-        header: Of the columns.
-        rows: Cells; the first column is aligned to the left, the others to the right.
-        rule_before: Of this row stands a second rule.
-    """
-    header, rows = [visible(cell) for cell in header], [[visible(cell) for cell in row] for row in rows]
-    widths = [max(terminal_columns(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [cells[0] + " " * (widths[0] - terminal_columns(cells[0]))]
-        padded += [" " * (w - terminal_columns(cell)) + cell for w, cell in zip(widths[1:], cells[1:], strict=True)]
-        return "  ".join(padded).rstrip()
-
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [line(header), rule]
-    for index, row in enumerate(rows):
-        if index == rule_before:
-            lines.append(rule)
-        lines.append(line(row))
-    return "\n".join(lines)
-
-
-def terminal_columns(text: str) -> int:
-    """Columns that ``text`` takes on a terminal: two for a wide East Asian character, none for marks and joiners."""
-    unseen = ("Mn", "Me", "Cf")
-    return sum(0 if unicodedata.category(c) in unseen else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _number(value: float | None) -> str:

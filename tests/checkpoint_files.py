@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build, checkpoint
 from clipzoo.engine.state import TrainState
 from clipzoo.provenance import Provenance

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipzoo.arguments import Count, FilePath, Positive, Share, checked
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.errors import ConfigError
 from clipzoo.files import expanded
 from clipzoo.registry import Registry

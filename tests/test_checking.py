@@ -10,7 +10,7 @@ from tiny import tiny_config
 
 from clipzoo.annotations import described, fits
 from clipzoo.checking import Problem, check, check_spec
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.errors import ConfigError
 from clipzoo.registry import Registry
 

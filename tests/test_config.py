@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from clipzoo.config import Config, differences
+from clipzoo.config_language import Config, differences
 from clipzoo.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import tiny_config
 
 from clipzoo.checking import check
-from clipzoo.config import SECTIONS, Config
+from clipzoo.config_language import SECTIONS, Config
 from clipzoo.errors import ClipzooError
 
 BASE = "\n".join(f"{name} = {value!r}" for name, value in tiny_config(Path("/nowhere")).items())

@@ -11,7 +11,7 @@ from tiny import write_class_folders, write_pairs
 from tiny_imagenet_layout import write_tiny_imagenet
 
 from clipzoo.checking import check
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -189,7 +189,7 @@ def srun(folder: Path) -> Path:
 def checked(config: str, options: list[str]):
     """Load and check a config as ``tools/train.py`` does before it builds anything."""
     from clipzoo.checking import check
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
     from clipzoo.plugins import import_plugins
 
     loaded = Config.load(config, options)
@@ -309,7 +309,7 @@ def test_the_site_has_every_page():
 
 def test_tables_are_complete():
     """What exists in the code is in the page that lists it."""
-    from clipzoo.config import SECTIONS
+    from clipzoo.config_language import SECTIONS
     from clipzoo.engine.grid import OLD_KEYS, OTHER_OLD_KEYS
     from clipzoo.models import names
 

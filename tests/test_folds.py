@@ -7,7 +7,7 @@ import pytest
 
 from clipzoo.errors import DataError, LeakError
 from clipzoo.folds import Case, Folds, Split
-from clipzoo.records import write_record
+from clipzoo.json_records import write_record
 
 IDS = ("a1", "a2", "b1", "b2", "c1", "c2")
 CASES = tuple(Case(i, "ab".find(i[0]) % 2, f"patient {i[0]}") for i in IDS)

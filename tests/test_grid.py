@@ -18,12 +18,12 @@ import pytest
 from tiny import tiny_config
 
 from clipzoo.checking import check
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import grid
 from clipzoo.engine.grid import OLD_KEYS, OTHER_OLD_KEYS, Job, Outcome, folder_name, jobs_from_json, product
 from clipzoo.engine.leaderboard import leaderboard, sorting
 from clipzoo.errors import CheckpointError, ConfigError
-from clipzoo.records import write_record
+from clipzoo.json_records import write_record
 from clipzoo.results import Summary
 
 # The sample of the old scripts' guide, word for word.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.errors import ConfigError
 from clipzoo.plugins import import_plugins
 

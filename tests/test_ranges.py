@@ -15,7 +15,7 @@ from tiny import tiny_config
 from clipzoo.annotations import FieldsOf, fits, hints_of
 from clipzoo.arguments import argument_hints
 from clipzoo.checking import Problem, check, check_settings, check_spec
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.errors import ConfigError
 from clipzoo.registries import TABLES
 from clipzoo.settings import SETTINGS

@@ -6,8 +6,9 @@ import math
 import pytest
 
 from clipzoo.errors import CheckpointError
-from clipzoo.records import write_record
-from clipzoo.results import FoldResult, Summary, aligned, mean_and_sd, terminal_columns
+from clipzoo.json_records import write_record
+from clipzoo.results import FoldResult, Summary, mean_and_sd
+from clipzoo.text_tables import aligned, terminal_columns
 
 
 def test_fold_result_keeps_undefined_metrics(tmp_path):

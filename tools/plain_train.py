@@ -15,7 +15,7 @@ from clipzoo.datasets.splitters import StratifiedGroupKFold
 from clipzoo.datasets.transforms import MinimalAugmentation, evaluation_transform
 from clipzoo.engine.evaluation import Compute, predict_cases
 from clipzoo.engine.inputs import class_captions
-from clipzoo.engine.runtime import seed_everything
+from clipzoo.engine.seeds import seed_everything
 from clipzoo.metrics import Accuracy, BalancedAccuracy
 from clipzoo.models.backbones import ResNet
 from clipzoo.models.clip import CLIP

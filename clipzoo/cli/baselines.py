@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def baselines(arguments: argparse.Namespace) -> None:
     """Load, compute, compare."""
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     device = [f"runtime.device={arguments.device}"] if arguments.device else []
     config = Config.load(arguments.config, [*arguments.cfg_options, *device])

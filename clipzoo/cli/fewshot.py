@@ -118,7 +118,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     import_plugins(arguments.plugins)
     from clipzoo.engine import few_shot, image_inputs, inference, progress, tasks
-    from clipzoo.engine.runtime import make_console, make_log
+    from clipzoo.engine.log import make_console, make_log
 
     started = time.monotonic()
     probe = few_shot.probe_of(arguments.method, arguments.temperature)
@@ -190,7 +190,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out: {arguments.out} is a file. Give a folder")
     import_plugins(arguments.plugins)
     from clipzoo.engine import episodes, few_shot, inference, progress
-    from clipzoo.engine.runtime import make_console, make_log
+    from clipzoo.engine.log import make_console, make_log
 
     plan = episodes.Plan(arguments.way, tuple(arguments.shot), arguments.query, arguments.episodes, arguments.seed)
     probes = None if arguments.method is None else [few_shot.probe_of(method) for method in arguments.method]
@@ -242,7 +242,7 @@ def _features(
         DataError: Some cannot be read; all are named.
     """
     from clipzoo.engine import image_inputs, progress
-    from clipzoo.engine.feature_cache import encode_files
+    from clipzoo.engine.encoded_files import encode_files
     from clipzoo.errors import DataError
 
     paths = [data.path_of(row) for row in range(len(data))]
@@ -256,7 +256,7 @@ def _features(
 
 def table(points: list[Point]) -> str:
     """Mean accuracy and its interval, a row for each method and shot."""
-    from clipzoo.results import aligned
+    from clipzoo.text_tables import aligned
 
     rows = [[p.method, f"{p.shot}", f"{p.mean:.4f}", "{:.4f} … {:.4f}".format(*p.interval), f"{p.sd:.4f}"] for p in points]
     return aligned(["method", "shot", "accuracy", "95 % interval", "sd"], rows)

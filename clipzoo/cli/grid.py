@@ -40,10 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def grid(arguments: argparse.Namespace) -> int:
     """Make the jobs, run them, show the leaderboard."""
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
     from clipzoo.engine import grid as runs
     from clipzoo.engine.leaderboard import leaderboard, sorting
-    from clipzoo.results import aligned
+    from clipzoo.text_tables import aligned
 
     base = Config.load(arguments.config, arguments.cfg_options)  # a wrong base config is one error, not one per job
     jobs = jobs_of(arguments, base.get("runtime", {}).get("seed", 42))

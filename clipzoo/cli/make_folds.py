@@ -17,14 +17,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def make_folds(arguments: argparse.Namespace) -> None:
     """Split, show, write."""
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
     from clipzoo.checking import check
     from clipzoo.errors import DataError
     from clipzoo.plugins import import_plugins
     from clipzoo.registries import DATASETS, SPLITTERS
-    from clipzoo.results import aligned
+    from clipzoo.text_tables import aligned
 
     import_plugins(config.get("plugins", []))
     check(config, ("data", "splits"))

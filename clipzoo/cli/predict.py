@@ -126,7 +126,7 @@ def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] 
         DataError: There are no texts: none were given, and the model has no classes.
     """
     from clipzoo.engine import image_inputs, inference, progress
-    from clipzoo.engine.runtime import make_console, make_log
+    from clipzoo.engine.log import make_console, make_log
     from clipzoo.errors import DataError
 
     console = make_console()
@@ -177,8 +177,8 @@ def folds(source: str) -> tuple[dict[str, str | Path], str]:
 
 def table(images: list[str], result: Classification, top: int) -> str:
     """One block of lines per image, the most probable class first."""
-    from clipzoo.results import aligned, terminal_columns
     from clipzoo.text import visible
+    from clipzoo.text_tables import aligned, terminal_columns
 
     best = result.top(top)
     width = max(terminal_columns(visible(name)) for name in ["class", *result.classes])

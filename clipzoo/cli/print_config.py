@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def print_config(arguments: argparse.Namespace) -> None:
     """Load and print."""
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
     if arguments.check:

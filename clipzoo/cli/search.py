@@ -58,7 +58,7 @@ def search(arguments: argparse.Namespace) -> None:
     if missing:
         raise DataError(f"--image: {', '.join(missing)}: no such file")
     from clipzoo.engine import image_index, inference
-    from clipzoo.engine.runtime import make_console, make_log
+    from clipzoo.engine.log import make_console, make_log
 
     image_index.scan(arguments.folder)  # before the model is loaded
     console = make_console()
@@ -108,6 +108,7 @@ def answer(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex)
     door.show("\n\n".join(table(name, entries) for name, entries in zip(names, found, strict=True)))
     if arguments.contact_sheet is None:
         return
+    from clipzoo.datasets.images import read_image
     from clipzoo.engine import contact_sheet
 
     queries = [None] * len(arguments.queries) + [Path(name) for name in arguments.image]
@@ -115,7 +116,7 @@ def answer(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex)
         contact_sheet.Row(name, [(file, arguments.folder / file, score) for file, score in entries], query)
         for name, entries, query in zip(names, found, queries, strict=True)
     ]
-    using.write_new(arguments.contact_sheet, contact_sheet.contact_sheet(rows), "--contact-sheet", arguments.force)
+    using.write_new(arguments.contact_sheet, contact_sheet.contact_sheet(rows, read_image), "--contact-sheet", arguments.force)
     lacking = contact_sheet.lacking(rows)
     if lacking:
         door.say(f"note: no font here has '{lacking[:20]}', so … stands for it. Install one, such as Noto Sans CJK")
@@ -139,7 +140,7 @@ def converse(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageInde
 
 def table(query: str, found: list[tuple[str, float]]) -> str:
     """The images found, with rank and cosine similarity."""
-    from clipzoo.results import aligned
+    from clipzoo.text_tables import aligned
 
     width = len(str(len(found)))
     rows = [[f"{rank:>{width}}  {name}", f"{score:.4f}"] for rank, (name, score) in enumerate(found, start=1)]

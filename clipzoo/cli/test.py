@@ -11,7 +11,7 @@ from clipzoo.cli import door
 if TYPE_CHECKING:
     import logging
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
 DESCRIPTION = """Compute the out-of-fold predictions again from the checkpoints and compare with the table on disk (exit status 1 where
 they disagree). With --data: score every fold's model and their ensemble (mean probability) on external images."""
@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def test(arguments: argparse.Namespace) -> int:
     """Score, compare, print."""
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
     from clipzoo.engine import testing
     from clipzoo.engine.distributed import is_main, meeting, process_group
-    from clipzoo.engine.runtime import make_console, make_log
+    from clipzoo.engine.log import make_console, make_log
 
     testing.require_experiment(arguments.work_dir)
     with process_group(arguments.launcher, **meeting(config)):

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def train(arguments: argparse.Namespace) -> int:
     """Load, check, train, sum up."""
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
     folder = arguments.work_dir or door.default_work_dir(arguments.config)

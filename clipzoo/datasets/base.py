@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from clipzoo.datasets.captions import Captions
 from clipzoo.errors import DataError, shortened
 from clipzoo.folds import PARTS, Case
-from clipzoo.results import terminal_columns
 from clipzoo.text import visible
+from clipzoo.text_tables import terminal_columns
 
 if TYPE_CHECKING:
     import numpy as np

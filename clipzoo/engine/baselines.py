@@ -18,14 +18,17 @@ import numpy as np
 from rich.console import Console
 
 from clipzoo.comparison import FOLDER, WORDS, Comparison, Record, folder_of
-from clipzoo.config import Config
-from clipzoo.engine import build, runtime, work_dir
+from clipzoo.config_language import Config
+from clipzoo.engine import build, device, work_dir
 from clipzoo.engine.cross_validation import CrossValidation, make_summary
+from clipzoo.engine.dataset_features import features_of_cases
 from clipzoo.engine.digest import feature_digest
 from clipzoo.engine.evaluation import score
-from clipzoo.engine.feature_cache import FeatureStore, features_of_cases
+from clipzoo.engine.feature_cache import FeatureStore
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.engine.frozen_towers import ClassTexts, build_tower, class_texts, words
+from clipzoo.engine.log import close_log, make_log
+from clipzoo.engine.seeds import derived_seed, seed_everything
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
 from clipzoo.files import file_sha256
 from clipzoo.folds import PARTS, Folds, Split
@@ -107,7 +110,7 @@ class Baselines:
         self.fingerprint: Fingerprint | None = None
         self.settings: RuntimeSettings = RuntimeSettings.of(config)
         self.metrics, self.select = build.metrics(EvaluationSettings.of(config), self.data)
-        self.device = runtime.choose_device(self.settings.device)
+        self.device = device.choose_device(self.settings.device)
 
     def compute(self) -> Comparison:
         """Make those that are not there yet, and leave them in the work dir.
@@ -119,11 +122,11 @@ class Baselines:
             DataError: An image cannot be read; the message names it.
         """
         started = time.perf_counter()
-        log = runtime.make_log(self.console, None)
+        log = make_log(self.console, None)
         try:
             self.fingerprint = compare_fingerprint(self.folder, self.data, log=log, console=self.console)
-            runtime.apply(self.settings, self.device)
-            runtime.seed_everything(runtime.derived_seed(self.settings.seed, "baselines"))
+            device.apply(self.settings, self.device)
+            seed_everything(derived_seed(self.settings.seed, "baselines"))
             tower = build_tower(self.config, "image_encoder", self.options.image_encoder, self.device)
             texts, skipped = self._texts(tower, log)
             record = self._record(tower, skipped)
@@ -137,7 +140,7 @@ class Baselines:
                     self._make(name, kind(), known, record, log)
             log.info(f"baselines in {time.perf_counter() - started:.1f} s -> {self.folder / FOLDER}")
         finally:
-            runtime.close_log(log)
+            close_log(log)
         return Comparison.read(self.folder)
 
     def _texts(self, tower: Tower, log: logging.Logger) -> tuple[ClassTexts | None, list[str]]:

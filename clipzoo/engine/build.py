@@ -15,9 +15,11 @@ from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from clipzoo.config import Config
-from clipzoo.engine import checkpoint, distributed, inputs, runtime, sharding, single_cases, unfreezing
+from clipzoo.config_language import Config
+from clipzoo.engine import checkpoint, distributed, inputs, sharding, single_cases, unfreezing
+from clipzoo.engine import device as runtime
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
+from clipzoo.engine.seeds import derived_seed, seed_everything
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
 from clipzoo.folds import Folds, Split
@@ -37,9 +39,9 @@ from clipzoo.registries import (
     TEXT_ENCODERS,
 )
 from clipzoo.registry import Registry
-from clipzoo.results import aligned
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.structures import Tokens
+from clipzoo.text_tables import aligned
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
@@ -190,8 +192,8 @@ def run(
     train_settings, evaluation = TrainSettings.of(config), EvaluationSettings.of(config)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
-    seed = runtime.derived_seed(settings.seed, provenance.fold)
-    runtime.seed_everything(seed)
+    seed = derived_seed(settings.seed, provenance.fold)
+    seed_everything(seed)
     towers, num_classes = begun and begun["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
     tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, begun)
@@ -202,7 +204,7 @@ def run(
     single_cases.check(net, loaders.batches, loaders.train, device)
     inputs.warn_of_double_balance(net, loaders.batches.sampler, log)
     # After the weights: dropout may differ between processes, initial weights may not.
-    runtime.seed_everything(seed + distributed.rank())
+    seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
     chosen, selector = metrics(evaluation, data)
     averaged = moving_average(net, train_settings)

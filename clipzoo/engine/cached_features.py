@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from clipzoo.engine import runtime
+from clipzoo.engine.seeds import rng_state, set_rng_state
 from clipzoo.structures import Batch, is_measure, joined
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def cached_backward(run: Run, group: list[Batch]) -> None:
     images, texts, generators = [], [], []
     with torch.no_grad(), resting_statistics(run.model), autocast(run):
         for batch in group:
-            generators.append(runtime.rng_state(run.device))
+            generators.append(rng_state(run.device))
             image_BD, text_UD = run.model.encode(on_device(run, batch))
             images.append(image_BD)
             texts.append(text_UD)
@@ -43,7 +43,7 @@ def cached_backward(run: Run, group: list[Batch]) -> None:
     run.meter.add(losses, len(joint), run.state.step + 1)
     gradients = zip(image_ND.grad.split([len(f) for f in images]), text_MD.grad.split([len(f) for f in texts]), strict=True)
     for index, (batch, gradient) in enumerate(zip(group, gradients, strict=True)):
-        runtime.set_rng_state(generators[index], run.device)
+        set_rng_state(generators[index], run.device)
         with synchronised(run, is_last=index == len(group) - 1):
             with autocast(run):
                 product = run.parallel(on_device(run, batch), feature_gradients=gradient)

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from clipzoo.engine import distributed, runtime, sharding, work_dir
+from clipzoo.engine import distributed, sharding, work_dir
+from clipzoo.engine.seeds import rng_state, set_rng_state
 from clipzoo.engine.state import TrainState
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
+from clipzoo.json_records import as_record
 from clipzoo.models.base import Tower
 from clipzoo.models.pretrained import differences, not_finite, shapes_of
 from clipzoo.models.weights.clipzoo_format import FORMAT
 from clipzoo.provenance import Provenance
-from clipzoo.records import as_record
 from clipzoo.sealed import check_seal, seal
 from clipzoo.structures import Preprocessing
 
@@ -87,7 +88,7 @@ def save_latest(run: Run) -> None:
         kind="latest",
         optimizer=sharding.optimizer_state(run.optimizer),
         scaler=run.scaler.state_dict(),
-        generators=distributed.gathered(runtime.rng_state(run.device)),
+        generators=distributed.gathered(rng_state(run.device)),
         hooks=[[type(hook).__name__, hook.state_dict()] for hook in run.hooks],
         meters=distributed.gathered(run.meter.state_dict()),
         stop_reason=run.stop_reason,
@@ -244,7 +245,7 @@ def resume(run: Run) -> bool:
         restore_hooks(run, content["hooks"])
         run.meter.load_state_dict(content["meters"][distributed.rank()])
         run.stop_reason = content["stop_reason"]
-        runtime.set_rng_state(content["generators"][distributed.rank()], run.device)
+        set_rng_state(content["generators"][distributed.rank()], run.device)
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit this run ({error}). Delete it to start {run.split.name} again") from error
     note_rounding(run, content["rounding"])

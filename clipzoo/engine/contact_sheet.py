@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from clipzoo.datasets.images import read_image
 from clipzoo.errors import DataError
 from clipzoo.hooks.fonts import Lettering, installed, lettering
 from clipzoo.text import visible
@@ -36,8 +35,13 @@ class Row:
     query: Path | None = None
 
 
-def contact_sheet(rows: Sequence[Row]) -> bytes:
-    """A PNG with one block per query: its title, then thumbnails, each with rank, similarity and file name below it."""
+def contact_sheet(rows: Sequence[Row], read: Callable[[Path], Image.Image]) -> bytes:
+    """A PNG with one block per query: its title, then thumbnails, each with rank, similarity and file name below it.
+
+    Args:
+        rows: The queries.
+        read: Reads an image file; raises ``DataError`` where it cannot.
+    """
     used = lettering(_texts(rows))
     title, pen = _Pen(used, TITLE_SIZE), _Pen(used, TEXT_SIZE)
     cell = THUMBNAIL + 2 * (TEXT_SIZE + 5)
@@ -54,7 +58,9 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
         entries += [(f"{rank}   {score:.4f}", name, path) for rank, (name, path, score) in enumerate(row.found, start=1)]
         for index, (head, name, path) in enumerate(entries):
             left = GAP + index % COLUMNS * (THUMBNAIL + GAP)
-            _draw_cell(sheet, draw, (left, top + TITLE_SIZE + GAP + index // COLUMNS * (cell + GAP)), path, (head, name), pen)
+            _draw_cell(
+                sheet, draw, (left, top + TITLE_SIZE + GAP + index // COLUMNS * (cell + GAP)), _thumbnail(path, read), (head, name), pen
+            )
         top += height
     content = io.BytesIO()
     sheet.save(content, "PNG")
@@ -65,18 +71,24 @@ def _cells(row: Row) -> int:
     return len(row.found) + (row.query is not None)
 
 
+def _thumbnail(path: Path, read: Callable[[Path], Image.Image]) -> Image.Image | None:
+    """An image made to fit a cell; ``None`` if it cannot be read any more."""
+    try:
+        image = read(path)
+    except DataError:
+        return None
+    scale = THUMBNAIL / max(image.size)
+    return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+
+
 def _draw_cell(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], path: Path, lines: tuple[str, str], pen: _Pen
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], image: Image.Image | None, lines: tuple[str, str], pen: _Pen
 ) -> None:
     left, top = corner
     draw.rectangle((left - 1, top - 1, left + THUMBNAIL, top + THUMBNAIL), _FRAME)
-    try:
-        image = read_image(path)
-    except DataError:
+    if image is None:
         pen.write(draw, (left + 8, top + 8), "not readable", THUMBNAIL - 16, _FAINT)  # removed since it was encoded
     else:
-        scale = THUMBNAIL / max(image.size)
-        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
         sheet.paste(image, (left + (THUMBNAIL - image.width) // 2, top + (THUMBNAIL - image.height) // 2))
     below = top + THUMBNAIL + 5
     pen.write(draw, (left, below), lines[0], THUMBNAIL, _INK)

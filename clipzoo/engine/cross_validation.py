@@ -15,11 +15,13 @@ from rich.console import Console
 
 from clipzoo import metrics as metric_tables
 from clipzoo.checking import check
-from clipzoo.config import Config
-from clipzoo.engine import build, distributed, loop, runtime, work_dir
+from clipzoo.config_language import Config
+from clipzoo.engine import build, device, distributed, loop, work_dir
+from clipzoo.engine.environment import environment
 from clipzoo.engine.evaluation import score
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
+from clipzoo.engine.log import close_log, make_console, make_log
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.files import file_sha256
@@ -51,8 +53,8 @@ class CrossValidation:
         import_plugins(config.get("plugins", []))
         check(config)
         self.config, self.folder = config, Path(folder)
-        self.console = console or runtime.make_console(quiet=not distributed.is_main())
-        runtime.choose_device(config.get("runtime", {}).get("device", "auto"))
+        self.console = console or make_console(quiet=not distributed.is_main())
+        device.choose_device(config.get("runtime", {}).get("device", "auto"))
         self.dataset = build.dataset(config)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
@@ -82,7 +84,7 @@ class CrossValidation:
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
         found, accept = self.fingerprint, accept_changed_data
         self.fingerprint = distributed.from_main(lambda: keep_fingerprint(self.folder, found, accept_changes=accept))
-        log = runtime.make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
+        log = make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
         try:
             if distributed.is_main():
                 self.greet(log)
@@ -92,15 +94,15 @@ class CrossValidation:
                 self.train_fold(split, log)
             return distributed.from_main(lambda: self.summarise(log))
         finally:
-            runtime.close_log(log)
+            close_log(log)
 
     def compare_data(self, accept_changes: bool) -> Fingerprint:
         """Compare the data with what the work dir recorded of them; see ``compare_fingerprint``."""
-        log = runtime.make_log(self.console, None)  # a start that is refused leaves no trace
+        log = make_log(self.console, None)  # a start that is refused leaves no trace
         try:
             return compare_fingerprint(self.folder, self.dataset, accept_changes=accept_changes, log=log, console=self.console)
         finally:
-            runtime.close_log(log)
+            close_log(log)
 
     def provenance(self, split: Split) -> Provenance:
         """What the files of a fold are made from; while a new folder is made, nothing is known of the data."""
@@ -184,13 +186,13 @@ class CrossValidation:
 
     def greet(self, log: logging.Logger) -> None:
         """The first lines of the log: overridden keys, versions, data, folds; the whole resolved config is in ``config.py``."""
-        environment = runtime.environment()["packages"]
+        packages = environment()["packages"]
         log.info(f"{self.config.name} -> {self.folder}")
         for path, value in self.config.overridden():
             log.info(f"override  {path} = {value!r}")
         for path, value in self.config.dropped():
             log.info(f"note: {path} = {value!r} was said of another type, and is left out. Give it with --cfg-options to keep it")
-        log.info("versions  " + "  ".join(f"{name} {environment[name]}" for name in ("torch", "torchvision", "timm", "transformers")))
+        log.info("versions  " + "  ".join(f"{name} {packages[name]}" for name in ("torch", "torchvision", "timm", "transformers")))
         for line in self.dataset.describe():
             log.info(line)
         log.info(f"data  digest {self.fingerprint.digest[:12]}")
@@ -205,7 +207,7 @@ class CrossValidation:
             What a real run would log at its start, and the losses of the step.
         """
         split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
-        log = runtime.make_log(self.console, None)
+        log = make_log(self.console, None)
         notes = []
         try:
             distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))

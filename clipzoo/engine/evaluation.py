@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,11 +11,11 @@ import torch
 
 from clipzoo.engine import distributed, sharding
 from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
+from clipzoo.models.base import evaluating
 from clipzoo.structures import ClassCaptions, Predictions, Tokens
 from clipzoo.tables import PredictionTable, RetrievalTable
 
 if TYPE_CHECKING:
-
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.workers import Loader
     from clipzoo.engine.state import Run
@@ -179,21 +178,6 @@ def encode_captions(model: Model, tokens: Tokens, ids: Sequence[int], compute: C
         if part is not None:
             text_TD[first :: distributed.world_size()] = part
     return text_TD
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards every part of it as it was. A model that is in this mode already is not touched."""
-    learning = [module for module in model.modules() if module.training]
-    if not learning:
-        yield
-        return
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in learning:
-            module.training = True
 
 
 def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) -> dict[str, float]:

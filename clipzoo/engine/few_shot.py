@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.datasets.class_texts import default_template, read_class_texts, texts_from_templates
-from clipzoo.engine.feature_cache import encode_files
+from clipzoo.engine.encoded_files import encode_files
 from clipzoo.engine.inference import LoadedCLIP
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.probes import Examples, Probe
@@ -21,7 +21,8 @@ from clipzoo.probes.base import methods, normalised
 from clipzoo.text import csv_bytes, is_formula
 
 if TYPE_CHECKING:
-    from clipzoo.engine.feature_cache import EncodedFiles, FeatureStore
+    from clipzoo.engine.encoded_files import EncodedFiles
+    from clipzoo.engine.feature_cache import FeatureStore
     from clipzoo.engine.loaded import LoadedModel
     from clipzoo.engine.tasks import Task
 

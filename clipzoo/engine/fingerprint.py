@@ -24,7 +24,7 @@ from clipzoo.engine.checkpoint import LATEST
 from clipzoo.engine.progress import shown
 from clipzoo.errors import CheckpointError, shortened
 from clipzoo.files import natural
-from clipzoo.records import as_record, read_record, write_record
+from clipzoo.json_records import as_record, read_record, write_record
 from clipzoo.results import RESULT_FILE
 from clipzoo.text import visible
 

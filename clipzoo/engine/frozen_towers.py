@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.class_texts import texts_from_templates
 from clipzoo.engine.digest import feature_digest
-from clipzoo.engine.evaluation import evaluating
 from clipzoo.errors import ConfigError
+from clipzoo.models.base import evaluating
 from clipzoo.probes.base import normalised
 from clipzoo.probes.prototype import prototypes
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS

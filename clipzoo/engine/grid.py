@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from clipzoo.checking import check
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import work_dir
 from clipzoo.errors import ConfigError, did_you_mean, shortened
 from clipzoo.files import read_json

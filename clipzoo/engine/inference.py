@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clipzoo.datasets.captions import Captions, clean
 from clipzoo.datasets.class_texts import default_template, texts_from_template
-from clipzoo.engine import runtime
+from clipzoo.engine import device as runtime
 from clipzoo.engine.image_inputs import ImageLike, ImageReader, listed
 from clipzoo.engine.loaded import Classification, LoadedModel
 from clipzoo.engine.loaded_classifier import LoadedClassifier

@@ -15,7 +15,8 @@ from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import distributed
-from clipzoo.engine.feature_cache import FeatureStore, features_of_cases
+from clipzoo.engine.dataset_features import features_of_cases
+from clipzoo.engine.feature_cache import FeatureStore
 from clipzoo.errors import ConfigError
 from clipzoo.folds import Split
 from clipzoo.registries import AUGMENTATIONS, SAMPLERS
@@ -23,7 +24,6 @@ from clipzoo.settings import DataSettings, RuntimeSettings
 from clipzoo.structures import ClassCaptions, Tokens
 
 if TYPE_CHECKING:
-
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.workers import Loader
     from clipzoo.models.base import Model

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build
 from clipzoo.engine.grid import Job, Outcome
 from clipzoo.errors import ConfigError, did_you_mean

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipzoo.engine import runtime
+from clipzoo.engine import device as runtime
 from clipzoo.engine.digest import feature_digest
-from clipzoo.engine.evaluation import evaluating
 from clipzoo.engine.image_inputs import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
 from clipzoo.errors import BuildError, DataError
+from clipzoo.models.base import evaluating
 from clipzoo.structures import Batch, Predictions
 
 if TYPE_CHECKING:

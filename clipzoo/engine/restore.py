@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.datasets.base import Dataset
-from clipzoo.engine import build, checkpoint, distributed, loop, runtime
+from clipzoo.engine import build, checkpoint, device, distributed, loop
 from clipzoo.engine.evaluation import Evaluation, evaluate
-from clipzoo.engine.runtime import make_console, make_log
+from clipzoo.engine.log import make_console, make_log
 from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Waiting
 from clipzoo.errors import CheckpointError
@@ -114,7 +114,7 @@ class Runner:
         content = checkpoint.read(path, kind=kind, advice=checkpoint.retrain(run.folder))
         run.provenance.check(content["provenance"], path, checkpoint.retrain(run.folder))
         checkpoint.load_weights(run.scored, content["model"], path)
-        run.autocast = runtime.DTYPES[content["precision"]]  # what 'auto' means here may be something else
+        run.autocast = device.DTYPES[content["precision"]]  # what 'auto' means here may be something else
         state = content["state"]
         epoch, step = (state["best_epoch"], state["best_step"]) if kind == "best" else (state["epoch"], state["step"])
         return evaluate(run, "test"), Scored(name, content["digest"], epoch, step)

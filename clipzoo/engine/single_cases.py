@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clipzoo.engine import distributed
-from clipzoo.engine.evaluation import evaluating
 from clipzoo.errors import ConfigError, shortened
+from clipzoo.models.base import evaluating
 
 if TYPE_CHECKING:
     from clipzoo.datasets.loader import EpochBatches

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.checking import check
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.loader import eval_loader
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import build, checkpoint, distributed, runtime, work_dir
+from clipzoo.engine import build, checkpoint, distributed, work_dir
+from clipzoo.engine import device as runtime
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
 from clipzoo.engine.fingerprint import Fingerprint
@@ -28,10 +29,11 @@ from clipzoo.folds import Folds
 from clipzoo.plugins import import_plugins
 from clipzoo.provenance import Provenance
 from clipzoo.registries import DATASETS
-from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd, rows_or_columns
+from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd
 from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings
 from clipzoo.structures import ClassCaptions
 from clipzoo.tables import PredictionTable, RetrievalTable, read_table
+from clipzoo.text_tables import rows_or_columns
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset

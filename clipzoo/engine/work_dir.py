@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from clipzoo.config import Config, differences
-from clipzoo.engine import runtime
+from clipzoo.config_language import Config, differences
+from clipzoo.engine.environment import environment
 from clipzoo.errors import CheckpointError, DataError, shortened
 from clipzoo.files import leftovers, read_bytes, read_json, reason, write_text
 from clipzoo.folds import Folds
+from clipzoo.json_records import read_record, write_record
 from clipzoo.provenance import decisive
-from clipzoo.records import read_record, write_record
 from clipzoo.results import RESULT_FILE
 
 try:
@@ -79,7 +79,7 @@ def _make(folder: Path, config: Config, folds: Folds) -> None:
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         seeds={"runtime": config.get("runtime", {}).get("seed", 42), "splits": folds.spec.get("seed")},
         folds_digest=folds.digest,
-        environment=runtime.environment(),
+        environment=environment(),
         config=config.plain(),
     )
     write_record(folder / CONFIG_JSON, asdict(experiment))  # last: its presence says that the folder is whole

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clipzoo.arguments import NotNegative
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.records import epoch_number, learning_rate
+from clipzoo.hooks.row_file import epoch_number, learning_rate
 from clipzoo.registries import HOOKS
 from clipzoo.structures import MEASURE, is_measure
 

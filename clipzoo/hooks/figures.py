@@ -17,9 +17,9 @@ import numpy as np
 
 from clipzoo.files import write_atomically
 from clipzoo.hooks.fonts import Lettering
-from clipzoo.results import terminal_columns
 from clipzoo.tables import PredictionTable
 from clipzoo.text import visible
+from clipzoo.text_tables import terminal_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

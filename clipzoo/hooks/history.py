@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from clipzoo.errors import DataError
 from clipzoo.files import read_json, write_json
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.records import epoch_record
+from clipzoo.hooks.row_file import epoch_record
 from clipzoo.registries import HOOKS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from clipzoo.arguments import Count
 from clipzoo.errors import DataError
 from clipzoo.files import read_bytes, reason, write_text
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.records import Intervals, epoch_number, learning_rate, temperature, watched_metrics
+from clipzoo.hooks.row_file import Intervals, epoch_number, learning_rate, temperature, watched_metrics
 from clipzoo.registries import HOOKS
 from clipzoo.structures import is_measure
 from clipzoo.text import csv_text

@@ -15,7 +15,7 @@ from clipzoo.files import finite, read_json, write_json
 from clipzoo.hooks import figures
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.fonts import drawing
-from clipzoo.hooks.records import Intervals, epoch_number, epoch_record, learning_rate, watched_metrics
+from clipzoo.hooks.row_file import Intervals, epoch_number, epoch_record, learning_rate, watched_metrics
 from clipzoo.registries import HOOKS
 from clipzoo.structures import MEASURE
 from clipzoo.tables import DIRECTIONS, PredictionTable

@@ -8,7 +8,7 @@ from clipzoo.arguments import Whole
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.figures import confusion_figure, confusion_matrix
 from clipzoo.hooks.fonts import drawing
-from clipzoo.hooks.records import learning_rate, temperature
+from clipzoo.hooks.row_file import learning_rate, temperature
 from clipzoo.registries import HOOKS
 from clipzoo.tables import PredictionTable
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import ClassVar, Literal
 
 import torch
@@ -327,3 +327,18 @@ def parameter_words(module: nn.Module) -> str:
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.2f} M" if count >= 10_000 else str(count)
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and afterwards every part of it as it was. A model that is in this mode already is not touched."""
+    learning = [module for module in model.modules() if module.training]
+    if not learning:
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in learning:
+            module.training = True

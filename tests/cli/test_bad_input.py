@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny import write_class_folders
 
-from clipzoo.records import read_plain, write_record
+from clipzoo.json_records import read_plain, write_record
 from clipzoo.sealed import seal
 
 

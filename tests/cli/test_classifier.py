@@ -16,7 +16,7 @@ def classifier(tmp_path_factory, class_folders):
     """The work dir of a classifier with three finished folds; read only."""
     from rich.console import Console
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
     from clipzoo.engine.cross_validation import CrossValidation
 
     folder = tmp_path_factory.mktemp("classifier") / "work"

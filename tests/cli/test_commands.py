@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from clipzoo.cli import COMMANDS
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.folds import Folds
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip", "sklearn", "scipy", "matplotlib")

@@ -24,7 +24,7 @@ def trained(tmp_path_factory, class_folders):
     """A CLIP with its first weights."""
     from tiny import tiny_config
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     torch.manual_seed(0)
     return saved(tmp_path_factory.mktemp("trained") / "clip.pth", Config.from_dict(tiny_config(class_folders), "tiny"))[0]
@@ -35,7 +35,7 @@ def classifier(tmp_path_factory, class_folders):
     """A classifier, which has no text side."""
     from tiny import tiny_config
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     torch.manual_seed(0)
     config = tiny_config(class_folders)

@@ -41,7 +41,7 @@ def acts(text: str) -> list[str]:
 def trained(folders, tmp_path_factory):
     """A finished run on these names, with pictures, on a terminal of another encoding: exit status, what was shown, and where it is."""
     from clipzoo.cli import main
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     place = tmp_path_factory.mktemp("run")
     config = tiny_config(folders, train={"epochs": 1}, hooks=["HistoryHook", "MetricsCSVHook", "ResultsHook"])

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.loader import CaseReader, Collate, Draw, EpochBatches, eval_loader

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import clipzoo
-from clipzoo.config import Config
-from clipzoo.engine import build, checkpoint, loop, runtime
+from clipzoo.config_language import Config
+from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.loop import Interrupted
+from clipzoo.engine.seeds import derived_seed
 from clipzoo.models.lora import is_adapter
 from clipzoo.tables import read_table
 
@@ -42,7 +43,7 @@ def test_adapters_are_trained_kept_and_used(config_of, class_folders, tmp_path, 
 
     path = tmp_path / "whole" / "fold_1" / "checkpoint_latest.pth"
     state = checkpoint.read(path)["model"]
-    torch.manual_seed(runtime.derived_seed(42, "fold_1"))
+    torch.manual_seed(derived_seed(42, "fold_1"))
     first = build.model(Config.from_dict(config.plain(), "x"), torch.device("cpu"), num_classes=3).state_dict()
     moved = {name for name, value in state.items() if not torch.equal(first[name], value)}
     assert {name for name in state if is_adapter(name)} | {"logit_scale"} == moved

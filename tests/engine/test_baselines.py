@@ -20,11 +20,13 @@ from tiny import write_pairs
 
 from clipzoo.comparison import Comparison
 from clipzoo.engine import baselines as module
-from clipzoo.engine import build, runtime
+from clipzoo.engine import build
 from clipzoo.engine.baselines import Baselines, Frozen, Options, chosen_methods, predict_fold
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.feature_cache import FeatureStore, dataset_features
+from clipzoo.engine.dataset_features import dataset_features
+from clipzoo.engine.feature_cache import FeatureStore
 from clipzoo.engine.frozen_towers import ClassTexts, build_tower, class_texts
+from clipzoo.engine.seeds import derived_seed, seed_everything
 from clipzoo.errors import CheckpointError, ConfigError, DataError
 from clipzoo.folds import Folds
 from clipzoo.models.backbones.timm_backbone import TimmBackbone
@@ -41,7 +43,7 @@ def made(tmp_path_factory, class_folders):
     from rich.console import Console
     from tiny import tiny_config
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     config = Config.from_dict(tiny_config(class_folders), "tiny")
     folder = tmp_path_factory.mktemp("baselines") / "run"
@@ -69,7 +71,7 @@ def of_a_clip(path, other=None):
 def features_of(config):
     """Unit-length features of the tower that the baselines use, row by row, and the dataset."""
     data = build.dataset(config)
-    runtime.seed_everything(runtime.derived_seed(42, "baselines"))
+    seed_everything(derived_seed(42, "baselines"))
     tower = build_tower(config, "image_encoder", None, torch.device("cpu"))
     rows = np.arange(len(data))
     found = dataset_features(tower, data, rows, FeatureStore.of(None), device=torch.device("cpu"), batch_size=7, num_workers=0)

@@ -10,12 +10,12 @@ from tiny import tiny_config, write_class_folders
 
 from clipzoo.cli import test as test_command
 from clipzoo.cli import train as train_command
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import testing, work_dir
 from clipzoo.engine.baselines import Baselines, Options
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
-from clipzoo.engine.runtime import make_log
+from clipzoo.engine.log import make_log
 from clipzoo.errors import CheckpointError, LeakError
 from clipzoo.folds import Folds
 from clipzoo.results import Summary

@@ -12,13 +12,13 @@ from clip_files import open_clip_model
 from tiny import tiny_config, write_class_folders, write_pairs
 
 import clipzoo
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, loop, testing
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.log import make_log
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.runtime import make_log
 from clipzoo.errors import BuildError, CheckpointError, ConfigError
 from clipzoo.folds import Split
 from clipzoo.tables import PredictionTable

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from clipzoo.datasets.images import read_image
 from clipzoo.engine import contact_sheet
 from clipzoo.engine.contact_sheet import GAP, THUMBNAIL, TITLE_SIZE, Row
 from clipzoo.hooks.fonts import Font, Lettering, lettering
+
+sheet_of = partial(contact_sheet.contact_sheet, read=read_image)
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def pixels(content: bytes) -> np.ndarray:
 
 def test_every_thumbnail_is_whole_in_its_place(pictures):
     rows = [Row("colours", [(path.name, path, 0.9 - i / 10) for i, path in enumerate(pictures)])]
-    sheet = pixels(contact_sheet.contact_sheet(rows))
+    sheet = pixels(sheet_of(rows))
     top = GAP + TITLE_SIZE + GAP
     for column, (colour, size) in enumerate([((255, 0, 0), (200, 100)), ((0, 255, 0), (100, 200)), ((0, 0, 255), (200, 200))]):
         left = GAP + column * (THUMBNAIL + GAP)
@@ -36,13 +40,13 @@ def test_every_thumbnail_is_whole_in_its_place(pictures):
         assert tuple(cell[THUMBNAIL // 2, THUMBNAIL // 2]) == colour
         below = sheet[top + THUMBNAIL + 2 : top + THUMBNAIL + 45, left : left + THUMBNAIL]
         assert (below < 128).any(), "rank, similarity and name"
-    assert contact_sheet.contact_sheet(rows) == contact_sheet.contact_sheet(rows)
+    assert sheet_of(rows) == sheet_of(rows)
 
 
 def test_blocks_stand_below_each_other_and_the_query_image_comes_first(pictures):
     many = [(f"{i}.png", pictures[i % 3], 0.5) for i in range(7)]
-    one = pixels(contact_sheet.contact_sheet([Row("a", many)]))
-    both = pixels(contact_sheet.contact_sheet([Row("a", many), Row("b", [many[1]], query=pictures[0])]))
+    one = pixels(sheet_of([Row("a", many)]))
+    both = pixels(sheet_of([Row("a", many), Row("b", [many[1]], query=pictures[0])]))
     assert both.shape[1] == one.shape[1] == GAP + 5 * (THUMBNAIL + GAP) and both.shape[0] > one.shape[0] + THUMBNAIL
     second = both[one.shape[0] :]
     red, green = ((second == colour).all(axis=2) for colour in ((255, 0, 0), (0, 255, 0)))
@@ -50,7 +54,7 @@ def test_blocks_stand_below_each_other_and_the_query_image_comes_first(pictures)
 
 
 def test_an_image_that_is_gone_leaves_its_place(pictures, tmp_path):
-    sheet = contact_sheet.contact_sheet([Row("a", [("x.png", tmp_path / "x.png", 0.5), ("red.png", pictures[0], 0.4)])])
+    sheet = sheet_of([Row("a", [("x.png", tmp_path / "x.png", 0.5), ("red.png", pictures[0], 0.4)])])
     assert ((pixels(sheet) == (255, 0, 0)).all(axis=2)).sum() == 200 * 100
 
 
@@ -58,14 +62,14 @@ def test_what_no_font_has_is_no_box(pictures):
     unassigned = "\U000e1234"
     rows = [Row(f"a{unassigned}b", [("red.png", pictures[0], 0.5)])]
     assert contact_sheet.lacking(rows) == unassigned and contact_sheet.lacking([Row("abc é", rows[0].found)]) == ""
-    assert contact_sheet.contact_sheet(rows) == contact_sheet.contact_sheet([Row("a…b", rows[0].found)])
+    assert sheet_of(rows) == sheet_of([Row("a…b", rows[0].found)])
     nothing = [Row("a", rows[0].found), Row(f"{unassigned} {unassigned}", rows[0].found)]
-    assert contact_sheet.contact_sheet(nothing) == contact_sheet.contact_sheet([nothing[0], Row("query 2", rows[0].found)])
+    assert sheet_of(nothing) == sheet_of([nothing[0], Row("query 2", rows[0].found)])
 
 
 def test_what_cannot_be_seen_in_a_name_is_drawn_escaped(pictures):
     found, plain = ([Row(name, [(name, pictures[0], 0.5)])] for name in ("a\x1b[31m\n\udcbb", r"a\x1b[31m\n\xbb"))
-    assert contact_sheet.contact_sheet(found) == contact_sheet.contact_sheet(plain) and contact_sheet.lacking(found) == ""
+    assert sheet_of(found) == sheet_of(plain) and contact_sheet.lacking(found) == ""
 
 
 def test_long_names_lose_their_middle():

@@ -19,13 +19,13 @@ import torch
 from processes import in_processes, launch
 from tiny import tiny_config, write_pairs
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.datasets.loader import EpochBatches
 from clipzoo.datasets.samplers import DistinctCaptionSampler, RandomSampler, WeightedSampler
 from clipzoo.engine import build, checkpoint
 from clipzoo.engine.evaluation import evaluate
+from clipzoo.engine.log import make_console, make_log
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.runtime import make_console, make_log
 from clipzoo.folds import Split
 from clipzoo.results import Summary
 from clipzoo.tables import PredictionTable, read_table

@@ -17,11 +17,13 @@ from small_towers import IMAGES, build, spec_of
 from tiny import tiny_config, write_class_folders
 
 import clipzoo
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.dataset_features import dataset_features
 from clipzoo.engine.digest import feature_digest
-from clipzoo.engine.feature_cache import FILE, FeatureStore, dataset_features, encode_files
+from clipzoo.engine.encoded_files import encode_files
+from clipzoo.engine.feature_cache import FILE, FeatureStore
 from clipzoo.errors import DataError
 from clipzoo.models.backbones import TimmBackbone
 from clipzoo.registries import BACKBONES

@@ -23,7 +23,7 @@ def loaded(tmp_path_factory, class_folders):
     from checkpoint_files import saved
     from tiny import tiny_config
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     torch.manual_seed(0)
     path, _ = saved(tmp_path_factory.mktemp("loaded") / "clip.pth", Config.from_dict(tiny_config(class_folders), "tiny"))

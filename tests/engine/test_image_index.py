@@ -13,7 +13,7 @@ from PIL import Image
 from tiny import tiny_config
 
 import clipzoo
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import image_index
 from clipzoo.engine.image_index import ImageIndex
 from clipzoo.errors import DataError

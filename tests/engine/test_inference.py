@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 import clipzoo
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build, checkpoint, restore
 from clipzoo.engine.inference import Classification
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, DataError, RegistryError

@@ -8,8 +8,9 @@ import torch
 from checkpoint_files import saved
 
 import clipzoo
-from clipzoo.engine.evaluation import evaluating
-from clipzoo.engine.feature_cache import FeatureStore, encode_files
+from clipzoo.engine.encoded_files import encode_files
+from clipzoo.engine.feature_cache import FeatureStore
+from clipzoo.models.base import evaluating
 
 FROZEN = {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "freeze": "all"}
 
@@ -18,7 +19,7 @@ FROZEN = {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 
 def loaded(request, tmp_path_factory, class_folders):
     from tiny import tiny_config
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     torch.manual_seed(0)
     config = Config.from_dict(tiny_config(class_folders, model={"text_encoder": {**FROZEN, "freeze": request.param}}), "tiny")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from clipzoo.engine import progress
-from clipzoo.engine.runtime import close_log, make_console, make_log
+from clipzoo.engine.log import close_log, make_console, make_log
 
 NAME = "a\x1b[31m[red]b[/red]\r\n2026-01-01 00:00:00,000 I fold_1: done\udcbb\u202e :smile:"
 SHOWN = r"a\x1b[31m[red]b[/red]\r\n2026-01-01 00:00:00,000 I fold_1: done\xbb\u202e :smile:"

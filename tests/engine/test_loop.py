@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build, loop
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.log import make_log
 from clipzoo.engine.loop import is_better
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.runtime import make_log
 from clipzoo.errors import RegistryError, TrainingError
 from clipzoo.folds import Split
 from clipzoo.hooks import EarlyStoppingHook, Hook

@@ -11,7 +11,7 @@ import torch
 from tiny import tiny_config
 
 from clipzoo.checking import check
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine.distributed import is_lost, meeting, process_group
 from clipzoo.errors import ConfigError, ProcessError
 

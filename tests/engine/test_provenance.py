@@ -10,7 +10,7 @@ import pytest
 
 from clipzoo.engine import checkpoint, testing, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.runtime import make_log
+from clipzoo.engine.log import make_log
 from clipzoo.errors import CheckpointError, ClipzooError
 from clipzoo.files import file_sha256, temporary_path
 from clipzoo.folds import Folds
@@ -25,7 +25,7 @@ def finished(tmp_path_factory, class_folders):
     from rich.console import Console
     from tiny import tiny_config
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     folder = tmp_path_factory.mktemp("runs") / "run"
     CrossValidation(Config.from_dict(tiny_config(class_folders, train={"epochs": 1}), "tiny"), folder, console=Console(quiet=True)).train()

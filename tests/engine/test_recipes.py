@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny import write_pairs
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.cached_features import resting_statistics
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.log import make_log
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.runtime import make_log
 from clipzoo.engine.testing import score_again, score_external
 from clipzoo.errors import BuildError, ConfigError, DataError
 from clipzoo.folds import Split

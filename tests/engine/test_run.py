@@ -14,7 +14,7 @@ import torch
 
 from clipzoo.engine import checkpoint, testing, work_dir
 from clipzoo.engine.cross_validation import CrossValidation, make_summary
-from clipzoo.engine.runtime import make_log
+from clipzoo.engine.log import make_log
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.metrics import Accuracy
 from clipzoo.results import FoldResult, Summary
@@ -33,7 +33,7 @@ def finished(tmp_path_factory, class_folders):
     from rich.console import Console
     from tiny import tiny_config
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     config = Config.from_dict(tiny_config(class_folders, train={"epochs": 3}), "tiny")
@@ -109,7 +109,7 @@ def test_worker_processes_change_nothing(finished, config_of, tmp_path, quiet):
 
 
 def test_dumped_config_repeats_the_run(finished):
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
 
     validation, _, folder = finished
     assert Config.load(folder / "config.py").plain() == validation.config.plain()

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from clipzoo.engine import runtime
+from clipzoo.engine import device as runtime
+from clipzoo.engine.environment import git_commit
+from clipzoo.engine.seeds import rng_state, set_rng_state
 
 
 def net(size: int, groups: int = 1) -> torch.nn.Module:
@@ -46,12 +48,12 @@ def test_generators_go_on_on_whatever_gpu_the_run_goes_on(monkeypatch):
     restored: list = []
     gpu = SimpleNamespace(get_rng_state=lambda: torch.tensor([7]), set_rng_state=restored.append)
     monkeypatch.setattr(torch, "get_device_module", lambda device: gpu)
-    state = runtime.rng_state(torch.device("cuda", 1))
+    state = rng_state(torch.device("cuda", 1))
     drawn = torch.rand(3), np.random.rand(3), random.random()
-    runtime.set_rng_state(state, torch.device("cuda", 0))
+    set_rng_state(state, torch.device("cuda", 0))
     again = torch.rand(3), np.random.rand(3), random.random()
     assert drawn[0].equal(again[0]) and (drawn[1] == again[1]).all() and drawn[2] == again[2] and restored == [torch.tensor([7])]
-    runtime.set_rng_state(runtime.rng_state(torch.device("cpu")), torch.device("cuda", 0))
+    set_rng_state(rng_state(torch.device("cpu")), torch.device("cuda", 0))
     assert len(restored) == 1, "a run that was on the CPU knows nothing of a GPU"
 
 
@@ -81,30 +83,30 @@ def checkout(tmp_path):
 
 def test_the_commit_is_of_the_checkout_and_says_when_it_was_changed(checkout):
     commit = git(checkout, "rev-parse", "HEAD")
-    assert runtime.git_commit(checkout / "clipzoo") == commit
+    assert git_commit(checkout / "clipzoo") == commit
     (checkout / "new.txt").write_text("not tracked")
-    assert runtime.git_commit(checkout / "clipzoo") == commit
+    assert git_commit(checkout / "clipzoo") == commit
     (checkout / "deeper" / "clipzoo" / "__init__.py").write_text("changed = True")
-    assert runtime.git_commit(checkout / "clipzoo") == f"{commit}+changes"
+    assert git_commit(checkout / "clipzoo") == f"{commit}+changes"
 
 
 def test_an_installed_package_has_no_commit_of_the_repository_around_it(checkout, tmp_path):
     installed = package_in(checkout / ".venv" / "lib" / "site-packages")
-    assert runtime.git_commit(installed) is None
-    assert runtime.git_commit(checkout / "deeper" / "clipzoo") is None, "tracked, but somebody else's repository"
+    assert git_commit(installed) is None
+    assert git_commit(checkout / "deeper" / "clipzoo") is None, "tracked, but somebody else's repository"
     other = package_in(tmp_path / "other")
     git(other.parent, "init", "--quiet")
-    assert runtime.git_commit(other) is None, "not tracked"
-    assert runtime.git_commit(package_in(tmp_path / "nowhere")) is None
+    assert git_commit(other) is None, "not tracked"
+    assert git_commit(package_in(tmp_path / "nowhere")) is None
 
 
 def test_a_git_hook_does_not_change_whose_commit_it_is(checkout, tmp_path, monkeypatch):
     commit = git(checkout, "rev-parse", "HEAD")
     git(tmp_path, "init", "--quiet", "--bare", "another")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))
-    assert runtime.git_commit(checkout / "clipzoo") == commit
+    assert git_commit(checkout / "clipzoo") == commit
 
 
 def test_without_git_there_is_no_commit(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert runtime.git_commit(checkout / "clipzoo") is None
+    assert git_commit(checkout / "clipzoo") is None

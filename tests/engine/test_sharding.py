@@ -14,11 +14,11 @@ from processes import in_processes, launch
 from tiny import tiny_config
 from torch import nn
 
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build, checkpoint, distributed, sharding
+from clipzoo.engine.log import make_console, make_log
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.runtime import make_console, make_log
 from clipzoo.errors import BuildError, CheckpointError, ConfigError
 from clipzoo.folds import Split
 from clipzoo.hooks import Hook

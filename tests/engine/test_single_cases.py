@@ -11,8 +11,8 @@ from clipzoo.datasets.loader import EpochBatches
 from clipzoo.datasets.samplers import DistinctCaptionSampler, RandomSampler
 from clipzoo.engine import build, loop, single_cases
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.log import make_log
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.runtime import make_log
 from clipzoo.errors import ConfigError, TrainingError
 from clipzoo.folds import Case, Split
 

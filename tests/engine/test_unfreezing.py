@@ -13,12 +13,12 @@ from processes import in_processes, launch
 from tiny import tiny_config
 
 from clipzoo.checking import check
-from clipzoo.config import Config
+from clipzoo.config_language import Config
 from clipzoo.engine import build, checkpoint, distributed, loop, unfreezing
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.log import make_console, make_log
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.runtime import make_console, make_log
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.folds import Split
 from clipzoo.hooks import Hook

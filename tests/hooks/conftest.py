@@ -19,7 +19,7 @@ def runner_of(class_folders, pairs):
     """``runner_of(folder, hooks, train={...})``: a runner of 24 training, 6 val and 6 test cases, or of pairs; it logs to ``log.txt``."""
     from rich.console import Console
 
-    from clipzoo.config import Config
+    from clipzoo.config_language import Config
     from clipzoo.engine import build
     from clipzoo.engine.runner import Runner
     from clipzoo.folds import Split
