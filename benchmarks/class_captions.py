@@ -62,11 +62,11 @@ def clipzoo_run(task: Task, precision: str):
     """A run as ``tools/train.py`` builds it, without folds, hooks and evaluation."""
     from rich.console import Console
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
     from clipzoo.engine import build
-    from clipzoo.engine.log import make_log
-    from clipzoo.folds import Split
-    from clipzoo.provenance import Provenance
+    from clipzoo.records.folds import Split
+    from clipzoo.records.provenance import Provenance
+    from clipzoo.runtime.log import make_log
 
     config = Config.from_dict(
         {

@@ -44,7 +44,7 @@ def clipzoo_run(task: Task, cache: str | None) -> float:
     """``CrossValidation`` as ``tools/train.py`` runs it; returns the pooled accuracy."""
     from rich.console import Console
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
     from clipzoo.engine.cross_validation import CrossValidation
 
     tower = {"type": "TimmBackbone", "name": TOWER, "pretrained": task.weights, "image_size": task.image_size, "freeze": "all"}

@@ -43,8 +43,8 @@ def make_features(num: int, width: int) -> tuple[Tensor, Tensor]:
 
 def clipzoo_blocks(image: Tensor, text: Tensor) -> Scored:
     """``clipzoo.metrics``: ranks with ties and histograms, the table, and every default metric."""
-    from clipzoo.folds import Case
     from clipzoo.metrics import RETRIEVAL_DEFAULTS, rank, retrieval_table
+    from clipzoo.records.folds import Case
     from clipzoo.registries import METRICS
 
     names = [f"{row:06}" for row in range(len(image))]

@@ -8,19 +8,19 @@ import importlib
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Config": "clipzoo.config_language",
+    "Config": "clipzoo.config",
     "ClipzooError": "clipzoo.errors",
-    "Folds": "clipzoo.folds",
-    "Registry": "clipzoo.registry",
-    "Summary": "clipzoo.results",
+    "Folds": "clipzoo.records.folds",
+    "Registry": "clipzoo.config.registry",
+    "Summary": "clipzoo.records.results",
     "TinyImageNetDataset": "clipzoo.datasets.tiny_imagenet",
     "CrossValidation": "clipzoo.engine.cross_validation",
     "Runner": "clipzoo.engine.runner",
     "CLIPClassifier": "clipzoo.models.clip_classifier",
     "ImageClassifier": "clipzoo.models.image_classifier",
     "create_dataloaders": "clipzoo.datasets.tiny_imagenet",
-    "create_sample_dataset": "clipzoo.datasets.sample_data",
-    "load": "clipzoo.engine.inference",
+    "create_sample_dataset": "clipzoo.datasets.samples.sample_data",
+    "load": "clipzoo.inference.clip",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -1,6 +1,6 @@
 """The project's vocabulary on one screen: the tables, and which constructor arguments are built through which of them."""
 
-from clipzoo.registry import Registry
+from clipzoo.config.registry import Registry
 
 SLOTS: dict[str, Registry] = {}
 
@@ -11,7 +11,7 @@ HEADS = Registry("head", "clipzoo.models.heads", slots=SLOTS, runtime=("in_featu
 LOSSES = Registry("loss", "clipzoo.models.losses", slots=SLOTS)
 DATASETS = Registry("dataset", "clipzoo.datasets", slots=SLOTS)
 AUGMENTATIONS = Registry("augmentation", "clipzoo.datasets.transforms", slots=SLOTS, speller="clipzoo.datasets.transforms:augmentation")
-SAMPLERS = Registry("sampler", "clipzoo.datasets.samplers", slots=SLOTS)
+SAMPLERS = Registry("sampler", "clipzoo.datasets.batches.samplers", slots=SLOTS)
 SPLITTERS = Registry("splitter", "clipzoo.datasets.splitters", slots=SLOTS)
 METRICS = Registry("metric", "clipzoo.metrics", slots=SLOTS)
 OPTIMIZERS = Registry("optimizer", "clipzoo.optim", slots=SLOTS)

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import torch
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint
 from clipzoo.engine.state import TrainState
-from clipzoo.provenance import Provenance
+from clipzoo.records.provenance import Provenance
 
 
 def saved(path: Path, config: Config, **changes: object):

@@ -13,7 +13,7 @@ from open_clip.model import _build_text_tower, _build_vision_tower
 from safetensors.torch import save_file
 from torch import nn
 
-from clipzoo.models.weights.open_clip_writer import model_config
+from clipzoo.models.export.open_clip import model_config
 
 EMBED_DIM = 24
 VISION = {

@@ -58,7 +58,7 @@ def class_folders(tmp_path_factory) -> Path:
 @pytest.fixture
 def config_of(class_folders):
     """``config_of(train={'epochs': 1})``: the tiny config on the shared class folders, with changed sections."""
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     def make(root: Path | None = None, name: str = "tiny", **sections) -> Config:
         return Config.from_dict(tiny_config(root or class_folders, **sections), name)

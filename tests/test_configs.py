@@ -10,8 +10,8 @@ from clip_files import open_clip_model
 from tiny import write_class_folders, write_pairs
 from tiny_imagenet_layout import write_tiny_imagenet
 
-from clipzoo.checking import check
-from clipzoo.config_language import Config
+from clipzoo.config import Config
+from clipzoo.config.checking import check
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

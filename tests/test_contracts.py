@@ -11,9 +11,9 @@ from tiny_imagenet_layout import write_tiny_imagenet
 from clipzoo.hooks.base import MOMENTS
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, Metric
 from clipzoo.models.losses import ClassificationLoss, Loss
+from clipzoo.records.tables import RetrievalTable
 from clipzoo.registries import DATASETS, HOOKS, LOSSES, METRICS, SAMPLERS, SCHEDULES, SLOTS, TABLES
 from clipzoo.structures import Batch, Tokens
-from clipzoo.tables import RetrievalTable
 
 
 def own(registry) -> list[str]:
@@ -126,7 +126,7 @@ def test_other_losses_are_over_logits(name):
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory, class_folders):
     """For every dataset, arguments that make a small one."""
-    from clipzoo.datasets.sample_data import create_sample_dataset
+    from clipzoo.datasets.samples.sample_data import create_sample_dataset
 
     pairs = create_sample_dataset(tmp_path_factory.mktemp("sources") / "pairs", "pairs", 6)
     tiny = write_tiny_imagenet(tmp_path_factory.mktemp("tiny"), train=1, val=1, test=1)

@@ -164,7 +164,7 @@ class Samples:
         self.folder = folder
 
     def copy(self, kind: str, target: Path) -> None:
-        from clipzoo.datasets.sample_data import create_sample_dataset
+        from clipzoo.datasets.samples.sample_data import create_sample_dataset
 
         if not (self.folder / kind).exists():
             create_sample_dataset(self.folder / kind, kind=kind, num_samples=SAMPLES[kind])
@@ -188,9 +188,9 @@ def srun(folder: Path) -> Path:
 
 def checked(config: str, options: list[str]):
     """Load and check a config as ``tools/train.py`` does before it builds anything."""
-    from clipzoo.checking import check
-    from clipzoo.config_language import Config
-    from clipzoo.plugins import import_plugins
+    from clipzoo.config import Config
+    from clipzoo.config.checking import check
+    from clipzoo.config.plugins import import_plugins
 
     loaded = Config.load(config, options)
     import_plugins(loaded.get("plugins", []))
@@ -222,7 +222,7 @@ def samples(tmp_path_factory):
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
     """A folder like a fresh clone; modules, registrations and variables that a page makes are gone afterwards."""
-    from clipzoo.engine import grid
+    from clipzoo.grid import jobs as grid
     from clipzoo.models import clip_classifier
     from clipzoo.registries import TABLES
 
@@ -248,7 +248,7 @@ def fresh(tmp_path, monkeypatch):
 def small_clip_tower(variant, pretrained, freeze):
     """In place of a published tower of that name."""
     from clipzoo.models.backbones import CLIPVision
-    from clipzoo.models.joint import VISION
+    from clipzoo.models.weights.source import VISION
 
     assert variant in VISION
     sizes = {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1, "heads": 1, "output_dim": 16}
@@ -257,7 +257,7 @@ def small_clip_tower(variant, pretrained, freeze):
 
 def no_jobs(jobs, *arguments, **options):
     """In place of a process per job; ``grid`` has checked the config of every job by then."""
-    from clipzoo.engine.grid import Outcome
+    from clipzoo.grid.jobs import Outcome
 
     return [Outcome(job, "skipped", 0.0, "checked only") for job in jobs]
 
@@ -309,8 +309,8 @@ def test_the_site_has_every_page():
 
 def test_tables_are_complete():
     """What exists in the code is in the page that lists it."""
-    from clipzoo.config_language import SECTIONS
-    from clipzoo.engine.grid import OLD_KEYS, OTHER_OLD_KEYS
+    from clipzoo.config import SECTIONS
+    from clipzoo.grid.jobs import OLD_KEYS, OTHER_OLD_KEYS
     from clipzoo.models import names
 
     def missing(page, words):

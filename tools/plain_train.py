@@ -8,14 +8,13 @@ import argparse
 import numpy as np
 import torch
 
+from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
+from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.image_folder import ImageFolderDataset
-from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
-from clipzoo.datasets.samplers import RandomSampler
 from clipzoo.datasets.splitters import StratifiedGroupKFold
 from clipzoo.datasets.transforms import MinimalAugmentation, evaluation_transform
 from clipzoo.engine.evaluation import Compute, predict_cases
 from clipzoo.engine.inputs import class_captions
-from clipzoo.engine.seeds import seed_everything
 from clipzoo.metrics import Accuracy, BalancedAccuracy
 from clipzoo.models.backbones import ResNet
 from clipzoo.models.clip import CLIP
@@ -23,6 +22,7 @@ from clipzoo.models.losses import MultiPositiveContrastiveLoss
 from clipzoo.models.text_encoders import BERT
 from clipzoo.optim import AdamW
 from clipzoo.optim.schedules import CosineSchedule
+from clipzoo.runtime.seeds import seed_everything
 
 
 def train_fold(data, split, args, device):

@@ -32,13 +32,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def baselines(arguments: argparse.Namespace) -> None:
     """Load, compute, compare."""
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     device = [f"runtime.device={arguments.device}"] if arguments.device else []
     config = Config.load(arguments.config, [*arguments.cfg_options, *device])
     folder = arguments.work_dir or door.default_work_dir(arguments.config)
-    from clipzoo.engine.baselines import Baselines, Options
-    from clipzoo.results import SUMMARY_FILE, Summary
+    from clipzoo.baselines.run import Baselines, Options
+    from clipzoo.records.results import SUMMARY_FILE, Summary
 
     options = Options(
         image_encoder=arguments.image_encoder,

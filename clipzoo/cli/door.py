@@ -64,8 +64,8 @@ def path(text: str) -> Path:
 
 def path_text(text: str) -> str:
     """The same as a string, for what may also be something else than a path, or goes into a config."""
-    from clipzoo.annotations import fits, in_words
-    from clipzoo.arguments import FilePath
+    from clipzoo.config.annotations import fits, in_words
+    from clipzoo.config.arguments import FilePath
     from clipzoo.errors import ConfigError
     from clipzoo.files import expanded
 

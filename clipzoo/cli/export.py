@@ -29,8 +29,8 @@ def export(arguments: argparse.Namespace) -> None:
     """Read, write, say how the other library loads it."""
     from dataclasses import replace
 
-    from clipzoo.engine.export import weights_of
     from clipzoo.errors import ConfigError
+    from clipzoo.inference.export import weights_of
     from clipzoo.models.weights import write_open_clip, write_transformers
 
     if arguments.fit is not None and arguments.format == "open_clip":
@@ -56,7 +56,7 @@ def _how_to_load(weights, arguments: argparse.Namespace) -> str:
         return f"load it with transformers.{'CLIPModel' if weights.text_kind == 'clip' else 'ChineseCLIPModel'}.from_pretrained({out!r})"
     if arguments.out.suffix != ".safetensors":
         return f"load it with open_clip.create_model_and_transforms({f'local-dir:{out}'!r})"
-    from clipzoo.models.weights.open_clip_writer import open_clip_names
+    from clipzoo.models.export.open_clip import open_clip_names
 
     names = open_clip_names(weights)
     if not names:

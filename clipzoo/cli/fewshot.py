@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from clipzoo.datasets.image_folder import ImageFolderDataset
-    from clipzoo.engine.episodes import EpisodePool, Point
-    from clipzoo.engine.feature_cache import FeatureStore
-    from clipzoo.engine.few_shot import Predicted
-    from clipzoo.engine.loaded import LoadedModel
-    from clipzoo.engine.tasks import Task
+    from clipzoo.features.store import FeatureStore
+    from clipzoo.fewshot.episodes import EpisodePool, Point
+    from clipzoo.fewshot.prediction import Predicted
+    from clipzoo.fewshot.tasks import Task
+    from clipzoo.inference.model import LoadedModel
 
 PREDICT = """Predict the query images of few-shot tasks, each from its own support images:
 
@@ -114,33 +114,36 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
 def predict(arguments: argparse.Namespace) -> int:
     """Read and check all tasks, load, encode, predict, write. 2 if a query image could not be read."""
     using.check_target(arguments.result, "RESULT", (".csv",))
-    from clipzoo.plugins import import_plugins
+    from clipzoo.config.plugins import import_plugins
 
     import_plugins(arguments.plugins)
-    from clipzoo.engine import few_shot, image_inputs, inference, progress, tasks
-    from clipzoo.engine.log import make_console, make_log
+    from clipzoo.datasets.batches import image_list
+    from clipzoo.fewshot import prediction, tasks
+    from clipzoo.inference import clip
+    from clipzoo.runtime import progress
+    from clipzoo.runtime.log import make_console, make_log
 
     started = time.monotonic()
-    probe = few_shot.probe_of(arguments.method, arguments.temperature)
-    few_shot.check_texts_are_read([probe], arguments.class_texts, arguments.template)
+    probe = prediction.probe_of(arguments.method, arguments.temperature)
+    prediction.check_texts_are_read([probe], arguments.class_texts, arguments.template)
     console = make_console()
     log = make_log(console, None)
     found = tasks.read_tasks(arguments.folder, lambda total: progress.shown("checking", total, console, log))
     classes = list(dict.fromkeys(name for task in found for name in task.classes))
-    texts = few_shot.class_sentences(classes, arguments.class_texts, arguments.template) if probe.needs_text else None
+    texts = prediction.class_sentences(classes, arguments.class_texts, arguments.template) if probe.needs_text else None
     total = sum(len(task.support) + len(task.query) for task in found)
     with using.warnings_in_a_line():
-        loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
-        few_shot.require_text_side(loaded, [probe])
+        loaded = clip.load(arguments.checkpoint, **using.loading(arguments))
+        prediction.require_text_side(loaded, [probe])
         with progress.shown("encoding", total, console, log) as through:
-            predicted = few_shot.predict(
+            predicted = prediction.predict(
                 loaded,
                 found,
                 probe,
                 _store(),
                 sentences=None if texts is None else dict(zip(classes, texts, strict=True)),
                 batch_size=arguments.batch_size,
-                num_workers=image_inputs.workers(arguments.workers, total),
+                num_workers=image_list.workers(arguments.workers, total),
                 progress=through,
             )
     using.write_new(arguments.result, predicted.csv_content(), "RESULT", arguments.force)
@@ -156,7 +159,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def _store() -> FeatureStore:
     """The user's; says so where nothing can be kept."""
-    from clipzoo.engine.feature_cache import FeatureStore
+    from clipzoo.features.store import FeatureStore
 
     store = FeatureStore.of("auto")
     if store.why:
@@ -181,44 +184,46 @@ def summary(loaded: LoadedModel, found: list[Task], method: str, predicted: Pred
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Read the folders, load, encode every image once, play the episodes, show and write."""
+    from clipzoo.config.plugins import import_plugins
     from clipzoo.errors import ConfigError
-    from clipzoo.plugins import import_plugins
 
     if arguments.features and arguments.out is None:
         raise ConfigError("--features: goes into the folder of --out. Give that too")
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise ConfigError(f"--out: {arguments.out} is a file. Give a folder")
     import_plugins(arguments.plugins)
-    from clipzoo.engine import episodes, few_shot, inference, progress
-    from clipzoo.engine.log import make_console, make_log
+    from clipzoo.fewshot import episodes, prediction
+    from clipzoo.inference import clip
+    from clipzoo.runtime import progress
+    from clipzoo.runtime.log import make_console, make_log
 
     plan = episodes.Plan(arguments.way, tuple(arguments.shot), arguments.query, arguments.episodes, arguments.seed)
-    probes = None if arguments.method is None else [few_shot.probe_of(method) for method in arguments.method]
+    probes = None if arguments.method is None else [prediction.probe_of(method) for method in arguments.method]
     if probes is not None:
         twice = next((name for name in arguments.method if arguments.method.count(name) > 1), None)
         if twice is not None:
             raise ConfigError(f"--method: {twice} is named twice. Name it once")
-        few_shot.check_texts_are_read(probes, arguments.class_texts, arguments.template)
+        prediction.check_texts_are_read(probes, arguments.class_texts, arguments.template)
     data = _dataset(arguments)
     pool = episodes.EpisodePool(data.labels, [case.group for case in data.cases], data.classes, plan)
-    sentences = few_shot.class_sentences(data.classes, arguments.class_texts, arguments.template)
+    sentences = prediction.class_sentences(data.classes, arguments.class_texts, arguments.template)
     console = make_console()
     log = make_log(console, None)
     for note in (*data.notes, *pool.notes):
         log.info(f"note: {note}")
     with using.warnings_in_a_line():
-        loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
+        loaded = clip.load(arguments.checkpoint, **using.loading(arguments))
         if probes is None:
-            names = ["prototype", "linear", *(["tip"] if few_shot.has_text_side(loaded) else [])]
-            probes = [few_shot.probe_of(name) for name in names]
-            few_shot.check_texts_are_read(probes, arguments.class_texts, arguments.template)
-        few_shot.require_text_side(loaded, probes)
+            names = ["prototype", "linear", *(["tip"] if prediction.has_text_side(loaded) else [])]
+            probes = [prediction.probe_of(name) for name in names]
+            prediction.check_texts_are_read(probes, arguments.class_texts, arguments.template)
+        prediction.require_text_side(loaded, probes)
         features = _features(arguments, loaded, data, console, log)
         text = None
         if any(probe.needs_text for probe in probes):
-            text = few_shot.text_features(loaded, sentences or few_shot.default_sentences(loaded, data.classes))
+            text = prediction.text_features(loaded, sentences or prediction.default_sentences(loaded, data.classes))
     with progress.shown("episodes", plan.episodes, console, log, unit="episodes") as through:
-        scale = few_shot.logit_scale_of(loaded)
+        scale = prediction.logit_scale_of(loaded)
         points = episodes.evaluate(features, pool, probes, text=text, logit_scale=scale, progress=through)
     drawn = f"{plan.episodes} episodes of {plan.way} out of {len(pool.usable)} classes, {plan.query} queries each"
     door.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points)]))
@@ -241,12 +246,13 @@ def _features(
     Raises:
         DataError: Some cannot be read; all are named.
     """
-    from clipzoo.engine import image_inputs, progress
-    from clipzoo.engine.encoded_files import encode_files
+    from clipzoo.datasets.batches import image_list
     from clipzoo.errors import DataError
+    from clipzoo.inference.files import encode_files
+    from clipzoo.runtime import progress
 
     paths = [data.path_of(row) for row in range(len(data))]
-    options = {"batch_size": arguments.batch_size, "num_workers": image_inputs.workers(arguments.workers, len(paths))}
+    options = {"batch_size": arguments.batch_size, "num_workers": image_list.workers(arguments.workers, len(paths))}
     with progress.shown("encoding", len(paths), console, log) as through:
         encoded = encode_files(loaded, paths, _store(), progress=through, **options)
     if encoded.failed:
@@ -263,7 +269,7 @@ def table(points: list[Point]) -> str:
 
 
 def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool, data: ImageFolderDataset, features: np.ndarray) -> None:
-    from clipzoo.engine import episodes, shot_curve
+    from clipzoo.fewshot import episodes, shot_curve
 
     folder = arguments.out
     contents = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clipzoo.cli import door
 
 if TYPE_CHECKING:
-    from clipzoo.engine.grid import Job
+    from clipzoo.grid.jobs import Job
 
 DESCRIPTION = """Train every image tower with every text tower (and seed), one process per job, one job at a time on each device.
 Finished jobs are skipped, a failed job does not stop the others, and the leaderboard is written at the end.
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def grid(arguments: argparse.Namespace) -> int:
     """Make the jobs, run them, show the leaderboard."""
-    from clipzoo.config_language import Config
-    from clipzoo.engine import grid as runs
-    from clipzoo.engine.leaderboard import leaderboard, sorting
+    from clipzoo.config import Config
+    from clipzoo.grid import jobs as runs
+    from clipzoo.grid.leaderboard import leaderboard, sorting
     from clipzoo.text_tables import aligned
 
     base = Config.load(arguments.config, arguments.cfg_options)  # a wrong base config is one error, not one per job
@@ -63,8 +63,8 @@ def grid(arguments: argparse.Namespace) -> int:
 
 def jobs_of(arguments: argparse.Namespace, seed: int) -> list[Job]:
     """The jobs that the command line asks for; ``seed`` is the base config's, for want of ``--seeds``."""
-    from clipzoo.engine import grid as runs
     from clipzoo.errors import ConfigError
+    from clipzoo.grid import jobs as runs
 
     towers = arguments.image or arguments.text or arguments.seeds
     if arguments.experiments is not None and not towers:

@@ -20,10 +20,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def list_modules(arguments: argparse.Namespace) -> None:
     """Import the home packages and print their tables."""
-    from clipzoo.annotations import shown
-    from clipzoo.arguments import argument_hints
+    from clipzoo.config.annotations import shown
+    from clipzoo.config.arguments import argument_hints
+    from clipzoo.config.plugins import import_plugins
     from clipzoo.errors import RegistryError, did_you_mean
-    from clipzoo.plugins import import_plugins
     from clipzoo.registries import TABLES
 
     import_plugins(arguments.plugins)

@@ -17,12 +17,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def make_folds(arguments: argparse.Namespace) -> None:
     """Split, show, write."""
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
-    from clipzoo.checking import check
+    from clipzoo.config.checking import check
+    from clipzoo.config.plugins import import_plugins
     from clipzoo.errors import DataError
-    from clipzoo.plugins import import_plugins
     from clipzoo.registries import DATASETS, SPLITTERS
     from clipzoo.text_tables import aligned
 

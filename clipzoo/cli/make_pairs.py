@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Write, and say what."""
-    from clipzoo.datasets.pairs_table import Columns, make_pairs
+    from clipzoo.datasets.make_pairs import Columns, make_pairs
 
     columns = Columns(arguments.image_key, arguments.caption_key, arguments.separator)
     others = ("out", "images", "image_key", "caption_key", "separator", "debug")

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def make(arguments: argparse.Namespace) -> None:
     """Write and say where."""
-    from clipzoo.datasets.sample_data import create_sample_dataset
+    from clipzoo.datasets.samples.sample_data import create_sample_dataset
 
     root = arguments.out or Path("data") / arguments.kind
     out = create_sample_dataset(root, kind=arguments.kind, num_samples=arguments.num_samples, seed=arguments.seed)

@@ -12,7 +12,7 @@ from clipzoo.cli import door, using
 from clipzoo.files import expanded
 
 if TYPE_CHECKING:
-    from clipzoo.engine.inference import Classification
+    from clipzoo.inference.clip import Classification
 
 DESCRIPTION = """Classify images by similarity to texts. CHECKPOINT is:
   a checkpoint that tools/train.py saved, or the folder of its fold;
@@ -86,8 +86,8 @@ def image_files(given: list[str]) -> list[str]:
 
 def _below(folder: str) -> list[str]:
     """The images at any depth below ``folder``."""
-    from clipzoo.datasets.folders import walk
-    from clipzoo.datasets.images import EXTENSIONS
+    from clipzoo.datasets.files.folders import walk
+    from clipzoo.datasets.files.images import EXTENSIONS
     from clipzoo.errors import DataError
 
     found = sorted(entry.path for entry in walk(folder) if os.path.splitext(entry.name)[1].lower() in EXTENSIONS)
@@ -125,9 +125,11 @@ def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] 
     Raises:
         DataError: There are no texts: none were given, and the model has no classes.
     """
-    from clipzoo.engine import image_inputs, inference, progress
-    from clipzoo.engine.log import make_console, make_log
+    from clipzoo.datasets.batches import image_list
     from clipzoo.errors import DataError
+    from clipzoo.inference import clip
+    from clipzoo.runtime import progress
+    from clipzoo.runtime.log import make_console, make_log
 
     console = make_console()
     log = make_log(console, None)
@@ -136,10 +138,10 @@ def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] 
         door.say(note)
     results = []
     for name, source in sources.items():
-        loaded = inference.load(source, **using.loading(arguments))
+        loaded = clip.load(source, **using.loading(arguments))
         if texts is None and not loaded.classes:
             raise DataError(f"{loaded.source}: has no classes of its own. Give --texts or --texts-file")
-        workers = image_inputs.workers(arguments.workers, len(images))
+        workers = image_list.workers(arguments.workers, len(images))
         with progress.shown(name, len(images), console, log) as through:
             result = loaded.classify(
                 images,
@@ -151,7 +153,7 @@ def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] 
                 progress=through,
             )
         results.append(result)
-    return inference.Classification.mean(results) if len(results) > 1 else results[0]
+    return clip.Classification.mean(results) if len(results) > 1 else results[0]
 
 
 def folds(source: str) -> tuple[dict[str, str | Path], str]:
@@ -160,8 +162,9 @@ def folds(source: str) -> tuple[dict[str, str | Path], str]:
     Raises:
         CheckpointError: It is a work dir, and no fold of it is done.
     """
-    from clipzoo.engine import restore, work_dir
+    from clipzoo.engine import work_dir
     from clipzoo.errors import CheckpointError
+    from clipzoo.inference import restore
 
     folder = Path(expanded(source))
     found = restore.checkpoints_of_folds(folder) if folder.is_dir() else {}

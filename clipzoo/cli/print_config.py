@@ -19,12 +19,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def print_config(arguments: argparse.Namespace) -> None:
     """Load and print."""
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
     if arguments.check:
-        from clipzoo.checking import check
-        from clipzoo.plugins import import_plugins
+        from clipzoo.config.checking import check
+        from clipzoo.config.plugins import import_plugins
 
         import_plugins(config.get("plugins", []))
         check(config)

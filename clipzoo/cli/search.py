@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from clipzoo.engine.image_index import ImageIndex
-    from clipzoo.engine.inference import LoadedCLIP
+    from clipzoo.inference.clip import LoadedCLIP
+    from clipzoo.inference.index import ImageIndex
 
 DESCRIPTION = """Find the images of a folder that are most similar to texts or to images. The folder is encoded once: its index lies in
 FOLDER/.clipzoo-index, one for each model, and later calls encode only what is new or changed.
@@ -57,15 +57,16 @@ def search(arguments: argparse.Namespace) -> None:
     missing = [name for name in arguments.image if not Path(name).is_file()]
     if missing:
         raise DataError(f"--image: {', '.join(missing)}: no such file")
-    from clipzoo.engine import image_index, inference
-    from clipzoo.engine.log import make_console, make_log
+    from clipzoo.inference import clip
+    from clipzoo.inference import index as image_index
+    from clipzoo.runtime.log import make_console, make_log
 
     image_index.scan(arguments.folder)  # before the model is loaded
     console = make_console()
     log = make_log(console, None)
     with using.warnings_in_a_line():
-        loaded = inference.load(arguments.checkpoint, **using.loading(arguments))
-        if not isinstance(loaded, inference.LoadedCLIP):
+        loaded = clip.load(arguments.checkpoint, **using.loading(arguments))
+        if not isinstance(loaded, clip.LoadedCLIP):
             raise BuildError(f"{loaded.source}: is a classifier without a text side, so no text can be searched for. Give a CLIP")
         index = up_to_date(arguments, loaded, console, log)
         if asked:
@@ -76,7 +77,8 @@ def search(arguments: argparse.Namespace) -> None:
 
 def up_to_date(arguments: argparse.Namespace, loaded: LoadedCLIP, console: Console, log: logging.Logger) -> ImageIndex:
     """The index of the folder; says what was done."""
-    from clipzoo.engine import image_index, progress
+    from clipzoo.inference import index as image_index
+    from clipzoo.runtime import progress
 
     update = image_index.update(
         arguments.folder,
@@ -108,8 +110,8 @@ def answer(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex)
     door.show("\n\n".join(table(name, entries) for name, entries in zip(names, found, strict=True)))
     if arguments.contact_sheet is None:
         return
-    from clipzoo.datasets.images import read_image
-    from clipzoo.engine import contact_sheet
+    from clipzoo.datasets.files.images import read_image
+    from clipzoo.pictures import contact_sheet
 
     queries = [None] * len(arguments.queries) + [Path(name) for name in arguments.image]
     rows = [

@@ -17,9 +17,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def summarise(arguments: argparse.Namespace) -> None:
     """Read and print."""
-    from clipzoo.comparison import Comparison
     from clipzoo.errors import CheckpointError
-    from clipzoo.results import SUMMARY_FILE, Summary
+    from clipzoo.records.comparison import Comparison
+    from clipzoo.records.results import SUMMARY_FILE, Summary
 
     for folder in arguments.work_dirs:
         if not (folder / SUMMARY_FILE).exists():
@@ -30,7 +30,7 @@ def summarise(arguments: argparse.Namespace) -> None:
 
 def missing(folder: Path) -> str:
     """Why there is no summary, and what to do."""
-    from clipzoo.results import RESULT_FILE
+    from clipzoo.records.results import RESULT_FILE
 
     if not (folder / "config.json").exists():
         what = "not a work dir of clipzoo" if folder.is_dir() else "no such folder"

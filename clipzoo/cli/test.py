@@ -11,7 +11,7 @@ from clipzoo.cli import door
 if TYPE_CHECKING:
     import logging
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
 DESCRIPTION = """Compute the out-of-fold predictions again from the checkpoints and compare with the table on disk (exit status 1 where
 they disagree). With --data: score every fold's model and their ensemble (mean probability) on external images."""
@@ -38,14 +38,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def test(arguments: argparse.Namespace) -> int:
     """Score, compare, print."""
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
-    from clipzoo.engine import testing
-    from clipzoo.engine.distributed import is_main, meeting, process_group
-    from clipzoo.engine.log import make_console, make_log
+    from clipzoo.inference import rescoring
+    from clipzoo.runtime.distributed import is_main, meeting, process_group
+    from clipzoo.runtime.log import make_console, make_log
 
-    testing.require_experiment(arguments.work_dir)
+    rescoring.require_experiment(arguments.work_dir)
     with process_group(arguments.launcher, **meeting(config)):
         log = make_log(make_console(quiet=not is_main()), None)
         return (score_again if arguments.data is None else score_external)(config, arguments, log)
@@ -53,10 +53,10 @@ def test(arguments: argparse.Namespace) -> int:
 
 def score_external(config: Config, arguments: argparse.Namespace, log: logging.Logger) -> int:
     """Score other images, and write what was found."""
-    from clipzoo.engine import testing
-    from clipzoo.engine.distributed import from_main, is_main
+    from clipzoo.inference import rescoring
+    from clipzoo.runtime.distributed import from_main, is_main
 
-    external = testing.score_external(config, arguments.work_dir, arguments.data, log, allow_overlap=arguments.allow_overlap)
+    external = rescoring.score_external(config, arguments.work_dir, arguments.data, log, allow_overlap=arguments.allow_overlap)
     out = arguments.out or arguments.work_dir / "external" / Path(arguments.data).resolve().name
     from_main(lambda: external.write(out))
     if is_main():
@@ -66,13 +66,13 @@ def score_external(config: Config, arguments: argparse.Namespace, log: logging.L
 
 def score_again(config: Config, arguments: argparse.Namespace, log: logging.Logger) -> int:
     """Compare with the table on disk; 1 where they disagree."""
-    from clipzoo.engine import testing
     from clipzoo.engine.cross_validation import CrossValidation
-    from clipzoo.engine.distributed import is_main
-    from clipzoo.results import FoldResult
+    from clipzoo.inference import rescoring
+    from clipzoo.records.results import FoldResult
+    from clipzoo.runtime.distributed import is_main
 
     validation = CrossValidation(config, arguments.work_dir)
-    agreement = testing.score_again(validation, log, accept_changed_data=arguments.accept_changed_data)
+    agreement = rescoring.score_again(validation, log, accept_changed_data=arguments.accept_changed_data)
     if is_main():
         results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
         door.show(validation.summary_of(results, agreement.table).tables())

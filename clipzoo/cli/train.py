@@ -27,13 +27,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def train(arguments: argparse.Namespace) -> int:
     """Load, check, train, sum up."""
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
     folder = arguments.work_dir or door.default_work_dir(arguments.config)
     from clipzoo.engine.cross_validation import CrossValidation
-    from clipzoo.engine.distributed import is_main, meeting, process_group
     from clipzoo.engine.waiting import Interrupted
+    from clipzoo.runtime.distributed import is_main, meeting, process_group
 
     with process_group(arguments.launcher, **meeting(config)):
         validation = CrossValidation(config, folder)
@@ -49,7 +49,7 @@ def train(arguments: argparse.Namespace) -> int:
                 door.say(f"stopped by signal {stop.signal}; the checkpoint is written, the same command goes on from there")
             return 128 + stop.signal
         if summary is not None and is_main():
-            from clipzoo.comparison import Comparison
+            from clipzoo.records.comparison import Comparison
 
             baselines = Comparison.read(folder)
             compared = "" if baselines is None else f"\n\n{baselines.text(summary)}"

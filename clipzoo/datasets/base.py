@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clipzoo.datasets.captions import Captions
 from clipzoo.errors import DataError, shortened
-from clipzoo.folds import PARTS, Case
+from clipzoo.records.folds import PARTS, Case
 from clipzoo.text import visible
 from clipzoo.text_tables import terminal_columns
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from clipzoo.datasets.class_texts import LANGUAGES, default_template, texts_from_template
+from clipzoo.datasets.files.class_texts import LANGUAGES, default_template, texts_from_template
 from clipzoo.errors import DataError
 from clipzoo.structures import Tokenizer, Tokens
 from clipzoo.text import is_chinese, visible

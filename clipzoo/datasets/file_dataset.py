@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.digests import FileDigests
-from clipzoo.datasets.images import read_image
+from clipzoo.datasets.files.digests import FileDigests
+from clipzoo.datasets.files.images import read_image
 from clipzoo.errors import LeakError
-from clipzoo.folds import Case
+from clipzoo.records.folds import Case
 
 if TYPE_CHECKING:
     from PIL import Image

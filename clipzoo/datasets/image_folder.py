@@ -6,17 +6,17 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from clipzoo.arguments import FilePath
+from clipzoo.config.arguments import FilePath
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.class_texts import read_class_texts, texts_from_template
-from clipzoo.datasets.copies import copies_among, merge_copies
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
-from clipzoo.datasets.folders import ImageFile, kinds, scan_class_folders
-from clipzoo.datasets.groups import groups_from_pattern, groups_from_table
-from clipzoo.datasets.image_files import looks_like_an_image
+from clipzoo.datasets.files.class_texts import read_class_texts, texts_from_template
+from clipzoo.datasets.files.copies import copies_among, merge_copies
+from clipzoo.datasets.files.folders import ImageFile, kinds, scan_class_folders
+from clipzoo.datasets.files.groups import groups_from_pattern, groups_from_table
+from clipzoo.datasets.files.image_files import looks_like_an_image
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import natural, reason
-from clipzoo.folds import PARTS, Case
+from clipzoo.records.folds import PARTS, Case
 from clipzoo.registries import DATASETS
 from clipzoo.text import clean_name, differences, lookalike
 

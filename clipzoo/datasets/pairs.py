@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from clipzoo.arguments import FilePath
+from clipzoo.config.arguments import FilePath
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.copies import copies_among, merge_copies
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
-from clipzoo.datasets.groups import groups_from_pattern
-from clipzoo.datasets.images import EXTENSIONS
-from clipzoo.datasets.pairs_files import Keys, Pair, PairsFile, read_pairs
+from clipzoo.datasets.files.copies import copies_among, merge_copies
+from clipzoo.datasets.files.groups import groups_from_pattern
+from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.files.pairs import Keys, Pair, PairsFile, read_pairs
 from clipzoo.errors import ConfigError, DataError, LeakError, did_you_mean, shortened
 from clipzoo.files import check_regular
-from clipzoo.folds import PARTS, Case
+from clipzoo.records.folds import PARTS, Case
 from clipzoo.registries import DATASETS
 from clipzoo.text import clean_name, clean_path, differences
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from clipzoo.arguments import Count, FilePath, Seed, Whole, Width, checked
+from clipzoo.config.arguments import Count, FilePath, Seed, Whole, Width, checked
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.class_texts import texts_from_template
 from clipzoo.datasets.file_dataset import FileDataset
-from clipzoo.datasets.tiny_imagenet_files import draw, files_of, grouped, read_wnids, read_words
+from clipzoo.datasets.files.class_texts import texts_from_template
+from clipzoo.datasets.files.tiny_imagenet import draw, files_of, grouped, read_wnids, read_words
 from clipzoo.errors import DataError
-from clipzoo.folds import Case
+from clipzoo.records.folds import Case
 from clipzoo.registries import AUGMENTATIONS, DATASETS
 from clipzoo.structures import Preprocessing
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from clipzoo.datasets.workers import Loader
+    from clipzoo.datasets.batches.workers import Loader
 
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
 
@@ -166,8 +166,8 @@ def create_dataloaders(
     import torch
     from torch.utils.data import default_collate
 
+    from clipzoo.datasets.batches.workers import Loader
     from clipzoo.datasets.transforms import evaluation_transform
-    from clipzoo.datasets.workers import Loader
 
     square = replace(preprocessing or Preprocessing(mean=CLIP_MEAN, std=CLIP_STD), size=image_size)
     plain = evaluation_transform(square)

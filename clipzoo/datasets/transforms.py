@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Interval
 
-from clipzoo.arguments import Share
+from clipzoo.config.arguments import Share
 from clipzoo.errors import ConfigError, RegistryError, did_you_mean
 from clipzoo.registries import AUGMENTATIONS
 from clipzoo.structures import Preprocessing

@@ -15,17 +15,17 @@ from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from clipzoo.config_language import Config
-from clipzoo.engine import checkpoint, distributed, inputs, sharding, single_cases, unfreezing
-from clipzoo.engine import device as runtime
+from clipzoo.config import Config
+from clipzoo.config.registry import Registry
+from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.engine import checkpoint, inputs, single_cases, unfreezing
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
-from clipzoo.engine.seeds import derived_seed, seed_everything
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
-from clipzoo.folds import Folds, Split
 from clipzoo.metrics import RETRIEVAL_DEFAULTS
 from clipzoo.models.base import Tower
-from clipzoo.provenance import Provenance
+from clipzoo.records.folds import Folds, Split
+from clipzoo.records.provenance import Provenance
 from clipzoo.registries import (
     BACKBONES,
     DATASETS,
@@ -38,8 +38,9 @@ from clipzoo.registries import (
     SPLITTERS,
     TEXT_ENCODERS,
 )
-from clipzoo.registry import Registry
-from clipzoo.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.runtime import device as runtime
+from clipzoo.runtime import distributed, sharding
+from clipzoo.runtime.seeds import derived_seed, seed_everything
 from clipzoo.structures import Tokens
 from clipzoo.text_tables import aligned
 

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from clipzoo.engine import distributed, sharding, work_dir
-from clipzoo.engine.seeds import rng_state, set_rng_state
+from clipzoo.engine import work_dir
 from clipzoo.engine.state import TrainState
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
-from clipzoo.json_records import as_record
 from clipzoo.models.base import Tower
-from clipzoo.models.pretrained import differences, not_finite, shapes_of
 from clipzoo.models.weights.clipzoo_format import FORMAT
-from clipzoo.provenance import Provenance
-from clipzoo.sealed import check_seal, seal
+from clipzoo.models.weights.files import differences, not_finite, shapes_of
+from clipzoo.records.json_records import as_record
+from clipzoo.records.provenance import Provenance
+from clipzoo.records.sealed import check_seal, seal
+from clipzoo.runtime import distributed, sharding
+from clipzoo.runtime.seeds import rng_state, set_rng_state
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:

@@ -14,24 +14,25 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from clipzoo import metrics as metric_tables
-from clipzoo.checking import check
-from clipzoo.config_language import Config
-from clipzoo.engine import build, device, distributed, loop, work_dir
-from clipzoo.engine.environment import environment
+from clipzoo.config import Config
+from clipzoo.config.checking import check
+from clipzoo.config.plugins import import_plugins
+from clipzoo.config.settings import EvaluationSettings
+from clipzoo.engine import build, loop, work_dir
 from clipzoo.engine.evaluation import score
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
-from clipzoo.engine.log import close_log, make_console, make_log
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.files import file_sha256
-from clipzoo.folds import Folds, Split
-from clipzoo.plugins import import_plugins
-from clipzoo.provenance import Provenance
-from clipzoo.results import OUT_OF_FOLD_FILE, FoldResult, Summary, mean_and_sd
-from clipzoo.settings import EvaluationSettings
+from clipzoo.records.folds import Folds, Split
+from clipzoo.records.provenance import Provenance
+from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary, mean_and_sd
+from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.runtime import device, distributed
+from clipzoo.runtime.environment import environment
+from clipzoo.runtime.log import close_log, make_console, make_log
 from clipzoo.signals import Interrupt
-from clipzoo.tables import PredictionTable, RetrievalTable
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from clipzoo.engine import distributed, sharding
 from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
 from clipzoo.models.base import evaluating
+from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.runtime import distributed, sharding
 from clipzoo.structures import ClassCaptions, Predictions, Tokens
-from clipzoo.tables import PredictionTable, RetrievalTable
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
-    from clipzoo.datasets.workers import Loader
+    from clipzoo.datasets.batches.workers import Loader
     from clipzoo.engine.state import Run
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model

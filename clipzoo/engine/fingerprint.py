@@ -18,14 +18,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from clipzoo.datasets.digests import FileDigest, FileState
-from clipzoo.engine import distributed, work_dir
+from clipzoo.datasets.files.digests import FileDigest, FileState
+from clipzoo.engine import work_dir
 from clipzoo.engine.checkpoint import LATEST
-from clipzoo.engine.progress import shown
 from clipzoo.errors import CheckpointError, shortened
 from clipzoo.files import natural
-from clipzoo.json_records import as_record, read_record, write_record
-from clipzoo.results import RESULT_FILE
+from clipzoo.records.json_records import as_record, read_record, write_record
+from clipzoo.records.results import RESULT_FILE
+from clipzoo.runtime import distributed
+from clipzoo.runtime.progress import shown
 from clipzoo.text import visible
 
 if TYPE_CHECKING:

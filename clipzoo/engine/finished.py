@@ -11,11 +11,11 @@ import numpy as np
 from clipzoo.engine.checkpoint import retrain
 from clipzoo.errors import CheckpointError, DataError, shortened
 from clipzoo.files import file_sha256
-from clipzoo.folds import Split
-from clipzoo.provenance import Provenance
-from clipzoo.results import PREDICTIONS_FILE, RESULT_FILE, FoldResult
-from clipzoo.sealed import check_seal
-from clipzoo.tables import DIRECTIONS, PredictionTable, RetrievalTable, read_table
+from clipzoo.records.folds import Split
+from clipzoo.records.provenance import Provenance
+from clipzoo.records.results import PREDICTIONS_FILE, RESULT_FILE, FoldResult
+from clipzoo.records.sealed import check_seal
+from clipzoo.records.tables import DIRECTIONS, PredictionTable, RetrievalTable, read_table
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset

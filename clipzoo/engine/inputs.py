@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from clipzoo.datasets.loader import EpochBatches, eval_loader, train_loader
-from clipzoo.datasets.samplers import RandomSampler
+from clipzoo.config.settings import DataSettings, RuntimeSettings
+from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
+from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import distributed
-from clipzoo.engine.dataset_features import features_of_cases
-from clipzoo.engine.feature_cache import FeatureStore
 from clipzoo.errors import ConfigError
-from clipzoo.folds import Split
+from clipzoo.features.dataset import features_of_cases
+from clipzoo.features.store import FeatureStore
+from clipzoo.records.folds import Split
 from clipzoo.registries import AUGMENTATIONS, SAMPLERS
-from clipzoo.settings import DataSettings, RuntimeSettings
+from clipzoo.runtime import distributed
 from clipzoo.structures import ClassCaptions, Tokens
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
-    from clipzoo.datasets.workers import Loader
+    from clipzoo.datasets.batches.workers import Loader
     from clipzoo.models.base import Model
 
 

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 
 import torch
 
-from clipzoo.engine import build, checkpoint, distributed, sharding, single_cases, unfreezing
-from clipzoo.engine.cached_features import autocast, cached_backward, on_device, synchronised, total
+from clipzoo.engine import build, checkpoint, single_cases, unfreezing
 from clipzoo.engine.evaluation import evaluate
+from clipzoo.engine.grad_cache import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Interrupted
 from clipzoo.errors import TrainingError
+from clipzoo.runtime import distributed, sharding
 from clipzoo.structures import Batch
 
 # How allocators that raise a plain RuntimeError say it: torch's own for the CPU, and Apple's.

@@ -9,18 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.datasets.base import Dataset
-from clipzoo.engine import build, checkpoint, device, distributed, loop
+from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.evaluation import Evaluation, evaluate
-from clipzoo.engine.log import make_console, make_log
 from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Waiting
 from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
-from clipzoo.folds import Split
-from clipzoo.provenance import Provenance, digest_of
-from clipzoo.results import PREDICTIONS_FILE, FoldResult
+from clipzoo.records.folds import Split
+from clipzoo.records.provenance import Provenance, digest_of
+from clipzoo.records.results import PREDICTIONS_FILE, FoldResult
+from clipzoo.runtime import device, distributed
+from clipzoo.runtime.log import make_console, make_log
 from clipzoo.signals import Interrupt
 
 

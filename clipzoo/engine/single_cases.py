@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clipzoo.engine import distributed
 from clipzoo.errors import ConfigError, shortened
 from clipzoo.models.base import evaluating
+from clipzoo.runtime import distributed
 
 if TYPE_CHECKING:
-    from clipzoo.datasets.loader import EpochBatches
-    from clipzoo.datasets.workers import Loader
+    from clipzoo.datasets.batches.loader import EpochBatches
+    from clipzoo.datasets.batches.workers import Loader
     from clipzoo.models.base import Model
     from clipzoo.structures import Batch
 

@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from clipzoo.engine import distributed
-from clipzoo.folds import Split
-from clipzoo.provenance import Provenance
-from clipzoo.settings import EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.config.settings import EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.records.folds import Split
+from clipzoo.records.provenance import Provenance
+from clipzoo.runtime import distributed
 from clipzoo.signals import Interrupt
 from clipzoo.structures import is_measure
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
     from clipzoo.datasets.base import Dataset
-    from clipzoo.datasets.loader import EpochBatches
-    from clipzoo.datasets.workers import Loader
+    from clipzoo.datasets.batches.loader import EpochBatches
+    from clipzoo.datasets.batches.workers import Loader
     from clipzoo.engine.evaluation import Evaluation, Evaluator
     from clipzoo.hooks.base import Hook
     from clipzoo.metrics.base import Metric

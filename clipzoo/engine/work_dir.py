@@ -11,14 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from clipzoo.config_language import Config, differences
-from clipzoo.engine.environment import environment
+from clipzoo.config import Config, differences
 from clipzoo.errors import CheckpointError, DataError, shortened
 from clipzoo.files import leftovers, read_bytes, read_json, reason, write_text
-from clipzoo.folds import Folds
-from clipzoo.json_records import read_record, write_record
-from clipzoo.provenance import decisive
-from clipzoo.results import RESULT_FILE
+from clipzoo.records.folds import Folds
+from clipzoo.records.json_records import read_record, write_record
+from clipzoo.records.provenance import decisive
+from clipzoo.records.results import RESULT_FILE
+from clipzoo.runtime.environment import environment
 
 try:
     import fcntl

@@ -9,7 +9,7 @@ from clipzoo.errors import RegistryError, did_you_mean
 if TYPE_CHECKING:
     from clipzoo.engine.evaluation import Evaluation
     from clipzoo.engine.state import Run
-    from clipzoo.results import FoldResult
+    from clipzoo.records.results import FoldResult
 
 MOMENTS = ("before_fit", "after_step", "after_eval", "after_epoch", "after_fit", "after_test")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clipzoo.arguments import NotNegative
+from clipzoo.config.arguments import NotNegative
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.row_file import epoch_number, learning_rate
 from clipzoo.registries import HOOKS

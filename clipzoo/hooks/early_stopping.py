@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipzoo.arguments import Count, NotNegative
+from clipzoo.config.arguments import Count, NotNegative
 from clipzoo.hooks.base import Hook
 from clipzoo.registries import HOOKS
 

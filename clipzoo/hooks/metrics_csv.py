@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.arguments import Count
+from clipzoo.config.arguments import Count
 from clipzoo.errors import DataError
 from clipzoo.files import read_bytes, reason, write_text
 from clipzoo.hooks.base import Hook

@@ -10,20 +10,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from clipzoo.arguments import NotNegative
+from clipzoo.config.arguments import NotNegative
 from clipzoo.files import finite, read_json, write_json
-from clipzoo.hooks import figures
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.fonts import drawing
 from clipzoo.hooks.row_file import Intervals, epoch_number, epoch_record, learning_rate, watched_metrics
+from clipzoo.pictures import figures
+from clipzoo.pictures.fonts import drawing
+from clipzoo.records.tables import DIRECTIONS, PredictionTable
 from clipzoo.registries import HOOKS
 from clipzoo.structures import MEASURE
-from clipzoo.tables import DIRECTIONS, PredictionTable
 
 if TYPE_CHECKING:
     from clipzoo.engine.evaluation import Evaluation
     from clipzoo.engine.state import Run
-    from clipzoo.results import FoldResult
+    from clipzoo.records.results import FoldResult
 
 FOLDER, CURVES_FILE, METRICS_FILE, RESULTS_FILE = "results", "training_curves.png", "model_metrics.png", "training_results.json"
 # Drawing may take this share of the time, at most.

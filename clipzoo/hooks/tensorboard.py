@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clipzoo.arguments import Whole
+from clipzoo.config.arguments import Whole
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.figures import confusion_figure, confusion_matrix
-from clipzoo.hooks.fonts import drawing
 from clipzoo.hooks.row_file import learning_rate, temperature
+from clipzoo.pictures.figures import confusion_figure, confusion_matrix
+from clipzoo.pictures.fonts import drawing
+from clipzoo.records.tables import PredictionTable
 from clipzoo.registries import HOOKS
-from clipzoo.tables import PredictionTable
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run

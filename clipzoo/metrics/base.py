@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from clipzoo.tables import RetrievalTable
+from clipzoo.records.tables import RetrievalTable
 
 
 class Metric:

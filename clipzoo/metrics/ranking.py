@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipzoo.tables import DIRECTIONS, RetrievalTable
+from clipzoo.records.tables import DIRECTIONS, RetrievalTable
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from clipzoo.folds import Case
+    from clipzoo.records.folds import Case
 
 TIE = 1e-6
 NUM_BINS = 200

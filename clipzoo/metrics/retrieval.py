@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from clipzoo.arguments import Count, checked
+from clipzoo.config.arguments import Count, checked
 from clipzoo.metrics.base import RetrievalMetric
+from clipzoo.records.tables import DIRECTIONS, RetrievalTable
 from clipzoo.registries import METRICS
-from clipzoo.tables import DIRECTIONS, RetrievalTable
 
 Direction = Literal["image_to_text", "text_to_image"]
 

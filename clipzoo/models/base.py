@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from clipzoo.arguments import Whole, checked
+from clipzoo.config.arguments import Whole, checked
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.lora import Adapters, adapter_words, add_adapters, is_adapter, merge_adapters
 from clipzoo.structures import Batch, ClassCaptions, Preprocessing, Tokenizer, Tokens

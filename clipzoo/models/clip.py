@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.arguments import Positive, Width
+from clipzoo.config.arguments import Positive, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import Model, in_full
 from clipzoo.models.heads import Head, LinearProjection

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.arguments import Count
+from clipzoo.config.arguments import Count
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import Model, in_full, parameter_words
 from clipzoo.models.heads import Head, LinearHead

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from clipzoo.annotations import FieldsOf
-from clipzoo.arguments import Positive, Share, Width, checked
+from clipzoo.config.annotations import FieldsOf
+from clipzoo.config.arguments import Positive, Share, Width, checked
 from clipzoo.errors import BuildError
 
 if TYPE_CHECKING:

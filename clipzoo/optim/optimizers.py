@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Interval
 
-from clipzoo.arguments import NotNegative, Positive, Share, checked
+from clipzoo.config.arguments import NotNegative, Positive, Share, checked
 from clipzoo.errors import ConfigError
 from clipzoo.optim.parameter_groups import parameter_groups
 from clipzoo.registries import OPTIMIZERS

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from clipzoo.arguments import Positive, Whole, checked
+from clipzoo.config.arguments import Positive, Whole, checked
 from clipzoo.errors import ConfigError
 from clipzoo.registries import SCHEDULES
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipzoo.arguments import Positive
+from clipzoo.config.arguments import Positive
 from clipzoo.probes.base import Examples, FittedProbe, Probe
 from clipzoo.probes.choice import choose
 from clipzoo.registries import PROBES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipzoo.arguments import Count
+from clipzoo.config.arguments import Count
 from clipzoo.probes.base import Examples, FittedProbe, Probe
 from clipzoo.probes.choice import choose
 from clipzoo.registries import PROBES

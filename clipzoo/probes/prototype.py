@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipzoo.arguments import Positive
+from clipzoo.config.arguments import Positive
 from clipzoo.probes.base import Examples, FittedProbe, Probe, normalised, softmax
 from clipzoo.probes.choice import choose, log_loss
 from clipzoo.registries import PROBES

@@ -44,7 +44,7 @@ def command(capsys, monkeypatch, tmp_path) -> Callable[..., Ended]:
 @pytest.fixture
 def write_config(tmp_path, class_folders) -> Callable[..., Path]:
     """``write_config(train={'epochs': 1})``: the tiny config with changed sections as a file."""
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     def make(root: Path | None = None, name: str = "tiny.py", text: str = "", **sections) -> Path:
         path = tmp_path / name
@@ -59,7 +59,7 @@ def finished(tmp_path_factory, class_folders) -> Path:
     """The work dir of the tiny config, trained to its end; read only."""
     from rich.console import Console
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
     from clipzoo.engine.cross_validation import CrossValidation
 
     folder = tmp_path_factory.mktemp("finished") / "tiny"

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tiny import write_class_folders
 
-from clipzoo.json_records import read_plain, write_record
-from clipzoo.sealed import seal
+from clipzoo.records.json_records import read_plain, write_record
+from clipzoo.records.sealed import seal
 
 
 @dataclass

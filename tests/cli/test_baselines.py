@@ -6,7 +6,7 @@ import shutil
 
 from tiny import write_pairs
 
-from clipzoo.json_records import read_plain, write_record
+from clipzoo.records.json_records import read_plain, write_record
 
 
 def test_baselines_then_training_then_summary(command, write_config):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import tiny_config
 
-from clipzoo.tables import PredictionTable
+from clipzoo.records.tables import PredictionTable
 
 IMAGE = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32}
 
@@ -16,7 +16,7 @@ def classifier(tmp_path_factory, class_folders):
     """The work dir of a classifier with three finished folds; read only."""
     from rich.console import Console
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
     from clipzoo.engine.cross_validation import CrossValidation
 
     folder = tmp_path_factory.mktemp("classifier") / "work"

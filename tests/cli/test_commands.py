@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from clipzoo.cli import COMMANDS
-from clipzoo.config_language import Config
-from clipzoo.folds import Folds
+from clipzoo.config import Config
+from clipzoo.records.folds import Folds
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip", "sklearn", "scipy", "matplotlib")
 REPORT = "import sys; print('\\nLOADED', *sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"

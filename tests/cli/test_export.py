@@ -8,7 +8,7 @@ from clip_files import SENTENCES, open_clip_model, output_of, pictures
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint
 from clipzoo.models.backbones import CLIPVision
 from clipzoo.models.text_encoders import CLIPText

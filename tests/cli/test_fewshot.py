@@ -14,7 +14,7 @@ from checkpoint_files import saved
 from few_shot_files import write_tasks
 
 import clipzoo
-from clipzoo.engine.episodes import EpisodePool, Plan
+from clipzoo.fewshot.episodes import EpisodePool, Plan
 
 FILES = {"fewshot_curve.csv", "fewshot_curve.png", "episodes.csv"}
 
@@ -24,7 +24,7 @@ def trained(tmp_path_factory, class_folders):
     """A CLIP with its first weights."""
     from tiny import tiny_config
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     torch.manual_seed(0)
     return saved(tmp_path_factory.mktemp("trained") / "clip.pth", Config.from_dict(tiny_config(class_folders), "tiny"))[0]
@@ -35,7 +35,7 @@ def classifier(tmp_path_factory, class_folders):
     """A classifier, which has no text side."""
     from tiny import tiny_config
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     torch.manual_seed(0)
     config = tiny_config(class_folders)
@@ -142,9 +142,10 @@ def test_a_corrupt_query_image_is_named_and_all_others_predicted(fewshot, traine
 
 
 def test_bad_tasks_are_refused_before_anything_is_encoded(fewshot, trained, folder, tmp_path, monkeypatch):
-    from clipzoo.engine import few_shot, inference
+    from clipzoo.fewshot import prediction
+    from clipzoo.inference import clip
 
-    for module, name in ((few_shot, "encode_files"), (inference, "load")):
+    for module, name in ((prediction, "encode_files"), (clip, "load")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("encoded"))
     task = folder / "testB" / "task1"
     shutil.copy(task / "support" / "圆" / "000.png", task / "query" / "copy.png")

@@ -8,8 +8,8 @@ import sys
 import pytest
 from tiny import write_class_folders
 
-from clipzoo.datasets.sample_data import create_sample_dataset
-from clipzoo.folds import Folds
+from clipzoo.datasets.samples.sample_data import create_sample_dataset
+from clipzoo.records.folds import Folds
 
 
 @pytest.fixture

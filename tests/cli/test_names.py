@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config, write_class_folders
 
-from clipzoo.tables import PredictionTable
+from clipzoo.records.tables import PredictionTable
 from clipzoo.text import csv_rows, is_formula, visible
 
 CLASSES = ("=cmd|'c'!A0", "a\rb", 'x,y"z', "\x1b[31mred", "[red]b", "-1", "c\nd")
@@ -41,7 +41,7 @@ def acts(text: str) -> list[str]:
 def trained(folders, tmp_path_factory):
     """A finished run on these names, with pictures, on a terminal of another encoding: exit status, what was shown, and where it is."""
     from clipzoo.cli import main
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     place = tmp_path_factory.mktemp("run")
     config = tiny_config(folders, train={"epochs": 1}, hooks=["HistoryHook", "MetricsCSVHook", "ResultsHook"])

@@ -14,7 +14,7 @@ from checkpoint_files import saved
 from clipzoo.cli.predict import image_files
 from clipzoo.engine import checkpoint
 from clipzoo.errors import DataError
-from clipzoo.tables import PredictionTable
+from clipzoo.records.tables import PredictionTable
 from clipzoo.text_tables import terminal_columns
 
 

@@ -9,7 +9,7 @@ from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.errors import DataError
-from clipzoo.folds import Case
+from clipzoo.records.folds import Case
 
 
 def captions_for(ids):

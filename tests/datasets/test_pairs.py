@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from clipzoo.datasets import PairsDataset
-from clipzoo.datasets.pairs_files import expected_pairs
-from clipzoo.datasets.sample_data import create_sample_dataset
+from clipzoo.datasets.files.pairs import expected_pairs
+from clipzoo.datasets.samples.sample_data import create_sample_dataset
 from clipzoo.datasets.splitters import FromFile, Holdout, KFold, StratifiedGroupKFold
 from clipzoo.errors import ConfigError, DataError, LeakError
 from clipzoo.registries import DATASETS

@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_imagenet_layout import NAMES, write_tiny_imagenet
 
 import clipzoo
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.datasets import TinyImageNetDataset, create_dataloaders
 from clipzoo.datasets.tiny_imagenet import CLIP_MEAN, CLIP_STD
 from clipzoo.errors import ConfigError, DataError

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import clipzoo
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.loop import Interrupted
-from clipzoo.engine.seeds import derived_seed
 from clipzoo.models.lora import is_adapter
-from clipzoo.tables import read_table
+from clipzoo.records.tables import read_table
+from clipzoo.runtime.seeds import derived_seed
 
 LORA = {"rank": 2, "dropout": 0.1}
 TOWERS = {

@@ -8,17 +8,18 @@ from PIL import Image
 from rich.console import Console
 from tiny import tiny_config, write_class_folders
 
+from clipzoo.baselines.run import Baselines, Options
 from clipzoo.cli import test as test_command
 from clipzoo.cli import train as train_command
-from clipzoo.config_language import Config
-from clipzoo.engine import testing, work_dir
-from clipzoo.engine.baselines import Baselines, Options
+from clipzoo.config import Config
+from clipzoo.engine import work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
-from clipzoo.engine.log import make_log
 from clipzoo.errors import CheckpointError, LeakError
-from clipzoo.folds import Folds
-from clipzoo.results import Summary
+from clipzoo.inference import rescoring
+from clipzoo.records.folds import Folds
+from clipzoo.records.results import Summary
+from clipzoo.runtime.log import make_log
 
 SECTIONS = {"train": {"epochs": 1}, "splits": {"type": "StratifiedGroupKFold", "num_folds": 2, "seed": 0, "val_fraction": 0.2}}
 CHANGED = "圆/000.png"
@@ -70,7 +71,7 @@ def test_an_accepted_change_is_in_every_summary_from_then_on(place):
     assert note in summary.notes and f"note: {note}" in summary.tables()
     assert validation_of(place).train() == summary == Summary.read(place[1])
     validation = validation_of(place)
-    agreement = testing.score_again(validation, make_log(Console(quiet=True), None))
+    agreement = rescoring.score_again(validation, make_log(Console(quiet=True), None))
     assert note in validation.summary_of([validation.read_fold(split).result for split in validation.folds.splits], agreement.table).notes
 
 
@@ -93,8 +94,8 @@ def test_scoring_again_refuses_changed_data_and_never_writes(place):
     Image.new("RGB", (16, 16), (250, 2, 3)).save(root / CHANGED)
     before, log = snapshot(run), make_log(Console(quiet=True), None)
     with pytest.raises(CheckpointError, match="the data changed"):
-        testing.score_again(validation_of(place), log)
-    testing.score_again(validation_of(place), log, accept_changed_data=True)
+        rescoring.score_again(validation_of(place), log)
+    rescoring.score_again(validation_of(place), log, accept_changed_data=True)
     assert snapshot(run) == before
     (root / CHANGED).write_bytes(changed)
 
@@ -151,15 +152,15 @@ def test_external_images_that_were_trained_on_are_known_without_the_training_ima
             path.write_bytes(path.read_bytes() + b"\0")  # no decoder minds
     (external / "方块" / "000.png").unlink()
     first = Fingerprint.read(run)
-    images, read = testing.external_cases(config_for(root), validation_of(place).folds, str(external)), []
+    images, read = rescoring.external_cases(config_for(root), validation_of(place).folds, str(external)), []
     monkeypatch.setattr(images, "content_digest", lambda row, of=images.content_digest: read.append(images.cases[row].id) or of(row))
     known = {size for _, size in first.images()}
-    assert testing.shared_images(first, images) == [CHANGED, "条纹/000.png"]
+    assert rescoring.shared_images(first, images) == [CHANGED, "条纹/000.png"]
     assert set(read) == {case.id for row, case in enumerate(images.cases) if images.path_of(row).stat().st_size in known}
     root.rename(tmp_path / "away")
     try:
         with pytest.raises(LeakError, match=rf"2 images are byte-identical .*\({CHANGED}, 条纹/000.png\)"):
-            testing.score_external(config_for(root), run, str(external), make_log(Console(quiet=True), None))
+            rescoring.score_external(config_for(root), run, str(external), make_log(Console(quiet=True), None))
     finally:
         (tmp_path / "away").rename(root)
 

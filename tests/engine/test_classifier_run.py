@@ -12,16 +12,17 @@ from clip_files import open_clip_model
 from tiny import tiny_config, write_class_folders, write_pairs
 
 import clipzoo
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import build, checkpoint, loop, testing
+from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.log import make_log
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import BuildError, CheckpointError, ConfigError
-from clipzoo.folds import Split
-from clipzoo.tables import PredictionTable
+from clipzoo.inference import rescoring
+from clipzoo.records.folds import Split
+from clipzoo.records.tables import PredictionTable
+from clipzoo.runtime.log import make_log
 
 IMAGE = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32}
 MODEL = {"type": "ImageClassifier", "image_encoder": IMAGE, "loss": {"type": "FocalLoss", "class_weights": "balanced"}}
@@ -145,10 +146,10 @@ def test_a_run_that_left_only_its_best_weights_starts_anew(finished, unequal, tm
 def test_scoring_again_and_scoring_other_images(finished, unequal, tmp_path, quiet):
     validation, _, folder = finished
     log = make_log(quiet, None)
-    agreement = testing.score_again(validation, log)
+    agreement = rescoring.score_again(validation, log)
     assert agreement.holds and agreement.largest == 0
     other = write_class_folders(tmp_path / "other", per_class=2, seed=9)
-    external = testing.score_external(validation.config, folder, str(other), log)
+    external = rescoring.score_external(validation.config, folder, str(other), log)
     images = sorted(other.rglob("*.png"))
     found = [clipzoo.load(folder / name, device="cpu").classify(images).probabilities.double() for name in external.folds]
     table = external.tables["predictions.csv"]

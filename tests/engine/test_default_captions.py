@@ -8,9 +8,9 @@ from checkpoint_files import saved
 from tiny import write_class_folders
 
 import clipzoo
+from clipzoo.baselines.towers import build_tower, class_texts
+from clipzoo.config.settings import DataSettings
 from clipzoo.engine import build, inputs
-from clipzoo.engine.frozen_towers import build_tower, class_texts
-from clipzoo.settings import DataSettings
 
 ENGLISH = {"type": "CLIPText", "width": 32, "layers": 1, "heads": 2, "output_dim": 16}
 
@@ -60,7 +60,7 @@ def test_baselines_ask_the_tower_that_reads(config_of, heard, monkeypatch, tmp_p
         tower = build_tower(config, "image_encoder", None, torch.device("cpu"))
         reader = build_tower(config, "text_encoder", None, torch.device("cpu"))
         tower.space = reader.space = "one"
-        monkeypatch.setattr("clipzoo.engine.frozen_towers.build_tower", lambda *_, reader=reader: reader)
+        monkeypatch.setattr("clipzoo.baselines.towers.build_tower", lambda *_, reader=reader: reader)
         lines.clear()
         class_texts(config, tower, build.dataset(config), log, text_encoder=None, templates=())
         assert lines[0].startswith(f"captions: {expected}")

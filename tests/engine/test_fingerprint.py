@@ -17,16 +17,17 @@ from PIL import Image
 from rich.console import Console
 from tiny import write_class_folders, write_pairs
 
-from clipzoo.datasets import digests
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.files import digests
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.pairs import PairsDataset
-from clipzoo.engine import distributed, fingerprint
+from clipzoo.engine import fingerprint
 from clipzoo.engine.fingerprint import FILE, Change, Fingerprint, Look, Mark, compare_fingerprint, differences, keep_fingerprint
 from clipzoo.errors import CheckpointError, DataError
-from clipzoo.folds import Case
+from clipzoo.records.folds import Case
+from clipzoo.runtime import distributed
 
 HOUR = 3600 * 10**9
 

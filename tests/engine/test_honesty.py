@@ -6,7 +6,7 @@ from PIL import Image
 from scipy.stats import binom
 from tiny import tiny_config
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.engine.cross_validation import CrossValidation
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.engine import build, loop
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.log import make_log
 from clipzoo.engine.loop import is_better
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import RegistryError, TrainingError
-from clipzoo.folds import Split
 from clipzoo.hooks import EarlyStoppingHook, Hook
+from clipzoo.records.folds import Split
 from clipzoo.registries import LOSSES
+from clipzoo.runtime.log import make_log
 
 # Losses of 30 steps of `golden_losses` below, recorded with torch 2.14.1 on an x86-64 CPU, one thread.
 GOLDEN = Path(__file__).with_name("golden_losses.txt")
@@ -190,7 +190,7 @@ def test_early_stopping_waits_for_patience_evaluations(config_of, tmp_path, quie
     config = config_of(train={"epochs": 30}, hooks=hooks, optimizer={"lr": 1e-8})  # nothing improves after the first epochs
     validation = CrossValidation(config, tmp_path / "run", console=quiet)
     validation.train(fold=1)
-    from clipzoo.results import FoldResult
+    from clipzoo.records.results import FoldResult
 
     result = FoldResult.read(tmp_path / "run" / "fold_1")
     assert result.epochs_trained < 30 and result.epochs_trained >= result.epoch + 2

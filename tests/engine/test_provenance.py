@@ -8,15 +8,16 @@ import shutil
 
 import pytest
 
-from clipzoo.engine import checkpoint, testing, work_dir
+from clipzoo.engine import checkpoint, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.log import make_log
 from clipzoo.errors import CheckpointError, ClipzooError
 from clipzoo.files import file_sha256, temporary_path
-from clipzoo.folds import Folds
 from clipzoo.hooks.results import ResultsHook
-from clipzoo.results import FoldResult, Summary
-from clipzoo.tables import PredictionTable
+from clipzoo.inference import rescoring
+from clipzoo.records.folds import Folds
+from clipzoo.records.results import FoldResult, Summary
+from clipzoo.records.tables import PredictionTable
+from clipzoo.runtime.log import make_log
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def finished(tmp_path_factory, class_folders):
     from rich.console import Console
     from tiny import tiny_config
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     folder = tmp_path_factory.mktemp("runs") / "run"
     CrossValidation(Config.from_dict(tiny_config(class_folders, train={"epochs": 1}), "tiny"), folder, console=Console(quiet=True)).train()
@@ -43,7 +44,7 @@ def test_a_finished_run_passes_all_checks(run, quiet):
     folder, validation = run
     before = Summary.read(folder)
     assert validation.train() == before
-    assert testing.score_again(validation, make_log(quiet, None)).largest == 0.0
+    assert rescoring.score_again(validation, make_log(quiet, None)).largest == 0.0
 
 
 @pytest.mark.parametrize("name", ["checkpoint_best.pth", "checkpoint_latest.pth"])
@@ -51,7 +52,7 @@ def test_a_checkpoint_of_another_fold_is_neither_continued_nor_scored(run, quiet
     folder, validation = run
     shutil.copy(folder / "fold_2" / name, folder / "fold_1" / name)
     with pytest.raises(CheckpointError, match="fold_1.*(is of fold_2, not fold_1|is not the checkpoint that result.json)"):
-        testing.score_again(validation, make_log(quiet, None))
+        rescoring.score_again(validation, make_log(quiet, None))
     (folder / "fold_1" / "result.json").unlink()
     if name == "checkpoint_latest.pth":
         with pytest.raises(CheckpointError, match="latest.pth: is of fold_2, not fold_1. Delete .*fold_1 to train that fold again"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 
 KILLS = 20
 COMPARED = ("checkpoint_best.pth", "checkpoint_latest.pth", "history.json", "metrics.csv", "predictions.csv")

@@ -7,20 +7,20 @@ import pytest
 import torch
 from tiny import write_pairs
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint, loop
-from clipzoo.engine.cached_features import resting_statistics
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.log import make_log
+from clipzoo.engine.grad_cache import resting_statistics
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.testing import score_again, score_external
 from clipzoo.errors import BuildError, ConfigError, DataError
-from clipzoo.folds import Split
 from clipzoo.hooks import Hook
+from clipzoo.inference.rescoring import score_again, score_external
 from clipzoo.models.clip import in_batch_measures
+from clipzoo.records.folds import Split
+from clipzoo.records.tables import RetrievalTable, read_table
 from clipzoo.registries import HOOKS
-from clipzoo.tables import RetrievalTable, read_table
+from clipzoo.runtime.log import make_log
 
 BERT = {"type": "BERT", "pretrained": False, "pooling": "mean", "hidden_size": 32, "num_layers": 1, "num_heads": 2}
 # Without batch norm and dropout, a batch cut into pieces has the same features.
@@ -277,8 +277,8 @@ def test_pairs_need_a_loss_over_pairs_and_more_than_one(pairs_config, tmp_path, 
 
 def test_other_pairs_are_read_by_usual_names_or_by_the_configs_own(pairs_config, tmp_path, pairs):
     """The training table's columns say nothing about another file's, and its image root must not lead back to the training images."""
-    from clipzoo.engine.testing import external_cases
-    from clipzoo.folds import Folds
+    from clipzoo.inference.rescoring import external_cases
+    from clipzoo.records.folds import Folds
 
     config = pairs_config().plain()
     own = {"image_key": "bild", "caption_key": "text", "separator": "semicolon", "image_root": str(pairs)}

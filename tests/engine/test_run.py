@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from clipzoo.engine import checkpoint, testing, work_dir
+from clipzoo.engine import checkpoint, work_dir
 from clipzoo.engine.cross_validation import CrossValidation, make_summary
-from clipzoo.engine.log import make_log
 from clipzoo.errors import CheckpointError, DataError
+from clipzoo.inference import rescoring
 from clipzoo.metrics import Accuracy
-from clipzoo.results import FoldResult, Summary
-from clipzoo.tables import PredictionTable
+from clipzoo.records.results import FoldResult, Summary
+from clipzoo.records.tables import PredictionTable
+from clipzoo.runtime.log import make_log
 
 EQUAL_FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
 
@@ -33,7 +34,7 @@ def finished(tmp_path_factory, class_folders):
     from rich.console import Console
     from tiny import tiny_config
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     config = Config.from_dict(tiny_config(class_folders, train={"epochs": 3}), "tiny")
@@ -109,7 +110,7 @@ def test_worker_processes_change_nothing(finished, config_of, tmp_path, quiet):
 
 
 def test_dumped_config_repeats_the_run(finished):
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
 
     validation, _, folder = finished
     assert Config.load(folder / "config.py").plain() == validation.config.plain()
@@ -118,14 +119,14 @@ def test_dumped_config_repeats_the_run(finished):
 def test_scoring_again_agrees_and_notices_a_change(finished, quiet):
     validation, _, folder = finished
     log = make_log(quiet, None)
-    agreement = testing.score_again(validation, log)
+    agreement = rescoring.score_again(validation, log)
     assert agreement.holds and agreement.largest == 0 and not agreement.changed
     path = folder / "oof_predictions.csv"
     original = path.read_text(encoding="utf-8")
     table = PredictionTable.read(path)
     table.probabilities[0] = np.roll(table.probabilities[0], 1)
     table.write(path)
-    assert not testing.score_again(validation, log).holds
+    assert not rescoring.score_again(validation, log).holds
     path.write_text(original, encoding="utf-8")
 
 
@@ -135,7 +136,7 @@ def test_external_images_are_scored_by_every_fold_and_by_their_mean(finished, tm
     validation, _, folder = finished
     log = make_log(quiet, None)
     data = write_class_folders(tmp_path / "external", classes=("圆", "条纹"), per_class=4, seed=7)
-    external = testing.score_external(validation.config, folder, str(data), log)
+    external = rescoring.score_external(validation.config, folder, str(data), log)
     ensemble = external.tables["predictions.csv"]
     assert set(external.folds) == {"fold_1", "fold_2", "fold_3"} and len(ensemble.case_ids) == 8
     assert {ensemble.classes[label] for label in ensemble.labels} == {"圆", "条纹"}
@@ -148,7 +149,7 @@ def test_external_images_that_were_trained_on_are_refused(finished, class_folder
 
     validation, _, folder = finished
     with pytest.raises(LeakError, match="36 images are byte-identical"):
-        testing.score_external(validation.config, folder, str(class_folders), make_log(quiet, None))
+        rescoring.score_external(validation.config, folder, str(class_folders), make_log(quiet, None))
 
 
 @pytest.mark.parametrize("change", [{"train": {"epochs": 4}}, {"splits": {"seed": 1}}, {"model": {"embed_dim": 16}}])
@@ -234,7 +235,7 @@ def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, qui
     validation.train(fold=1)
     table = PredictionTable.read(tmp_path / "run" / "fold_1" / "predictions.csv")
     provenance = validation.provenance(validation.folds.splits[0])
-    found = testing.score_with(validation.config, provenance, tmp_path / "run" / "fold_1", validation.dataset, [])
+    found = rescoring.score_with(validation.config, provenance, tmp_path / "run" / "fold_1", validation.dataset, [])
     rows = [validation.dataset.rows[case_id] for case_id in table.case_ids]
     np.testing.assert_allclose(found.table.probabilities[rows], table.probabilities, atol=1e-6)
 

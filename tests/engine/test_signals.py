@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config
 
-from clipzoo.config_language import Config
+from clipzoo.config import Config
 
 COMPARED = (
     *(f"fold_1/{name}" for name in ("checkpoint_best.pth", "checkpoint_latest.pth", "history.json", "metrics.csv")),

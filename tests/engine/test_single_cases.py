@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.batches.loader import EpochBatches
+from clipzoo.datasets.batches.samplers import DistinctCaptionSampler, RandomSampler
 from clipzoo.datasets.captions import Captions
-from clipzoo.datasets.loader import EpochBatches
-from clipzoo.datasets.samplers import DistinctCaptionSampler, RandomSampler
 from clipzoo.engine import build, loop, single_cases
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.log import make_log
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import ConfigError, TrainingError
-from clipzoo.folds import Case, Split
+from clipzoo.records.folds import Case, Split
+from clipzoo.runtime.log import make_log
 
 IMAGE = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32}
 LOSS = {"type": "CaptionCrossEntropyLoss"}

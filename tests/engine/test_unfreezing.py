@@ -12,17 +12,18 @@ import torch
 from processes import in_processes, launch
 from tiny import tiny_config
 
-from clipzoo.checking import check
-from clipzoo.config_language import Config
-from clipzoo.engine import build, checkpoint, distributed, loop, unfreezing
+from clipzoo.config import Config
+from clipzoo.config.checking import check
+from clipzoo.engine import build, checkpoint, loop, unfreezing
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.log import make_console, make_log
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.folds import Split
 from clipzoo.hooks import Hook
+from clipzoo.records.folds import Split
 from clipzoo.registries import BACKBONES
+from clipzoo.runtime import distributed
+from clipzoo.runtime.log import make_console, make_log
 
 RESNET = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32, "freeze": "all"}
 BERT = {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "unfreeze_blocks": 1}

@@ -19,10 +19,10 @@ def runner_of(class_folders, pairs):
     """``runner_of(folder, hooks, train={...})``: a runner of 24 training, 6 val and 6 test cases, or of pairs; it logs to ``log.txt``."""
     from rich.console import Console
 
-    from clipzoo.config_language import Config
+    from clipzoo.config import Config
     from clipzoo.engine import build
     from clipzoo.engine.runner import Runner
-    from clipzoo.folds import Split
+    from clipzoo.records.folds import Split
 
     def make(folder: Path, hooks: list, *, kind: str = "classes", val: bool = True, console: Console | None = None, **sections) -> Runner:
         config = tiny_config(class_folders, hooks=hooks, **sections)

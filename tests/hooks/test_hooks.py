@@ -14,8 +14,8 @@ from rich.console import Console
 from clipzoo.engine import build, loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.runner import Runner
-from clipzoo.folds import Split
 from clipzoo.hooks import HistoryHook
+from clipzoo.records.folds import Split
 
 
 @pytest.fixture

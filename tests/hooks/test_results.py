@@ -9,8 +9,9 @@ import pytest
 
 from clipzoo.engine import loop
 from clipzoo.errors import ConfigError
-from clipzoo.hooks import ResultsHook, figures, results
-from clipzoo.results import FoldResult
+from clipzoo.hooks import ResultsHook, results
+from clipzoo.pictures import figures
+from clipzoo.records.results import FoldResult
 
 HOOKS = ["HistoryHook", "ResultsHook"]
 

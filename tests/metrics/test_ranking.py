@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clipzoo.folds import Case
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, rank, retrieval_table
+from clipzoo.records.folds import Case
 from clipzoo.registries import METRICS
 
 COLUMNS = ("ahead", "tied", "positives", "positive_similarity", "negative_similarity", "best_match")

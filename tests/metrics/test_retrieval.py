@@ -8,13 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from clipzoo.checking import check_spec
+from clipzoo.config.checking import check_spec
 from clipzoo.errors import ConfigError
-from clipzoo.folds import Case
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, MedianRank, Recall, RSum, rank, retrieval_table
 from clipzoo.metrics.retrieval import expected_ranks, expected_reciprocal_ranks, hit_probabilities
+from clipzoo.records.folds import Case
+from clipzoo.records.tables import RetrievalTable
 from clipzoo.registries import METRICS
-from clipzoo.tables import RetrievalTable
 
 NAMES = (
     "i2t_r1 i2t_r5 i2t_r10 t2i_r1 t2i_r5 t2i_r10 i2t_mean_rank t2i_mean_rank i2t_median_rank t2i_median_rank i2t_mrr t2i_mrr "

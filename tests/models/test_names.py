@@ -39,9 +39,9 @@ CLIPS = ("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", 
 
 
 def test_both_towers_of_a_clip_have_the_same_names():
-    from clipzoo.models import joint
+    from clipzoo.models.weights import source
 
-    assert CLIPS == tuple(joint.VISION) == tuple(joint.TEXT)
+    assert CLIPS == tuple(source.VISION) == tuple(source.TEXT)
     for variant in CLIPS:
         assert image_encoder(f"clip:{variant}") == {"type": "CLIPVision", "variant": variant, "pretrained": True}
         assert text_encoder(f"clip:{variant}") == {"type": "CLIPText", "variant": variant, "pretrained": True}

@@ -10,9 +10,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preproc
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models import CLIP
 from clipzoo.models.backbones import OpenCLIPBackbone
-from clipzoo.models.open_clip_model import open_clip_model
 from clipzoo.models.text_encoders import OpenCLIPText
 from clipzoo.models.text_encoders.tokenizer import character_vocabulary
+from clipzoo.models.weights.open_clip_model import open_clip_model
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 from clipzoo.structures import Tokens
 
@@ -210,7 +210,7 @@ def published(saved, monkeypatch):
         model, path = saved(name)
         entry = {**pretrained._pcfg(hf_hub=f"somebody/{tag}/"), **values}
         monkeypatch.setitem(pretrained._PRETRAINED, name, {**pretrained._PRETRAINED.get(name, {}), tag: entry})
-        monkeypatch.setattr("clipzoo.models.joint.hub_file", lambda *_: path)
+        monkeypatch.setattr("clipzoo.models.weights.source.hub_file", lambda *_: path)
         return model, entry
 
     return publish

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipzoo.arguments import Share, Whole
+from clipzoo.config.arguments import Share, Whole
 from clipzoo.datasets.splitters.base import Splitter, carve, random_state
 from clipzoo.datasets.splitters.notes import notes_on
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import ConfigError, DataError, LeakError, shortened
-from clipzoo.folds import PARTS, Case, Folds, Split
+from clipzoo.records.folds import PARTS, Case, Folds, Split
 from clipzoo.registries import SPLITTERS
 
 

@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from clipzoo.arguments import Count, Share, Whole
+from clipzoo.config.arguments import Count, Share, Whole
 from clipzoo.datasets.splitters.assign import assign
 from clipzoo.datasets.splitters.learnable import alone_in_a_class, leave_every_class
 from clipzoo.datasets.splitters.notes import notes_on, notes_on_given_parts
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import DataError, shortened
-from clipzoo.folds import Case, Folds, Split
+from clipzoo.records.folds import Case, Folds, Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from clipzoo.arguments import FilePath
+from clipzoo.config.arguments import FilePath
 from clipzoo.datasets.splitters.base import Splitter
 from clipzoo.errors import DataError, shortened
-from clipzoo.folds import Case, Folds
+from clipzoo.records.folds import Case, Folds
 from clipzoo.registries import SPLITTERS
 
 

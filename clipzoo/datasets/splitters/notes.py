@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import shortened
-from clipzoo.folds import PARTS, Split
+from clipzoo.records.folds import PARTS, Split
 
 CONSEQUENCE = {
     "train": "what is tested of them there was never learned",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from clipzoo.errors import DataError
-from clipzoo.folds import Case
+from clipzoo.records.folds import Case
 
 
 class CaseTable:

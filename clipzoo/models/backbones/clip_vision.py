@@ -12,11 +12,15 @@ from annotated_types import Len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.arguments import FilePath, Layers, Share, Whole, Width
+from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.base import groups_by_layer
-from clipzoo.models.joint import (
+from clipzoo.models.lora import Adapters
+from clipzoo.models.recompute import count_once, recomputed
+from clipzoo.models.weights import CLIPWeights
+from clipzoo.models.weights.files import load_strictly
+from clipzoo.models.weights.source import (
     VISION,
     ChannelMeans,
     ChannelSpreads,
@@ -28,10 +32,6 @@ from clipzoo.models.joint import (
     plain,
     preprocessing_for,
 )
-from clipzoo.models.lora import Adapters
-from clipzoo.models.pretrained import load_strictly
-from clipzoo.models.recompute import count_once, recomputed
-from clipzoo.models.weights import CLIPWeights
 from clipzoo.registries import BACKBONES
 
 

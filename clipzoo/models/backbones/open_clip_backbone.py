@@ -6,16 +6,16 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from clipzoo.arguments import FilePath, Share, Whole, Width
+from clipzoo.config.arguments import FilePath, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.clip_vision import run_resnet, visual_groups, with_positions
 from clipzoo.models.backbones.timm_backbone import timm_groups
-from clipzoo.models.joint import ChannelMeans, ChannelSpreads, Fitting, plain, preprocessing_for
 from clipzoo.models.lora import Adapters
-from clipzoo.models.open_clip_model import OpenCLIPModel, building, open_clip_model
-from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.recompute import count_once, let_timm_recompute
+from clipzoo.models.weights.files import load_strictly
+from clipzoo.models.weights.open_clip_model import OpenCLIPModel, building, open_clip_model
+from clipzoo.models.weights.source import ChannelMeans, ChannelSpreads, Fitting, plain, preprocessing_for
 from clipzoo.registries import BACKBONES
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from clipzoo.arguments import FilePath, Whole, Width
+from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES

@@ -6,7 +6,7 @@ from typing import Literal
 
 import timm
 
-from clipzoo.arguments import FilePath, Whole, Width
+from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import shortened
 from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.models.lora import Adapters

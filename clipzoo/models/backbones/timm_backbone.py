@@ -11,13 +11,13 @@ import timm
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from clipzoo.arguments import FilePath, Whole, Width
+from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.hub import explained, from_hub, hub_file, names_of
 from clipzoo.models.lora import Adapters
-from clipzoo.models.pretrained import check_finite, load_strictly, read_state_dict
 from clipzoo.models.recompute import let_timm_recompute
+from clipzoo.models.weights.files import check_finite, load_strictly, read_state_dict
+from clipzoo.models.weights.hub import explained, from_hub, hub_file, names_of
 from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from clipzoo.arguments import Count, checked
+from clipzoo.config.arguments import Count, checked
 from clipzoo.errors import BuildError, ConfigError
 
 

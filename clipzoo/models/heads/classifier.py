@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.arguments import Count, Positive, Share, Width
+from clipzoo.config.arguments import Count, Positive, Share, Width
 from clipzoo.models.heads.base import Head, linear
 from clipzoo.models.temperature import check_temperature, clamp_learned
 from clipzoo.registries import HEADS

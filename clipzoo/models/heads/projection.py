@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from clipzoo.arguments import Count, Share, Width
+from clipzoo.config.arguments import Count, Share, Width
 from clipzoo.models.heads.base import Head, linear
 from clipzoo.registries import HEADS
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.arguments import NotNegative, Positive, Share, checked
 from clipzoo.balance import Method, weight_of_a_case
+from clipzoo.config.arguments import NotNegative, Positive, Share, checked
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import in_full
 from clipzoo.models.losses.gather import mean_over_cases

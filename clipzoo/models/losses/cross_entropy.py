@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from clipzoo.arguments import Share
+from clipzoo.config.arguments import Share
 from clipzoo.models.losses.base import Loss
 from clipzoo.models.losses.gather import mean_over_cases
 from clipzoo.models.prototypes import class_prototypes

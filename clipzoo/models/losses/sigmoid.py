@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.arguments import Positive
+from clipzoo.config.arguments import Positive
 from clipzoo.models.losses.base import PairLoss
 from clipzoo.registries import LOSSES
 from clipzoo.structures import Batch

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from clipzoo.arguments import FilePath, Layers, Share, Whole, Width
+from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import groups_by_layer
-from clipzoo.models.joint import joint_weights
 from clipzoo.models.lora import Adapters
-from clipzoo.models.pretrained import first_line, load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_files import files_of, folder_of, opened
 from clipzoo.models.text_encoders.hf_text import (
@@ -25,6 +23,8 @@ from clipzoo.models.text_encoders.hf_text import (
     where_from,
 )
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, check_context
+from clipzoo.models.weights.files import first_line, load_strictly
+from clipzoo.models.weights.source import joint_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 

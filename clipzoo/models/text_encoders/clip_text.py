@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.arguments import FilePath, Layers, Whole, Width
+from clipzoo.config.arguments import FilePath, Layers, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import groups_by_layer
-from clipzoo.models.joint import TEXT, TextSize, Variant, joint_weights
 from clipzoo.models.lora import Adapters
-from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.recompute import recomputed
 from clipzoo.models.text_encoders.base import TextEncoder
 from clipzoo.models.text_encoders.tokenizer import CLIPTokenizer, ContextLength
 from clipzoo.models.weights import CLIPWeights
+from clipzoo.models.weights.files import load_strictly
+from clipzoo.models.weights.source import TEXT, TextSize, Variant, joint_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 

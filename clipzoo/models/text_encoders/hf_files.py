@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.errors import BuildError
-from clipzoo.models.pretrained import first_line
+from clipzoo.models.weights.files import first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from clipzoo.arguments import FilePath, Whole
+from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.errors import BuildError, ClipzooError, ConfigError
 from clipzoo.models.base import groups_by_layer
-from clipzoo.models.hub import from_hub, hub_file
 from clipzoo.models.lora import Adapters
-from clipzoo.models.pretrained import first_line
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_files import files_of, opened
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, check_context
+from clipzoo.models.weights.files import first_line
+from clipzoo.models.weights.hub import from_hub, hub_file
 from clipzoo.models.weights.transformers_format import WEIGHTS, parts_of, read_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens

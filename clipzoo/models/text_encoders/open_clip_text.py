@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from clipzoo.arguments import FilePath, Whole
+from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.models.base import groups_by_layer
 from clipzoo.models.lora import Adapters
-from clipzoo.models.open_clip_model import OpenCLIPModel, building, open_clip_model
-from clipzoo.models.pretrained import load_strictly
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.hf_files import files_of, opened
 from clipzoo.models.text_encoders.hf_text import check_tokenizer, read_config, reading, recompute_layers, tokenizer_is_cached
 from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
+from clipzoo.models.weights.files import load_strictly
+from clipzoo.models.weights.open_clip_model import OpenCLIPModel, building, open_clip_model
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 

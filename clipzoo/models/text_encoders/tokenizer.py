@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from annotated_types import Interval
 
-from clipzoo.arguments import checked
+from clipzoo.config.arguments import checked
 from clipzoo.errors import ConfigError
 from clipzoo.structures import Tokens
 from clipzoo.text import is_chinese

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from clipzoo.errors import BuildError, did_you_mean, shortened
-from clipzoo.models.pretrained import kind_of_weights, read_file, tensors
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD, CLIPWeights
+from clipzoo.models.weights.files import kind_of_weights, read_file, tensors
 from clipzoo.models.weights.json_file import as_object, check_sizes, read_object, three_numbers
 from clipzoo.models.weights.layout import check_joint, scalars, text_sizes, vision_sizes
 from clipzoo.structures import Preprocessing

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError
 from clipzoo.files import expanded
-from clipzoo.models.pretrained import kind_of_weights, read_file, tensors, weights_file
 from clipzoo.models.weights import chinese_clip, clipzoo_format, open_clip_format, transformers_format
 from clipzoo.models.weights.base import CLIPWeights
-from clipzoo.sealed import check_seal
+from clipzoo.models.weights.files import kind_of_weights, read_file, tensors, weights_file
+from clipzoo.records.sealed import check_seal
 
 
 def read_clip(path: str | Path, where: str) -> CLIPWeights:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError, shortened
 from clipzoo.files import read_text
-from clipzoo.models.pretrained import first_line, read_file, tensors
 from clipzoo.models.weights.base import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
 from clipzoo.models.weights.byte_pairs import check_vocabulary
+from clipzoo.models.weights.files import first_line, read_file, tensors
 from clipzoo.models.weights.json_file import as_object, check_sizes, read_object, three_numbers
 from clipzoo.models.weights.layout import CLIP_VOCABULARY, bert_sizes, check_joint, scalars, text_sizes, vision_sizes
 from clipzoo.structures import Preprocessing

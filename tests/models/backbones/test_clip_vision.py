@@ -8,8 +8,8 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models import joint
 from clipzoo.models.backbones import CLIPVision
+from clipzoo.models.weights import source
 from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD
 
 VIT = {"image_size": 32, "patch_size": 8, "width": 48, "layers": 3, "heads": 3, "output_dim": 24}
@@ -97,7 +97,7 @@ def test_the_number_of_parameters_is_as_published(variant, parameters):
     assert sum(p.numel() for p in tower.parameters()) == parameters and tower.projected and tower.name == variant
 
 
-@pytest.mark.parametrize("variant", list(joint.VISION))
+@pytest.mark.parametrize("variant", list(source.VISION))
 def test_every_variant_is_open_clips(variant):
     name = variant.replace("/", "-").replace("@336px", "-336")
     config = open_clip.get_model_config(name)
@@ -106,7 +106,7 @@ def test_every_variant_is_open_clips(variant):
         theirs = open_clip.model._build_vision_tower(config["embed_dim"], config["vision_cfg"])
     assert {k: p.shape for k, p in tower.net.state_dict().items()} == {k: p.shape for k, p in theirs.state_dict().items()}
     text = config["text_cfg"]
-    assert joint.TEXT[variant] == joint.TextSize(text["width"], text["layers"], text["heads"], config["embed_dim"])
+    assert source.TEXT[variant] == source.TextSize(text["width"], text["layers"], text["heads"], config["embed_dim"])
     assert tower.preprocessing.size == config["vision_cfg"]["image_size"]
     heads = tower.net.attnpool.num_heads if tower.size.resnet else tower.net.transformer.resblocks[0].attn.num_heads
     assert heads == (theirs.attnpool.num_heads if tower.size.resnet else theirs.transformer.resblocks[0].attn.num_heads)
@@ -152,9 +152,9 @@ def test_preprocessing_comes_from_the_weights(tmp_path):
 def test_openais_weights_come_from_the_hub_with_everything_that_belongs_to_them(tmp_path, monkeypatch):
     model = reference()
     save_file({key: value.half() for key, value in model.state_dict().items()}, tmp_path / "openai.safetensors")
-    monkeypatch.setitem(joint.VISION, "ViT-L/14@336px", joint.VisionSize(32, 8, 48, 3, 3, 24))
+    monkeypatch.setitem(source.VISION, "ViT-L/14@336px", source.VisionSize(32, 8, 48, 3, 3, 24))
     asked = []
-    monkeypatch.setattr(joint, "hub_file", lambda repository, *_: asked.append(repository) or tmp_path / "openai.safetensors")
+    monkeypatch.setattr(source, "hub_file", lambda repository, *_: asked.append(repository) or tmp_path / "openai.safetensors")
     tower = CLIPVision("ViT-L/14@336px", pretrained=True).eval()
     assert asked == ["timm/vit_large_patch14_clip_336.openai"] and tower.space == f"{asked[0]}/"
     assert tower.quick_gelu and tower.weights == "OpenAI ViT-L/14@336px" and tower.preprocessing.fit == "crop"

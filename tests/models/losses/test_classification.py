@@ -67,7 +67,7 @@ def test_a_weighted_case_weighs_what_its_class_does(method, smoothing):
 def test_balanced_weights_are_scikit_learns_and_those_of_the_sampler():
     from sklearn.utils.class_weight import compute_class_weight
 
-    from clipzoo.datasets.samplers import WeightedSampler
+    from clipzoo.datasets.batches.samplers import WeightedSampler
 
     labels = np.repeat([0, 1, 2], COUNTS.numpy())
     loss = CrossEntropyLoss(class_weights="balanced")

@@ -8,8 +8,8 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from safetensors.torch import save_file
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models import joint
 from clipzoo.models.text_encoders import CLIPText
+from clipzoo.models.weights import source
 
 SENTENCES = ["a photo of a cat", "人工髋关节置换术后的X线片", "!", "w " * 90]
 SMALL = {"width": 64, "layers": 3, "heads": 4, "output_dim": 24}
@@ -85,9 +85,9 @@ def test_initial_weights_have_open_clips_spread():
 def test_openais_weights_come_from_the_hub_with_quick_gelu(tmp_path, monkeypatch):
     model = reference(OpenCLIP, True)
     save_file({key: value.half() for key, value in model.state_dict().items()}, tmp_path / "openai.safetensors")
-    monkeypatch.setitem(joint.TEXT, "ViT-B/32", joint.TextSize(64, 3, 4, 24))
+    monkeypatch.setitem(source.TEXT, "ViT-B/32", source.TextSize(64, 3, 4, 24))
     asked = []
-    monkeypatch.setattr(joint, "hub_file", lambda repository, *_: asked.append(repository) or tmp_path / "openai.safetensors")
+    monkeypatch.setattr(source, "hub_file", lambda repository, *_: asked.append(repository) or tmp_path / "openai.safetensors")
     tower = CLIPText(pretrained=True).eval()
     assert tower.quick_gelu and tower.weights == "OpenAI ViT-B/32" and asked == ["timm/vit_base_patch32_clip_224.openai"]
     assert all(p.dtype == torch.float32 for p in tower.parameters())

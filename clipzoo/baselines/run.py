@@ -1,0 +1,319 @@
+"""Free baselines: what frozen features give on the very folds of an experiment, without training a tower.
+
+The image tower of the config, with the weights it starts from, sees every image once for all folds. On each fold every method learns from
+the train part alone (hyper-parameters are chosen inside it, groups kept together) and is scored on the test part, as a trained model is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, words
+from clipzoo.config import Config
+from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings
+from clipzoo.engine import build, work_dir
+from clipzoo.engine.cross_validation import CrossValidation, make_summary
+from clipzoo.engine.evaluation import score
+from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
+from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
+from clipzoo.features.dataset import features_of_cases
+from clipzoo.features.digest import feature_digest
+from clipzoo.features.store import FeatureStore
+from clipzoo.files import file_sha256
+from clipzoo.probes import Examples, Probe
+from clipzoo.probes.base import methods, normalised
+from clipzoo.records.comparison import FOLDER, WORDS, Comparison, Record, folder_of
+from clipzoo.records.folds import PARTS, Folds, Split
+from clipzoo.records.provenance import Provenance
+from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
+from clipzoo.records.tables import PredictionTable
+from clipzoo.runtime import device
+from clipzoo.runtime.log import close_log, make_log
+from clipzoo.runtime.seeds import derived_seed, seed_everything
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.models.base import Tower
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for.
+
+    Attributes:
+        image_encoder: Short spelling of a tower; ``None`` takes the config's.
+        text_encoder: Likewise.
+        templates: Captions with ``{class_name}`` in them, for every class; empty takes the dataset's own class captions.
+        only: Methods by name; empty takes all.
+        batch_size: Images that are encoded together.
+        num_workers: Processes that read images; ``None`` takes the config's.
+    """
+
+    image_encoder: str | None = None
+    text_encoder: str | None = None
+    templates: Sequence[str] = ()
+    only: Sequence[str] = ()
+    batch_size: int = 64
+    num_workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """All that frozen towers know of a dataset.
+
+    Attributes:
+        features: ``[N, D]`` float32 of length 1, for all its cases; 0 where no fold needs one.
+        logit_scale: 1 / temperature that the image tower's weights were trained with; 100 where they do not say it.
+        texts: Of the classes; ``None`` where they are not needed, or are in another space.
+    """
+
+    features: np.ndarray
+    logit_scale: float = 100.0
+    texts: ClassTexts | None = None
+
+
+class Baselines:
+    """Makes the baselines of one work dir.
+
+    A new work dir is opened as training would open it, and training there goes on with the same folds.
+
+    Args:
+        config: A loaded config of a dataset with classes.
+        folder: The work dir.
+        options: What is asked for.
+        console: Where messages go; ``None`` for standard error.
+
+    Raises:
+        ConfigError: The data have no classes, or an option is none.
+        CheckpointError: The folder is of another config or of other folds.
+    """
+
+    def __init__(self, config: Config, folder: str | Path, options: Options, *, console: Console | None = None):
+        self.config, self.folder, self.options = config, Path(folder), options
+        validation = CrossValidation(config, self.folder, console=console)
+        self.methods = chosen_methods(options.only)  # now that the plugins of the config are there
+        self.data: Dataset = validation.dataset
+        self.folds: Folds = validation.folds
+        self.console: Console = validation.console
+        if not self.data.classes:
+            kind = type(self.data).__name__
+            raise ConfigError(f"data.dataset: {kind} has captions and no classes, and baselines tell classes apart. They need class labels")
+        work_dir.check_ours(self.folder, config, self.folds)
+        self.fingerprint: Fingerprint | None = None
+        self.settings: RuntimeSettings = RuntimeSettings.of(config)
+        self.metrics, self.select = build.metrics(EvaluationSettings.of(config), self.data)
+        self.device = device.choose_device(self.settings.device)
+
+    def compute(self) -> Comparison:
+        """Make those that are not there yet, and leave them in the work dir.
+
+        Raises:
+            ConfigError: None of the methods that are asked for can be computed.
+            CheckpointError: The work dir has baselines of another tower or of other texts.
+            BuildError: A tower cannot be made.
+            DataError: An image cannot be read; the message names it.
+        """
+        started = time.perf_counter()
+        log = make_log(self.console, None)
+        try:
+            self.fingerprint = compare_fingerprint(self.folder, self.data, log=log, console=self.console)
+            device.apply(self.settings, self.device)
+            seed_everything(derived_seed(self.settings.seed, "baselines"))
+            tower = build_tower(self.config, "image_encoder", self.options.image_encoder, self.device)
+            texts, skipped = self._texts(tower, log)
+            record = self._record(tower, skipped)
+            todo = self._not_done(record, texts, log)
+            if todo:
+                scale = {} if tower.logit_scale is None else {"logit_scale": math.exp(tower.logit_scale)}
+                known = Frozen(self._features(tower, log), texts=texts, **scale)
+                work_dir.open_experiment(self.folder, self.config, self.folds)
+                self.fingerprint = keep_fingerprint(self.folder, self.fingerprint)
+                for name, kind in todo.items():
+                    self._make(name, kind(), known, record, log)
+            log.info(f"baselines in {time.perf_counter() - started:.1f} s -> {self.folder / FOLDER}")
+        finally:
+            close_log(log)
+        return Comparison.read(self.folder)
+
+    def _texts(self, tower: Tower, log: logging.Logger) -> tuple[ClassTexts | None, list[str]]:
+        """The texts of the classes where a method reads them, and notes on methods that are left out for the lack of them."""
+        reading = [name for name, kind in self.methods.items() if kind.needs_text]
+        if not reading:
+            return None, []
+        texts = class_texts(self.config, tower, self.data, log, text_encoder=self.options.text_encoder, templates=self.options.templates)
+        if isinstance(texts, ClassTexts):
+            return texts, []
+        self.methods = {name: kind for name, kind in self.methods.items() if not kind.needs_text}
+        if not self.methods:
+            raise ConfigError(f"--only: {', '.join(reading)} cannot be computed, {texts}")
+        return None, [f"{', '.join(reading)}: left out, {texts}"]
+
+    def _record(self, tower: Tower, notes: list[str]) -> Record:
+        """What is known of the baselines in the work dir, or that of none.
+
+        Raises:
+            CheckpointError: They are of another tower.
+        """
+        if tower.weights == "random":
+            notes = ["the image tower has random weights: features of such a tower say little", *notes]
+        digest = feature_digest(tower, tower.preprocessing, on_device=True)
+        new = Record(self.folds.digest, self.select.name, self.select.greater_is_better, words(tower), digest, notes=notes)
+        new.data_digest = self.fingerprint.digest
+        old, where = Record.read(self.folder), self.folder / FOLDER
+        if old is None:
+            return new
+        if old.folds_digest != new.folds_digest:
+            raise CheckpointError(f"{where}: made with other folds. Delete that folder to make them again")
+        if old.data_digest != new.data_digest:
+            raise CheckpointError(f"{where}: made with other data. Delete that folder to make them again")
+        if old.image_digest != new.image_digest:
+            differ = old.image_encoder != new.image_encoder
+            what = f"{old.image_encoder}; now {new.image_encoder}" if differ else "its weights or the libraries differ"
+            raise CheckpointError(f"{where}: made with another image tower ({what}). Choose another --work-dir, or delete that folder")
+        return replace(new, methods=old.methods)
+
+    def _not_done(self, record: Record, texts: ClassTexts | None, log: logging.Logger) -> dict[str, type[Probe]]:
+        """The methods that have no result yet.
+
+        Raises:
+            CheckpointError: One has a result, made with other texts.
+        """
+        todo = {}
+        for name, kind in self.methods.items():
+            known, where = record.methods.get(name), folder_of(self.folder, name)
+            if known is None or not (where / SUMMARY_FILE).exists():
+                todo[name] = kind
+                continue
+            if kind.needs_text and texts is not None and known.get("text_digest") != texts.digest:
+                differ = known.get("text_encoder") != texts.words
+                before = f"another text tower ({known.get('text_encoder')}; now {texts.words})"
+                what = before if differ else "other texts, weights or libraries"
+                raise CheckpointError(f"{where}: made with {what}. Choose another --work-dir, or delete that folder")
+            log.info(f"{name}: done already, skipped")
+        return todo
+
+    def _features(self, tower: Tower, log: logging.Logger) -> np.ndarray:
+        """``[N, F]`` float32 features of length 1 of every case that a fold learns from or tests; other rows are 0."""
+        rows = self.data.rows_of(tuple(sorted({i for split in self.folds.splits for i in (*split.train, *split.test)})))
+        started = time.perf_counter()
+        workers = DataSettings.of(self.config).num_workers if self.options.num_workers is None else self.options.num_workers
+        store = FeatureStore.of(self.settings.feature_cache, lambda message: log.info(f"note: {message}"))
+        table, new = features_of_cases(
+            tower,
+            self.data,
+            rows,
+            store,
+            what="features of the image tower",
+            console=self.console,
+            log=log,
+            device=self.device,
+            batch_size=self.options.batch_size,
+            num_workers=workers,
+        )
+        seconds = time.perf_counter() - started
+        log.info(f"image tower {words(tower)}: {new} images encoded for {len(rows)} cases, the others known, {seconds:.1f} s")
+        if store.why:
+            log.info(f"note: features are not kept: {store.why}")
+        return normalised(table)
+
+    def _make(self, name: str, probe: Probe, known: Frozen, record: Record, log: logging.Logger) -> None:
+        """Learn and score one method on all folds, and write its results, the record last."""
+        results, tables, chosen = [], [], {}
+        folds_of: dict[str, list[str]] = {}  # of every note
+        for split in self.folds.splits:
+            started = time.perf_counter()
+            table, chosen[split.name], said = predict_fold(probe, self.data, split, known)
+            for note in said:
+                folds_of.setdefault(note, []).append(split.name)
+            tables.append(table)
+            results.append(self._result(name, split, table, time.perf_counter() - started))
+        joined, folder = PredictionTable.join(tables), folder_of(self.folder, name)
+        joined.write(folder / OUT_OF_FOLD_FILE)
+        summary = make_summary(self.config, self.data, self.folds, results, joined)
+        rows = [{**row, "chosen": chosen[row["fold"]]} for row in summary.folds]
+        notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]
+        digest = file_sha256(folder / OUT_OF_FOLD_FILE)
+        replace(summary, name=f"{self.config.name}, {name}", folds=rows, notes=notes, predictions_digest=digest).write(folder)
+        about: dict = {"seconds": summary.seconds}
+        if probe.needs_text and known.texts is not None:
+            about |= {"text_encoder": known.texts.words, "text_digest": known.texts.digest, "templates": list(self.options.templates)}
+        record.methods[name] = about
+        record.write(self.folder)
+        values = "  ".join(f"{metric} {value:.4f}" for metric, value in summary.pooled.items())
+        log.info(f"{name}: {values}  ({summary.seconds:.1f} s)")
+
+    def _result(self, name: str, split: Split, table: PredictionTable, seconds: float) -> FoldResult:
+        return FoldResult(
+            fold=split.name,
+            selection=f"{name}, learnt from the train part; no epoch",
+            checkpoint="",
+            epoch=0,
+            epochs_trained=0,
+            metrics=score(self.metrics, table),
+            counts={part: len(getattr(split, part)) for part in PARTS},
+            provenance=Provenance.of(self.config.plain(), split.name, self.folds.digest, self.fingerprint.digest).plain(),
+            seconds=round(seconds, 2),
+            device=str(self.device),
+            precision="fp32",
+            processes=1,
+        )
+
+
+def chosen_methods(only: Sequence[str]) -> dict[str, type[Probe]]:
+    """Probes by their names, in the order of the tables.
+
+    Raises:
+        ConfigError: There is none of such a name.
+    """
+    found = methods()
+    names = [*(name for name in WORDS if name in found), *sorted(set(found) - set(WORDS))]
+    unknown = [name for name in only if name not in found]
+    if unknown:
+        raise ConfigError(f"--only: there is no method '{unknown[0]}'.{did_you_mean(unknown[0], names)} There are {', '.join(names)}")
+    return {name: found[name] for name in names if not only or name in only}
+
+
+def predict_fold(probe: Probe, data: Dataset, split: Split, known: Frozen) -> tuple[PredictionTable, dict[str, float], tuple[str, ...]]:
+    """Learn from the train part of a fold, and predict its test part.
+
+    Args:
+        probe: The method.
+        data: The cases.
+        split: The fold.
+        known: Of all cases; the rows of other parts are not looked at.
+
+    Returns:
+        The predictions; the hyper-parameters; and what should be said.
+    """
+    train, test = (data.rows_of(part) for part in (split.train, split.test))
+    train = train[data.labels[train] >= 0]
+    names, groups = np.unique([data.cases[row].group for row in train], return_inverse=True)
+    examples = Examples(
+        known.features[train],
+        data.labels[train],
+        len(data.classes),
+        groups=groups if len(names) < len(train) else None,
+        text=None if known.texts is None else known.texts.features,
+        logit_scale=known.logit_scale,
+        classes=data.classes,
+    )
+    fitted = probe.fit(examples)
+    cases = [data.cases[row] for row in test]
+    table = PredictionTable(
+        classes=data.classes,
+        case_ids=tuple(case.id for case in cases),
+        groups=tuple(case.group for case in cases),
+        folds=(split.name,) * len(cases),
+        labels=data.labels[test],
+        probabilities=fitted.predict(known.features[test]),
+    )
+    return table, fitted.chosen, fitted.notes

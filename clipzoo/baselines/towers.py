@@ -1,0 +1,129 @@
+"""The towers of a config as they are before training, and what the texts of the classes are in their space."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from clipzoo.config import Config
+from clipzoo.config.registry import Registry
+from clipzoo.config.settings import DataSettings
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.files.class_texts import texts_from_templates
+from clipzoo.errors import ConfigError
+from clipzoo.features.digest import feature_digest
+from clipzoo.models.base import evaluating
+from clipzoo.probes.base import normalised
+from clipzoo.probes.prototype import prototypes
+from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
+from clipzoo.structures import ClassCaptions
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.models.base import Tower
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """What the texts of the classes are in the space of the image tower.
+
+    Attributes:
+        features: ``[C, D]`` float32 of length 1.
+        words: The text tower.
+        digest: Of the tower, see ``feature_digest``, and of the sentences.
+    """
+
+    features: np.ndarray
+    words: str
+    digest: str
+
+
+def build_tower(config: Config, slot: str, other: str | None, device: torch.device) -> Tower:
+    """A tower of the config, or another one, with its first weights, all frozen.
+
+    Args:
+        config: Names the tower in section ``model``.
+        slot: ``'image_encoder'`` or ``'text_encoder'``.
+        other: A short spelling that counts instead; ``None`` for none.
+        device: Where it shall be.
+
+    Raises:
+        ConfigError: Neither names one.
+        BuildError: It cannot be made.
+    """
+    registry: Registry = {"image_encoder": BACKBONES, "text_encoder": TEXT_ENCODERS}[slot]
+    model = MODELS.expand(config.model)
+    named = model.get(slot) if other is None else other
+    if named is None:
+        raise ConfigError(f"model: {model['type']} has no {slot}. Name one with --{slot.replace('_', '-')}")
+    spec = registry.expand(named)
+    arguments = inspect.signature(registry.get(spec["type"])).parameters
+    for argument in ("freeze", "unfreeze_blocks", "lora"):  # what training does with the weights is no part of them
+        spec.pop(argument, None)
+    if "freeze" in arguments:
+        spec["freeze"] = "all"
+    return registry.build(spec).to(device).eval()
+
+
+def class_texts(
+    config: Config, tower: Tower, data: Dataset, log: logging.Logger, *, text_encoder: str | None, templates: Sequence[str]
+) -> ClassTexts | str:
+    """The texts of the classes in the image tower's space, or why there are none.
+
+    Args:
+        config: Names the text tower.
+        tower: The image tower.
+        data: Has classes, and captions for them.
+        log: Hears of captions that are cut.
+        text_encoder: A short spelling that counts instead of the config's tower; ``None`` for none.
+        templates: Captions with ``{class_name}`` in them, for every class; empty takes the dataset's own class captions.
+
+    Raises:
+        ConfigError: A template is wrong.
+        DataError: The texts of two classes are the same for the text tower.
+    """
+    table, ids_of_class = _captions(templates, data)
+    device = next(tower.parameters()).device
+    if tower.space is None:
+        return f"the image tower ({words(tower)}) shares no space with a text tower"
+    if text_encoder is None and MODELS.expand(config.model).get("text_encoder") is None:
+        return "the config has no text tower. Name one with --text-encoder"
+    reader = build_tower(config, "text_encoder", text_encoder, device)
+    if reader.space != tower.space:
+        return f"the image tower ({words(tower)}) and the text tower ({words(reader)}) are not of one model, see --text-encoder"
+    captions = table.worded(reader.tokenizer)
+    allowed = DataSettings.of(config).allow_overlong_captions
+    tokens = captions.tokenise(reader.tokenizer, "text tower", allow_overlong=allowed, classes=data.classes)
+    if captions.note:
+        log.info(captions.note)
+    for warning in captions.warnings:
+        log.warning(f"warning: {warning}")
+    classes = ClassCaptions.of(tokens, ids_of_class)
+    with torch.inference_mode(), evaluating(reader):
+        read = classes.tokens.encoded(reader, device).float().cpu()
+    features, _ = prototypes(normalised(read.numpy()), classes.labels.numpy(), len(data.classes))
+    sentences = [[captions.sentences[i] for i in ids] for ids in ids_of_class]
+    digest = hashlib.blake2b(f"{sentences}{feature_digest(reader)}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return ClassTexts(features, words(reader), digest)
+
+
+def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[list[int]]]:
+    """The sentences for the classes: those of the dataset, or every template with every class name."""
+    if not templates:
+        return data.captions, data.class_captions()
+    captions = Captions()
+    sentences = texts_from_templates(templates, list(data.classes), "--templates")
+    of_class = [[captions.add(sentence, label) for sentence in found] for label, found in enumerate(sentences)]
+    return captions, [list(dict.fromkeys(ids)) for ids in of_class]
+
+
+def words(tower: Tower) -> str:
+    """A tower and the origin of its weights."""
+    return f"{tower.name}, weights {tower.weights}"

@@ -1,0 +1,356 @@
+"""The config language: a Python file with at most ten plain-data sections, which may inherit from base files.
+
+    _base_ = ['../_base_/models/clip.py', '../_base_/runtime/default.py']
+    model = dict(image_encoder='resnet18')          # merged into the base's dict
+    optimizer = dict(_delete_=True, type='SGD')     # replaces it; so does naming another type
+
+Names that start with an underscore are the file's own. After loading a config is frozen and knows where every key came from.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import pprint
+import types
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from clipzoo.config.annotations import in_words
+from clipzoo.config.config_file import content_of, origins_of, run
+from clipzoo.config.frozen import ConfigDict
+from clipzoo.errors import ConfigError, did_you_mean
+from clipzoo.files import expanded
+
+SECTIONS = ("model", "data", "splits", "optimizer", "schedule", "train", "evaluation", "hooks", "runtime", "plugins")
+
+OVERRIDE = "--cfg-options"
+
+_DEEPEST = 50  # levels of dicts and lists
+
+# Names that users of mmlab's toolboxes will type, and what they are called here.
+FOREIGN_NAMES = {
+    "optim_wrapper": "optimizer",
+    "param_scheduler": "schedule",
+    "lr_config": "schedule",
+    "train_dataloader": "data",
+    "val_dataloader": "data",
+    "test_dataloader": "data",
+    "train_cfg": "train",
+    "val_cfg": "evaluation",
+    "test_cfg": "evaluation",
+    "val_evaluator": "evaluation",
+    "test_evaluator": "evaluation",
+    "default_hooks": "hooks",
+    "custom_hooks": "hooks",
+    "custom_imports": "plugins",
+    "env_cfg": "runtime",
+    "randomness": "runtime.seed",
+    "backbone": "image_encoder",
+    "max_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "learning_rate": "optimizer.lr",
+    "data_root": "data.dataset.root",
+    "n_splits": "splits.num_folds",
+    "random_state": "splits.seed",
+    "img_size": "model.image_encoder.image_size",
+    "samples_per_gpu": "data.batch_size",
+    "workers_per_gpu": "data.num_workers",
+    "work_dir": "--work-dir on the command line",
+}
+
+
+def foreign_name(name: str) -> str:
+    """Return a sentence that translates a name of another toolbox, or an empty string."""
+    return f" clipzoo calls '{name}' '{FOREIGN_NAMES[name]}'." if name in FOREIGN_NAMES else ""
+
+
+class Config(ConfigDict):
+    """A loaded config: ten sections, by attribute or by key.
+
+    >>> config = Config.from_dict({'train': {'epochs': 3}})
+    >>> config.train.epochs
+    3
+    """
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> Config:
+        """Read a config file, merge its bases, apply ``key.path=value`` overrides, and freeze the result.
+
+        Raises:
+            ConfigError: The file is missing or fails, a section is unknown, a value is not plain data, two bases disagree, or an override
+                does not fit.
+        """
+        values, origins = _read(Path(expanded(path)), ())
+        dropped: dict[str, object] = {}
+        for override in overrides:
+            dropped |= _apply(values, origins, override)
+        return cls._frozen(values, origins, Path(path).stem, dropped)
+
+    @classmethod
+    def from_dict(cls, values: Mapping, name: str = "config") -> Config:
+        """Make a config from plain dicts, for use from Python."""
+        plain = {key: _plain(value, key, f"<{name}>") for key, value in values.items()}
+        _check_sections(plain, f"<{name}>")
+        return cls._frozen(plain, {}, name, {})
+
+    @classmethod
+    def _frozen(cls, values: dict, origins: dict[str, str], name: str, dropped: dict[str, object]) -> Config:
+        config = cls({section: values[section] for section in SECTIONS if section in values})
+        object.__setattr__(config, "_origins", origins)
+        object.__setattr__(config, "_name", name)
+        object.__setattr__(config, "_dropped", dropped)
+        config.freeze()
+        return config
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending; runs are called after it."""
+        return self.__dict__["_name"]
+
+    def origin(self, path: str) -> str:
+        """``file:line`` (or ``--cfg-options``) where the key at ``path`` got its value; the nearest parent's where it has none itself."""
+        origins = self.__dict__["_origins"]
+        while path:
+            if path in origins:
+                return origins[path]
+            path = path.rpartition(".")[0]
+        return "default"
+
+    def overridden(self) -> list[tuple[str, object]]:
+        """Dotted path and value of every key that ``--cfg-options`` set."""
+        origins = self.__dict__["_origins"]
+        return [(path, value_at(self, path)) for path, origin in origins.items() if origin == OVERRIDE]
+
+    def dropped(self) -> list[tuple[str, object]]:
+        """Dotted path and value of what the config file says of one type, and ``--cfg-options`` left out by naming another."""
+        origins = self.__dict__["_origins"]
+        return [(path, value) for path, value in self.__dict__["_dropped"].items() if path not in origins]
+
+    def plain(self) -> dict:
+        """The sections as ordinary dicts and lists."""
+        return self.to_dict()
+
+    def dump(self) -> str:
+        """The config as Python text that loads back equal, without bases."""
+        sections = [f"{name} = {pprint.pformat(value, sort_dicts=False, width=110)}" for name, value in self.plain().items()]
+        return "\n\n".join(sections) + "\n"
+
+
+def value_at(config: Mapping, path: str) -> object:
+    """The value at a dotted path; numbers are positions in lists."""
+    value: object = config
+    for key in path.split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
+
+
+def differences(old: object, new: object, path: str = "") -> list[str]:
+    """Where two plain configs differ, one ``path: old -> new`` each."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*old, *(k for k in new if k not in old)]
+        missing = object()
+        found = []
+        for key in keys:
+            where = f"{path}.{key}" if path else str(key)
+            a, b = old.get(key, missing), new.get(key, missing)
+            if a is missing:
+                found.append(f"{where}: (not set) -> {b!r}")
+            elif b is missing:
+                found.append(f"{where}: {a!r} -> (not set)")
+            else:
+                found.extend(differences(a, b, where))
+        return found
+    return [] if old == new and type(old) is type(new) else [f"{path}: {old!r} -> {new!r}"]
+
+
+def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
+    """One file with its bases merged in: its values, and ``dotted path -> file:line`` of every key."""
+    content = content_of(path)
+    if path.resolve() in parents:
+        raise ConfigError(f"{path}: inherits from itself through _base_")
+    variables = run(path, content)
+    bases = variables.get("_base_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: _base_ is {in_words(bases)}; a path or a list of paths is expected")
+    own = {}
+    for name, value in variables.items():
+        if name.startswith("_") or (name not in SECTIONS and isinstance(value, (types.ModuleType, types.FunctionType, type))):
+            continue
+        own[name] = _plain(value, name, str(path))
+    _check_sections(own, str(path))
+    values: dict = {}
+    origins: dict[str, str] = {}
+    for base in bases:
+        base_values, base_origins = _read(path.parent / expanded(base), (*parents, path.resolve()))
+        _join_bases(values, origins, base_values, base_origins, "")
+    own_origins = origins_of(path, content, own)
+    return _merge(values, own, origins, own_origins, ""), origins
+
+
+def _check_sections(values: dict, where: str) -> None:
+    for name in values:
+        if name not in SECTIONS:
+            hint = foreign_name(name) or did_you_mean(name, SECTIONS)
+            raise ConfigError(
+                f"{where}: there is no section {in_words(name)}.{hint} Sections: {', '.join(SECTIONS)}; the file's own names start with '_'"
+            )
+
+
+def _plain(value: object, path: str, file: str, depth: int = 0) -> object:
+    """A copy of ``value`` made of dict, list, str, int, float, bool and None; tuples become lists."""
+    if depth > _DEEPEST:
+        start = ".".join(path.split(".")[:3])
+        raise ConfigError(f"{file}: {start}: nested more than {_DEEPEST} levels deep, or contained in itself")
+    if isinstance(value, Mapping):
+        return {_key(key, path, file): _plain(v, f"{path}.{key}", file, depth + 1) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, f"{path}.{i}", file, depth + 1) for i, v in enumerate(value)]
+    problem = None
+    if isinstance(value, float) and not math.isfinite(value):
+        problem = f"{value} cannot be kept in a config. Use None or a finite number"
+    elif type(value) is int and not -(2**63) <= value < 2**63:
+        problem = f"{in_words(value)} cannot be kept in a config. Whole numbers have 64 bits"
+    elif type(value) is str and not value.isascii() and not _is_unicode(value):
+        problem = f"{in_words(value)} is not text, but half a character or a file name of another encoding. Rename the file"
+    elif value is not None and type(value) not in (str, int, float, bool):
+        kind = f"{type(value).__name__} {in_words(value)}"
+        problem = f"a config holds plain data (dict, list, str, int, float, bool, None), not {kind}"
+    if problem:
+        raise ConfigError(f"{file}: {path}: {problem}")
+    return value
+
+
+def _key(key: object, path: str, file: str) -> str:
+    if not isinstance(key, str) or not _is_unicode(key):
+        raise ConfigError(f"{file}: {path}: the key {in_words(key)} is not a string")
+    return key
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _join_bases(into: dict, into_origins: dict, other: dict, other_origins: dict, path: str) -> None:
+    """Merge a further base: equal values are fine, different ones are an error that names both."""
+    for key, value in other.items():
+        where = f"{path}.{key}" if path else key
+        if key in into and isinstance(into[key], dict) and isinstance(value, dict):
+            _join_bases(into[key], into_origins, value, other_origins, where)
+        elif key in into and into[key] != value:
+            raise ConfigError(
+                f"{where}: two bases disagree, {in_words(into[key])} ({into_origins.get(where)}) and {in_words(value)} "
+                f"({other_origins.get(where)}). Keep it in one of them"
+            )
+        else:
+            into[key] = value
+            _copy_origins(into_origins, other_origins, where)
+
+
+def _merge(base: dict, child: dict, origins: dict, child_origins: dict, path: str) -> dict:
+    """Lay ``child`` over ``base``; ``origins`` is updated in place to what the result came from."""
+    merged = dict(base)
+    for key, value in child.items():
+        where = f"{path}.{key}" if path else key
+        old = merged.get(key)
+        if isinstance(value, dict):
+            if isinstance(old, str) and "type" not in value:
+                old = {"type": old}  # a short spelling that gets further arguments
+            replaces = value.get("_delete_", False) or not isinstance(old, dict) or value.get("type", old.get("type")) != old.get("type")
+            value = {k: v for k, v in value.items() if k != "_delete_"}
+            if not replaces:
+                merged[key] = _merge(old, value, origins, child_origins, where)
+                continue
+            value = _merge({}, value, {}, {}, where)  # drops _delete_ further down
+        for known in [p for p in origins if p == where or p.startswith(f"{where}.")]:
+            del origins[known]
+        merged[key] = value
+        _copy_origins(origins, child_origins, where)
+    return merged
+
+
+def _copy_origins(into: dict, source: dict, path: str) -> None:
+    into.update({p: o for p, o in source.items() if p == path or p.startswith(f"{path}.")})
+
+
+def _arguments(value: object) -> dict:
+    """What a dict says besides its ``type``."""
+    return {key: item for key, item in value.items() if key != "type"} if isinstance(value, dict) else {}
+
+
+def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, object]:
+    """Set one ``a.b.c=value``. Whether a new key is an argument of the constructor there is checked with everything else.
+
+    Returns:
+        Dotted path and value of every argument of another type that is gone.
+    """
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--cfg-options: {in_words(override)} is not of the form key.path=value")
+    if not _is_unicode(override):
+        raise ConfigError(f"--cfg-options: {in_words(override)} is not text. Rename the file, or use another terminal encoding")
+    section, *keys = path.split(".")
+    if len(keys) > _DEEPEST:
+        raise ConfigError(f"--cfg-options: '{section}.{keys[0]}…' is more than {_DEEPEST} levels deep")
+    if section not in SECTIONS:
+        hint = foreign_name(section) or did_you_mean(section, SECTIONS)
+        raise ConfigError(f"--cfg-options: there is no section {in_words(section)}.{hint}")
+    if "_delete_" in keys:
+        raise ConfigError(f"--cfg-options: {in_words(path)}: _delete_ works in config files only. Here, another type drops old arguments")
+    value = _parse(text, in_words(path)[1:-1])
+    parent: dict | list = values
+    walked = section
+    key: str | int = section
+    for following in keys:
+        child = parent[key] if isinstance(parent, list) else parent.get(key)
+        if child is None:
+            child = {}
+        elif isinstance(child, str):
+            child = {"type": child}  # a short spelling that gets further arguments
+        elif not isinstance(child, (dict, list)):
+            raise ConfigError(f"--cfg-options: {in_words(walked)[1:-1]} is {in_words(child)} and has no {in_words(following)}")
+        parent[key] = child
+        parent, key, walked = child, _list_index(child, following, walked), f"{walked}.{following}"
+    old = {}
+    if key == "type" and isinstance(parent, dict) and parent.get("type") not in (None, value):
+        old = {f"{path.rpartition('.')[0]}.{name}": item for name, item in _arguments(parent).items()}
+        parent.clear()  # another type takes none of the old one's arguments, just as in a config file
+        for known in [p for p in origins if p.startswith(path.removesuffix("type"))]:
+            del origins[known]
+    before = parent.get(key) if isinstance(parent, dict) else None
+    if keys and isinstance(before, dict) and "type" in before and isinstance(value, (str, dict)):
+        old = {f"{path}.{name}": item for name, item in _arguments(before).items()}
+    parent[key] = value
+    for known in [p for p in origins if p.startswith(f"{path}.")]:
+        del origins[known]
+    origins[path] = OVERRIDE
+    return old
+
+
+def _list_index(child: dict | list, key: str, walked: str) -> str | int:
+    if isinstance(child, dict):
+        return key
+    positions = {str(index): index for index in range(len(child))}
+    if key not in positions:
+        there = f"a list of {len(child)}; {in_words(key)} is not one of its positions 0 … {len(child) - 1}" if child else "an empty list"
+        raise ConfigError(f"--cfg-options: {in_words(walked)[1:-1]} is {there}")
+    return positions[key]
+
+
+def _parse(text: str, path: str) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in what may be no literal at all
+            value = ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        if text.startswith("dict("):
+            raise ConfigError(
+                f"--cfg-options: {in_words(text)} is not a literal. Write {{'type': …}}, or give each key: a.b.type=… a.b.c=…"
+            ) from error
+        return text
+    except (TypeError, MemoryError, RecursionError) as error:
+        what = str(error) if isinstance(error, TypeError) else "nested too deeply"
+        raise ConfigError(f"--cfg-options: {path}: {in_words(text)} is no value ({what})") from error
+    return _plain(value, path, "--cfg-options")

@@ -1,0 +1,322 @@
+"""From cases to batches. What a batch holds is a pure function of (seed, epoch, position): worker processes, restarts and the number of
+processes change nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.batches import arrange
+from clipzoo.datasets.batches.samplers import Sampler, generator
+from clipzoo.datasets.batches.workers import TIMEOUT, Loader
+from clipzoo.errors import BuildError, ClipzooError, ConfigError
+from clipzoo.structures import Batch, Tokens
+
+
+class Draw(NamedTuple):
+    """One case of an epoch.
+
+    Attributes:
+        row: Row in the dataset.
+        seed: Seeds the augmentation and the choice of the caption; differs between epochs and between two draws of one case.
+        caption: Id of the caption that was drawn for it; -1 for none (evaluation).
+    """
+
+    row: int
+    seed: int
+    caption: int = -1
+
+
+class EpochBatches:
+    """The batches of an epoch as lists of ``Draw``; a batch sampler for ``DataLoader``.
+
+    One order is drawn for all processes from the shared seed and cut into joint batches of ``world_size * batch_size`` cases, of which
+    process r takes every ``world_size``-th: the same step of all processes together holds what one process with the joint batch would
+    hold, and all have batches of the same size. In a joint batch no case, and where the sampler says so no caption, comes twice
+    (see ``Sampler``). Cases of the last batch that do not divide evenly are left out (at most ``world_size - 1`` of an epoch, others in the
+    next). A last batch of a single case per process is left out, batch normalisation cannot train on it; the only batch never is.
+
+    Args:
+        dataset: The cases and their captions.
+        rows: Rows of the training part in the dataset.
+        sampler: What SAMPLERS builds.
+        batch_size: Cases per batch and process.
+        seed: Of order, captions and augmentation.
+        rank: Of this process.
+        world_size: Processes.
+
+    Raises:
+        BuildError: ``sampler.distinct`` is neither ``'case'`` nor ``'caption'``.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: np.ndarray,
+        sampler: Sampler,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.dataset, self.rows, self.sampler = dataset, rows, sampler
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.epoch, self.start = 0, 0
+        self.distinct = getattr(sampler, "distinct", "case")
+        if self.distinct not in ("case", "caption"):
+            raise BuildError(f"{type(sampler).__name__}.distinct: {self.distinct!r} is neither 'case' nor 'caption'")
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Go to ``epoch``, counted from 0, and leave out its first ``start`` batches (they were consumed before a restart)."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, the same for all epochs.
+
+        Raises:
+            ConfigError: The batches cannot hold distinct captions.
+        """
+        if self.distinct == "caption":
+            return self._batches_of_captions
+        cases = len(self.rows) // self.world_size
+        batches, rest = divmod(cases, self.batch_size)
+        return batches + (rest > 1 or (rest == 1 and batches == 0))
+
+    @property
+    def smallest(self) -> int:
+        """Cases of the smallest batch that a process may get: 1, or 2 for any number above."""
+        return 1 if self.batch_size == 1 or len(self.rows) // self.world_size == 1 else 2
+
+    @property
+    def joint_size(self) -> int:
+        """Cases per batch of all processes together."""
+        return self.batch_size * self.world_size
+
+    @property
+    def cases_per_epoch(self) -> int:
+        """Draws of a whole epoch, of all processes together. With distinct captions an epoch may have slightly fewer."""
+        return min(len(self) * self.joint_size, len(self.rows) // self.world_size * self.world_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        positions, seeds, sizes = self._arranged()
+        ends = np.cumsum(sizes)
+        for batch in range(self.start, len(self)):
+            first = ends[batch] - sizes[batch]
+            mine = slice(first + self.rank, first + sizes[batch] // self.world_size * self.world_size, self.world_size)
+            yield [
+                Draw(row, s, self._caption(row, s))
+                for row, s in zip(self.rows[positions[mine]].tolist(), seeds[mine].tolist(), strict=True)
+            ]
+
+    def _arranged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions and seeds of this epoch's draws for all processes, joint batch after joint batch, and the sizes of these."""
+        rng = generator(self.seed, self.epoch, 0, 0)
+        positions, seeds = self._drawn(self.epoch)
+        if self.distinct == "case":
+            positions = arrange.without_repeats(positions, self.joint_size, len(self.rows), rng)
+            return positions, seeds, arrange.cut(len(positions), self.joint_size)
+        captions = self._captions(positions, seeds)
+        if arrange.most_batches(captions, min(self.batch_size, 2) * self.world_size) < len(self):
+            # Of very few cases chance may draw so few captions that a process would get less than two. The first epoch's are enough.
+            positions, seeds = self._drawn(0)
+            captions = self._captions(positions, seeds)
+        ranks = generator(self.seed).permutation(len(self.rows))[positions]
+        places = arrange.fitting(captions, ranks, len(self), self.joint_size, self.epoch)
+        sizes = arrange.share_out(len(places), len(self))
+        places = places[arrange.deal(captions[places], sizes, rng)]
+        return positions[places], seeds[places], sizes
+
+    def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sampler's order of ``epoch``, and a seed for every place in it."""
+        positions = np.asarray(self.sampler.order(self.dataset.labels[self.rows], epoch, self.seed))
+        name = type(self.sampler).__name__
+        if len(positions) != len(self.rows):
+            raise BuildError(f"{name}.order: {len(positions)} positions for {len(self.rows)} cases; there must be as many")
+        if self.distinct == "caption" and len(np.unique(positions)) < len(positions):
+            raise BuildError(f"{name}.order: a sampler of distinct captions must give every case once")
+        return positions, np.random.SeedSequence([self.seed, epoch]).generate_state(len(positions), dtype=np.uint64) >> np.uint64(1)
+
+    def _caption(self, row: int, seed: int) -> int:
+        ids = self.dataset.captions_of(row)
+        return ids[0] if len(ids) == 1 else random.Random(seed).choice(ids)
+
+    def _captions(self, positions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        drawn = zip(self.rows[positions].tolist(), seeds.tolist(), strict=True)
+        return np.array([self._caption(row, seed) for row, seed in drawn], dtype=np.int64)
+
+    @cached_property
+    def _batches_of_captions(self) -> int:
+        keys = self._captions(*self._drawn(0))
+        batches = arrange.most_batches(keys, self.joint_size)
+        if not batches:
+            raise ConfigError(self._too_few_captions(len(np.unique(keys))))
+        return batches
+
+    def _too_few_captions(self, distinct: int) -> str:
+        several = self.world_size > 1
+        fits = distinct // self.world_size
+        return (
+            f"data.batch_size: {self.batch_size}{f' on {self.world_size} processes' * several} makes batches of {self.joint_size} cases, "
+            f"but the captions drawn for the {len(self.rows)} training cases are {distinct} distinct ones, "
+            f"and {type(self.sampler).__name__} repeats none in a batch. "
+            + (f"Use {fits} or less{' per process' * several}, or " if fits > 1 else "Use fewer processes, or " if several else "Use ")
+            + "RandomSampler with a loss that knows positives by caption"
+        )
+
+
+class CaseReader(torch.utils.data.Dataset):
+    """Reads and transforms the image of a ``Draw``.
+
+    Args:
+        dataset: The cases.
+        transform: PIL image to ``[3, H, W]`` tensor; it draws from torch's generator, which is seeded per case.
+    """
+
+    def __init__(self, dataset: Dataset, transform: Callable):
+        self.dataset, self.transform = dataset, transform
+
+    def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int] | ClipzooError:
+        try:
+            image = self.dataset.read_image(draw.row)
+        except ClipzooError as error:
+            if torch.utils.data.get_worker_info() is None:
+                raise
+            return error  # ``Loader`` raises it: what a worker raises, torch raises anew with all its tracebacks for a message
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed notes a call, with its stack, for a GPU it has not met
+            tensor = self.transform(image)
+        return draw.row, tensor, draw.caption
+
+
+class FeatureReader(torch.utils.data.Dataset):
+    """Looks up the features of the case of a ``Draw``, for which no image is read.
+
+    Args:
+        features_NF: ``[N, F]`` float32, a row for every case of the dataset.
+    """
+
+    def __init__(self, features_NF: torch.Tensor):
+        self.features_NF = features_NF
+
+    def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int]:
+        return draw.row, self.features_NF[draw.row], draw.caption
+
+
+class Collate:
+    """Makes a ``Batch``: the distinct captions of its cases, trimmed; nothing is tokenised here.
+
+    Args:
+        dataset: The cases and their captions.
+        tokens: The whole caption table, tokenised; ``None`` makes batches without text (evaluation, and models that read none).
+        all_captions: Every batch carries the whole table, for losses that compare with all captions.
+        of_features: The samples are features and not images.
+    """
+
+    def __init__(self, dataset: Dataset, tokens: Tokens | None, *, all_captions: bool = False, of_features: bool = False):
+        self.dataset, self.tokens, self.all_captions, self.of_features = dataset, tokens, all_captions, of_features
+        self.caption_labels = None if tokens is None else _caption_labels(dataset, len(tokens))
+
+    def __call__(self, samples: Sequence[tuple[int, torch.Tensor, int] | ClipzooError]) -> Batch | ClipzooError:
+        for sample in samples:
+            if isinstance(sample, ClipzooError):
+                return sample
+        rows = [row for row, _, _ in samples]
+        values = torch.stack([value for _, value, _ in samples])
+        images, features = (values.new_empty(len(rows), 0), values) if self.of_features else (values, None)
+        labels = torch.from_numpy(self.dataset.labels[rows])
+        if self.tokens is None:
+            return Batch(images=images, labels=labels, cases=torch.tensor(rows), features=features)
+        drawn = torch.tensor([caption for _, _, caption in samples])
+        caption_ids, caption = drawn.unique(return_inverse=True)
+        if self.all_captions:
+            caption_ids, caption = torch.arange(len(self.tokens)), drawn
+        described = [self.dataset.captions_of(row) for row in rows]
+        positive_ids = torch.full((len(rows), max(map(len, described))), -1)
+        for i, ids in enumerate(described):
+            positive_ids[i, : len(ids)] = torch.tensor(ids)
+        return Batch(
+            images=images,
+            labels=labels,
+            cases=torch.tensor(rows),
+            text=self.tokens.take(caption_ids),
+            caption=caption,
+            caption_ids=caption_ids,
+            caption_labels=self.caption_labels[caption_ids],
+            positive_ids=positive_ids,
+            features=features,
+        )
+
+
+def _caption_labels(dataset: Dataset, num_captions: int) -> torch.Tensor:
+    labels = torch.full((num_captions,), -1)
+    for label, ids in enumerate(dataset.class_captions()):
+        labels[torch.tensor(ids)] = label
+    return labels
+
+
+def train_loader(
+    dataset: Dataset,
+    batches: EpochBatches,
+    transform: Callable,
+    tokens: Tokens | None,
+    *,
+    all_captions: bool,
+    num_workers: int,
+    pin_memory: bool,
+    features: torch.Tensor | None = None,
+    timeout: float = TIMEOUT,
+) -> Loader:
+    """A loader of training batches; call ``batches.set_epoch`` before each pass.
+
+    Args:
+        features: ``[N, F]`` of all cases, in the place of their images; ``transform`` and ``num_workers`` mean nothing then.
+        timeout: Seconds that worker processes may take for a batch.
+    """
+    collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None)
+    options = {"pin_memory": pin_memory, "name": "training cases", "timeout": timeout}
+    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, **options)
+
+
+def eval_loader(
+    dataset: Dataset,
+    rows: np.ndarray,
+    transform: Callable,
+    *,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool,
+    rank: int = 0,
+    world_size: int = 1,
+    features: torch.Tensor | None = None,
+    timeout: float = TIMEOUT,
+    name: str = "images",
+) -> Loader:
+    """A loader of ``rows`` in order; with several processes each reads its share, and no case is read twice.
+
+    Args:
+        features: As for ``train_loader``.
+        timeout: As for ``train_loader``.
+        name: What ``rows`` are, in words, for messages.
+    """
+    draws = [Draw(int(row), 0) for row in rows[rank::world_size]]
+    batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
+    collate = Collate(dataset, None, of_features=features is not None)
+    options = {"pin_memory": pin_memory, "name": name, "timeout": timeout}
+    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, **options)
+
+
+def _reader(dataset: Dataset, transform: Callable, features: torch.Tensor | None) -> CaseReader | FeatureReader:
+    return CaseReader(dataset, transform) if features is None else FeatureReader(features)
+
+
+def _loader(reader: CaseReader | FeatureReader, batches: object, collate: Collate, num_workers: int, **options: object) -> Loader:
+    num_workers = 0 if isinstance(reader, FeatureReader) else num_workers  # a look-up is faster than a process
+    return Loader(reader, collate, num_workers, batch_sampler=batches, **options)

@@ -1,0 +1,224 @@
+"""Reading images: every mode that Pillow knows becomes upright 8-bit RGB, without clipping and without guessing.
+
+What is decided here, and why:
+
+* Gray of more than 8 bits (Pillow's modes ``I;16*``, ``I``, ``F``) is rescaled linearly from the image's own minimum and maximum to
+  0 … 255. ``convert('RGB')`` would clip everything above 255 to white, and dividing by 65 535 would leave a 12-bit radiograph almost black.
+  The absolute exposure is lost; a constant image becomes black.
+* Alpha is composited on black, the background of a radiograph; the colour stored under transparent pixels never shows.
+* The orientation that EXIF (or a TIFF, or XMP) says is applied; the image is as the viewer shows it. Other metadata is not read at all.
+* Of several pages or frames the first is read.
+* 16-bit *colour* is cut to its upper 8 bits by Pillow while decoding; that is a full-range linear rescaling.
+* A TIFF that Pillow would not read exactly is refused (``tiff_pages``).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.datasets.files.image_files import pixels_only
+from clipzoo.datasets.files.tiff_pages import Gray, unreadable
+from clipzoo.errors import DataError
+from clipzoo.files import read_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
+
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+# what Pillow's decoders raise on damaged content
+_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
+_WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_ORIENTATION = 0x0112
+_TIFF_PHOTOMETRIC = 262  # tag; value 0 = WhiteIsZero, DICOM's MONOCHROME1
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # those of EXTENSIONS; another plugin may start another program
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Read an image file as upright RGB, 8 bits per channel.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, corrupt, not an image, or could not be read exactly; the message names it.
+    """
+    content = read_bytes(path)
+    try:
+        return decode(content)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def decode(content: bytes) -> Image.Image:
+    """What ``read_image`` makes of the content of a file.
+
+    Raises:
+        DataError: As ``read_image``.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise DataError("the file is empty (zero bytes). Replace or remove it")
+    pixels = pixels_only(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # radiographs are large, and the hard limit stays; what is wrong is an error below
+            with Image.open(io.BytesIO(pixels.content), formats=_FORMATS) as image:
+                image.load()
+                return _upright(_gray_to_rgb(image, pixels.gray) if pixels.gray else to_rgb(image), pixels.orientation)
+    except UnidentifiedImageError as error:
+        raise unreadable(pixels.tiff) if pixels.tiff else DataError("not an image, or a damaged one. Replace or remove the file") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"the image is larger than the limit ({error}). Make it smaller") from error
+    except MemoryError as error:
+        raise DataError("the image is larger than the memory that is free. Make it smaller") from error
+    except _DAMAGE as error:
+        raise DataError(_damaged(error)) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """What ``read_image`` makes of an image that Pillow opened.
+
+    Raises:
+        DataError: It cannot be decoded, or a floating point image holds NaN or infinity.
+    """
+    try:
+        content = _content(image)
+        if content is not None:
+            return decode(content)
+        image.load()
+        return _upright(to_rgb(image, inverted=_white_is_zero(image)), _orientation(image))
+    except _DAMAGE as error:
+        raise DataError(_damaged(error)) from error
+
+
+def _content(image: Image.Image) -> bytes | None:
+    """The file of an image that is not decoded yet, if it is of the formats that are read here; as it is, so that both ways agree."""
+    stream = getattr(image, "fp", None)
+    if stream is None or not getattr(image, "tile", None) or image.format not in (*_FORMATS, "MPO") or image.tell():
+        return None
+    position = stream.tell()
+    stream.seek(0)
+    content = stream.read()
+    stream.seek(position)
+    return content
+
+
+def _orientation(image: Image.Image) -> int:
+    """Of a decoded image; what is wrong with its metadata cannot refuse it."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except _DAMAGE:
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn and mirror an image that is stored in one of the eight orientations of EXIF."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+def _damaged(error: BaseException) -> str:
+    return f"the image cannot be decoded ({error}). It is truncated or damaged: replace or remove the file"
+
+
+def to_rgb(image: Image.Image, *, inverted: bool = False) -> Image.Image:
+    """Convert an image of any Pillow mode to RGB by the rules at the top of this module.
+
+    Args:
+        image: Decoded, upright.
+        inverted: Wide gray in which small values are bright.
+
+    Raises:
+        DataError: A floating point image holds NaN or infinity.
+    """
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in _WIDE_MODES:
+        return _rescaled(_values(image), inverted)
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, rgba).convert("RGB")
+    if image.mode == "LAB":
+        return _lab_to_rgb(image)
+    return image.convert("RGB")
+
+
+def rescale(values: np.ndarray, *, inverted: bool = False) -> np.ndarray:
+    """Map the range of ``values`` linearly to 0 … 255, rounded; a constant image becomes 0.
+
+    Args:
+        values: ``[H, W]``, any integer or floating type, finite.
+        inverted: The largest value becomes 0.
+
+    Returns:
+        ``[H, W]`` uint8.
+
+    Raises:
+        DataError: A value is NaN or infinite.
+
+    >>> import numpy as np
+    >>> rescale(np.array([[0, 1000], [2000, 4095]])).tolist()
+    [[0, 62], [125, 255]]
+    """
+    import numpy as np
+
+    values = np.asarray(values, dtype=np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError("the image holds values that are not finite numbers. Replace them before training")
+    if high == low:
+        return np.zeros(values.shape, dtype=np.uint8)
+    scaled = (values - low) * (255.0 / (high - low))
+    return np.rint(255.0 - scaled if inverted else scaled).astype(np.uint8)
+
+
+def _gray_to_rgb(image: Image.Image, gray: Gray) -> Image.Image:
+    """Gray whose values Pillow handed on as bits of another type."""
+    values = _values(image)
+    values = values.byteswap() if gray.swapped else values
+    return _rescaled(values.view(gray.dtype), gray.inverted)
+
+
+def _rescaled(values: np.ndarray, inverted: bool) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(rescale(values, inverted=inverted)).convert("RGB")
+
+
+def _values(image: Image.Image) -> np.ndarray:
+    import numpy as np
+
+    values = np.asarray(image)  # Pillow gives every I;16 variant its byte order
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """Pillow inverts 1- and 8-bit TIFFs of this kind itself, the wider ones not."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and image.mode in _WIDE_MODES and tags.get(_TIFF_PHOTOMETRIC) == 0
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB")

@@ -1,0 +1,267 @@
+"""A table of image paths and captions out of class folders and a list of class names: what training CLIP from scratch starts with."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clipzoo.datasets.captions import clean
+from clipzoo.datasets.files.class_list import read_annotations, read_class_list
+from clipzoo.datasets.files.class_texts import texts_from_template
+from clipzoo.datasets.files.copies import copies_among
+from clipzoo.datasets.files.folders import ImageFile, scan_class_folders, size_of, walk
+from clipzoo.datasets.files.groups import groups_from_pattern, merge_groups
+from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.files.pairs import SEPARATORS
+from clipzoo.datasets.splitters.base import carve, random_state
+from clipzoo.datasets.splitters.table import CaseTable
+from clipzoo.errors import DataError, did_you_mean, shortened
+from clipzoo.files import write_text
+from clipzoo.records.folds import Case
+from clipzoo.text import clean_path, csv_text, differences, is_formula
+
+Names = Literal["first", "all", "each"]
+
+_BY_SUFFIX = {".csv": "comma", ".tsv": "tab", ".txt": "tab"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How a table is written.
+
+    Attributes:
+        image: Name of the column of image paths.
+        caption: Name of the column of captions.
+        separator: ``'tab'``, ``'comma'`` or ``'semicolon'``; ``None`` takes the one that the file's name stands for.
+    """
+
+    image: str = "filepath"
+    caption: str = "title"
+    separator: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """One table that was made.
+
+    Attributes:
+        path: The file.
+        images: How many images it names.
+        classes: Of how many classes.
+        captions: How many distinct captions it has.
+        text: Its content.
+        unlabelled: How many other images there are, without an annotation.
+    """
+
+    path: Path
+    images: int
+    classes: int
+    captions: int
+    text: str
+    unlabelled: int = 0
+
+    def __str__(self) -> str:
+        others = f"; {self.unlabelled} images without a class are left out" if self.unlabelled else ""
+        return f"{self.path}: {self.images} images, {self.classes} classes, {self.captions} distinct captions{others}"
+
+
+def make_pairs(
+    images: str | Path,
+    out: str | Path,
+    *,
+    class_list: str | Path | None = None,
+    annotations: str | Path | None = None,
+    template: str = "a photo of a {class_name}",
+    names: Names = "first",
+    columns: Columns = Columns(),
+    group_pattern: str | None = None,
+    val_fraction: float = 0.0,
+    val_out: str | Path | None = None,
+    limit_per_class: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> list[Made]:
+    """Write a table that ``PairsDataset`` reads (and other programs that train CLIP): one row for every image and caption.
+
+    Image paths are relative to the table's folder. All tables are made before the first is written.
+
+    Args:
+        images: Class folders, with images at any depth below each; or, with ``annotations``, a folder of images.
+        out: The table, ``.csv`` or ``.tsv``.
+        class_list: Names of the classes, see ``read_class_list``; ``None`` takes the names of the folders.
+        annotations: The class of every image, see ``read_annotations``, instead of class folders.
+        template: Makes a caption of a class name.
+        names: Of a class with several names: its first name; all in one caption, with commas between; or each in a caption (and a row)
+            of its own.
+        columns: How the table is written.
+        group_pattern: A regular expression that finds in the file name which images belong together, as in ``PairsDataset``. The table has
+            the column ``group`` then.
+        val_fraction: Share of the images that go to ``val_out``, classes in proportion, whole groups; byte-identical images are one group.
+        val_out: The table of the val part.
+        limit_per_class: At most so many images of every class, drawn.
+        seed: Of all draws.
+        force: Write over tables of other content.
+
+    Returns:
+        What was written, or was there already in just this form.
+
+    Raises:
+        ConfigError: The template or the pattern is wrong.
+        DataError: The images, the list or the annotations cannot be used, two classes have the same caption, or a table is there already.
+    """
+    _check(val_fraction, val_out, limit_per_class)
+    paths = [Path(out), *([] if val_out is None else [Path(val_out)])]
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise DataError(f"{out}: is the table of both parts. Give val_out another name")
+    separators = [_separator(path, columns) for path in paths]
+    found, unlabelled = (scan_class_folders(Path(images))[0], 0) if annotations is None else _annotated(str(images), annotations)
+    empty = [file.path for file in found if file.size == 0]
+    if empty:
+        raise DataError(f"{empty[0]}: the image is empty (zero bytes){_more(len(empty))}. Replace or remove it")
+    if limit_per_class is not None:
+        found = _drawn(found, limit_per_class, seed)
+    classes = sorted({file.class_name for file in found})
+    captions = _captions(classes, class_list, template, names)
+    groups = {file.id: file.id for file in found}
+    if group_pattern is not None:
+        groups = groups_from_pattern(group_pattern, list(groups), "group_pattern")
+    parts = [found] if val_out is None else _divided(found, classes, groups, val_fraction, seed)
+    made = []
+    for path, files, separator in zip(paths, parts, separators, strict=True):
+        text = _table(path, str(images), files, captions, columns, separator, None if group_pattern is None else groups)
+        used = {file.class_name for file in files}
+        made.append(Made(path, len(files), len(used), len({caption for name in used for caption in captions[name]}), text, unlabelled))
+    _write(made, force)
+    return made
+
+
+def _annotated(images: str, annotations: str | Path) -> tuple[list[ImageFile], int]:
+    """The images of ``annotations``, whose paths start at ``images`` or at its folder ``images/``; and how many others there are."""
+    if not os.path.isdir(images):
+        raise DataError(f"{images}: no such folder")
+    there: dict[str, tuple[str, int]] = {}
+    for entry in walk(images):
+        if entry.name.lower().endswith(EXTENSIONS):
+            name = clean_path(os.path.relpath(entry.path, images))
+            if name in there:
+                raise DataError(f"{entry.path}: {differences(there[name][0], entry.path)}; both are read as '{name}'. Rename one of them")
+            there[name] = entry.path, size_of(entry)
+    files, missing = [], []
+    for key, class_name in read_annotations(annotations).items():
+        key = key.removeprefix("./")
+        name = key if key in there else f"images/{key}"
+        if name in there:
+            files.append(ImageFile(name, class_name, *there[name]))
+        else:
+            missing.append(key)
+    if missing:
+        hint = did_you_mean(missing[0], sorted(there)[:2000])
+        what = f"there is no image '{missing[0]}' below {images}{_more(len(missing))}"
+        raise DataError(f"{annotations}: {what}.{hint} Paths start at that folder")
+    return sorted(files, key=lambda file: file.id), len(there) - len({file.id for file in files})
+
+
+def _drawn(files: list[ImageFile], limit: int, seed: int) -> list[ImageFile]:
+    by_class: dict[str, list[ImageFile]] = defaultdict(list)
+    for file in files:
+        by_class[file.class_name].append(file)
+    kept = []
+    for number, (_, members) in enumerate(sorted(by_class.items())):
+        kept += [members[i] for i in random_state(seed, 1 + number).permutation(len(members))[:limit]]
+    return sorted(kept, key=lambda file: file.id)
+
+
+def _captions(classes: Sequence[str], class_list: str | Path | None, template: str, names: Names) -> dict[str, list[str]]:
+    """The captions of every class; no two classes share one."""
+    listed = {name: [name] for name in classes} if class_list is None else read_class_list(class_list)
+    unnamed = [name for name in classes if name not in listed]
+    if unnamed:
+        hint = did_you_mean(unnamed[0], list(listed)[:5000])
+        raise DataError(f"{class_list}: no name for class {shortened([repr(name) for name in unnamed], 5)}.{hint} Add one for each")
+    captions: dict[str, list[str]] = {}
+    described: dict[str, str] = {}
+    for name in classes:
+        chosen = {"first": listed[name][:1], "all": [", ".join(listed[name])], "each": listed[name]}[names]
+        captions[name] = [clean(sentence) for ((sentence,),) in (texts_from_template(template, [word], "template") for word in chosen)]
+        for caption in captions[name]:
+            other = described.setdefault(" ".join(caption.casefold().split()), name)  # many text towers do not tell capitals apart
+            if other != name:
+                both = " and ".join(f"'{one}' ({', '.join(listed[one])})" for one in (other, name))
+                advice = "Put all their names into one caption (--names all), or give them" if names != "all" else "Give them"
+                raise DataError(f"'{caption}' would describe two classes, {both}. {advice} names of their own in the class list")
+    return captions
+
+
+def _divided(
+    files: list[ImageFile], classes: Sequence[str], groups: dict[str, str], fraction: float, seed: int
+) -> tuple[list[ImageFile], list[ImageFile]]:
+    """Training and val images: no group, and no image under two names, is on both sides; every class keeps a group for training."""
+    groups = merge_groups(groups, copies_among((file.id, file.path, file.size) for file in files))
+    label_of = {name: label for label, name in enumerate(classes)}
+    table = CaseTable([Case(file.id, label_of[file.class_name], groups[file.id]) for file in files], classes)
+    val = set(table.ids_of(carve(table.counts_GC, fraction, random_state(seed, 0))))
+    if not val:
+        raise DataError(f"val_fraction: {fraction} of {len(files)} images is nothing that the classes could spare. Use a larger share")
+    return [file for file in files if file.id not in val], [file for file in files if file.id in val]
+
+
+def _table(
+    path: Path,
+    images: str,
+    files: list[ImageFile],
+    captions: dict[str, list[str]],
+    columns: Columns,
+    separator: str,
+    groups: dict[str, str] | None,
+) -> str:
+    """The text of one table; paths in it start at its folder, or are absolute where there is no way from there (two drives)."""
+    root = os.path.realpath(images)
+    try:
+        start = os.path.relpath(root, os.path.realpath(path.parent))
+    except ValueError:
+        start = root
+    rows = [[columns.image, columns.caption, *([] if groups is None else ["group"])]]
+    for file in files:
+        written = os.path.normpath(os.path.join(start, os.path.relpath(file.path, images))).replace(os.sep, "/")
+        written = f"./{written}" if is_formula(written) else written  # other programs read this table: the same file, and no formula
+        for caption in captions[file.class_name]:
+            rows.append([written, caption, *([] if groups is None else [groups[file.id]])])
+    return csv_text(rows, separator=SEPARATORS[separator])
+
+
+def _write(made: Sequence[Made], force: bool) -> None:
+    same = {table.path for table in made if table.path.is_file() and table.path.read_bytes() == table.text.encode("utf-8")}
+    for table in made:
+        if table.path.exists() and table.path not in same and not (force and table.path.is_file()):
+            raise DataError(f"{table.path}: exists already, with other content. Choose another name, or overwrite it with --force")
+    for table in made:
+        if table.path not in same:
+            write_text(table.path, table.text)
+
+
+def _check(val_fraction: float, val_out: str | Path | None, limit_per_class: int | None) -> None:
+    if not 0 <= val_fraction < 1:
+        raise DataError(f"val_fraction: {val_fraction} is not allowed; give a share below 1")
+    if (val_fraction > 0) != (val_out is not None):
+        raise DataError(
+            "val_fraction and val_out go together: the share of the images, and the table that names them. Give both or neither"
+        )
+    if limit_per_class is not None and limit_per_class < 1:
+        raise DataError(f"limit_per_class: {limit_per_class} is not allowed; 1 or more")
+
+
+def _separator(path: Path, columns: Columns) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        raise DataError(f"{path}: end the name of a table with {', '.join(_BY_SUFFIX)}; that is how it will be recognised")
+    if columns.image == columns.caption or "group" in (columns.image, columns.caption):
+        raise DataError(f"{path}: the columns need different names, and none may be called 'group'")
+    return columns.separator or _BY_SUFFIX[suffix]
+
+
+def _more(number: int) -> str:
+    return f" (and {number - 1} more like it)" if number > 1 else ""

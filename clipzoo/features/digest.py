@@ -1,0 +1,145 @@
+"""One digest of a tower or a model: equal digests, equal features.
+
+It is taken of everything but the image or text that a feature depends on: kinds and code of all parts, their architecture and plain
+attributes (the activation, the pooling, the context), tokenizer and preprocessing, names, kinds, shapes and values of all weights, and the
+versions of the libraries that compute. How a part learns, where its weights come from and its mode change no feature, and are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import nn
+
+from clipzoo import __version__
+from clipzoo.datasets import transforms
+from clipzoo.datasets.files import image_files, images, tiff_pages
+from clipzoo.structures import Preprocessing
+
+_READING = (images, image_files, tiff_pages, transforms)  # code between a file and a tower
+# The libraries that parts come from, by the package that pip knows; Pillow decodes.
+_LIBRARIES = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "open_clip": "open_clip_torch",
+    "transformers": "transformers",
+    "tokenizers": "tokenizers",
+    "peft": "peft",
+    "PIL": "pillow",
+}
+# Attributes that change no feature: how a part learns, where its weights come from, its mode, who watches it, what it keeps for later.
+_NO_FEATURE = frozenset((
+    *vars(nn.Module()), "freeze", "unfreeze_blocks", "weights", "space", "logit_scale", "logit_bias", "name", "in_batch_measures",
+    "_files", "_cached_tokens", "_start", "name_or_path", "hf_model_name", "hf_tokenizer_name",
+))  # fmt: skip
+_DROPS = re.compile("drop", re.IGNORECASE)  # of dropout and stochastic depth: nothing is dropped in evaluation
+
+
+def feature_digest(
+    module: nn.Module, preprocessing: Preprocessing | None = None, *, precision: str = "fp32", on_device: bool = False
+) -> str:
+    """32 hexadecimal digits for everything but the input that the features of a tower or a model depend on.
+
+    Args:
+        module: A tower, or a model. What is called ``loss`` takes no part in a feature.
+        preprocessing: Of images; ``None`` for a text tower.
+        precision: Of the computation.
+        on_device: Take the kind of device in, too: features are then equal to the last bit.
+    """
+    parts = {name: part for name, part in module.named_modules() if not _is_loss(name)}
+    tokenizer = getattr(module, "tokenizer", None)
+    about = {
+        "parts": {name: _described(part) for name, part in parts.items()},
+        "towers": {name: part.blueprint() for name, part in parts.items() if hasattr(part, "blueprint")},
+        "tokenizer": None if tokenizer is None else [_kind(tokenizer), *_plain_attributes(tokenizer)],
+        "code": {name: _code(name) for name in sorted(_modules([*parts.values(), *([] if tokenizer is None else [tokenizer])]))},
+        "reading": None if preprocessing is None else [asdict(preprocessing), *(_code(reading.__name__) for reading in _READING)],
+        "versions": {"clipzoo": __version__, **{name: _version(name) for name in _LIBRARIES.values()}},
+        "precision": precision,
+        # What is frozen is computed in full precision whatever the precision of the others.
+        "frozen": {} if precision == "fp32" else {name: part.frozen for name, part in parts.items() if hasattr(part, "frozen")},
+        "device": next(module.parameters()).device.type if on_device else None,
+    }
+    digest = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode("utf-8", "surrogatepass"), digest_size=16)
+    _add_tensors(digest, {name: tensor for name, tensor in _tensors(module) if not _is_loss(name)})
+    return digest.hexdigest()
+
+
+def _is_loss(name: str) -> bool:
+    return name == "loss" or name.startswith("loss.")
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """All weights and buffers, also those that are not saved, but for the table of captions, which the text tower makes."""
+    yield from module.state_dict().items()
+    yield from ((name, buffer) for name, buffer in module.named_buffers() if name.rpartition(".")[2] != "text_table")
+
+
+def _add_tensors(digest: object, tensors: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+
+
+def _described(part: nn.Module) -> list:
+    """What no weight says of a part: its class, such as that of an activation, what it prints, and its plain attributes."""
+    if _DROPS.search(type(part).__name__):
+        return []
+    return [_kind(part), part.extra_repr(), *_plain_attributes(part)]
+
+
+def _kind(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _plain_attributes(thing: object) -> list:
+    return sorted((name, _features_only(value)) for name, value in vars(thing).items() if _counts(name) and _is_plain(value))
+
+
+def _counts(name: object) -> bool:
+    return name not in _NO_FEATURE and not _DROPS.search(str(name))
+
+
+def _features_only(value: object) -> object:
+    return {key: _features_only(item) for key, item in value.items() if _counts(key)} if isinstance(value, dict) else value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _modules(parts: list) -> set[str]:
+    """Where the classes of ``parts`` and their bases are written, as far as no version stands for it."""
+    found = {base.__module__ for part in parts for base in type(part).__mro__}
+    return {name for name in found if name.partition(".")[0] not in (*_LIBRARIES, *sys.stdlib_module_names)}
+
+
+@functools.cache
+def _code(name: str) -> str:
+    """Digest of the file that something is written in: it may change under the same name and version."""
+    try:
+        return hashlib.blake2b(inspect.getsource(sys.modules[name]).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    except (OSError, TypeError, KeyError):  # written in a console
+        return ""
+
+
+@functools.cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,1 @@
+"""Few-shot tasks: episodes, support sets, and how a model answers them."""

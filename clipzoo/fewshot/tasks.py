@@ -1,0 +1,258 @@
+"""Few-shot tasks on disk: found, read and checked as a whole, so that one look names every problem of all of them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipzoo.datasets.files.copies import file_digest
+from clipzoo.datasets.files.folders import entries, kinds, walk
+from clipzoo.datasets.files.images import EXTENSIONS, read_image
+from clipzoo.errors import DataError, LeakError, shortened
+from clipzoo.files import natural
+from clipzoo.text import clean_name, clean_path
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], object]]]
+SUPPORT, QUERY = "support", "query"
+LAYOUT = (
+    "Expected:\n"
+    "    {root}/testB/\n"
+    "    ├── task1/\n"
+    "    │   ├── support/   a folder per class, each with its images\n"
+    "    │   └── query/     the images to predict\n"
+    "    └── task2/  …\n"
+    "The folder above the tasks may have any name, or be left out"
+)
+
+
+@dataclass(frozen=True)
+class Support:
+    """A labelled image of a task.
+
+    Attributes:
+        path: Of its file.
+        label: Row of the task's ``classes``.
+        digest: Of the file's bytes.
+    """
+
+    path: str
+    label: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image that is to be predicted.
+
+    Attributes:
+        name: Its path below the task's ``query`` folder, with slashes, NFC-normalised.
+        path: Of its file.
+    """
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some classes, a few images of each, and images to predict.
+
+    Attributes:
+        name: Of its folder, NFC-normalised.
+        classes: Names of the support folders, NFC-normalised and sorted.
+        support: Sorted by class and path; every class has one or more.
+        query: In natural order of their names; one or more.
+        notes: What a user should know, one sentence each.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    support: tuple[Support, ...]
+    query: tuple[Query, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_tasks(root: str | Path, watched: Progress | None = None) -> list[Task]:
+    """All tasks below ``root`` in natural order of their names. Every support image is decoded once, to know that it can be.
+
+    Args:
+        root: The folder that holds the task folders, or the one above it. Task folders are those that hold ``support`` or ``query``, or
+            are called ``task…``.
+        watched: Given how many support images there are, a context manager whose value is told how many are decoded.
+
+    Raises:
+        DataError: There is no task; or a line for everything that is wrong with one: no support, no query, a class folder without an
+            image, a support image that cannot be read or is in two classes, two names that differ in their Unicode spelling alone.
+        LeakError: The same, where a query image has the bytes of a support image of its task.
+    """
+    folders = task_folders(Path(root))
+    found, problems = [], _Problems()
+    for folder in folders:
+        found.append(_read_task(folder, problems))
+    for twice in _repeated(task.name for task in found):
+        problems.add(f"{Path(folders[0]).parent}: two tasks are called '{twice}', but for blanks or Unicode spellings. Rename one")
+    _decode([support for task in found for support in task.support], watched, problems)
+    problems.refuse()
+    return found
+
+
+def task_folders(root: Path) -> list[str]:
+    """The task folders of ``root``, in natural order.
+
+    Raises:
+        DataError: There is no such folder, no task in it, or two folders in it hold tasks.
+    """
+    layout = LAYOUT.format(root=root)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {what}. {layout}")
+    if (root / SUPPORT).is_dir() and (root / QUERY).is_dir():
+        raise DataError(f"{root}: is a task itself. Give the folder above it, {root.resolve().parent}")
+    here = _tasks_in(str(root))
+    if here:
+        return here
+    below = {entry.name: found for entry in entries(str(root)) if entry.is_dir() and (found := _tasks_in(entry.path))}
+    if not below:
+        raise DataError(f"{root}: holds no task. {layout}")
+    if len(below) > 1:
+        raise DataError(
+            f"{root}: tasks lie in several folders: {shortened(sorted(below, key=natural))}. Give one of them, such as {root / min(below)}"
+        )
+    return next(iter(below.values()))
+
+
+def _tasks_in(folder: str) -> list[str]:
+    def is_task(entry: os.DirEntry) -> bool:
+        if _has_parts(entry):
+            return True
+        return entry.name.lower().startswith("task") and not any(map(_has_parts, entries(entry.path)))  # "tasks" is the folder above
+
+    found = [entry for entry in entries(folder) if entry.is_dir() and is_task(entry)]
+    return [entry.path for entry in sorted(found, key=lambda entry: natural(clean_name(entry.name)))]
+
+
+def _has_parts(entry: os.DirEntry) -> bool:
+    return any(os.path.isdir(os.path.join(entry.path, name)) for name in (SUPPORT, QUERY))
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    """Names that occur more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+class _Problems:
+    """What is wrong, gathered."""
+
+    def __init__(self):
+        self.lines: list[str] = []
+        self.leaks = 0
+
+    def add(self, text: str) -> None:
+        self.lines.append(text)
+
+    def leak(self, text: str) -> None:
+        self.leaks += 1
+        self.add(text)
+
+    def refuse(self) -> None:
+        """Raise all of it, if there is anything."""
+        if self.lines:
+            number = f"{len(self.lines)} problems, nothing was computed\n" if len(self.lines) > 1 else ""
+            raise (LeakError if self.leaks else DataError)(number + "\n".join(self.lines))
+
+
+def _read_task(folder: str, problems: _Problems) -> Task:
+    ignored: Counter[str] = Counter()
+    classes, support = _support(os.path.join(folder, SUPPORT), ignored, problems)
+    query = _query(os.path.join(folder, QUERY), ignored, problems)
+    name = clean_name(os.path.basename(folder))
+    support_of = {image.digest: image for image in support}
+    for image in query:
+        same = support_of.get(_digest(image.path))
+        if same is not None:
+            problems.leak(
+                f"{image.path}: the same image as {same.path}, byte for byte. A query must not contain a support image: remove one"
+            )
+    notes = (f"files that are no images were ignored: {kinds(ignored)}",) if ignored else ()
+    return Task(name, tuple(classes), tuple(support), tuple(query), notes)
+
+
+def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[list[str], list[Support]]:
+    """Classes and their images; problems are noted."""
+    if not os.path.isdir(folder):
+        problems.add(f"{folder}: no such folder. A task needs {SUPPORT}/ with a folder of images per class")
+        return [], []
+    inside = entries(folder)
+    loose = sorted(entry.name for entry in inside if not entry.is_dir() and _is_image(entry.name))
+    if loose:
+        problems.add(f"{folder}: images lie beside the class folders ({shortened(loose, 3)}). Move them into a class folder")
+    folders = sorted(((clean_name(entry.name), entry.path) for entry in inside if entry.is_dir()), key=lambda found: natural(found[0]))
+    if not folders:
+        problems.add(f"{folder}: no class folder. A task needs a folder of images per class")
+    classes, found = [name for name, _ in folders], []
+    for twice in _repeated(classes):
+        problems.add(f"{folder}: two folders are called '{twice}', but for blanks or Unicode spellings. Merge them")
+    for label, (_, path) in enumerate(folders):
+        images = _images(path, ignored)
+        if not images:
+            problems.add(f"{path}: the class folder has no image. Add one, or remove the folder")
+        for image in images:
+            try:
+                found.append(Support(image, label, file_digest(image)))
+            except DataError as error:
+                problems.add(str(error))
+    first: dict[bytes, Support] = {}
+    for image in found:
+        other = first.setdefault(image.digest, image)
+        if other.label != image.label:
+            problems.add(f"{image.path}: the same image is in class '{classes[other.label]}' as {other.path}. Remove the wrong one")
+    return classes, found
+
+
+def _query(folder: str, ignored: Counter[str], problems: _Problems) -> list[Query]:
+    if not os.path.isdir(folder):
+        problems.add(f"{folder}: no such folder. A task needs {QUERY}/ with the images to predict")
+        return []
+    paths = _images(folder, ignored)
+    if not paths:
+        problems.add(f"{folder}: no image to predict. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+    found = [Query(clean_path(os.path.relpath(path, folder)), path) for path in paths]
+    for twice in _repeated(query.name for query in found):
+        problems.add(f"{folder}: two images are called '{twice}', but for blanks or Unicode spellings. Rename one")
+    return sorted(found, key=lambda query: (natural(query.name), query.path))
+
+
+def _images(folder: str, ignored: Counter[str]) -> list[str]:
+    """Paths of the images at any depth below ``folder``, sorted by their clean names; what is none is counted."""
+    paths = [entry.path for entry in walk(folder)]
+    ignored.update(os.path.splitext(path)[1].lower() or "(none)" for path in paths if not _is_image(path))
+    return sorted((path for path in paths if _is_image(path)), key=lambda path: (clean_path(path), path))
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(EXTENSIONS)
+
+
+def _digest(path: str) -> bytes | None:
+    """``None`` where the file cannot be read; a query that cannot be predicted stops nothing."""
+    try:
+        return file_digest(path)
+    except DataError:
+        return None
+
+
+def _decode(images: Sequence[Support], watched: Progress | None, problems: _Problems) -> None:
+    """Note the images that cannot be decoded."""
+
+    with nullcontext() if watched is None else watched(len(images)) as through:
+        for done, image in enumerate(images, start=1):
+            try:
+                read_image(image.path)
+            except DataError as error:
+                problems.add(str(error))
+            if through is not None:
+                through(done)

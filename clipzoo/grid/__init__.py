@@ -1,0 +1,1 @@
+"""Many training runs: the jobs, the processes that run them, the leaderboard."""

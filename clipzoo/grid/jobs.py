@@ -1,0 +1,339 @@
+"""Many trainings of one base config: one process per job, one job at a time on each device, and a leaderboard at the end.
+
+Jobs talk through files only; starting the same grid again skips what is finished and tries the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from clipzoo.config import Config
+from clipzoo.config.checking import check
+from clipzoo.config.plugins import import_plugins
+from clipzoo.engine import work_dir
+from clipzoo.errors import ConfigError, did_you_mean, shortened
+from clipzoo.files import read_json
+from clipzoo.records.results import SUMMARY_FILE
+from clipzoo.signals import stopping
+
+# Seconds in which a job that is asked to end writes its checkpoint.
+_PATIENCE = 600.0
+
+# Keys of the old scripts' train_clip_config.json, and the config paths they set here.
+OLD_KEYS = {
+    "image_encoder_name": "model.image_encoder",
+    "text_encoder_name": "model.text_encoder",
+    "embed_dim": "model.embed_dim",
+    "temperature": "model.temperature",
+    "img_size": "model.image_encoder.image_size",
+    "batch_size": "data.batch_size",
+    "augmentation": "data.augmentation",
+    "num_workers": "data.num_workers",
+    "class_texts_file": "data.dataset.class_texts",
+    "text_template": "data.dataset.template",
+    "data_dir": "data.dataset.root",
+    "epochs": "train.epochs",
+    "learning_rate": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "n_splits": "splits.num_folds",
+    "random_state": "splits.seed",
+}
+OTHER_OLD_KEYS = ("use_amp", "gpu_id", "save_best", "use_cv", "use_weighted_sampling", "weight_method", "weight_smooth_factor")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        name: Also the folder's name.
+        image: Image tower, as it was spelled.
+        text: Text tower, as it was spelled.
+        seed: ``runtime.seed``; the folds stay the same, so that jobs can be compared case by case.
+        overrides: ``key=value`` for ``--cfg-options``.
+        device: Where an old experiment's ``gpu_id`` wants to run; ``None`` for any of the grid's devices.
+    """
+
+    name: str
+    image: str
+    text: str
+    seed: int
+    overrides: tuple[str, ...]
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: ``'done'``, ``'skipped'`` (finished earlier), ``'stopped'`` (by a signal) or ``'failed'``, with its error."""
+
+    job: Job
+    status: str
+    seconds: float
+    message: str = ""
+
+
+def product(images: Sequence[str], texts: Sequence[str], seeds: Sequence[int]) -> list[Job]:
+    """Every image tower with every text tower and seed."""
+    jobs = []
+    for image in images:
+        for text in texts:
+            for seed in seeds:
+                name = folder_name(image, text) + (f"_seed{seed}" if len(seeds) > 1 else "")
+                overrides = (f"model.image_encoder={image}", f"model.text_encoder={text}", f"runtime.seed={seed}")
+                jobs.append(Job(name, image, text, seed, overrides))
+    return _unique_names(list(dict.fromkeys(jobs)))
+
+
+def folder_name(image: str, text: str) -> str:
+    """A folder name from two tower names.
+
+    >>> folder_name('starnet_s1:pretrained', 'clip:ViT-B/32')
+    'starnet_s1-pretrained_clip-ViT-B-32'
+    """
+    return "_".join(re.sub(r"[^\w.]+", "-", part).strip("-.") for part in (image, text))
+
+
+def jobs_from_json(path: str | Path, data_dir: str | None = None) -> list[Job]:
+    """The experiments of an old ``train_clip_config.json``: a list of objects with the old keys.
+
+    Args:
+        path: The JSON file.
+        data_dir: The class folders, which the old shell script knew and the JSON did not.
+
+    Raises:
+        DataError: The file is not JSON.
+        ConfigError: It is not a list of objects, or a key is unknown.
+    """
+    content = read_json(path)
+    if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
+        raise ConfigError(f"{path}: a list of experiments (objects) is expected")
+    jobs = []
+    for number, entry in enumerate(content, start=1):
+        where = f"{path}: experiment {number}"
+        known = [*OLD_KEYS, *OTHER_OLD_KEYS]
+        for key in entry:
+            if key not in known:
+                raise ConfigError(f"{where}: unknown key '{key}'.{did_you_mean(key, known)} Known: {', '.join(known)}")
+        jobs.append(_job_from_old(entry, where, data_dir))
+    return _unique_names(jobs)
+
+
+def _job_from_old(entry: dict, where: str, data_dir: str | None) -> Job:
+    image, text = entry.get("image_encoder_name", "resnet18"), entry.get("text_encoder_name", "clip:ViT-B/32")
+    if not isinstance(image, str) or not isinstance(text, str):
+        raise ConfigError(f"{where}: image_encoder_name and text_encoder_name must be strings")
+    seed = entry.get("random_state", 42)
+    entry = {"image_encoder_name": image, "text_encoder_name": text, **({"data_dir": data_dir} if data_dir else {}), **entry}
+    overrides = [f"{path}={entry[key]!r}" for key, path in OLD_KEYS.items() if key in entry]
+    overrides.append(f"runtime.seed={seed!r}")
+    if data_dir or "data_dir" in entry:
+        overrides.append("data.dataset.groups=None")  # the old scripts knew no patients
+    if "class_texts_file" not in entry and ("text_template" in entry or data_dir):
+        overrides.append("data.dataset.class_texts=None")
+    if entry.get("use_weighted_sampling"):
+        overrides.append("data.sampler.type='WeightedSampler'")
+        overrides += [f"data.sampler.method={entry['weight_method']!r}"] if "weight_method" in entry else []
+        overrides += [f"data.sampler.smooth_factor={entry['weight_smooth_factor']!r}"] if "weight_smooth_factor" in entry else []
+    else:
+        overrides.append("data.sampler=None")
+    if not entry.get("use_amp", True):
+        overrides.append("runtime.precision='fp32'")
+    if not entry.get("save_best", True):
+        overrides.append("splits.val_fraction=0")
+    if not entry.get("use_cv", True):
+        raise ConfigError(f"{where}: use_cv is false; the old scripts needed it too. For one split use a config with splits.type='Holdout'")
+    device = f"cuda:{entry['gpu_id']}" if "gpu_id" in entry else None
+    return Job(folder_name(image, text), image, text, seed, tuple(overrides), device)
+
+
+def _unique_names(jobs: list[Job]) -> list[Job]:
+    seen: dict[str, int] = {}
+    unique = []
+    for job in jobs:
+        seen[job.name] = seen.get(job.name, 0) + 1
+        suffix = f"_{seen[job.name]}" if seen[job.name] > 1 else ""
+        unique.append(replace(job, name=job.name + suffix))
+    return unique
+
+
+def in_order(options: Sequence[str], job: Job) -> list[str]:
+    """All overrides of a job: options that set an argument of something the job names come after it, all others before.
+
+    >>> job = Job('vit_bert', 'vit', 'bert', 1, ('model.image_encoder=vit', 'runtime.seed=1'))
+    >>> in_order(['model.image_encoder.image_size=64', 'runtime.seed=7', 'train.epochs=3'], job)[-3:]
+    ['model.image_encoder=vit', 'runtime.seed=1', 'model.image_encoder.image_size=64']
+    """
+    named = tuple(f"{override.partition('=')[0]}." for override in job.overrides)
+    below = [option for option in options if option.startswith(named)]
+    return [*(option for option in options if option not in below), *job.overrides, *below]
+
+
+def run(
+    jobs: Sequence[Job], config: str, folder: Path, devices: Sequence[str], *, options: Sequence[str] = (), say: Callable[[str], None]
+) -> list[Outcome]:
+    """Run every job, each device one at a time; a job that fails does not stop the others.
+
+    Args:
+        config: The base config's path.
+        folder: Every job gets a folder below it.
+        devices: ``['cuda:0', 'cuda:1']``; a device named twice runs two jobs at once. Jobs that name a device wait for that one.
+        options: Further ``key=value`` for all jobs.
+        say: Where progress lines go.
+
+    Raises:
+        Stopped: Ctrl-C, SIGTERM or SIGHUP; the running jobs have written their checkpoints and ended.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pending = list(jobs)
+    outcomes: list[Outcome] = []
+    lock = threading.Lock()
+    running = Running()
+
+    def tell(line: str) -> None:
+        with suppress(OSError):  # the terminal has gone, and the jobs go on
+            say(line)
+
+    def next_job(device: str) -> Job | None:
+        with lock:
+            job = next((job for job in pending if job.device in (None, device)), None)
+            if job is not None:
+                pending.remove(job)
+            return job
+
+    def work(device: str) -> None:
+        while (job := next_job(device)) is not None:
+            try:
+                outcome = _run_job(job, config, folder, device, options, running, tell)
+            except Exception as error:  # whatever it is: a thread that died would leave its jobs out without a word
+                outcome = Outcome(job, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
+            with lock:
+                outcomes.append(outcome)
+                note = f": {outcome.message}" if outcome.message else ""
+                tell(f"[{len(outcomes)}/{len(jobs)}] {job.name}: {outcome.status} after {outcome.seconds:.0f} s{note}")
+
+    workers = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
+    with running.ended_by_signals():
+        for worker in workers:
+            worker.start()
+        while any(worker.is_alive() for worker in workers):
+            time.sleep(0.05)
+    ended = {outcome.job.name: outcome for outcome in outcomes}
+    return [ended.get(job.name) or Outcome(job, "failed", 0.0, "was not run: its thread died") for job in jobs]
+
+
+class Running:
+    """The processes that run now. Once they were told to end, no other is started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[subprocess.Popen] = set()
+        self._ended = False
+
+    def call(self, command: Sequence[str], output: IO[str]) -> int | None:
+        """Run a command to its end and return its status; ``None`` where nothing may start any more."""
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        with self._lock:
+            if self._ended:
+                return None
+            # In a session of its own: otherwise Ctrl-C on the terminal would reach the job twice, and the second ends it at once.
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+            )
+            self._processes.add(process)
+        status = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+        return status
+
+    def end(self, patience: float = _PATIENCE) -> None:
+        """Ask all processes to end, and wait until they have written their checkpoints.
+
+        Args:
+            patience: Seconds after which those that have not ended are killed; another signal kills them at once.
+        """
+        with self._lock:
+            self._ended = True
+            processes = list(self._processes)
+        for process in processes:
+            process.terminate()
+        end = time.monotonic() + patience
+        try:
+            for process in processes:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(end - time.monotonic(), 0))
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
+
+    @contextmanager
+    def ended_by_signals(self) -> Iterator[None]:
+        """Inside the block signals end the processes before they are raised as ``Stopped``; and whatever else ends it does so too."""
+        with stopping():
+            try:
+                yield
+            except BaseException:
+                self.end()
+                raise
+
+
+def _run_job(
+    job: Job, config: str, folder: Path, device: str, options: Sequence[str], running: Running, say: Callable[[str], None]
+) -> Outcome:
+    target, log = folder / job.name, folder / f"{job.name}.log"
+    started = time.monotonic()
+    if (target / SUMMARY_FILE).exists():
+        return Outcome(job, "skipped", 0.0, "finished earlier")
+    say(f"{job.name}: starts on {device}")
+    command = [sys.executable, "-m", "clipzoo.cli", "train", str(config), "--work-dir", str(target)]
+    command += ["--cfg-options", *in_order(options, job), f"runtime.device={device}"]
+    try:
+        with open(log, "w", encoding="utf-8") as output:
+            status = running.call(command, output)
+    except OSError as error:
+        return Outcome(job, "failed", time.monotonic() - started, f"{log}: {error.strerror or error}")
+    seconds = time.monotonic() - started
+    if status == 0:
+        return Outcome(job, "done", seconds)
+    if status is None or status >= 128:
+        return Outcome(job, "stopped", seconds, "the same command goes on from there")
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    reason = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else f"exit status {status}")
+    return Outcome(job, "failed", seconds, f"{reason} (see {log})")
+
+
+def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence[str]) -> Config:
+    """Refuse what would fail, or be mistaken for something else, before the first job starts.
+
+    Returns:
+        The config of a job.
+
+    Raises:
+        ConfigError: The config of a job is wrong; with the problems of all jobs.
+        CheckpointError: The folder of a job holds a run of another config.
+    """
+    problems: dict[str, list[str]] = {}
+    for job in jobs:
+        try:
+            resolved = Config.load(config, in_order(options, job))
+            import_plugins(resolved.get("plugins", []))
+            check(resolved)
+        except ConfigError as error:
+            for problem in str(error).splitlines():
+                problems.setdefault(problem.removesuffix("  [--cfg-options]"), []).append(job.name)
+            continue
+        if work_dir.is_experiment(folder / job.name):
+            work_dir.check_same(folder / job.name, resolved, None)
+    if problems:
+        raise ConfigError("\n".join(f"{problem}  (in {shortened(names, 3)})" for problem, names in problems.items()))
+    return resolved

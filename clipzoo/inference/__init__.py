@@ -1,0 +1,1 @@
+"""A trained model in use: restored, loaded, asked, searched, exported, scored again."""

@@ -1,0 +1,230 @@
+"""Using a trained or published CLIP: features of images and texts, similarities, and classification by texts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from clipzoo.config.plugins import import_plugins
+from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed
+from clipzoo.datasets.captions import Captions, clean
+from clipzoo.datasets.files.class_texts import default_template, texts_from_template
+from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean
+from clipzoo.inference.classifier import LoadedClassifier
+from clipzoo.inference.model import Classification, LoadedModel
+from clipzoo.inference.restore import Restored, restore
+from clipzoo.runtime import device as runtime
+from clipzoo.structures import ClassCaptions, Tokenizer
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.transforms import Transform
+
+__all__ = ["Classification", "LoadedCLIP", "LoadedClassifier", "load"]
+
+Texts = Sequence[str] | Mapping[str, str | Sequence[str]]
+
+
+def load(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    quick_gelu: bool | None = None,
+    plugins: Sequence[str] = (),
+) -> LoadedCLIP | LoadedClassifier:
+    """A trained model or a published CLIP, ready for use. A checkpoint is enough: no hub, no dataset and no other file is read.
+
+    Args:
+        source: A checkpoint of this project; the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
+            one fold; a file or folder with the weights of a CLIP, as OpenAI, open_clip, transformers and Chinese-CLIP save them;
+            ``'clip:ViT-B/32'``; ``'openclip:ViT-B-32/laion2b_s34b_b79k'``.
+        device: ``'auto'`` takes CUDA, then MPS, then the CPU.
+        precision: Of the computation; weights and features stay fp32. ``'auto'``: as in training, and fp32 for published weights.
+        quick_gelu: The activation, for a file that does not say it.
+        plugins: Modules to import first, which define what a checkpoint's model is made of. A checkpoint imports nothing by itself but what
+            is installed with an entry point.
+
+    Returns:
+        ``LoadedCLIP``; of a model with a classifier, such as ``ImageClassifier``, ``LoadedClassifier``.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is none, or it is a run with several folds.
+        BuildError: Weights cannot be had or read, there is no such device, or the model has neither a text side nor classes of its own.
+        ConfigError: A module of ``plugins`` cannot be imported, or there is no such precision.
+        RegistryError: There is no such published name.
+    """
+    import_plugins(plugins)
+    if precision not in ("auto", *runtime.DTYPES):
+        hint = did_you_mean(str(precision), runtime.DTYPES)
+        raise ConfigError(f"precision: {precision!r} is not possible.{hint} Allowed: auto, {', '.join(runtime.DTYPES)}")
+    restored = restore(source, runtime.choose_device(device), quick_gelu=quick_gelu)
+    is_classifier = not has_text_side(restored) and restored.classes and restored.model.captions == "none"
+    kind = LoadedClassifier if is_classifier else LoadedCLIP
+    return kind(restored, precision=restored.precision if precision == "auto" else precision)
+
+
+def has_text_side(restored: Restored) -> bool:
+    """Can texts be encoded, and compared with images?"""
+    methods = all(hasattr(restored.model, name) for name in ("encode_image", "encode_captions"))
+    return methods and restored.model.tokenizer is not None
+
+
+class LoadedCLIP(LoadedModel):
+    """A CLIP with its own preprocessing and tokenizer. Features are fp32, of length 1, and on the CPU. See ``LoadedModel``.
+
+    Raises:
+        BuildError: The model has no text side.
+    """
+
+    def __init__(self, restored: Restored, *, precision: str = "fp32"):
+        if not has_text_side(restored):
+            raise BuildError(
+                f"{restored.source}: {type(restored.model).__name__} has no text side, so images cannot be compared with texts. "
+                "Score it with tools/test.py"
+            )
+        super().__init__(restored, precision=precision)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Sentences to tokens; the text tower's own."""
+        return self.model.tokenizer
+
+    @property
+    def temperature(self) -> float:
+        """Similarities are divided by it before the softmax.
+
+        Raises:
+            BuildError: The model has no ``logit_scale``.
+        """
+        if not hasattr(self.model, "logit_scale"):
+            raise BuildError(f"{self.source}: {type(self.model).__name__} has no temperature (no logit_scale)")
+        return float(torch.exp(-self.model.logit_scale.detach().double()))
+
+    def encode_text(self, sentences: str | Sequence[str], *, allow_overlong: bool = True) -> Tensor:
+        """``[N, D]`` features of sentences, which are cleaned as in training.
+
+        Args:
+            sentences: One or several.
+            allow_overlong: Cut a sentence that is longer than the text tower's context, with a warning, instead of refusing it.
+
+        Raises:
+            DataError: A sentence is empty, or too long and not to be cut.
+        """
+        cleaned = _cleaned(sentences)
+        distinct = {sentence: row for row, sentence in enumerate(dict.fromkeys(cleaned))}
+        self._check_lengths(list(distinct), allow_overlong)
+        tokens = self.tokenizer(list(distinct))
+        with self._evaluating():
+            features = self.model.encode_captions(tokens).float().cpu()
+        return features[torch.tensor([distinct[sentence] for sentence in cleaned])].clone()
+
+    def similarity(self, images: ImageLike | Sequence[ImageLike], texts: str | Sequence[str], **options: object) -> Tensor:
+        """``[N, M]`` cosine similarities of N images and M sentences; options as for ``encode_image``."""
+        items = listed(images)
+        text_MD = self.encode_text(texts)
+        return self.encode_image(items, **options) @ text_MD.T
+
+    def classify(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        texts: Texts | None = None,
+        templates: str | Sequence[str] | None = None,
+        *,
+        allow_overlong: bool = True,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        transform: Transform | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Classification:
+        """The probability of each class, with the model's temperature: softmax over the similarities to what stands for the classes.
+
+        Args:
+            images: As for ``encode_image``, as ``batch_size``, ``num_workers``, ``transform`` and ``progress``.
+            texts: Names or sentences, one per class; or ``{class: sentence or sentences}``, whose features are averaged. ``None``: the
+                classes and sentences that the model was trained with.
+            templates: Each with ``{class_name}`` in it, for the place of every text (of every class name, where ``texts`` is ``None``);
+                the features of all of them are averaged. ``'auto'`` is the one that training takes where none is given, in the text
+                tower's language.
+            allow_overlong: As for ``encode_text``.
+
+        Raises:
+            DataError: Besides what ``encode_image`` says: there is only one class, two classes have the same text, or the model has no
+                classes of its own and ``texts`` is ``None``.
+        """
+        reader = ImageReader(listed(images), transform or self.preprocess)
+        names, captions = self._described(texts, templates)
+        classes = self._tokenised(names, captions, allow_overlong).to(self.device)
+        with self._evaluating():
+            encoded = self.model.encode_classes(classes)
+        return self._predicted(reader, encoded, names, batch_size, num_workers, progress)
+
+    def _described(self, texts: Texts | None, templates: str | Sequence[str] | None) -> tuple[list[str], list[list[str]]]:
+        """Class names, and the sentences that stand for each class."""
+        if texts is None:
+            if not self.classes:
+                raise DataError(f"{self.source}: has no classes of its own. Give texts, one for each class")
+            names = list(self.classes)
+            captions = [[name] for name in names] if templates is not None else [list(found) for found in self.class_captions]
+        elif isinstance(texts, str):
+            raise DataError(f"texts: one text alone ({texts!r}) would always have probability 1. Give two or more, or use similarity()")
+        elif isinstance(texts, Mapping):
+            names = [str(name) for name in texts]
+            captions = [_cleaned(found, f"texts: class '{name}'") for name, found in texts.items()]
+        else:
+            names = _cleaned(texts, "texts")
+            captions = [[name] for name in names]
+        if len(names) == 1:
+            raise DataError(f"texts: one class alone ('{names[0]}') would always have probability 1. Give two or more, or use similarity()")
+        if templates is None:
+            return names, captions
+        patterns = [templates] if isinstance(templates, str) else list(templates)
+        if patterns == ["auto"]:
+            patterns = [default_template(names, getattr(self.tokenizer, "languages", ()))[0]]
+        if not patterns:
+            raise DataError("templates: the list is empty. Leave it out, or give sentences with {class_name} in them")
+        return names, [[text for p in patterns for (text,) in texts_from_template(p, found, "templates")] for found in captions]
+
+    def _tokenised(self, names: Sequence[str], captions: Sequence[Sequence[str]], allow_overlong: bool) -> ClassCaptions:
+        table = Captions()
+        ids = [[table.add(sentence, label) for sentence in found] for label, found in enumerate(captions)]
+        self._check_lengths(table.sentences, allow_overlong)
+        return ClassCaptions.of(table.tokenise(self.tokenizer, "texts", classes=names), ids)
+
+    def _check_lengths(self, sentences: Sequence[str], allow_overlong: bool) -> None:
+        """Warn of sentences that will be cut, or refuse them."""
+        longest = self.tokenizer.context_length
+        counts = [(self.tokenizer.count(sentence), sentence) for sentence in sentences]
+        overlong = [(count, sentence) for count, sentence in counts if count > longest]
+        if not overlong:
+            return
+        count, sentence = overlong[0]
+        others = f", and so for {len(overlong) - 1} more" if len(overlong) > 1 else ""
+        what = f"texts: '{sentence[:40]}{'…' * (len(sentence) > 40)}' has {count} tokens, {longest} fit{others}"
+        if not allow_overlong:
+            raise DataError(f"{what}. Shorten it, or allow_overlong=True cuts it")
+        warnings.warn(f"{what}; what is beyond is not read", stacklevel=3)
+
+
+def _cleaned(sentences: str | Sequence[str], where: str = "texts") -> list[str]:
+    """One sentence or several as in training.
+
+    Raises:
+        DataError: There is none, or one is empty or no text.
+    """
+    if not isinstance(sentences, Iterable):
+        raise DataError(f"{where}: {sentences!r} is not a text")
+    given = [sentences] if isinstance(sentences, str) else list(sentences)
+    if not given:
+        raise DataError(f"{where}: there is no text. Give one or more sentences")
+    odd = [item for item in given if not isinstance(item, str)]
+    if odd:
+        raise DataError(f"{where}: {odd[0]!r} is not a text")
+    cleaned = [clean(sentence) for sentence in given]
+    if not all(cleaned):
+        raise DataError(f"{where}: the text at position {cleaned.index('')} is empty. Give every one a word or a sentence")
+    return cleaned

@@ -1,0 +1,36 @@
+"""From what a user names to the weights of a whole CLIP, which other libraries can load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipzoo.config.plugins import import_plugins
+from clipzoo.engine import checkpoint
+from clipzoo.errors import BuildError
+from clipzoo.files import expanded
+from clipzoo.inference.restore import checkpoint_model, checkpoint_of
+from clipzoo.models.weights import CLIPWeights, from_model, read_clip
+
+
+def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -> CLIPWeights:
+    """Both towers of a trained or published CLIP.
+
+    Args:
+        source: A checkpoint of this project, the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
+            one fold; or any file or folder that ``read_clip`` reads.
+        where: First words of a message.
+        plugins: As for ``clipzoo.load``.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged, or there are several.
+        BuildError: There is nothing there, it is no CLIP, or none that other libraries could load.
+    """
+    import_plugins(plugins)
+    path = Path(expanded(source))
+    if not path.exists():
+        raise BuildError(f"{where}: {path}: no such file or folder. Give a checkpoint, or a CLIP's weights")
+    found = checkpoint_of(path)
+    if found is None:
+        return read_clip(path, where)
+    return from_model(checkpoint_model(checkpoint.read(found), "cpu", found), f"{where}: {found}")

@@ -1,0 +1,187 @@
+"""What every model that is ready for use can do: features of images, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
+from clipzoo.errors import BuildError, DataError
+from clipzoo.features.digest import feature_digest
+from clipzoo.models.base import evaluating
+from clipzoo.runtime import device as runtime
+from clipzoo.structures import Batch, Predictions
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.transforms import Transform
+    from clipzoo.inference.restore import Restored
+    from clipzoo.models.base import Model
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Which of C classes each of N images belongs to.
+
+    Attributes:
+        classes: C names.
+        probabilities: ``[N, C]`` fp32, each row summing to 1.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Tensor
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def predictions(self) -> list[str]:
+        """The most probable class of every image."""
+        return [self.classes[i] for i in self.probabilities.argmax(dim=1).tolist()]
+
+    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
+        """The ``k`` most probable classes of every image with their probabilities, best first."""
+        values, ids = self.probabilities.sort(dim=1, descending=True, stable=True)
+        return [
+            [(self.classes[i], p) for i, p in zip(row_ids[:k], row[:k], strict=True)]
+            for row_ids, row in zip(ids.tolist(), values.tolist(), strict=True)
+        ]
+
+    @classmethod
+    def mean(cls, results: Sequence[Classification]) -> Classification:
+        """The mean probability of several models, in fp64.
+
+        Raises:
+            DataError: They have different classes.
+        """
+        if any(result.classes != results[0].classes for result in results):
+            raise DataError("ensemble: the models have different classes, so their probabilities cannot be averaged")
+        joint = torch.stack([result.probabilities.double() for result in results]).mean(dim=0)
+        return cls(results[0].classes, joint.float())
+
+
+class LoadedModel:
+    """A model with its own preprocessing. Features are fp32, of length 1, and on the CPU.
+
+    No method changes anything in the model, so several threads may use one.
+
+    Args:
+        restored: The model and what its source says.
+        precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
+
+    Attributes:
+        model: In evaluation mode. Training it further is up to you; the methods below always evaluate, and one at a time while it is in
+            training mode.
+        source: Where it comes from, in words.
+        classes: The classes it was trained on; empty for image-text pairs and published models.
+        class_captions: The sentences that stand for each of them.
+        preprocess: Any Pillow image to the ``[3, size, size]`` tensor that ``model`` wants.
+        precision: Of the computation.
+    """
+
+    def __init__(self, restored: Restored, *, precision: str = "fp32"):
+        self.model: Model = restored.model
+        self.source = restored.source
+        self.classes, self.class_captions = restored.classes, restored.class_captions
+        self.preprocess = Preprocess(restored.model.preprocessing)
+        self.precision = precision
+        self._channels_last = restored.channels_last
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits that stand for architecture, weights, preprocessing and precision: equal ones make equal features."""
+        return self.digest_of()
+
+    def digest_of(self, *, on_device: bool = False) -> str:
+        """See ``feature_digest``."""
+        return feature_digest(self.model, self.preprocess.preprocessing, precision=self.precision, on_device=on_device)
+
+    def require_image_features(self) -> None:
+        """Refuse a model that classifies images and makes no features of them.
+
+        Raises:
+            BuildError: It has no method ``encode_image``.
+        """
+        if not hasattr(self.model, "encode_image"):
+            raise BuildError(f"{self.source}: {type(self.model).__name__} makes no features of images. It needs a method encode_image")
+
+    def encode_image(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        batch_size: int = 64,
+        num_workers: int = 0,
+        *,
+        transform: Transform | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """``[N, D]`` features of images.
+
+        Args:
+            images: Paths, Pillow images, or tensors ``[3, H, W]`` or ``[N, 3, H, W]`` that are not normalised (uint8 in 0 … 255, or float
+                in 0 … 1): one, or a list in which kinds may be mixed.
+            batch_size: Images that are encoded together.
+            num_workers: Processes that read and prepare images; 0 reads here.
+            transform: In place of ``preprocess``: gets an upright RGB Pillow image and returns what the model wants, normalised.
+            progress: Told how many images are through, after each batch.
+
+        Raises:
+            DataError: A file is missing or cannot be decoded (it is named), or something is no image.
+            BuildError: The model makes no features of images.
+        """
+        self.require_image_features()
+        reader = ImageReader(listed(images), transform or self.preprocess)
+        found = [self.image_features(batch.images) for batch in whole(batches(reader, batch_size, num_workers), progress)]
+        return torch.cat(found)
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """``[B, D]`` features of images ``[B, 3, H, W]`` that are prepared and normalised already."""
+        with self._evaluating():
+            features = self.model.encode_image(self._on_device(images)).float().cpu()
+        return features.clone()  # outside of inference mode, so that a classifier can be trained on it
+
+    def describe(self) -> list[str]:
+        """Lines about it: source, towers, preprocessing, classes."""
+        said = self.preprocess.preprocessing
+        lines = [self.source, *self.model.describe()]
+        lines.append(f"images {said.size} px, {said.interpolation}, {said.fit}; {self.device} {self.precision}")
+        if self.classes:
+            lines.append(f"{len(self.classes)} classes: {', '.join(self.classes)}")
+        return lines
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source})"
+
+    def _predicted(
+        self, reader: ImageReader, encoded: object, names: Sequence[str], batch_size: int, num_workers: int, progress: Callable | None
+    ) -> Classification:
+        """The probabilities of all images of ``reader``; ``encoded`` is what ``encode_classes`` gave."""
+        logits = [self._logits(batch, encoded) for batch in whole(batches(reader, batch_size, num_workers), progress)]
+        unknown = np.full(len(reader), -1, dtype=np.int64)
+        predictions = Predictions(np.arange(len(reader)), unknown, torch.cat(logits).numpy())
+        return Classification(tuple(names), torch.from_numpy(predictions.probabilities))
+
+    def _logits(self, batch: Loaded, encoded: object) -> Tensor:
+        images = self._on_device(batch.images)
+        rows = torch.tensor(batch.rows, device=images.device)
+        with self._evaluating():
+            return self.model.predict(Batch(images=images, labels=torch.full_like(rows, -1), cases=rows), encoded).float().cpu()
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, non_blocking=True)
+        return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        autocast = runtime.DTYPES[self.precision]
+        with torch.inference_mode(), evaluating(self.model), torch.autocast(self.device.type, autocast, enabled=autocast is not None):
+            yield

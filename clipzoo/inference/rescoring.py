@@ -1,0 +1,295 @@
+"""Scoring from checkpoints: the out-of-fold table once more, and external images by every fold's model and by their ensemble."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipzoo.config import Config
+from clipzoo.config.checking import check
+from clipzoo.config.plugins import import_plugins
+from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings
+from clipzoo.datasets.batches.loader import eval_loader
+from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.image_folder import ImageFolderDataset
+from clipzoo.datasets.transforms import evaluation_transform
+from clipzoo.engine import build, checkpoint, work_dir
+from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
+from clipzoo.engine.fingerprint import Fingerprint
+from clipzoo.engine.finished import check_checkpoint
+from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
+from clipzoo.files import check_regular, read_json, write_json
+from clipzoo.inference.restore import checkpoint_model
+from clipzoo.records.folds import Folds
+from clipzoo.records.provenance import Provenance
+from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd
+from clipzoo.records.tables import PredictionTable, RetrievalTable, read_table
+from clipzoo.registries import DATASETS
+from clipzoo.runtime import device as runtime
+from clipzoo.runtime import distributed
+from clipzoo.structures import ClassCaptions
+from clipzoo.text_tables import rows_or_columns
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.metrics.base import Metric
+
+# Two machines sum in different orders; the same machine gives 0.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the table computed again is from the one on disk.
+
+    Attributes:
+        table: Computed again.
+        what: What was compared, ``'probability'`` or ``'similarity'``.
+        largest: Its largest difference.
+        changed: Case ids whose predicted class changed; queries that found something else.
+        rows: How many there are.
+    """
+
+    table: PredictionTable | RetrievalTable
+    what: str
+    largest: float
+    changed: tuple[str, ...]
+    rows: int
+
+    @property
+    def holds(self) -> bool:
+        """Do the two tables agree?"""
+        return not self.changed and self.largest <= TOLERANCE
+
+
+def score_again(validation: CrossValidation, log: logging.Logger, *, accept_changed_data: bool = False) -> Agreement:
+    """Predict every fold's test part from its checkpoint and compare with ``oof_predictions.csv``. Nothing in the work dir is changed.
+
+    Args:
+        validation: Of the work dir.
+        log: Where messages go.
+        accept_changed_data: Score also where images or texts changed since the training.
+
+    Raises:
+        CheckpointError: A fold is not done or its files are damaged, or the work dir is of another config or other folds.
+        DataError: There is no table to compare with.
+    """
+    folder = validation.folder
+    require_experiment(folder)
+    work_dir.check_same(folder, validation.config, validation.folds)
+    unfinished = [s.name for s in validation.folds.splits if not work_dir.is_done(folder / s.name)]
+    if unfinished:
+        raise CheckpointError(f"{folder}: {', '.join(unfinished)} not trained yet. Run tools/train.py first")
+    validation.fingerprint = validation.compare_data(accept_changed_data)
+    for split in validation.folds.splits:
+        check_checkpoint(folder / split.name, validation.read_fold(split).result)
+    known = read_table(folder / OUT_OF_FOLD_FILE)
+    tables = []
+    for split in validation.folds.splits:
+        with closing(validation.runner(split, log)) as runner:
+            evaluation, scored = runner.test()
+        log.info(f"{split.name}: {scored.name}  " + "  ".join(f"{metric} {value:.4f}" for metric, value in evaluation.metrics.items()))
+        tables.append(evaluation.table)
+    table = type(tables[0]).join(tables)
+    same = type(known) is type(table) and known.case_ids == table.case_ids and classes_or_queries(known) == classes_or_queries(table)
+    if not same:
+        raise DataError(f"{folder / OUT_OF_FOLD_FILE}: its cases, captions or classes are not those of the checkpoints")
+    return compare(known, table)
+
+
+def classes_or_queries(table: PredictionTable | RetrievalTable) -> list[str]:
+    """What must be equal in two tables that are compared, besides the cases."""
+    return list(table.classes if isinstance(table, PredictionTable) else table.query)
+
+
+def compare(known: PredictionTable | RetrievalTable, table: PredictionTable | RetrievalTable) -> Agreement:
+    """How far apart two tables of the same cases are."""
+    if isinstance(table, PredictionTable):
+        changed = known.probabilities.argmax(axis=1) != table.probabilities.argmax(axis=1)
+        largest = np.abs(known.probabilities - table.probabilities).max()
+        return Agreement(table, "probability", float(largest), tuple(np.array(table.case_ids)[changed]), len(changed))
+    differences = np.abs(known.positive_similarity - table.positive_similarity)
+    changed = (known.ahead > 0) != (table.ahead > 0)
+    largest = np.nanmax(differences, initial=0)
+    return Agreement(table, "similarity", float(largest), tuple(table.query[changed]), len(changed))
+
+
+@dataclass(frozen=True)
+class External:
+    """Scores on an external set.
+
+    Attributes:
+        folds: Metrics of every fold's model, by fold name.
+        metrics: Metrics of the ensemble, or, for retrieval, the mean over the folds' models.
+        tables: What to write, by file name.
+    """
+
+    folds: dict[str, dict[str, float]]
+    metrics: dict[str, float]
+    tables: dict[str, PredictionTable | RetrievalTable]
+
+    @property
+    def joint(self) -> str:
+        """What ``metrics`` are of: ``'ensemble'`` or ``'mean'``."""
+        return "ensemble" if any(isinstance(table, PredictionTable) for table in self.tables.values()) else "mean"
+
+    def table(self) -> str:
+        """One row per fold and one for all of them; metrics as rows where there are many."""
+        columns = {name: {k: f"{v:.4f}" for k, v in found.items()} for name, found in {**self.folds, self.joint: self.metrics}.items()}
+        return rows_or_columns("model", columns, num_totals=1)
+
+    def write(self, folder: Path) -> None:
+        """Write the tables and ``summary.json``; what an earlier call left there must be the same.
+
+        Raises:
+            CheckpointError: ``folder`` holds other results.
+        """
+        summary = {self.joint: self.metrics, "folds": self.folds}
+        existing = folder / "summary.json"
+        if existing.exists() and read_json(existing) != summary:
+            raise CheckpointError(f"{folder}: holds results of other images or weights. Choose another folder with --out")
+        for name, table in self.tables.items():
+            table.write(folder / name)
+        write_json(existing, summary)
+
+
+def score_external(config: Config, folder: Path, data: str, log: logging.Logger, *, allow_overlap: bool = False) -> External:
+    """Score every finished fold's model, and their ensemble, on other images. The training data need not be here.
+
+    Args:
+        data: Class folders; for a model that was trained on pairs, a file or folder of pairs.
+
+    Raises:
+        CheckpointError: ``folder`` holds no finished fold, or is of another config.
+        DataError: A folder below ``data`` is no class of the model.
+        LeakError: An image of ``data`` is byte-identical with one the models were trained on.
+    """
+    import_plugins(config.get("plugins", []))
+    check(config)
+    require_experiment(folder)
+    work_dir.check_same(folder, config, None)
+    folds = Folds.read(folder / work_dir.FOLDS_FILE)
+    done = [s.name for s in folds.splits if work_dir.is_done(folder / s.name)]
+    if not done:
+        raise CheckpointError(f"{folder}: no fold is done. Run tools/train.py first")
+    images = external_cases(config, folds, data)
+    trained_on = Fingerprint.read(folder)
+    if not allow_overlap:
+        distributed.from_main(lambda: refuse_overlap(trained_on, images, log))
+    metrics, _ = build.metrics(EvaluationSettings.of(config), images)
+    found: dict[str, Evaluation] = {}
+    for name in done:
+        provenance = Provenance.of(config.plain(), name, folds.digest, trained_on.digest, trained_on.earlier)
+        found[name] = score_with(config, provenance, folder / name, images, metrics)
+        log.info(f"{name}: scored {len(images)} images of {data}")
+    per_fold = {name: evaluation.metrics for name, evaluation in found.items()}
+    tables = [evaluation.table for evaluation in found.values()]
+    if not images.classes:
+        mean = {metric.name: mean_and_sd([scores[metric.name] for scores in per_fold.values()])[0] for metric in metrics}
+        return External(per_fold, mean, {f"predictions_{name}.csv": evaluation.table for name, evaluation in found.items()})
+    mean = np.mean([table.probabilities for table in tables], axis=0, dtype=np.float64).astype(np.float32)
+    ensemble = replace(tables[0], folds=("ensemble",) * len(images), probabilities=mean)
+    return External(per_fold, score(metrics, ensemble), {"predictions.csv": ensemble})
+
+
+def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
+    """The images of ``data``: by the model's classes, or as pairs, whose columns have usual names or those of the config's own dataset.
+
+    Raises:
+        DataError: They cannot be read either way.
+    """
+    if folds.classes:
+        return ImageFolderDataset(data, template="{class_name}", classes=list(folds.classes))
+    spec = DATASETS.expand(config.data.dataset)
+    plain = {"type": spec["type"], "path": data, "allow_duplicates": spec.get("allow_duplicates", False)}
+    keys = {key: spec[key] for key in ("image_key", "caption_key") if spec.get(key) is not None}
+    try:
+        return DATASETS.build(plain)
+    except DataError:
+        if not keys:
+            raise
+        return DATASETS.build({**plain, **keys})
+
+
+def score_with(config: Config, provenance: Provenance, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
+    """The scores of one fold's chosen checkpoint; classes and their captions come from the checkpoint."""
+    settings, data = RuntimeSettings.of(config), DataSettings.of(config)
+    device = runtime.choose_device(settings.device)
+    runtime.apply(settings, device)
+    path = check_checkpoint(fold_folder, FoldResult.read(fold_folder))
+    content = checkpoint.read(path)
+    provenance.check(content["provenance"], path, checkpoint.retrain(fold_folder))
+    net = checkpoint_model(content, device, path)
+    if images.classes:
+        classes = None if net.tokenizer is None else captions_of(content, net.tokenizer)
+        if classes is not None:
+            net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training
+        evaluator: Evaluator = ClassEvaluator(classes, images.classes, metrics)
+    else:
+        tokens = images.captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=data.allow_overlong_captions)
+        net.prepare(tokens)
+        evaluator = build.evaluator(net, images, tokens, metrics)
+    loader = eval_loader(
+        images,
+        np.arange(len(images)),
+        evaluation_transform(net.preprocessing),
+        batch_size=data.scored_batch_size,
+        num_workers=data.num_workers,
+        pin_memory=device.type == "cuda",
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        timeout=settings.timeout,
+        name="external images",
+    )
+    compute = Compute(device, runtime.DTYPES[content["precision"]], settings.channels_last)
+    with closing(loader):
+        return evaluator.evaluate(net, loader, images, "external", fold_folder.name, compute)
+
+
+def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
+    """The class captions that a checkpoint remembers, tokenised."""
+    captions = Captions()
+    ids = [[captions.add(sentence, label) for sentence in sentences] for label, sentences in enumerate(content["class_captions"])]
+    return ClassCaptions.of(captions.tokenise(tokenizer, "model.text_encoder"), ids)
+
+
+def refuse_overlap(trained_on: Fingerprint, images: Dataset, log: logging.Logger) -> None:
+    """Refuse external images that the models may have seen. The training images need not be here: their digests are known.
+
+    Raises:
+        LeakError: With the first such images.
+    """
+    if (images.source_of(0) is None) != any(size is None for _, size in trained_on.images()):
+        log.info("not compared with the training images: only one side is read from files as they are")
+    same = shared_images(trained_on, images)
+    if same:
+        raise LeakError(
+            f"{len(same)} images are byte-identical with images of the dataset that the models were trained on ({shortened(same, 3)}). "
+            "Remove them, or score them all the same with --allow-overlap"
+        )
+
+
+def shared_images(trained_on: Fingerprint, images: Dataset) -> list[str]:
+    """Ids of ``images`` whose content is that of a case of a fingerprint; a file is read only where one of its size is known there."""
+    known = trained_on.images()
+    sizes = {size for _, size in known}
+    same = []
+    for row, case in enumerate(images.cases):
+        source = images.source_of(row)
+        size = None if source is None else check_regular(source).st_size
+        if size in sizes and (images.content_digest(row), size) in known:
+            same.append(case.id)
+    return same
+
+
+def require_experiment(folder: Path) -> None:
+    """Refuse a folder that no training made."""
+    if not (folder / work_dir.CONFIG_JSON).exists():
+        what = f"not a work dir of clipzoo ({work_dir.CONFIG_JSON} is missing)" if folder.is_dir() else "no such folder"
+        raise CheckpointError(f"{folder}: {what}. Give a folder that tools/train.py made")

@@ -1,0 +1,1 @@
+"""A CLIP of this project in other libraries' formats: written, never read."""

@@ -1,0 +1,194 @@
+"""Files of weights: what they are by their bytes, reading them without running anything, and loading them strictly."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from clipzoo.errors import BuildError, DataError, shortened
+from clipzoo.files import check_regular, expanded
+from clipzoo.models.weights.torch_archive import is_script, verify_archive
+from clipzoo.models.weights.torchscript import script_state
+
+Kind = Literal["safetensors", "archive", "script", "pickle"]
+
+_CONTAINERS = ("state_dict", "model", "model_state_dict")
+_DEEPEST = 10  # containers in one another
+# At the front both; inside a name what torch.compile leaves for a part of a network, also around or inside of DistributedDataParallel.
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)(?:module\.)*_orig_mod\.(?:module\.|_orig_mod\.)*")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters."""
+    lines = str(error).strip().splitlines()
+    return (lines[0][:200] if lines else type(error).__name__).rstrip(".")
+
+
+def read_state_dict(path: str | Path, where: str) -> dict[str, Tensor]:
+    """The tensors of any file of weights: ``tensors`` of what ``read_file`` returns.
+
+    Raises:
+        BuildError: There is no such file, it is not such a file, or it holds more than tensors and plain types.
+    """
+    path = weights_file(path, where)
+    return tensors(read_file(path, where), f"{where}: {path}")
+
+
+def weights_file(path: str | Path, where: str) -> Path:
+    """The path with ``~`` resolved.
+
+    Raises:
+        BuildError: There is no such regular file.
+    """
+    path = Path(expanded(path))
+    if not path.exists():
+        raise BuildError(f"{where}: no weights file {path}. Give a .safetensors, .pt or .pth file, pretrained=True or pretrained=False")
+    try:
+        check_regular(path)
+    except DataError as error:
+        raise BuildError(f"{where}: {error}") from error
+    return path
+
+
+def kind_of_weights(path: str | Path) -> Kind | None:
+    """What a file is by its first bytes, whatever it is called; ``None`` for no weights, or no regular file that can be read."""
+    try:
+        size = check_regular(path).st_size
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except (DataError, OSError):
+        return None
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return "safetensors"
+    if start.startswith(b"PK\x03\x04"):
+        return "script" if is_script(path) else "archive"
+    return "pickle" if start.startswith(b"\x80") else None  # as torch wrote until version 1.5
+
+
+def read_file(path: Path, where: str) -> object:
+    """What a file of weights holds: safetensors, a torch file or a TorchScript archive, whatever it is called. Code in it is never run.
+
+    Raises:
+        BuildError: It cannot be read, is damaged, or holds more than tensors and plain types.
+    """
+    kind = kind_of_weights(path)
+    try:
+        if kind == "safetensors":
+            return load_file(path)
+        if kind == "script":
+            return script_state(path)
+        if kind is None:
+            raise ValueError("it is neither safetensors nor a torch file")
+        if kind == "archive":
+            verify_archive(path)
+        with open(path, "rb") as file:  # given a path, torch goes by its ending
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
+    except pickle.UnpicklingError as error:
+        reason = "it holds Python objects besides tensors, whose code is not run" if "nsupported" in str(error) else first_line(error)
+        raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
+    except Exception as error:  # torch and safetensors raise many kinds for a broken file
+        raise BuildError(f"{where}: {path} cannot be read as weights ({first_line(error)})") from error
+
+
+def tensors(content: object, where: str) -> dict[str, Tensor]:
+    """The tensors of a state dict in fp32, under the names that the network itself has.
+
+    It may lie under ``state_dict``, ``model`` or ``model_state_dict``, also one in another. The prefixes of DistributedDataParallel
+    (``module.``) and ``torch.compile`` (``_orig_mod.``, which a compiled part of a network has in the middle of its names) are removed.
+
+    Raises:
+        BuildError: There is no state dict, or more than one; two tensors would have the same name; or one is not finite.
+    """
+    states = _state_dicts(content)
+    if len(states) != 1:
+        raise BuildError(f"{where} holds {'several state dicts' if states else 'no state dict'} of tensors")
+    found: dict[str, Tensor] = {}
+    origin: dict[str, object] = {}
+    for key, value in states[0].items():
+        name = _WRAPPERS.sub("", str(key))
+        if not isinstance(value, Tensor):
+            continue
+        if name in found:
+            raise BuildError(f"{where}: the tensors {origin[name]} and {key} are both {name or 'nameless'} without their prefixes")
+        found[name], origin[name] = value.float() if value.is_floating_point() else value, key
+    check_finite(found, where)
+    return found
+
+
+def _state_dicts(content: object, depth: int = 0) -> list[Mapping]:
+    """The state dicts in the containers; without any, the content itself if it has tensors."""
+    if not isinstance(content, Mapping) or depth > _DEEPEST:
+        return []
+    inner = [state for key in _CONTAINERS for state in _state_dicts(content.get(key), depth + 1)]
+    return inner or ([content] if any(isinstance(value, Tensor) for value in content.values()) else [])
+
+
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not numbers, which would answer every question with the first class.
+
+    Raises:
+        BuildError: With the tensor's name.
+    """
+    problem = not_finite(state)
+    if problem:
+        raise BuildError(f"{where}: {problem}. The training that made them diverged, or the file is damaged: take other weights")
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str:
+    """Which tensors hold NaN or infinity, in words; empty for none. The masks of attention, which hold minus infinity, are left out."""
+    bad = [key for key, value in state.items() if not (_is_mask(key) or _finite(value))]
+    if not bad:
+        return ""
+    value = state[bad[0]]
+    count = int((~torch.isfinite(value)).sum())
+    more = f"; {len(bad) - 1} more tensors likewise" if len(bad) > 1 else ""
+    return f"{count} of {value.numel()} numbers of {bad[0]} are NaN or infinite{more}"
+
+
+def _finite(value: Tensor) -> bool:
+    return not (value.is_floating_point() or value.is_complex()) or bool(torch.isfinite(value).all())
+
+
+def _is_mask(key: str) -> bool:
+    return key.rpartition(".")[2] == "attn_mask"
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Load ``state`` into ``module``; nothing is left out silently.
+
+    Raises:
+        BuildError: Keys are missing, unexpected or of another shape; they are listed. The module is unchanged then.
+    """
+    problems = differences(shapes_of(state), shapes_of(module.state_dict()))
+    if problems:
+        raise BuildError(f"{where}: the weights do not fit. {problems}")
+    module.load_state_dict(dict(state))
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a state dict."""
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def differences(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, unexpected or of another shape, in words; empty where all fits."""
+    missing = sorted(wanted.keys() - shapes.keys())
+    unexpected = sorted(shapes.keys() - wanted.keys())
+    both = sorted(wanted.keys() & shapes.keys())
+    mismatched = [f"{key} {list(shapes[key])} instead of {list(wanted[key])}" for key in both if shapes[key] != wanted[key]]
+    problems = [
+        f"{len(keys)} {words}: {shortened(keys, 4)}"
+        for words, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched))
+        if keys
+    ]
+    return "; ".join(problems)

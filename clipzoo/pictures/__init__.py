@@ -1,0 +1,1 @@
+"""Pictures: fonts, figures, contact sheets."""

@@ -1,0 +1,154 @@
+"""Baselines beside a trained model: what ``tools/baselines.py`` leaves in a work dir, and what it says about the training there.
+
+Needs no torch, so that it is read and printed at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from clipzoo.records.json_records import read_record, write_record
+from clipzoo.records.results import SUMMARY_FILE, Summary
+from clipzoo.text_tables import rows_or_columns
+
+FOLDER = "baselines"
+RECORD_FILE = "summary.json"
+
+# In the order of the tables; methods of plugins follow.
+WORDS = {
+    "majority": "always naming the most frequent class",
+    "zero_shot": "zero-shot classification by the class texts",
+    "prototype": "the nearest class mean of frozen features",
+    "knn": "kNN on frozen features",
+    "linear": "the linear probe on frozen features",
+    "tip": "Tip-Adapter on frozen features",
+}
+
+
+@dataclass
+class Record:
+    """``baselines/summary.json``: what the baselines were made of.
+
+    Attributes:
+        folds_digest: Digest of ``folds.json``.
+        select: The metric that decides.
+        greater_is_better: Its direction.
+        image_encoder: The image tower, in words.
+        image_digest: Of the tower with its weights, its preprocessing and the libraries that computed its features.
+        methods: For every method that is done: ``seconds``, and where it reads texts ``text_encoder``, ``text_digest`` and ``templates``.
+        notes: What a reader should know.
+        data_digest: Digest of the contents of the data.
+    """
+
+    folds_digest: str
+    select: str
+    greater_is_better: bool
+    image_encoder: str
+    image_digest: str
+    methods: dict[str, dict] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    data_digest: str = ""
+
+    def write(self, work_dir: Path) -> None:
+        """Write it below ``work_dir``."""
+        write_record(work_dir / FOLDER / RECORD_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, work_dir: str | Path) -> Record | None:
+        """Read it; ``None`` where there are no baselines.
+
+        Raises:
+            CheckpointError: It is not such a file, or is damaged.
+        """
+        path = Path(work_dir) / FOLDER / RECORD_FILE
+        if not path.exists():
+            return None
+        return read_record(cls, path, f"Delete the folder {path.parent} to make the baselines again")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The baselines of a work dir.
+
+    Attributes:
+        record: What they were made of.
+        summaries: The result of every method, in the order of the tables.
+    """
+
+    record: Record
+    summaries: Mapping[str, Summary]
+
+    @classmethod
+    def read(cls, work_dir: str | Path) -> Comparison | None:
+        """Read all that are done; ``None`` where there are none.
+
+        Raises:
+            CheckpointError: A file is damaged.
+        """
+        record = Record.read(work_dir)
+        if record is None:
+            return None
+        order = [*(name for name in WORDS if name in record.methods), *sorted(set(record.methods) - set(WORDS))]
+        found = {name: folder_of(work_dir, name) for name in order}
+        summaries = {name: Summary.read(folder) for name, folder in found.items() if (folder / SUMMARY_FILE).exists()}
+        return cls(record, summaries) if summaries else None
+
+    def text(self, trained: Summary | None = None) -> str:
+        """The table of all, what it means for a trained model, and notes."""
+        record = self.record
+        if trained is not None and trained.folds_digest != record.folds_digest:
+            return f"baselines: made with other folds than the training, so not compared. Delete the folder {FOLDER} to make them again"
+        parts = [f"baselines on the same folds, frozen image tower {record.image_encoder}", self.table(trained)]
+        if trained is not None:
+            parts.append("\n".join(self.verdict(trained)))
+        notes = [*record.notes, *(f"{name}: {note}" for name, summary in self.summaries.items() for note in summary.notes)]
+        return "\n\n".join([*parts, *(f"note: {note}" for note in dict.fromkeys(notes))])
+
+    def table(self, trained: Summary | None = None) -> str:
+        """A row for every method, and one for the trained model: each metric over all tested cases at once; of the one that decides also
+        mean and standard deviation over the folds, where there are several.
+        """
+        select = self.record.select
+        rows = {**self.summaries, **({} if trained is None else {"trained model": trained})}
+        columns = {name: {metric: _number(value) for metric, value in summary.pooled.items()} for name, summary in rows.items()}
+        for name, summary in rows.items():
+            if len(summary.folds) > 1:
+                columns[name][f"{select} mean ± sd"] = f"{_number(summary.mean.get(select))} ± {_number(summary.sd.get(select))}"
+        return rows_or_columns("pooled", columns, num_totals=0 if trained is None else 1)
+
+    def verdict(self, trained: Summary) -> list[str]:
+        """Which baselines the trained model lost to, by the metric that decides, pooled; or that it lost to none."""
+        select, up = self.record.select, self.record.greater_is_better
+        own = trained.pooled.get(select, math.nan)
+        values = {name: summary.pooled.get(select, math.nan) for name, summary in self.summaries.items()}
+        known = {name: value for name, value in values.items() if not math.isnan(value)}
+        if math.isnan(own) or not known:
+            return [f"{select} is not defined, so the trained model cannot be compared with the baselines"]
+        mark = " (and its own figure is optimistic)" if trained.optimistic else ""
+        best_first = sorted(known, key=known.__getitem__, reverse=up)
+        lost = [name for name in best_first if (known[name] > own if up else known[name] < own)]
+        equal = [name for name in best_first if known[name] == own]
+        sign = ">" if up else "<"
+        lines = [f"{_words(name)} is better than the trained model{mark}: {select} {known[name]:.4f} {sign} {own:.4f}" for name in lost]
+        lines += [f"{_words(name)} is as good as the trained model{mark}: {select} {known[name]:.4f} = {own:.4f}" for name in equal]
+        if not lines:
+            best = best_first[0]
+            whose = f"{_words(best)}, the best of them"
+            lines = [f"the trained model is better than every baseline: {select} {own:.4f} {sign} {known[best]:.4f} of {whose}"]
+        return lines
+
+
+def folder_of(work_dir: str | Path, method: str) -> Path:
+    """Where the results of a method lie."""
+    return Path(work_dir) / FOLDER / method
+
+
+def _words(method: str) -> str:
+    return WORDS.get(method, f"the baseline '{method}'")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"

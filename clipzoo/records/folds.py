@@ -1,0 +1,219 @@
+"""Cases, and how they are split: made once, verified, kept in ``folds.json``, and read by everything after that.
+
+A split holds case ids, not row numbers, so that the file stays true when a folder is read in another order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from clipzoo.errors import DataError, LeakError, shortened
+from clipzoo.records.json_records import as_record, read_record, write_record
+from clipzoo.records.provenance import digest_of
+from clipzoo.text import clean_name
+
+PARTS = ("train", "val", "test")
+
+_FOLD_NAME = re.compile(r"\w[\w-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image (or image–text pair).
+
+    Attributes:
+        id: Unique and stable: the path below the dataset's root, ``/`` between folders, NFC-normalised.
+        label: Class index, or ``None`` where cases have no class.
+        group: Cases of one group (a patient) stay together in every split. Its own id where a case stands alone.
+        part: ``'train'``, ``'val'`` or ``'test'`` where the data's own files assign one; the splitter ``AsGiven`` follows it.
+    """
+
+    id: str
+    label: int | None
+    group: str
+    part: str | None = None
+
+    def plain(self) -> dict:
+        """As it stands in ``folds.json``; ``part`` only where there is one."""
+        return {key: value for key, value in asdict(self).items() if key != "part" or value is not None}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three parts of one fold, as sorted case ids.
+
+    Attributes:
+        name: ``fold_1`` …; also the name of the fold's folder, so that it is an identifier.
+        train: What the weights, and everything else that is fitted, may see.
+        val: Chooses epoch and threshold; may be empty, then the last epoch is scored.
+        test: Scored once, after training.
+
+    Raises:
+        DataError: The name is not up to 64 letters, digits, ``_`` and ``-`` (which is not the first).
+    """
+
+    name: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _FOLD_NAME.fullmatch(self.name):
+            raise DataError(
+                f"folds: {self.name!r} cannot be the name of a fold, because a folder is called like it. "
+                "Give up to 64 letters, digits, _ and -, such as fold_1"
+            )
+
+
+@dataclass(frozen=True)
+class Folds:
+    """All cases and all splits of one experiment.
+
+    Attributes:
+        cases: Sorted by id.
+        classes: Class names; ``case.label`` indexes them.
+        splits: One per fold.
+        spec: How the folds were made: the splitter's type and arguments.
+        exhaustive: Every case is tested exactly once (cross-validation); otherwise at most once (holdout).
+        notes: What the reader of a result should know, such as a class that is missing from a part.
+    """
+
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...]
+    splits: tuple[Split, ...]
+    spec: dict
+    exhaustive: bool = True
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over cases, groups, labels and parts: equal digests mean equal experiments."""
+        content = {
+            "cases": [c.plain() for c in self.cases],
+            "classes": list(self.classes),
+            "splits": [asdict(s) for s in self.splits],
+        }
+        return digest_of(content)
+
+    def verify(self) -> None:
+        """Refuse everything that would make a score dishonest.
+
+        Raises:
+            LeakError: A case is in two parts of a fold, is tested twice or never, or a group is on two sides of a split.
+            DataError: A part names a case that does not exist, a train or test part is empty, or two folds would share a folder.
+        """
+        self._verify_names()
+        groups = {c.id: c.group for c in self.cases}
+        if len(groups) != len(self.cases):
+            twice = [i for i, n in Counter(c.id for c in self.cases).items() if n > 1]
+            raise DataError(f"folds: case ids are not unique: {shortened(twice, 3)}")
+        tested: Counter[str] = Counter()
+        for split in self.splits:
+            _verify_split(split, groups)
+            tested.update(split.test)
+        twice = sorted(i for i, n in tested.items() if n > 1)
+        if twice:
+            raise LeakError(f"folds: {len(twice)} cases are tested more than once, the first is '{twice[0]}'")
+        never = sorted(set(groups) - set(tested))
+        if self.exhaustive and never:
+            raise LeakError(f"folds: {len(never)} cases are never tested, the first is '{never[0]}'")
+
+    def _verify_names(self) -> None:
+        """File systems may take names for equal that differ in capitals, or in their Unicode spelling, alone."""
+        names: dict[str, str] = {}
+        for split in self.splits:
+            same = clean_name(split.name).casefold()
+            if same in names:
+                raise DataError(f"folds: two folds are called {names[same]!r} and {split.name!r}. Give every fold a name of its own")
+            names[same] = split.name
+
+    def counts(self, split: Split) -> dict[str, list[int]]:
+        """How many cases of each class each part of ``split`` has, in the order of ``classes``."""
+        labels = {c.id: c.label for c in self.cases}
+        table = {}
+        for part in PARTS:
+            per_class = Counter(labels[i] for i in getattr(split, part))
+            table[part] = [per_class[label] for label in range(len(self.classes))]
+        return table
+
+    def write(self, path: str | Path) -> None:
+        """Write ``folds.json`` atomically."""
+        write_record(
+            path,
+            {
+                "version": 1,
+                "digest": self.digest,
+                "spec": self.spec,
+                "exhaustive": self.exhaustive,
+                "notes": list(self.notes),
+                "classes": list(self.classes),
+                "cases": [c.plain() for c in self.cases],
+                "folds": [{"name": s.name, **{part: list(getattr(s, part)) for part in PARTS}} for s in self.splits],
+            },
+        )
+
+    @classmethod
+    def read(cls, path: str | Path) -> Folds:
+        """Read and verify ``folds.json``.
+
+        Raises:
+            DataError: The file is not what ``write`` makes, or its digest does not fit its content.
+            LeakError: See ``verify``.
+        """
+        again = "Make it again with tools/make_folds.py"
+        content = read_record(_FoldsFile, path, again, DataError)
+        for fold in content.folds:
+            if {type(fold.get(part)) for part in PARTS} != {list} or not isinstance(fold.get("name"), str):
+                raise DataError(f"{path}: a fold is not a name and the lists {', '.join(PARTS)}. {again}")
+        folds = cls(
+            cases=tuple(as_record(Case, case, path, again, DataError) for case in content.cases),
+            classes=tuple(content.classes),
+            splits=tuple(Split(fold["name"], *(tuple(fold[part]) for part in PARTS)) for fold in content.folds),
+            spec=content.spec,
+            exhaustive=content.exhaustive,
+            notes=tuple(content.notes),
+        )
+        if content.digest != folds.digest:
+            raise DataError(f"{path}: the digest does not fit the content; the file was edited. {again}")
+        folds.verify()
+        return folds
+
+
+@dataclass(frozen=True)
+class _FoldsFile:
+    """What ``folds.json`` holds."""
+
+    version: Literal[1]
+    digest: str
+    spec: dict[str, Any]
+    exhaustive: bool
+    notes: list[str]
+    classes: list[str]
+    cases: list[dict]
+    folds: list[dict]
+
+
+def _verify_split(split: Split, groups: dict[str, str]) -> None:
+    part_of_case: dict[str, str] = {}
+    parts_of_group: dict[str, set[str]] = defaultdict(set)
+    for part in PARTS:
+        for case_id in getattr(split, part):
+            if case_id not in groups:
+                raise DataError(f"{split.name}: the {part} part names '{case_id}', which is not a case of the dataset")
+            if case_id in part_of_case:
+                raise LeakError(f"{split.name}: case '{case_id}' is in {part_of_case[case_id]} and in {part}")
+            part_of_case[case_id] = part
+            parts_of_group[groups[case_id]].add(part)
+    for group, parts in parts_of_group.items():
+        if len(parts) > 1:
+            raise LeakError(
+                f"{split.name}: group '{group}' is in {' and '.join(sorted(parts))}. "
+                "Use splits.type='StratifiedGroupKFold', which keeps groups together"
+            )
+    for part in ("train", "test"):
+        if not getattr(split, part):
+            raise DataError(f"{split.name}: the {part} part is empty")

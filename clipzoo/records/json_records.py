@@ -1,0 +1,89 @@
+"""The door for JSON files that a run leaves: one dataclass per kind of file, whose annotations say what is in it.
+
+Each holds a SHA-256 of its own content, so that an edited or damaged file is noticed, whatever was changed in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from clipzoo.config.annotations import described, fits, hints_of
+from clipzoo.errors import CheckpointError, ClipzooError, DataError, shortened
+from clipzoo.files import finite, json_kind, read_json, write_json
+from clipzoo.records.provenance import digest_of
+
+T = TypeVar("T")
+DIGEST = "sha256"
+
+
+def write_record(path: str | Path, content: Mapping) -> None:
+    """Write plain ``content`` with its digest, atomically; NaN becomes ``null``."""
+    plain = finite(content)
+    write_json(path, {**plain, DIGEST: digest_of(plain)})
+
+
+def read_record(cls: type[T], path: str | Path, advice: str, error: type[ClipzooError] = CheckpointError) -> T:
+    """Read the JSON file of the dataclass ``cls``. Where it wants a float, ``null`` is NaN, as ``write_json`` writes it.
+
+    Args:
+        cls: Its fields are the keys, its annotations their types; fields with a default may be missing.
+        path: The file.
+        advice: Last sentence of a message: what to do.
+        error: Kind of the error.
+
+    Raises:
+        CheckpointError: The file is missing, unreadable, no JSON or damaged, or keys are missing, unknown or of another type.
+    """
+    return as_record(cls, read_plain(path, advice, error), path, advice, error)
+
+
+def read_plain(path: str | Path, advice: str, error: type[ClipzooError] = CheckpointError) -> dict:
+    """What ``write_record`` wrote, compared with its digest.
+
+    Raises:
+        CheckpointError: The file is missing, unreadable, no JSON, or damaged.
+    """
+    try:
+        content = read_json(path)
+    except DataError as cause:
+        raise error(f"{cause}. {advice}") from cause
+    if not isinstance(content, dict):
+        raise error(f"{path}: must be a JSON object, not {json_kind(content)}. {advice}")
+    digest = content.pop(DIGEST, None)
+    if digest != digest_of(content):
+        what = "has no digest of its content" if digest is None else "damaged or edited (its content does not fit its digest)"
+        raise error(f"{path}: {what}. {advice}")
+    return content
+
+
+def as_record(cls: type[T], content: Mapping, where: object, advice: str, error: type[ClipzooError] = CheckpointError) -> T:
+    """The dataclass that plain ``content`` describes; see ``read_record``."""
+    hints = _hints(cls)
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    known = {f.name for f in fields(cls)}
+    problems = [f"{name} is missing" for name in needed if name not in content]
+    problems += [f"{name} is unknown" for name in content if name not in known]
+    values = {name: _with_nan(value, hints[name]) for name, value in content.items() if name in known}
+    problems += [f"{name} is not {described(hints[name])}" for name, value in values.items() if not fits(value, hints[name])]
+    if problems:
+        raise error(f"{where}: damaged, or of another version: {shortened(problems, 3)}. {advice}")
+    return cls(**values)
+
+
+@cache
+def _hints(cls: type) -> dict:
+    return hints_of(cls)
+
+
+def _with_nan(value: object, hint: object) -> object:
+    """``null`` as NaN where only a float fits."""
+    if value is None and hint is float:
+        return math.nan
+    if isinstance(value, Mapping) and getattr(hint, "__args__", (None, None))[-1] is float:
+        return {key: math.nan if item is None else item for key, item in value.items()}
+    return value

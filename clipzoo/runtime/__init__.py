@@ -1,0 +1,1 @@
+"""The machine: device, seeds, processes, launchers, log, progress."""

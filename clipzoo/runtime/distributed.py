@@ -1,0 +1,162 @@
+"""Several processes: who is who, and what they tell each other. With one process everything here is a no-op."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from clipzoo.config.settings import RuntimeSettings
+from clipzoo.errors import BuildError, ProcessError
+from clipzoo.runtime.launchers import Launcher, Place, place_of
+
+_LONGEST = 1e7  # seconds: four months, which every clock can count
+# How gloo says that another process does not answer, or is there no more; what comes from nccl is a DistError.
+_LOST = (
+    "Timed out waiting",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Application timeout caused pair closure",
+    "Broken pipe",
+)
+
+
+def meeting(config: Mapping) -> dict[str, Any]:
+    """What ``process_group`` wants to know of a config that is not checked yet; what is wrong with it, the check says."""
+    runtime = config.get("runtime", {})
+    timeout = runtime.get("timeout", RuntimeSettings.timeout)
+    is_usable = isinstance(timeout, (int, float)) and 0 < timeout < _LONGEST
+    return {"device": str(runtime.get("device", "auto")), "timeout": timeout if is_usable else RuntimeSettings.timeout}
+
+
+@contextmanager
+def process_group(launcher: Launcher, device: str = "auto", timeout: float = RuntimeSettings.timeout) -> Iterator[None]:
+    """Join the processes that torchrun or srun started (gloo on CPU, nccl on GPU), and leave them at the end.
+
+    Args:
+        launcher: Who started this process.
+        device: As ``runtime.device``.
+        timeout: Seconds that a process may keep the others waiting.
+
+    Raises:
+        BuildError: ``launcher`` did not start this process, there is no GPU of its own for each process, or they cannot meet.
+        ProcessError: Another process died, or did not answer in time.
+    """
+    if launcher == "none":
+        yield
+        return
+    place = place_of(launcher, os.environ)
+    on_gpu = torch.cuda.is_available() and not device.startswith("cpu")
+    if on_gpu:
+        torch.cuda.set_device(gpu_of(place, device))
+    here = {"rank": place.rank, "world_size": place.world_size, "timeout": timedelta(seconds=timeout)}
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", init_method=place.meeting, **here)
+    except (dist.DistError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise BuildError(
+            f"--launcher {launcher}: process {place.rank} of {place.world_size} cannot meet the others at {place.meeting} ({reason}). "
+            "Another address or port: MASTER_ADDR, and MASTER_PORT (tools/*.sh: PORT)"
+        ) from error
+    try:
+        yield
+        dist.barrier()
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        reason = str(error).splitlines()[0].rpartition("] ")[2][:120]
+        raise ProcessError(
+            f"process {place.rank} of {place.world_size}: another one died, or did not answer for runtime.timeout = {timeout:g} s "
+            f"({reason}). See what the others say, and raise it if one of them only works long. Training goes on from the last checkpoint"
+        ) from error
+    finally:
+        # A group that a reference cycle keeps would be taken down with the interpreter, after its threads: now and then that aborts.
+        gc.collect()
+        dist.destroy_process_group()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Is this how a collective says that another process does not answer, or is there no more?"""
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in _LOST)
+
+
+def gpu_of(place: Place, device: str) -> int:
+    """The index of this process's GPU; every process needs one of its own.
+
+    Raises:
+        BuildError: ``device`` names a single one, or this machine has fewer.
+    """
+    if ":" in device:
+        raise BuildError(
+            f"runtime.device: '{device}' is one GPU for all processes. Use 'auto'; CUDA_VISIBLE_DEVICES says which GPUs may be used"
+        )
+    gpus = torch.cuda.device_count()
+    if place.own_gpu and gpus == 1:
+        return 0
+    if place.local_world_size > gpus:
+        raise BuildError(
+            f"--launcher {place.launcher}: {place.local_world_size} processes, but {gpus} GPUs on this machine. Start {gpus}, "
+            "or set runtime.device='cpu'"
+        )
+    return place.local_rank
+
+
+def world_size() -> int:
+    """Number of processes; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Of this process; 0 is the one that writes files."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def is_main() -> bool:
+    """Does this process write files and messages?"""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def gathered(value: object) -> list:
+    """``value`` of every process, in rank order, on every process."""
+    if world_size() == 1:
+        return [value]
+    values: list = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def share_buffers(module: torch.nn.Module) -> None:
+    """Give all processes the main process's running statistics; DDP shares them before a training step, but not after the last one."""
+    if world_size() > 1:
+        kept = module.state_dict().keys()
+        for name, buffer in module.named_buffers():
+            if name in kept:
+                dist.broadcast(buffer, src=0)
+
+
+def from_main(make: object) -> object:
+    """Call ``make`` on the main process alone and return its result on all of them; an error there is raised everywhere."""
+    if world_size() == 1:
+        return make()
+    box: list = [None, None]
+    if is_main():
+        try:
+            box[0] = make()
+        except Exception as error:
+            box[1] = error
+    dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]

@@ -1,0 +1,177 @@
+"""Towers that do not fit on one GPU: every process keeps a part of their weights, gradients and optimizer state (torch's FSDP2).
+
+A tower is divided block by block. A block's weights are put together when its forward or backward pass begins, and let go when it ends, so
+that one block at a time is whole. Everything outside the towers (projections, temperature, loss) is small and whole everywhere.
+
+Where nothing is sharded, the functions that save, load and clip do what torch does.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from clipzoo.errors import BuildError
+from clipzoo.models.base import Tower
+from clipzoo.runtime import distributed
+
+# Blocks that hold more of a tower than this are divided further, where they can be.
+_LARGEST_SHARE = 0.25
+
+
+def shard(model: nn.Module, device: torch.device) -> nn.Module:
+    """Divide the towers of ``model`` among all processes, in place; its other gradients are averaged as the backward pass makes them.
+
+    Call it once the model has its weights, of which those of rank 0 count, and before the optimizer is made. It cannot be copied then.
+
+    Raises:
+        BuildError: The model has no towers, one cannot be divided, or torch is too old.
+    """
+    from torch.distributed import fsdp
+    from torch.distributed.device_mesh import init_device_mesh
+
+    if not hasattr(getattr(fsdp, "FSDPModule", None), "set_reshard_after_forward"):
+        raise BuildError(f"runtime.strategy='fsdp' needs torch 2.8 or newer, and this is {torch.__version__}. Use 'ddp'")
+    # Features may be a view of a tower's last state, but heads and losses write into none.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    towers = [module for module in model.modules() if isinstance(module, Tower)]
+    if not towers:
+        raise BuildError(f"runtime.strategy='fsdp' divides towers, and {type(model).__name__} has none. Use 'ddp'")
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()  # convolutions may be channels-last, which cannot be divided by rows
+    for value in model.state_dict().values():
+        dist.broadcast(value, src=0)
+    mesh = init_device_mesh(device.type, (distributed.world_size(),))
+    for tower in towers:
+        try:
+            for block in blocks(tower):
+                fsdp.fully_shard(block, mesh=mesh)
+            fsdp.fully_shard(tower, mesh=mesh, reshard_after_forward=tower.frozen)
+        except (ValueError, NotImplementedError) as error:
+            raise BuildError(f"runtime.strategy='fsdp': {tower.name} cannot be divided ({error}). Use 'ddp'") from error
+    for parameter in model.parameters():
+        if parameter.requires_grad and not is_sharded(parameter):
+            parameter.register_post_accumulate_grad_hook(_average)
+    return model
+
+
+def blocks(tower: nn.Module) -> list[nn.Module]:
+    """The parts of a tower that are put together one at a time: elements of its lists and sequences of layers.
+
+    Of nested ones (stages of blocks), the outer, unless an element holds more than a quarter of the tower and can be divided itself.
+    """
+    largest = _LARGEST_SHARE * _size(tower)
+
+    def inside(module: nn.Module) -> Iterator[nn.Module]:
+        is_list = isinstance(module, (nn.ModuleList, nn.Sequential))
+        for child in module.children():
+            is_element = is_list and _size(child) > 0 and any(True for _ in child.children())
+            smaller = [] if is_element and _size(child) <= largest else list(inside(child))
+            yield from smaller or ([child] if is_element else [])
+
+    return list(inside(tower))
+
+
+@contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """Inside, every process holds all weights and may call the model as often as it likes: parts that are scored differ in length.
+
+    Called by all processes or by none. It takes the memory of the weights alone, without gradients and optimizer state.
+    """
+    divided = [module for module in model.modules() if hasattr(module, "unshard")]
+    for module in divided:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in divided:
+            module.set_reshard_after_forward(not isinstance(module, Tower) or module.frozen, recurse=False)
+            module.reshard()
+
+
+def is_sharded(value: object) -> bool:
+    """Does this process hold a part of the tensor only?"""
+    return hasattr(value, "full_tensor")  # a DTensor; importing its class costs time where nothing is sharded
+
+
+def local(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """This process's parts; of a tensor that is not sharded, the whole of it."""
+    return [tensor.to_local() if is_sharded(tensor) else tensor for tensor in tensors]
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale the gradients down so that their joint norm is at most ``max_norm``; return what it was."""
+    parameters = list(parameters)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not any(map(is_sharded, gradients)):
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+    square = _square(local(filter(is_sharded, gradients)))
+    dist.all_reduce(square)
+    norm = (square + sum(gradient.square().sum() for gradient in gradients if not is_sharded(gradient))).sqrt()
+    torch._foreach_mul_(local(gradients), (max_norm / (norm + 1e-6)).clamp(max=1))  # the eps of clip_grad_norm_
+    return norm
+
+
+def model_state(model: nn.Module) -> dict[str, Tensor]:
+    """``model.state_dict()`` with whole tensors. Called by all processes or by none; the main one gets the sharded ones, on the CPU."""
+    return _whole(model.state_dict())
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
+    """``optimizer.state_dict()`` with whole tensors, as ``model_state``."""
+    return _whole(optimizer.state_dict())
+
+
+def load_model_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """The reverse of ``model_state``; every process brings the whole state, with all keys."""
+    model.load_state_dict({name: _parted(state[name], own) for name, own in model.state_dict().items()})
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """The reverse of ``optimizer_state``. Raises what ``load_state_dict`` does where the state is of another optimizer."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict] = state["state"]
+    parted = {
+        index: {name: _parted(value, parameters[index]) for name, value in values.items()}
+        for index, values in moments.items()
+        if index < len(parameters)
+    }
+    optimizer.load_state_dict({**state, "state": parted})
+
+
+def _whole(value: object) -> object:
+    if is_sharded(value):
+        full = value.full_tensor()
+        return full.cpu() if distributed.is_main() else torch.empty(0)
+    if isinstance(value, dict):
+        return type(value)((key, _whole(item)) for key, item in value.items())
+    return value
+
+
+def _parted(value: object, like: Tensor) -> object:
+    """``value`` divided as ``like`` is, if it has its shape (a moment has, a count of steps has not)."""
+    if not (is_sharded(like) and isinstance(value, Tensor) and value.shape == like.shape):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device, like.dtype), like.device_mesh, like.placements)
+
+
+def _average(parameter: nn.Parameter) -> None:
+    """The mean gradient over the processes. What was averaged and accumulated before is equal everywhere, and stays as it is."""
+    dist.all_reduce(parameter.grad)
+    parameter.grad /= dist.get_world_size()
+
+
+def _square(gradients: list[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(gradients)).square().sum()
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
