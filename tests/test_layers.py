@@ -40,7 +40,7 @@ MODULES = {name_of(path): path for path in FILES}
 
 @cache
 def imports(path: Path, *, lazy: bool = True) -> frozenset[str]:
-    """Absolute names of what a file imports, without what is for type checkers only; ``lazy=False`` leaves out imports inside functions."""
+    """Absolute names of what a file imports, except for type checkers; ``lazy=False`` leaves out imports inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     hidden = {
         id(child)
@@ -120,7 +120,7 @@ def test_files_and_folders_are_short():
 
 @pytest.mark.parametrize("path", [path for name, path in MODULES.items() if wing_of(name) in WORDS], ids=lambda p: p.name)
 def test_words_need_only_numpy_addict_and_annotated_types(path):
-    """Words, config and records import the standard library, numpy, addict and annotated-types; torch only inside a method of structures."""
+    """And the standard library; torch only inside a method of structures."""
     allowed = {*sys.stdlib_module_names, "numpy", "addict", "annotated_types", "clipzoo"}
     assert {name.split(".")[0] for name in imports(path, lazy=False)} <= allowed
     inside = {name.split(".")[0] for name in imports(path)} - allowed

@@ -31,7 +31,7 @@ def export(arguments: argparse.Namespace) -> None:
 
     from clipzoo.errors import ConfigError
     from clipzoo.inference.export import weights_of
-    from clipzoo.models.weights import write_open_clip, write_transformers
+    from clipzoo.models.export import write_open_clip, write_transformers
 
     if arguments.fit is not None and arguments.format == "open_clip":
         raise ConfigError("export.py: --fit is for --format transformers only. Leave it out: open_clip can pad")

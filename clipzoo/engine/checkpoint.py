@@ -20,8 +20,8 @@ from clipzoo.engine.state import TrainState
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
 from clipzoo.models.base import Tower
+from clipzoo.models.layout.states import differences, not_finite, shapes_of
 from clipzoo.models.weights.clipzoo_format import FORMAT
-from clipzoo.models.weights.files import differences, not_finite, shapes_of
 from clipzoo.records.json_records import as_record
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.sealed import check_seal, seal

@@ -10,7 +10,8 @@ from clipzoo.engine import checkpoint
 from clipzoo.errors import BuildError
 from clipzoo.files import expanded
 from clipzoo.inference.restore import checkpoint_model, checkpoint_of
-from clipzoo.models.weights import CLIPWeights, from_model, read_clip
+from clipzoo.models.export import from_model
+from clipzoo.models.weights import CLIPWeights, read_clip
 
 
 def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -> CLIPWeights:

@@ -342,3 +342,9 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in learning:
             module.training = True
+
+
+def full_name(tower: Tower) -> str:
+    """Its class, and what the log calls it, where that is something else."""
+    name = type(tower).__name__
+    return name if tower.name == name else f"{name} {tower.name}"

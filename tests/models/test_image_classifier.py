@@ -12,9 +12,10 @@ from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models import CLIP
 from clipzoo.models.backbones import Backbone, CLIPVision
 from clipzoo.models.heads import CosineHead, LinearHead, ResidualMLPHead
+from clipzoo.models.layout.states import load_strictly
 from clipzoo.models.losses import ContrastiveLoss, CrossEntropyLoss, FocalLoss
 from clipzoo.models.text_encoders import CLIPText
-from clipzoo.models.weights.files import load_strictly, read_state_dict
+from clipzoo.models.weights.files import read_state_dict
 from clipzoo.registries import HEADS, MODELS
 from clipzoo.structures import Batch, ClassCaptions, Preprocessing
 

@@ -16,10 +16,10 @@ from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import count_once, recomputed
 from clipzoo.models.weights import CLIPWeights
-from clipzoo.models.weights.files import load_strictly
 from clipzoo.models.weights.source import (
     VISION,
     ChannelMeans,
@@ -135,6 +135,10 @@ class CLIPVision(Backbone):
             sizes |= {"variant": None, "layers": size.layers, "patch_size": size.patch_size, "mlp_width": size.mlp_width}
         return {"pretrained": False, **sizes, **plain(self.preprocessing)}
 
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``Backbone.clip_layout``."""
+        return copied(self.net), {"vision_heads": visual_heads(self.net)}
+
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""
         self._recompute = True
@@ -149,6 +153,11 @@ def run_resnet(network: nn.Module, images: Tensor) -> Tensor:
         for block in stage:
             hidden = recomputed(block, hidden)
     return network.attnpool(hidden)
+
+
+def visual_heads(net: nn.Module) -> int:
+    """Attention heads of one of CLIP's image towers, a ResNet's being those of its pooling."""
+    return (net.attnpool if hasattr(net, "attnpool") else net.transformer.resblocks[0].attn).num_heads
 
 
 def visual_groups(names: Iterable[str], *, resnet: bool) -> list[list[str]]:

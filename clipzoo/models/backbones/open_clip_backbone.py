@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from clipzoo.config.arguments import FilePath, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.backbones.clip_vision import run_resnet, visual_groups, with_positions
+from clipzoo.models.backbones.clip_vision import run_resnet, visual_groups, visual_heads, with_positions
 from clipzoo.models.backbones.timm_backbone import timm_groups
+from clipzoo.models.layout.open_clip import check_options
+from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import count_once, let_timm_recompute
-from clipzoo.models.weights.files import load_strictly
 from clipzoo.models.weights.open_clip_model import OpenCLIPModel, building, open_clip_model
 from clipzoo.models.weights.source import ChannelMeans, ChannelSpreads, Fitting, plain, preprocessing_for
 from clipzoo.registries import BACKBONES
@@ -91,6 +92,11 @@ class OpenCLIPBackbone(Backbone):
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""
         return {"pretrained": False, "config": {**self.config, "text_cfg": {}}, **plain(self.preprocessing)}
+
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``Backbone.clip_layout``."""
+        check_options({}, self.config["vision_cfg"], {}, f"{where}: the image tower {self.name}")
+        return copied(self.net), {"vision_heads": visual_heads(self.net)}
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.layout.states import check_finite, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import let_timm_recompute
-from clipzoo.models.weights.files import check_finite, load_strictly, read_state_dict
+from clipzoo.models.weights.files import read_state_dict
 from clipzoo.models.weights.hub import explained, from_hub, hub_file, names_of
 from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing

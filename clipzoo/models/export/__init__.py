@@ -1,1 +1,7 @@
-"""A CLIP of this project in other libraries' formats: written, never read."""
+"""Writing a CLIP of this project in other libraries' formats."""
+
+from clipzoo.models.export.open_clip import write_open_clip
+from clipzoo.models.export.transformers import write_transformers
+from clipzoo.models.layout.from_model import from_model
+
+__all__ = ["from_model", "write_open_clip", "write_transformers"]

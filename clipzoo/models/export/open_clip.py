@@ -11,8 +11,8 @@ from torch import Tensor, tensor
 from clipzoo.errors import BuildError
 from clipzoo.files import check_new, new_folder, write_json
 from clipzoo.models.export.folder import write_safetensors
-from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.weights.open_clip_format import CONFIG, FITS, HEADER, TEXT_SIZES, VISION_SIZES, WEIGHTS, check_options
+from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD, CLIPWeights
+from clipzoo.models.layout.open_clip import CONFIG, FITS, HEADER, TEXT_SIZES, VISION_SIZES, WEIGHTS, check_options
 from clipzoo.structures import Preprocessing
 
 

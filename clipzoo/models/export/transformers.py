@@ -11,10 +11,10 @@ from torch import Tensor, tensor
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.files import new_folder, write_json, write_text
 from clipzoo.models.export.folder import write_safetensors
-from clipzoo.models.weights import byte_pairs
-from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.weights.layout import CLIP_VOCABULARY
-from clipzoo.models.weights.transformers_format import BLOCK, TEXT, VISION
+from clipzoo.models.layout import byte_pairs
+from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD, CLIPWeights
+from clipzoo.models.layout.sizes import CLIP_VOCABULARY
+from clipzoo.models.layout.transformers import BLOCK, TEXT, VISION
 from clipzoo.structures import Preprocessing
 
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # numbers of PIL

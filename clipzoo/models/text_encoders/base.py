@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clipzoo.models.base import Tower
+from clipzoo.errors import BuildError
+from clipzoo.models.base import Tower, full_name
 from clipzoo.structures import Tokenizer, Tokens
 
 
@@ -25,6 +26,14 @@ class TextEncoder(Tower):
     def forward(self, tokens: Tokens) -> Tensor:
         """Tokens of N sentences, padded on the right, to ``[N, num_features]``."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
+
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """For export: copies of its tensors with open_clip's names, ``text_projection`` included, and further fields of ``CLIPWeights``.
+
+        Raises:
+            BuildError: Other libraries' CLIPs have no such text tower.
+        """
+        raise BuildError(f"{where}: the text tower is {full_name(self)}, which other libraries' CLIPs have not. CLIPText or BERT is needed")
 
     def describe(self) -> str:
         """One line for the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.layout.sizes import bert_sizes
+from clipzoo.models.layout.states import copied, load_strictly
+from clipzoo.models.layout.transformers import TOKENIZER_FILES, bert_config
 from clipzoo.models.lora import Adapters
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_files import files_of, folder_of, opened
@@ -22,8 +26,8 @@ from clipzoo.models.text_encoders.hf_text import (
     recompute_layers,
     where_from,
 )
-from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, check_context
-from clipzoo.models.weights.files import first_line, load_strictly
+from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, character_vocabulary, check_context
+from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.source import joint_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -116,6 +120,26 @@ class BERT(TextEncoder):
         if self._files is None:
             self._files = files_of(self.tokenizer.hugging_face, self.bert.config, "BERT")
         return {**own, "files": self._files}
+
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``TextEncoder.clip_layout``: the layout of Chinese-CLIP."""
+        if self.pooling != "cls":
+            other = f"pooling='{self.pooling}', but Chinese-CLIP reads a BERT at its first token, 'cls'"
+            raise BuildError(f"{where}: the text tower has {other}")
+        text, projection_WD = copied(self.bert), self.text_projection
+        text["text_projection"] = (torch.eye(self.num_features) if projection_WD is None else projection_WD).detach().cpu().clone()
+        sizes = {**bert_sizes(text, where), "text_heads": self.bert.config.num_attention_heads}
+        config = bert_config(self.bert.config.to_dict())
+        return text, {**sizes, "text_kind": "bert", "text_config": config, "files": self._tokenizer_files()}
+
+    def _tokenizer_files(self) -> dict[str, str]:
+        """Those of its published weights, or the vocabulary that is made in code."""
+        if not isinstance(self.tokenizer, WordPieceTokenizer):
+            files = self.blueprint()["files"]
+            return {name: files[name] for name in TOKENIZER_FILES if name in files}
+        config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": self.context_length}
+        tokens = sorted(character_vocabulary().items(), key=lambda item: item[1])
+        return {"vocab.txt": "".join(f"{token}\n" for token, _ in tokens), "tokenizer_config.json": json.dumps(config)}
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

@@ -16,12 +16,14 @@ from torch.nn import functional as F
 from clipzoo.config.arguments import FilePath, Layers, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.layout.open_clip import with_matrix
+from clipzoo.models.layout.sizes import text_sizes
+from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recomputed
 from clipzoo.models.text_encoders.base import TextEncoder
 from clipzoo.models.text_encoders.tokenizer import CLIPTokenizer, ContextLength
 from clipzoo.models.weights import CLIPWeights
-from clipzoo.models.weights.files import load_strictly
 from clipzoo.models.weights.source import TEXT, TextSize, Variant, joint_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -111,6 +113,10 @@ class CLIPText(TextEncoder):
         own = {"variant": None, "context_length": self.context_length, "quick_gelu": self.quick_gelu}
         return {"pretrained": False, **own, **asdict(self.size)}
 
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``TextEncoder.clip_layout``."""
+        return clip_text_layout(self, self.transformer.resblocks[0].attn.heads, where)
+
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""
         self._recompute = True
@@ -158,6 +164,13 @@ def _sizes(variant: str | None, weights: CLIPWeights | None, arguments: dict[str
     if size.width % size.heads:
         raise ConfigError(f"CLIPText: width={size.width} is no multiple of heads={size.heads}")
     return replace(size, mlp_width=None) if size.mlp_width == 4 * size.width else size
+
+
+def clip_text_layout(net: nn.Module, heads: int, where: str) -> tuple[dict[str, Tensor], dict]:
+    """``TextEncoder.clip_layout`` of CLIP's text transformer, ours or open_clip's; they name their tensors alike."""
+    text = with_matrix(copied(net))
+    sizes = text_sizes(text, where)
+    return text, {**{name: value for name, value in sizes.items() if name != "context_length"}, "text_heads": heads}
 
 
 def _cut(text: dict[str, Tensor], context_length: int) -> dict[str, Tensor]:

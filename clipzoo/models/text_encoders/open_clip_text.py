@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.layout.open_clip import check_options
+from clipzoo.models.layout.states import load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
+from clipzoo.models.text_encoders.clip_text import clip_text_layout
 from clipzoo.models.text_encoders.hf_files import files_of, opened
 from clipzoo.models.text_encoders.hf_text import check_tokenizer, read_config, reading, recompute_layers, tokenizer_is_cached
 from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
-from clipzoo.models.weights.files import load_strictly
 from clipzoo.models.weights.open_clip_model import OpenCLIPModel, building, open_clip_model
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -105,6 +107,11 @@ class OpenCLIPText(TextEncoder):
             text |= {key: os.path.basename(text[key]) for key in ("hf_model_name", "hf_tokenizer_name") if text.get(key)}
         files = {} if self._files is None else {"files": self._files}
         return {"pretrained": False, "config": {**self.config, "vision_cfg": {}, "text_cfg": text}, **files}
+
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``TextEncoder.clip_layout``."""
+        check_options({}, {}, self.config["text_cfg"], f"{where}: the text tower {self.name}")
+        return clip_text_layout(self.net, self.net.transformer.resblocks[0].attn.num_heads, where)
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

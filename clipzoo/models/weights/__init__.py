@@ -1,9 +1,6 @@
-"""Weights of whole CLIPs, in every format in use: in and out."""
+"""Reading weights: of whole CLIPs in every format in use, from files, folders and hubs. Nothing in a file is ever run."""
 
-from clipzoo.models.export.from_model import from_model
-from clipzoo.models.export.open_clip import write_open_clip
-from clipzoo.models.export.transformers import write_transformers
-from clipzoo.models.weights.base import CLIPWeights
+from clipzoo.models.layout.clip_weights import CLIPWeights
 from clipzoo.models.weights.reader import read_clip
 
-__all__ = ["CLIPWeights", "from_model", "read_clip", "write_open_clip", "write_transformers"]
+__all__ = ["CLIPWeights", "read_clip"]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError, shortened
 from clipzoo.files import read_text
-from clipzoo.models.weights.base import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.weights.layout import bert_sizes, check_joint, scalars, vision_sizes
+from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
+from clipzoo.models.layout.sizes import bert_sizes, check_joint, scalars, vision_sizes
 from clipzoo.structures import Preprocessing
 
 # Left out knowingly: the pooling layer, which no Chinese-CLIP reads, and 0, 1, 2 … of older files.

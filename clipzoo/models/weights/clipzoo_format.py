@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from clipzoo.errors import BuildError, ClipzooError
-from clipzoo.models.weights.base import CLIPWeights
-from clipzoo.models.weights.files import check_finite, load_strictly
+from clipzoo.models.layout.clip_weights import CLIPWeights
+from clipzoo.models.layout.states import check_finite, load_strictly
 from clipzoo.registries import MODELS, SLOTS
 
 FORMAT = "clipzoo-checkpoint-2"
@@ -26,7 +26,7 @@ def from_checkpoint(content: Mapping, where: str) -> CLIPWeights:
     Raises:
         BuildError: The model is another one, cannot be made again, or its weights do not fit.
     """
-    from clipzoo.models.export.from_model import from_model  # the towers themselves read weights from here
+    from clipzoo.models.layout.from_model import from_model  # the towers themselves read weights from here
 
     try:
         spec, towers, state = dict(content["config"]["model"]), content["towers"], content["model"]

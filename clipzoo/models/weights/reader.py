@@ -9,8 +9,9 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError
 from clipzoo.files import expanded
+from clipzoo.models.layout import open_clip
+from clipzoo.models.layout.clip_weights import CLIPWeights
 from clipzoo.models.weights import chinese_clip, clipzoo_format, open_clip_format, transformers_format
-from clipzoo.models.weights.base import CLIPWeights
 from clipzoo.models.weights.files import kind_of_weights, read_file, tensors, weights_file
 from clipzoo.records.sealed import check_seal
 
@@ -53,7 +54,7 @@ def read_clip(path: str | Path, where: str) -> CLIPWeights:
 def _read_folder(path: Path, where: str) -> CLIPWeights:
     where = f"{where}: {path}"
     both = (path / "config.json").is_file()  # many repositories on the hub have the weights for both libraries, or for one of the two
-    if (path / open_clip_format.CONFIG).is_file() and (not both or any(path.glob("open_clip*model.*"))):
+    if (path / open_clip.CONFIG).is_file() and (not both or any(path.glob("open_clip*model.*"))):
         return open_clip_format.from_folder(path, where)
     if both:
         return transformers_format.from_folder(path, where)

@@ -10,8 +10,8 @@ from annotated_types import Interval, Len
 
 from clipzoo.config.arguments import Positive
 from clipzoo.errors import BuildError
+from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD
 from clipzoo.models.weights import CLIPWeights, read_clip
-from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD
 from clipzoo.models.weights.files import weights_file
 from clipzoo.models.weights.hub import explained, from_hub, hub_file, names_of
 from clipzoo.structures import Preprocessing

@@ -12,45 +12,20 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError, shortened
 from clipzoo.files import read_text
-from clipzoo.models.weights.base import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.weights.byte_pairs import check_vocabulary
+from clipzoo.models.layout.byte_pairs import check_vocabulary
+from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
+from clipzoo.models.layout.json_file import as_object, check_sizes, read_object, three_numbers
+from clipzoo.models.layout.sizes import CLIP_VOCABULARY, bert_sizes, check_joint, scalars, text_sizes, vision_sizes
+from clipzoo.models.layout.transformers import BLOCK, TEXT, TOKENIZER_FILES, VISION, bert_config
 from clipzoo.models.weights.files import first_line, read_file, tensors
-from clipzoo.models.weights.json_file import as_object, check_sizes, read_object, three_numbers
-from clipzoo.models.weights.layout import CLIP_VOCABULARY, bert_sizes, check_joint, scalars, text_sizes, vision_sizes
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-# The names of one transformer block, transformers' and OpenAI's; the three projections of attention are one tensor there.
-BLOCK = {
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "self_attn.out_proj": "attn.out_proj",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-}
-VISION = {
-    "vision_model.embeddings.class_embedding": "class_embedding",
-    "vision_model.embeddings.patch_embedding.weight": "conv1.weight",
-    "vision_model.embeddings.position_embedding.weight": "positional_embedding",
-    **{f"vision_model.pre_layrnorm.{kind}": f"ln_pre.{kind}" for kind in ("weight", "bias")},  # the missing letter is transformers' own
-    **{f"vision_model.post_layernorm.{kind}": f"ln_post.{kind}" for kind in ("weight", "bias")},
-}
-TEXT = {
-    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-    "text_model.embeddings.position_embedding.weight": "positional_embedding",
-    **{f"text_model.final_layer_norm.{kind}": f"ln_final.{kind}" for kind in ("weight", "bias")},
-}
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 _EPSILON = 1e-5
-_BERT_KEYS = (
-    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
-    *("hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size"),
-    *("layer_norm_eps", "pad_token_id"),
-)
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # numbers of PIL
 
 
@@ -136,11 +111,6 @@ def tokenizer_files(folder: Path, where: str) -> dict[str, str]:
     if files and "tokenizer_config.json" not in files:  # the published folders have vocab.txt alone; this is what it means to transformers
         files["tokenizer_config.json"] = json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
     return files
-
-
-def bert_config(config: dict) -> dict:
-    """What of a text tower's config ``BertConfig`` needs to make the same network."""
-    return {name: config[name] for name in _BERT_KEYS if name in config}
 
 
 def _read_config(raw: dict, where: str) -> PretrainedConfig:

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.backbones import CLIPVision
+from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD
 from clipzoo.models.weights import source
-from clipzoo.models.weights.base import OPENAI_MEAN, OPENAI_STD
 
 VIT = {"image_size": 32, "patch_size": 8, "width": 48, "layers": 3, "heads": 3, "output_dim": 24}
 RESNET = {"image_size": 64, "width": 8, "layers": [1, 2, 1, 1], "heads": 4, "output_dim": 24}

@@ -21,8 +21,9 @@ from open_clip.model import CLIP as OpenCLIP
 from safetensors.torch import save_file
 
 from clipzoo.errors import BuildError, ConfigError, DataError
+from clipzoo.models.export import write_open_clip, write_transformers
 from clipzoo.models.export.open_clip import model_config, open_clip_names
-from clipzoo.models.weights import CLIPWeights, read_clip, write_open_clip, write_transformers
+from clipzoo.models.weights import CLIPWeights, read_clip
 from clipzoo.structures import Preprocessing
 
 ODD = Preprocessing(32, (0.5, 0.4, 0.3), (0.2, 0.3, 0.2), "bilinear", "squash")

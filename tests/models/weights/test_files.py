@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from clipzoo.errors import BuildError
-from clipzoo.models.weights.files import check_finite, kind_of_weights, load_strictly, read_state_dict
+from clipzoo.models.layout.states import check_finite, load_strictly
+from clipzoo.models.weights.files import kind_of_weights, read_state_dict
 
 
 def test_state_dicts_are_read_from_both_formats(tmp_path):

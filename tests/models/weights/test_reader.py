@@ -184,7 +184,7 @@ def test_transformers_preprocessing(tmp_path, processor, fit):
 def test_transformers_own_processor_file(tmp_path):
     from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
 
-    from clipzoo.models.weights import byte_pairs
+    from clipzoo.models.layout import byte_pairs
 
     transformers_clip().save_pretrained(tmp_path)
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})

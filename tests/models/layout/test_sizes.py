@@ -7,8 +7,8 @@ from clip_files import EMBED_DIM, HF_BERT, TEXT, VISION, open_clip_model
 from open_clip.model import _build_text_tower, _build_vision_tower
 
 from clipzoo.errors import BuildError
-from clipzoo.models.weights import layout
-from clipzoo.models.weights.open_clip_format import check_options
+from clipzoo.models.layout import sizes as layout
+from clipzoo.models.layout.open_clip import check_options
 
 
 def plain_models() -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from clipzoo.errors import BuildError
-from clipzoo.models.weights.files import differences, shapes_of
+from clipzoo.models.layout.states import differences, shapes_of
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -26,10 +26,11 @@ from clipzoo.errors import BuildError
 from clipzoo.models import Model
 from clipzoo.models.backbones import CLIPVision, OpenCLIPBackbone, TimmBackbone
 from clipzoo.models.clip import CLIP
+from clipzoo.models.export import from_model, write_open_clip, write_transformers
 from clipzoo.models.heads import LinearProjection, MLPProjection
 from clipzoo.models.losses import SigmoidContrastiveLoss
 from clipzoo.models.text_encoders import BERT, CLIPText, OpenCLIPText
-from clipzoo.models.weights import CLIPWeights, from_model, read_clip, write_open_clip, write_transformers
+from clipzoo.models.weights import CLIPWeights, read_clip
 from clipzoo.models.weights.clipzoo_format import FORMAT
 from clipzoo.records.sealed import seal
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from clipzoo.errors import BuildError
-from clipzoo.models.weights.json_file import as_object, read_object
+from clipzoo.models.layout.json_file import as_object, read_object
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"  # open_clip spells these two otherwise
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError
-from clipzoo.models.weights.base import CLIPWeights
-from clipzoo.models.weights.layout import bert_sizes, check_joint, text_sizes, vision_sizes
-from clipzoo.models.weights.open_clip_format import check_options, with_matrix
-from clipzoo.models.weights.transformers_format import TOKENIZER_FILES, bert_config
+from clipzoo.models.layout.clip_weights import CLIPWeights
+from clipzoo.models.layout.sizes import check_joint, vision_sizes
 
 if TYPE_CHECKING:
     from clipzoo.models.clip import CLIP
@@ -68,69 +64,26 @@ def _merged(model: CLIP) -> CLIP:
 
 def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """Its tensors with the projection folded in, and its sizes."""
-    from clipzoo.models.backbones import CLIPVision, OpenCLIPBackbone
-
-    tower = model.image_encoder
-    if isinstance(tower, OpenCLIPBackbone):
-        check_options({}, tower.config["vision_cfg"], {}, f"{where}: the image tower {tower.name}")
-    elif not isinstance(tower, CLIPVision):
-        raise BuildError(f"{where}: {_not_exported('image', tower)}. CLIPVision is needed")
-    visual, resnet = _copied(tower.net), hasattr(tower.net, "attnpool")
+    visual, words = model.image_encoder.clip_layout(where)
     matrix_ED, bias_E = _linear(model.image_projection, f"{where}: model.image_projection")
-    if matrix_ED is not None and resnet:
+    if matrix_ED is not None and "attnpool.c_proj.weight" in visual:
         weight_DC, own_D = visual["attnpool.c_proj.weight"].double(), visual["attnpool.c_proj.bias"].double()
         visual["attnpool.c_proj.weight"] = (matrix_ED @ weight_DC).float()
         visual["attnpool.c_proj.bias"] = (matrix_ED @ own_D + (0 if bias_E is None else bias_E)).float()
     elif matrix_ED is not None:
         _refuse_bias(bias_E, f"{where}: model.image_projection")
         visual["proj"] = (visual["proj"].double() @ matrix_ED.T).float()
-    return visual, {
-        **vision_sizes(visual, where),
-        "vision_heads": (tower.net.attnpool if resnet else tower.net.transformer.resblocks[0].attn).num_heads,
-    }
+    return visual, {**vision_sizes(visual, where), **words}
 
 
 def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """Its tensors with the projection folded in, and what ``CLIPWeights`` says of it."""
-    from clipzoo.models.text_encoders import BERT, CLIPText, OpenCLIPText
-
-    tower = model.text_encoder
     matrix_ED, bias_E = _linear(model.text_projection, f"{where}: model.text_projection")
     _refuse_bias(bias_E, f"{where}: model.text_projection")
-    if isinstance(tower, (CLIPText, OpenCLIPText)):
-        return _clip_text(tower, matrix_ED, where)
-    if not isinstance(tower, BERT):
-        raise BuildError(f"{where}: {_not_exported('text', tower)}. CLIPText or BERT is needed")
-    if tower.pooling != "cls":
-        raise BuildError(f"{where}: the text tower has pooling={tower.pooling!r}, but Chinese-CLIP reads a BERT at its first token, 'cls'")
-    text = _copied(tower.bert)
-    own_WD = torch.eye(tower.num_features) if tower.text_projection is None else tower.text_projection.detach().cpu()
-    text["text_projection"] = own_WD.clone() if matrix_ED is None else (own_WD.double() @ matrix_ED.T).float()
-    sizes = {**bert_sizes(text, where), "text_heads": tower.bert.config.num_attention_heads}
-    config = bert_config(tower.bert.config.to_dict())
-    return text, {**sizes, "text_kind": "bert", "text_config": config, "files": _tokenizer_files(tower)}
-
-
-def _clip_text(tower: nn.Module, matrix_ED: Tensor | None, where: str) -> tuple[dict[str, Tensor], dict]:
-    """CLIP's text transformer, ours or open_clip's; they name their tensors alike."""
-    from clipzoo.models.text_encoders import OpenCLIPText
-
-    net = tower
-    if isinstance(tower, OpenCLIPText):
-        check_options({}, {}, tower.config["text_cfg"], f"{where}: the text tower {tower.name}")
-        net = tower.net
-    text = with_matrix(_copied(net))
-    sizes = text_sizes(text, where)
+    text, words = model.text_encoder.clip_layout(where)
     if matrix_ED is not None:
         text["text_projection"] = (text["text_projection"].double() @ matrix_ED.T).float()
-    attention = net.transformer.resblocks[0].attn
-    heads = attention.heads if hasattr(attention, "heads") else attention.num_heads
-    return text, {**{name: value for name, value in sizes.items() if name != "context_length"}, "text_heads": heads}
-
-
-def _not_exported(kind: str, tower: nn.Module) -> str:
-    name = type(tower).__name__
-    return f"the {kind} tower is {name}{'' if tower.name == name else f' {tower.name}'}, which other libraries' CLIPs have not"
+    return text, words
 
 
 def _activation(model: CLIP, where: str) -> bool:
@@ -165,21 +118,3 @@ def _bias(model: CLIP) -> float | None:
     """Of a sigmoid loss."""
     bias = getattr(model.loss, "logit_bias", None)
     return None if bias is None else bias.item()
-
-
-def _tokenizer_files(tower: nn.Module) -> dict[str, str]:
-    """Of a BERT: those of its published weights, or the vocabulary that is made in code."""
-    from clipzoo.models.text_encoders.tokenizer import WordPieceTokenizer, character_vocabulary
-
-    if not isinstance(tower.tokenizer, WordPieceTokenizer):
-        files = tower.blueprint()["files"]
-        return {name: files[name] for name in TOKENIZER_FILES if name in files}
-    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": tower.context_length}
-    tokens = sorted(character_vocabulary().items(), key=lambda item: item[1])
-    return {"vocab.txt": "".join(f"{token}\n" for token, _ in tokens), "tokenizer_config.json": json.dumps(config)}
-
-
-def _copied(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict on the CPU, in fp32, apart from the model's own memory."""
-    state = {name: value.detach().cpu() for name, value in module.state_dict().items()}
-    return {name: value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True) for name, value in state.items()}

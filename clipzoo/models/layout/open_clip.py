@@ -1,0 +1,64 @@
+"""open_clip's names and options."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from torch import Tensor
+
+from clipzoo.errors import BuildError
+
+# The folder's files, in open_clip's order of preference.
+CONFIG = "open_clip_config.json"
+WEIGHTS = (
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
+    *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
+)
+# Sizes, which are compared with the tensors, and what matters in training only.
+VISION_SIZES = ("image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio")
+TEXT_SIZES = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio")
+_HARMLESS = {
+    "vision_cfg": ("patch_dropout", "output_tokens", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_drop", "timm_drop_path"),
+    "text_cfg": ("output_tokens", "hf_model_pretrained", "hf_tokenizer_name", "eos_id", "pad_id"),
+    "model_cfg": (
+        *("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"),
+        *("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale"),
+    ),
+}
+FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}
+END_OF_TEXT = 49407
+HEADER = "clipzoo"  # the key of what we add to the header of a .safetensors file; open_clip does not look at it
+
+
+def with_matrix(text: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tower with its projection as a matrix ``[width, embed_dim]``, which open_clip can also make as a layer without bias."""
+    if "text_projection.weight" not in text or "text_projection.bias" in text:
+        return text
+    rest = {name: value for name, value in text.items() if name != "text_projection.weight"}
+    return {**rest, "text_projection": text["text_projection.weight"].T.contiguous()}
+
+
+def check_options(model: dict, vision: dict, text: dict, where: str, instead: str = "") -> None:
+    """Refuse what changes the towers' computation without a trace in the tensors.
+
+    Args:
+        model: open_clip's ``model_cfg``, or as much of it as is to be looked at.
+        vision: Its ``vision_cfg``.
+        text: Its ``text_cfg``.
+        where: First words of a message.
+        instead: Its last words.
+
+    Raises:
+        BuildError: With the option.
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    defaults = {"vision_cfg": asdict(CLIPVisionCfg()), "text_cfg": {**asdict(CLIPTextCfg()), "tokenizer_kwargs": None}, "model_cfg": {}}
+    known = {"vision_cfg": VISION_SIZES, "text_cfg": TEXT_SIZES, "model_cfg": ()}
+    for section, values in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
+        for name, value in values.items():
+            if name in known[section] or name in _HARMLESS[section] or not value or value == defaults[section].get(name):
+                continue
+            if (section, name, value) == ("text_cfg", "pool_type", "eos") and text.get("eos_id") == END_OF_TEXT:
+                continue  # the same token: the end of text has the largest id
+            raise BuildError(f"{where}: {section}.{name}={value!r} is no option of a plain CLIP.{instead}")
