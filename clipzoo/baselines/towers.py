@@ -118,9 +118,7 @@ def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[l
     """The sentences for the classes: those of the dataset, or every template with every class name."""
     if not templates:
         return data.captions, data.class_captions()
-    captions = Captions()
-    sentences = texts_from_templates(templates, list(data.classes), "--templates")
-    of_class = [[captions.add(sentence, label) for sentence in found] for label, found in enumerate(sentences)]
+    captions, of_class = Captions.of_classes(texts_from_templates(templates, list(data.classes), "--templates"))
     return captions, [list(dict.fromkeys(ids)) for ids in of_class]
 
 

@@ -55,6 +55,16 @@ class Captions:
         self._ids: dict[str, int] = {}
         self._names: list[str] = []  # what a template of ours was put round
 
+    @classmethod
+    def of_classes(cls, sentences: Sequence[Sequence[str]]) -> tuple[Captions, list[list[int]]]:
+        """A table of the sentences of each class, and the ids of those of each class, in order.
+
+        Raises:
+            DataError: As ``add``.
+        """
+        table = cls()
+        return table, [[table.add(sentence, label) for sentence in own] for label, own in enumerate(sentences)]
+
     def __len__(self) -> int:
         return len(self.sentences)
 

@@ -190,8 +190,7 @@ class LoadedCLIP(LoadedModel):
         return names, [[text for p in patterns for (text,) in texts_from_template(p, found, "templates")] for found in captions]
 
     def _tokenised(self, names: Sequence[str], captions: Sequence[Sequence[str]], allow_overlong: bool) -> ClassCaptions:
-        table = Captions()
-        ids = [[table.add(sentence, label) for sentence in found] for label, found in enumerate(captions)]
+        table, ids = Captions.of_classes(captions)
         self._check_lengths(table.sentences, allow_overlong)
         return ClassCaptions.of(table.tokenise(self.tokenizer, "texts", classes=names), ids)
 

@@ -254,8 +254,7 @@ def score_with(config: Config, provenance: Provenance, fold_folder: Path, images
 
 def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
     """The class captions that a checkpoint remembers, tokenised."""
-    captions = Captions()
-    ids = [[captions.add(sentence, label) for sentence in sentences] for label, sentences in enumerate(content["class_captions"])]
+    captions, ids = Captions.of_classes(content["class_captions"])
     return ClassCaptions.of(captions.tokenise(tokenizer, "model.text_encoder"), ids)
 
 

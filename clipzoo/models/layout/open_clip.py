@@ -6,7 +6,10 @@ from dataclasses import asdict
 
 from torch import Tensor
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, did_you_mean, shortened
+from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD
+from clipzoo.models.layout.json_file import three_numbers
+from clipzoo.structures import Preprocessing
 
 # The folder's files, in open_clip's order of preference.
 CONFIG = "open_clip_config.json"
@@ -62,3 +65,33 @@ def check_options(model: dict, vision: dict, text: dict, where: str, instead: st
             if (section, name, value) == ("text_cfg", "pool_type", "eos") and text.get("eos_id") == END_OF_TEXT:
                 continue  # the same token: the end of text has the largest id
             raise BuildError(f"{where}: {section}.{name}={value!r} is no option of a plain CLIP.{instead}")
+
+
+def preprocessing_of(values: object, where: str) -> Preprocessing:
+    """open_clip's evaluation transform; what its words leave out is OpenAI's. The size belongs to the tower.
+
+    Args:
+        values: ``preprocess_cfg`` of a folder, or the entry of a model in open_clip's index.
+        where: First words of a message.
+
+    Raises:
+        BuildError: It asks for something that is not done here, or is malformed.
+    """
+    if not isinstance(values, dict):
+        raise BuildError(f"{where}: preprocess_cfg is no JSON object")
+    mode = values.get("resize_mode") or "shortest"
+    if mode not in FITS:
+        raise BuildError(f"{where}: resize_mode={mode!r} is not known.{did_you_mean(str(mode), FITS)} Known: {shortened(FITS)}")
+    if mode == "longest" and values.get("fill_color"):
+        raise BuildError(f"{where}: fill_color={values['fill_color']!r}; here images are padded with black only")
+    return Preprocessing(
+        mean=_per_channel(values.get("mean") or OPENAI_MEAN, f"{where}: mean"),
+        std=_per_channel(values.get("std") or OPENAI_STD, f"{where}: std"),
+        interpolation="bilinear" if values.get("interpolation") == "bilinear" else "bicubic",  # open_clip's own reading of the word
+        fit=FITS[mode],
+    )
+
+
+def _per_channel(value: object, where: str) -> tuple[float, float, float]:
+    """open_clip takes a single number for all channels."""
+    return three_numbers((value,) * 3 if isinstance(value, (int, float)) else value, where)

@@ -10,10 +10,10 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import Tensor
 
-from clipzoo.errors import BuildError, did_you_mean, shortened
+from clipzoo.errors import BuildError, shortened
 from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.layout.json_file import as_object, check_sizes, read_object, three_numbers
-from clipzoo.models.layout.open_clip import CONFIG, FITS, HEADER, WEIGHTS, check_options, with_matrix
+from clipzoo.models.layout.json_file import as_object, check_sizes, read_object
+from clipzoo.models.layout.open_clip import CONFIG, HEADER, WEIGHTS, check_options, preprocessing_of, with_matrix
 from clipzoo.models.layout.sizes import check_joint, scalars, text_sizes, vision_sizes
 from clipzoo.models.weights.files import kind_of_weights, read_file, tensors
 from clipzoo.structures import Preprocessing
@@ -143,20 +143,11 @@ def _with_config(weights: CLIPWeights, model: dict, vision: dict, text: dict, wh
 
 
 def _preprocessing(config: dict, image_size: int, where: str) -> Preprocessing:
-    """open_clip's evaluation transform; what its config leaves out is OpenAI's."""
-    config = {key: value for key, value in config.items() if value is not None}
-    size = _one_side(config.get("size", image_size))
+    """``preprocess_cfg`` of a folder, whose size must be that of the weights."""
+    size = _one_side(config.get("size") or image_size)
     if size != image_size:
         raise BuildError(f"{where}: size={size}, but the weights are for {image_size} px")
-    mode = config.get("resize_mode", "shortest")
-    if mode not in FITS:
-        raise BuildError(f"{where}: resize_mode={mode!r} is not known.{did_you_mean(str(mode), FITS)} Known: {shortened(FITS)}")
-    if mode == "longest" and config.get("fill_color", 0) != 0:
-        raise BuildError(f"{where}: fill_color={config['fill_color']!r}; here images are padded with black only")
-    interpolation = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"  # open_clip's own reading of the word
-    mean = three_numbers(config.get("mean", OPENAI_MEAN), f"{where}: mean")
-    std = three_numbers(config.get("std", OPENAI_STD), f"{where}: std")
-    return Preprocessing(image_size, mean, std, interpolation, FITS[mode])
+    return replace(preprocessing_of(config, where), size=image_size)
 
 
 def weights_in(folder: Path, where: str) -> Path:

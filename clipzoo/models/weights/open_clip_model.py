@@ -13,12 +13,12 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError, did_you_mean, shortened
 from clipzoo.files import read_json
+from clipzoo.models.layout.open_clip import preprocessing_of
 from clipzoo.models.weights.files import first_line, read_state_dict
 from clipzoo.models.weights.open_clip_format import weights_in
 from clipzoo.models.weights.source import openai_preprocessing, published_file, space_of
 from clipzoo.structures import Preprocessing
 
-_FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection", "cls_emb")
 _OPENAI_MARK = "input_resolution"  # only OpenAI's own files have it; their models were trained with QuickGELU
 
@@ -130,7 +130,7 @@ def _from_folder(where: str, name: str, folder: Path, tag: str | None, pretraine
     if not pretrained:
         return OpenCLIPModel(name, config, folder=str(folder))
     weights = weights_in(folder, f"{where}: {name}")
-    preprocessing = _preprocessing(content["preprocess_cfg"], where) if content.get("preprocess_cfg") else None
+    preprocessing = preprocessing_of(content["preprocess_cfg"], where) if content.get("preprocess_cfg") else None
     found = {"weights": weights, "preprocessing": preprocessing, "default": openai_preprocessing("crop")}
     return OpenCLIPModel(name, config, folder=str(folder), space=str(weights.resolve()), words=f"folder {name}", **found)
 
@@ -155,7 +155,7 @@ def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
     what, local = f"openclip:{model.name}/{tag}", f"openclip:{model.name}/FILE.safetensors"
     weights = published_file(published, where, what, local=local, scratch=f"openclip:{model.name}")
     words = f"open_clip {model.name}/{tag}"
-    return replace(model, weights=weights, preprocessing=_preprocessing(published, where), space=space_of(published), words=words)
+    return replace(model, weights=weights, preprocessing=preprocessing_of(published, where), space=space_of(published), words=words)
 
 
 def _other_activation(name: str, quick_gelu: bool) -> str:
@@ -170,37 +170,11 @@ def _other_activation(name: str, quick_gelu: bool) -> str:
     )
 
 
-def _preprocessing(values: object, where: str) -> Preprocessing:
-    """From open_clip's words; what they leave out is OpenAI's. The size belongs to the tower."""
-    default = openai_preprocessing("crop")
-    if not isinstance(values, dict):
-        raise BuildError(f"{where}: preprocess_cfg is no JSON object")
-    mode = values.get("resize_mode") or "shortest"
-    if mode not in _FITS:
-        raise BuildError(f"{where}: resize_mode={mode!r} is not known. Known: {shortened(_FITS)}")
-    if mode == "longest" and values.get("fill_color"):
-        raise BuildError(f"{where}: fill_color={values['fill_color']!r}; here images are padded with black only")
-    return Preprocessing(
-        mean=_three(values.get("mean"), default.mean, f"{where}: mean"),
-        std=_three(values.get("std"), default.std, f"{where}: std"),
-        interpolation="bilinear" if values.get("interpolation") == "bilinear" else "bicubic",  # open_clip's own reading
-        fit=_FITS[mode],
-    )
-
-
-def _three(value: object, default: tuple[float, ...], where: str) -> tuple[float, float, float]:
-    """One number per channel; open_clip takes a single one for all, and 0 for nothing said."""
-    numbers = default if not value else (value,) * 3 if isinstance(value, (int, float)) else tuple(value)
-    if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
-        raise BuildError(f"{where}={value!r} must be three numbers")
-    return tuple(float(number) for number in numbers)
-
-
 def _usual(name: str) -> Preprocessing:
     """What all published weights of ``name`` were trained with; OpenAI's where they differ or there are none."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
-    all_of_it = {_preprocessing(get_pretrained_cfg(name, tag), name) for tag in list_pretrained_tags_by_model(name)}
+    all_of_it = {preprocessing_of(get_pretrained_cfg(name, tag), name) for tag in list_pretrained_tags_by_model(name)}
     return all_of_it.pop() if len(all_of_it) == 1 else openai_preprocessing("crop")
 
 
