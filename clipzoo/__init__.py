@@ -20,7 +20,7 @@ _PUBLIC = {
     "ImageClassifier": "clipzoo.models.image_classifier",
     "create_dataloaders": "clipzoo.datasets.tiny_imagenet",
     "create_sample_dataset": "clipzoo.datasets.samples.sample_data",
-    "load": "clipzoo.inference.clip",
+    "load": "clipzoo.inference.load",
 }
 __all__ = ["__version__", *_PUBLIC]
 

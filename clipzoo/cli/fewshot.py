@@ -119,7 +119,7 @@ def predict(arguments: argparse.Namespace) -> int:
     import_plugins(arguments.plugins)
     from clipzoo.datasets.batches import image_list
     from clipzoo.fewshot import prediction, tasks
-    from clipzoo.inference import clip
+    from clipzoo.inference.load import load_one
     from clipzoo.runtime import progress
     from clipzoo.runtime.log import make_console, make_log
 
@@ -133,7 +133,7 @@ def predict(arguments: argparse.Namespace) -> int:
     texts = prediction.class_sentences(classes, arguments.class_texts, arguments.template) if probe.needs_text else None
     total = sum(len(task.support) + len(task.query) for task in found)
     with using.warnings_in_a_line():
-        loaded = clip.load(arguments.checkpoint, **using.loading(arguments))
+        loaded = load_one(arguments.checkpoint, **using.loading(arguments))
         prediction.require_text_side(loaded, [probe])
         with progress.shown("encoding", total, console, log) as through:
             predicted = prediction.predict(
@@ -193,7 +193,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--out: {arguments.out} is a file. Give a folder")
     import_plugins(arguments.plugins)
     from clipzoo.fewshot import episodes, prediction
-    from clipzoo.inference import clip
+    from clipzoo.inference.load import load_one
     from clipzoo.runtime import progress
     from clipzoo.runtime.log import make_console, make_log
 
@@ -212,7 +212,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     for note in (*data.notes, *pool.notes):
         log.info(f"note: {note}")
     with using.warnings_in_a_line():
-        loaded = clip.load(arguments.checkpoint, **using.loading(arguments))
+        loaded = load_one(arguments.checkpoint, **using.loading(arguments))
         if probes is None:
             names = ["prototype", "linear", *(["tip"] if prediction.has_text_side(loaded) else [])]
             probes = [prediction.probe_of(name) for name in names]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.cli import door, using
-from clipzoo.files import expanded
 
 if TYPE_CHECKING:
     from clipzoo.inference.clip import Classification
@@ -127,55 +126,29 @@ def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] 
     """
     from clipzoo.datasets.batches import image_list
     from clipzoo.errors import DataError
-    from clipzoo.inference import clip
+    from clipzoo.inference.ensemble import FoldEnsemble
+    from clipzoo.inference.load import load
     from clipzoo.runtime import progress
     from clipzoo.runtime.log import make_console, make_log
 
     console = make_console()
-    log = make_log(console, None)
-    sources, note = folds(arguments.checkpoint)
-    if note:
-        door.say(note)
-    results = []
-    for name, source in sources.items():
-        loaded = clip.load(source, **using.loading(arguments))
-        if texts is None and not loaded.classes:
-            raise DataError(f"{loaded.source}: has no classes of its own. Give --texts or --texts-file")
-        workers = image_list.workers(arguments.workers, len(images))
-        with progress.shown(name, len(images), console, log) as through:
-            result = loaded.classify(
-                images,
-                texts,
-                arguments.template,
-                allow_overlong=not arguments.no_cut,
-                batch_size=arguments.batch_size,
-                num_workers=workers,
-                progress=through,
-            )
-        results.append(result)
-    return clip.Classification.mean(results) if len(results) > 1 else results[0]
-
-
-def folds(source: str) -> tuple[dict[str, str | Path], str]:
-    """What to load, by name, and what to say of it: all finished folds of a work dir with several, otherwise ``source`` itself.
-
-    Raises:
-        CheckpointError: It is a work dir, and no fold of it is done.
-    """
-    from clipzoo.engine import work_dir
-    from clipzoo.errors import CheckpointError
-    from clipzoo.inference import restore
-
-    folder = Path(expanded(source))
-    found = restore.checkpoints_of_folds(folder) if folder.is_dir() else {}
-    if len(found) < 2:
-        return {"images": source}, ""
-    done = {name: path for name, path in found.items() if work_dir.is_done(path.parent)}
-    if not done:
-        raise CheckpointError(f"{folder}: no fold is done yet. Finish the training, or give the folder of one: {', '.join(found)}")
-    left = [name for name in found if name not in done]
-    note = f"mean probability of {len(done)} folds: {', '.join(done)}" + (f"; not done yet: {', '.join(left)}" if left else "")
-    return done, note
+    loaded = load(arguments.checkpoint, **using.loading(arguments))
+    if texts is None and not loaded.classes:
+        raise DataError(f"{loaded.source}: has no classes of its own. Give --texts or --texts-file")
+    folds = 1
+    if isinstance(loaded, FoldEnsemble):
+        folds = len(loaded.members)
+        door.say(loaded.source)
+    with progress.shown("images", len(images) * folds, console, make_log(console, None)) as count:
+        return loaded.classify(
+            images,
+            texts,
+            arguments.template,
+            allow_overlong=not arguments.no_cut,
+            batch_size=arguments.batch_size,
+            num_workers=image_list.workers(arguments.workers, len(images)),
+            progress=count,
+        )
 
 
 def table(images: list[str], result: Classification, top: int) -> str:

@@ -59,13 +59,14 @@ def search(arguments: argparse.Namespace) -> None:
         raise DataError(f"--image: {', '.join(missing)}: no such file")
     from clipzoo.inference import clip
     from clipzoo.inference import index as image_index
+    from clipzoo.inference.load import load_one
     from clipzoo.runtime.log import make_console, make_log
 
     image_index.scan(arguments.folder)  # before the model is loaded
     console = make_console()
     log = make_log(console, None)
     with using.warnings_in_a_line():
-        loaded = clip.load(arguments.checkpoint, **using.loading(arguments))
+        loaded = load_one(arguments.checkpoint, **using.loading(arguments))
         if not isinstance(loaded, clip.LoadedCLIP):
             raise BuildError(f"{loaded.source}: is a classifier without a text side, so no text can be searched for. Give a CLIP")
         index = up_to_date(arguments, loaded, console, log)

@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from clipzoo.config.plugins import import_plugins
 from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed
 from clipzoo.datasets.captions import Captions, clean
 from clipzoo.datasets.files.class_texts import default_template, texts_from_template
-from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean
+from clipzoo.errors import BuildError, DataError
 from clipzoo.inference.classifier import LoadedClassifier
 from clipzoo.inference.model import Classification, LoadedModel
-from clipzoo.inference.restore import Restored, restore
-from clipzoo.runtime import device as runtime
+from clipzoo.inference.restore import Restored
 from clipzoo.structures import ClassCaptions, Tokenizer
 
 if TYPE_CHECKING:
     from clipzoo.datasets.transforms import Transform
 
-__all__ = ["Classification", "LoadedCLIP", "LoadedClassifier", "load"]
+__all__ = ["Classification", "LoadedCLIP", "LoadedClassifier"]
 
 Texts = Sequence[str] | Mapping[str, str | Sequence[str]]
-
-
-def load(
-    source: str | Path,
-    *,
-    device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    quick_gelu: bool | None = None,
-    plugins: Sequence[str] = (),
-) -> LoadedCLIP | LoadedClassifier:
-    """A trained model or a published CLIP, ready for use. A checkpoint is enough: no hub, no dataset and no other file is read.
-
-    Args:
-        source: A checkpoint of this project; the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
-            one fold; a file or folder with the weights of a CLIP, as OpenAI, open_clip, transformers and Chinese-CLIP save them;
-            ``'clip:ViT-B/32'``; ``'openclip:ViT-B-32/laion2b_s34b_b79k'``.
-        device: ``'auto'`` takes CUDA, then MPS, then the CPU.
-        precision: Of the computation; weights and features stay fp32. ``'auto'``: as in training, and fp32 for published weights.
-        quick_gelu: The activation, for a file that does not say it.
-        plugins: Modules to import first, which define what a checkpoint's model is made of. A checkpoint imports nothing by itself but what
-            is installed with an entry point.
-
-    Returns:
-        ``LoadedCLIP``; of a model with a classifier, such as ``ImageClassifier``, ``LoadedClassifier``.
-
-    Raises:
-        CheckpointError: There is no such checkpoint, it is none, or it is a run with several folds.
-        BuildError: Weights cannot be had or read, there is no such device, or the model has neither a text side nor classes of its own.
-        ConfigError: A module of ``plugins`` cannot be imported, or there is no such precision.
-        RegistryError: There is no such published name.
-    """
-    import_plugins(plugins)
-    if precision not in ("auto", *runtime.DTYPES):
-        hint = did_you_mean(str(precision), runtime.DTYPES)
-        raise ConfigError(f"precision: {precision!r} is not possible.{hint} Allowed: auto, {', '.join(runtime.DTYPES)}")
-    restored = restore(source, runtime.choose_device(device), quick_gelu=quick_gelu)
-    is_classifier = not has_text_side(restored) and restored.classes and restored.model.captions == "none"
-    kind = LoadedClassifier if is_classifier else LoadedCLIP
-    return kind(restored, precision=restored.precision if precision == "auto" else precision)
 
 
 def has_text_side(restored: Restored) -> bool:

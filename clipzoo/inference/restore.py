@@ -102,6 +102,19 @@ def checkpoints_of_folds(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found, key=natural) if found[name] is not None}
 
 
+def finished_folds(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The scored checkpoints of the finished folds of a work dir by name, in order, and the names of the folds that are not finished.
+
+    Raises:
+        CheckpointError: There are folds, and none is finished.
+    """
+    found = checkpoints_of_folds(folder)
+    finished = {name: path for name, path in found.items() if work_dir.is_done(path.parent)}
+    if len(found) > 1 and not finished:
+        raise CheckpointError(f"{folder}: no fold is done yet. Finish the training, or give the folder of one: {', '.join(found)}")
+    return finished, [name for name in found if name not in finished]
+
+
 def _chosen(folder: Path) -> Path | None:
     """The checkpoint that was scored, and no other under its name; where none was yet, the best, or else the latest."""
     if work_dir.is_done(folder):

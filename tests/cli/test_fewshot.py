@@ -143,9 +143,9 @@ def test_a_corrupt_query_image_is_named_and_all_others_predicted(fewshot, traine
 
 def test_bad_tasks_are_refused_before_anything_is_encoded(fewshot, trained, folder, tmp_path, monkeypatch):
     from clipzoo.fewshot import prediction
-    from clipzoo.inference import clip
+    from clipzoo.inference import load
 
-    for module, name in ((prediction, "encode_files"), (clip, "load")):
+    for module, name in ((prediction, "encode_files"), (load, "load_one")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("encoded"))
     task = folder / "testB" / "task1"
     shutil.copy(task / "support" / "圆" / "000.png", task / "query" / "copy.png")

@@ -23,6 +23,7 @@ from clipzoo.engine import build, checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, DataError, RegistryError
 from clipzoo.inference import restore
 from clipzoo.inference.clip import Classification
+from clipzoo.inference.load import load_one
 from clipzoo.records.results import FoldResult
 from clipzoo.records.sealed import check_seal
 from clipzoo.records.tables import PredictionTable
@@ -413,6 +414,8 @@ def test_several_folds_are_listed_in_order(config_of, tmp_path):
     for fold in (10, 1):
         shutil.copytree(path.parent, tmp_path / f"fold_{fold}")
     with pytest.raises(CheckpointError, match="holds the checkpoints of 3 folds.*fold_1, .*fold_2, .*fold_10$"):
+        load_one(tmp_path)
+    with pytest.raises(CheckpointError, match="no fold is done yet.*: fold_1, fold_2, fold_10$"):
         clipzoo.load(tmp_path)
 
 

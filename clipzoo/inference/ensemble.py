@@ -1,0 +1,109 @@
+"""The models of all folds of a run, answering together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+from clipzoo.datasets.batches.image_list import ImageLike, listed
+from clipzoo.errors import BuildError
+from clipzoo.inference.model import Classification
+
+if TYPE_CHECKING:
+    from clipzoo.inference.classifier import LoadedClassifier
+    from clipzoo.inference.clip import LoadedCLIP
+
+
+class FoldEnsemble:
+    """The mean probability of the models of several folds.
+
+    Their accuracy on the images of the cross-validation means nothing, as all but one of the models were trained on each image: use the
+    out-of-fold predictions for that, and the ensemble for new images.
+
+    Args:
+        members: The loaded model of each fold, by its name. All have the same classes.
+        folder: The work dir.
+        unfinished: Folds that are not finished, and take no part.
+
+    Attributes:
+        source: The work dir and the folds that take part, in words.
+        classes: The classes that the models were trained on; empty for image-text pairs.
+        class_captions: The sentences that stand for each of them.
+    """
+
+    def __init__(self, members: Mapping[str, LoadedCLIP | LoadedClassifier], folder: str, unfinished: Sequence[str] = ()):
+        self.members = dict(members)
+        rest = f"; not done yet: {', '.join(unfinished)}" if unfinished else ""
+        self.source = f"{folder} (mean probability of {len(self.members)} folds: {', '.join(self.members)}{rest})"
+        first = next(iter(self.members.values()))
+        self.classes, self.class_captions = first.classes, first.class_captions
+
+    def classify(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        texts: object | None = None,
+        templates: object | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+        **options: object,
+    ) -> Classification:
+        """The mean over the folds of the probability of each class, averaged in fp64.
+
+        Args:
+            images: N images, as for ``classify`` of one model; as are ``texts``, ``templates`` and ``options``.
+            texts: In place of the classes.
+            templates: Sentences around the texts.
+            progress: Called with the number of images classified so far, from 1 to N times the number of folds.
+            options: ``allow_overlong``, ``batch_size``, ``num_workers``, ``transform``.
+
+        Raises:
+            DataError: An image is missing or cannot be decoded, or there are no texts and no classes.
+        """
+        items = listed(images)
+        results = []
+        for number, member in enumerate(self.members.values()):
+            count = None if progress is None else partial(_count_on, progress, number * len(items))
+            results.append(member.classify(items, texts, templates, progress=count, **options))
+        return Classification.mean(results)
+
+    def describe(self) -> list[str]:
+        """Lines for the log: the folds that take part, then what each of their models is."""
+        return [self.source, *next(iter(self.members.values())).describe()[1:]]
+
+    def encode_image(self, *_: object, **__: object) -> NoReturn:
+        """Always refused: the models of different folds have different feature spaces.
+
+        Raises:
+            BuildError: Always.
+        """
+        self._no_features("encode_image")
+
+    def encode_text(self, *_: object, **__: object) -> NoReturn:
+        """Always refused, as ``encode_image``.
+
+        Raises:
+            BuildError: Always.
+        """
+        self._no_features("encode_text")
+
+    def similarity(self, *_: object, **__: object) -> NoReturn:
+        """Always refused, as ``encode_image``.
+
+        Raises:
+            BuildError: Always.
+        """
+        self._no_features("similarity")
+
+    def _no_features(self, what: str) -> NoReturn:
+        raise BuildError(
+            f"{what}: the models of the folds have different feature spaces, which cannot be averaged. "
+            f"Use one of them: .members['{next(iter(self.members))}']"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source})"
+
+
+def _count_on(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
