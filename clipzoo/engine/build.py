@@ -4,7 +4,6 @@ towers and reach the data from here.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
-from clipzoo.config.registry import Registry
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.engine import checkpoint, inputs, single_cases, unfreezing
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
@@ -24,19 +22,16 @@ from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
 from clipzoo.metrics import RETRIEVAL_DEFAULTS
 from clipzoo.models.base import Tower
+from clipzoo.models.making import make_model
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.registries import (
-    BACKBONES,
     DATASETS,
     HOOKS,
     METRICS,
-    MODELS,
     OPTIMIZERS,
     SCHEDULES,
-    SLOTS,
     SPLITTERS,
-    TEXT_ENCODERS,
 )
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed, sharding
@@ -91,30 +86,8 @@ def model(
     Raises:
         BuildError: The model is for data with classes, and these have none.
     """
-    spec = MODELS.expand(config.model)
-    parameters = inspect.signature(MODELS.get(spec["type"])).parameters
-    if towers is not None:
-        for name in spec:
-            if SLOTS.get(name) in (BACKBONES, TEXT_ENCODERS) and name not in towers:
-                if spec[name] is not None and (name not in parameters or parameters[name].default is not None):
-                    raise BuildError(f"model.{name}: the checkpoint does not say what it is made of")
-                spec[name] = None
-        for name, blueprint in towers.items():
-            spec[name] = _from_blueprint(SLOTS[name], spec[name], blueprint)
-    if "num_classes" in parameters and not num_classes:
-        raise BuildError(
-            f"model: {spec['type']} tells classes apart, and the data have captions and no classes. Choose a model such as CLIP"
-        )
-    runtime_arguments = {"num_classes": num_classes} if "num_classes" in parameters else {}
-    built = MODELS.build(spec, **runtime_arguments).to(device)
+    built = make_model(config.model, num_classes, towers).to(device)
     return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
-
-
-def _from_blueprint(registry: Registry, spec: object, blueprint: dict) -> dict:
-    """A tower's specification without its weights: whatever the two say, no file and no hub is asked for any."""
-    made = {**registry.expand(spec), **blueprint}
-    without = {"pretrained": False} if "pretrained" in inspect.signature(registry.get(made["type"])).parameters else {}
-    return {**made, **without}
 
 
 def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], Metric]:

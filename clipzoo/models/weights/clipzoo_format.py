@@ -10,7 +10,7 @@ import torch
 from clipzoo.errors import BuildError, ClipzooError
 from clipzoo.models.layout.clip_weights import CLIPWeights
 from clipzoo.models.layout.states import check_finite, load_strictly
-from clipzoo.registries import MODELS, SLOTS
+from clipzoo.models.making import make_model
 
 FORMAT = "clipzoo-checkpoint-2"
 
@@ -29,17 +29,15 @@ def from_checkpoint(content: Mapping, where: str) -> CLIPWeights:
     from clipzoo.models.layout.from_model import from_model  # the towers themselves read weights from here
 
     try:
-        spec, towers, state = dict(content["config"]["model"]), content["towers"], content["model"]
-        for name, blueprint in towers.items():
-            spec[name] = {**SLOTS[name].expand(spec[name]), **blueprint}
+        spec, towers, state, num_classes = content["config"]["model"], content["towers"], content["model"], len(content.get("classes", ()))
         if not all(isinstance(value, torch.Tensor) for value in state.values()):
             raise TypeError("not all weights are tensors")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BuildError(f"{where} does not say how its model is made ({error!r}); it was saved by another version") from error
     with torch.random.fork_rng(devices=[]):  # the random weights that the file's replace
         try:
-            model = MODELS.build(spec)
-        except (ClipzooError, TypeError) as error:
+            model = make_model(spec, num_classes, towers)
+        except (ClipzooError, TypeError, KeyError, AttributeError) as error:
             raise BuildError(f"{where}: its model cannot be made again ({error})") from error
     load_strictly(model, state, where)
     check_finite(model.state_dict(), where)
