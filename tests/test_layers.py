@@ -138,6 +138,19 @@ def test_few_modules_know_data_and_model():
     }
 
 
+def test_a_model_is_asked_through_what_it_declares():
+    """Above models nobody looks whether a model happens to have an attribute: ``Model`` says what there may be."""
+    probed = []
+    for name, path in MODULES.items():
+        if STOREY.get(wing_of(name), 0) <= STOREY["models"]:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("hasattr", "getattr"):
+                if ast.unparse(node.args[0]).split(".")[-1] in ("net", "model"):
+                    probed.append(f"{name}:{node.lineno} {ast.unparse(node)}")
+    assert not probed
+
+
 def test_one_module_reads_and_writes_csv():
     """Whatever goes round it might not come back, or be a formula in a spreadsheet."""
     assert [path.name for path in FILES if "csv" in imports(path)] == ["text.py"]

@@ -122,7 +122,7 @@ def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Met
     if data.classes:
         return ClassEvaluator(inputs.class_captions(data, tokens), data.classes, chosen)
     assert tokens is not None
-    missing = [name for name in ("encode_image", "encode_captions") if not hasattr(net, name)]
+    missing = net.lacks("encode_image", "encode_captions")
     if missing:
         raise BuildError(
             f"model: {type(net).__name__} cannot be scored by retrieval, it has no {' and no '.join(missing)}; and "
@@ -259,7 +259,7 @@ def trainable(net: Model, settings: TrainSettings, strategy: str = "ddp") -> Mod
     if settings.gradient_checkpointing:
         net.checkpoint_gradients()
     if settings.cached_features:
-        if not (hasattr(net, "encode") and hasattr(net, "contrast")):
+        if net.lacks("encode", "contrast"):
             raise BuildError(f"train.cached_features: {type(net).__name__} has no features to keep (no encode, no contrast). Leave it out")
         if net.captions == "all":
             raise BuildError("train.cached_features: this loss compares with all captions anyway. Leave it out")
@@ -321,7 +321,7 @@ def describe(run_: Run) -> list[str]:
         absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
         if absent:
             lines.append(f"note: {part} has no case of {shortened(absent)}")
-    weights = getattr(getattr(run_.model, "loss", None), "class_weights", None)
+    weights = getattr(run_.model.criterion, "class_weights", None)
     if weights is not None and not isinstance(weights, str):  # which of a list is whose, depends on the order of the classes
         named = [f"{name} {weight:g}" for name, weight in zip(run_.dataset.classes, weights, strict=True)]
         lines.append(f"class weights as given: {shortened(named, 50)}")

@@ -65,8 +65,8 @@ def frozen_features(
     ``None`` where the image tower learns, the model cannot do with features, or ``config`` wants no feature cache.
     """
     settings, where = DataSettings.of(config), RuntimeSettings.of(config).feature_cache
-    tower = getattr(net, "image_encoder", None)
-    if where is None or not net.takes_features or not getattr(tower, "frozen", False):
+    tower = net.image_tower
+    if where is None or not net.takes_features or tower is None or not tower.frozen:
         return None
     parts = ("train", "val", "test") if is_plain(settings) else ("val", "test")
     rows = np.concatenate([data.rows_of(getattr(split, part)) for part in parts])
@@ -193,7 +193,7 @@ def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: 
         return
     if net.captions == "all":
         if not data.classes:
-            loss = type(getattr(net, "loss", net)).__name__
+            loss = type(net.criterion or net).__name__
             raise ConfigError(
                 f"model.loss: {loss} compares with the captions of all classes, and {type(data).__name__} has captions and no classes. "
                 "Use MultiPositiveContrastiveLoss"
@@ -215,7 +215,7 @@ def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: 
 
 def warn_of_double_balance(net: Model, sampler: object, log: logging.Logger) -> None:
     """Say so where rare classes are drawn more often *and* weigh more: together they overshoot."""
-    loss = getattr(net, "loss", None)
+    loss = net.criterion
     if getattr(sampler, "balances", False) and getattr(loss, "balances", False) and distributed.is_main():
         log.warning(
             f"warning: data.sampler {type(sampler).__name__} and model.loss.class_weights of {type(loss).__name__} both correct the "

@@ -111,7 +111,7 @@ def text_features(loaded: LoadedCLIP, sentences: Sequence[Sequence[str]]) -> np.
 
 def logit_scale_of(loaded: LoadedModel) -> float:
     """1 / the temperature of the model; 100, CLIP's, for one that has none."""
-    return 1.0 / loaded.temperature if isinstance(loaded, LoadedCLIP) and hasattr(loaded.model, "logit_scale") else 100.0
+    return 1.0 / loaded.temperature if isinstance(loaded, LoadedCLIP) and loaded.model.log_temperature is not None else 100.0
 
 
 @dataclass(frozen=True)

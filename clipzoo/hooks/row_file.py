@@ -17,8 +17,8 @@ def learning_rate(run: Run) -> float:
 
 def temperature(run: Run) -> float | None:
     """Cosine similarities are divided by it; ``None`` for a model that has none. Waits for the device."""
-    scale = getattr(run.model, "logit_scale", None)
-    return None if scale is None else float((-scale.detach()).exp())
+    scale = run.model.log_temperature
+    return None if scale is None else float(scale.exp())
 
 
 def epoch_number(run: Run) -> int:

@@ -28,8 +28,7 @@ Texts = Sequence[str] | Mapping[str, str | Sequence[str]]
 
 def has_text_side(restored: Restored) -> bool:
     """Can texts be encoded, and compared with images?"""
-    methods = all(hasattr(restored.model, name) for name in ("encode_image", "encode_captions"))
-    return methods and restored.model.tokenizer is not None
+    return not restored.model.lacks("encode_image", "encode_captions") and restored.model.tokenizer is not None
 
 
 class LoadedCLIP(LoadedModel):
@@ -59,9 +58,9 @@ class LoadedCLIP(LoadedModel):
         Raises:
             BuildError: The model has no ``logit_scale``.
         """
-        if not hasattr(self.model, "logit_scale"):
+        if self.model.log_temperature is None:
             raise BuildError(f"{self.source}: {type(self.model).__name__} has no temperature (no logit_scale)")
-        return float(torch.exp(-self.model.logit_scale.detach().double()))
+        return float(torch.exp(self.model.log_temperature.double()))
 
     def encode_text(self, sentences: str | Sequence[str], *, allow_overlong: bool = True) -> Tensor:
         """``[N, D]`` features of sentences, which are cleaned as in training.

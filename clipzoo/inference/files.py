@@ -101,14 +101,14 @@ def _steps(
     @torch.inference_mode()
     def encode(images: torch.Tensor) -> torch.Tensor:
         with evaluating(net):
-            return net.image_encoder(images.to(loaded.device)).float().cpu()
+            return net.image_tower(images.to(loaded.device)).float().cpu()
 
     @torch.inference_mode()
     def finish(kept: torch.Tensor) -> torch.Tensor:
         with evaluating(net):
             return net.encode_image(None, kept.to(loaded.device)).float().cpu()
 
-    return store.shelf(net.image_encoder, net.preprocessing), encode, finish
+    return store.shelf(net.image_tower, net.preprocessing), encode, finish
 
 
 def _digests(paths: Sequence[str | os.PathLike]) -> tuple[list[str], dict[int, str]]:

@@ -112,7 +112,7 @@ class LoadedModel:
         Raises:
             BuildError: It has no method ``encode_image``.
         """
-        if not hasattr(self.model, "encode_image"):
+        if self.model.lacks("encode_image"):
             raise BuildError(f"{self.source}: {type(self.model).__name__} makes no features of images. It needs a method encode_image")
 
     def encode_image(

@@ -25,6 +25,8 @@ class Model(nn.Module):
         tokenizer: Of the text tower; ``None`` for a model without one.
         takes_features: It has an ``image_encoder``, and understands ``Batch.features``: see ``tower_features``.
 
+    ``encode_image``, ``encode_captions``, ``encode`` and ``contrast`` are optional; ``lacks`` says which of them a model does not have.
+
     A constructor argument ``num_classes`` is filled in with the dataset's number of classes; a config does not say it.
     """
 
@@ -48,6 +50,47 @@ class Model(nn.Module):
                 the loss with respect to each of the features that ``encode`` returns. The result is then the sum of their products.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
+
+    def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """Optional: ``[B, D]`` features of images, of length 1; arguments as for ``tower_features``."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'encode_image'")
+
+    def encode_captions(self, tokens: Tokens, ids: Tensor | None = None) -> Tensor:
+        """Optional: ``[N, D]`` features of captions, of length 1, in the space of ``encode_image``.
+
+        Args:
+            tokens: A table of captions.
+            ids: ``[N]`` int64 rows of it; ``None`` for all.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method 'encode_captions'")
+
+    def encode(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Optional, for ``train.cached_features``: the features of a batch that the loss compares."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'encode'")
+
+    def contrast(self, *features: object) -> dict[str, Tensor]:
+        """Optional, for ``train.cached_features``: the named losses of what ``encode`` returned for several batches."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'contrast'")
+
+    def lacks(self, *methods: str) -> list[str]:
+        """Those of the optional methods that this model does not have."""
+        return [name for name in methods if getattr(type(self), name) is getattr(Model, name)]
+
+    @property
+    def image_tower(self) -> Tower | None:
+        """The module ``image_encoder``; ``None`` for a model without one."""
+        return self._modules.get("image_encoder")
+
+    @property
+    def criterion(self) -> nn.Module | None:
+        """The module ``loss``, for messages about it; ``None`` for a model that computes its loss by itself."""
+        return self._modules.get("loss")
+
+    @property
+    def log_temperature(self) -> Tensor | None:
+        """Scalar: the negative of the parameter or buffer ``logit_scale``, by whose exponential similarities are multiplied."""
+        scale = getattr(self, "logit_scale", None)
+        return None if scale is None else -scale.detach()
 
     def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
         """``[B, C]`` fp32 logits, with the temperature applied.

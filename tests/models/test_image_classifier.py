@@ -94,7 +94,7 @@ def test_known_features_stand_for_the_images():
     assert torch.equal(model.predict(given), model.predict(batch))
     assert torch.equal(model.encode_image(None, features), model.encode_image(batch.images))
     torch.testing.assert_close(model.encode_image(batch.images), features / features.norm(dim=1, keepdim=True))
-    assert not hasattr(model, "encode_captions") and model.encode_classes(None) is None
+    assert model.lacks("encode_captions", "encode_image") == ["encode_captions"] and model.encode_classes(None) is None
 
 
 def test_head_and_loss_work_in_fp32_under_autocast():
