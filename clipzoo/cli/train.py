@@ -14,7 +14,7 @@ Folds are independent: --fold 3 trains the third alone, on this or another machi
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("train.py", DESCRIPTION)
+    parser = door.parser("train", DESCRIPTION)
     door.add_config_arguments(parser)
     parser.add_argument("--work-dir", type=door.path, help="where results go (default: work_dirs/<config name>)")
     parser.add_argument("--fold", type=int, help="train only this fold, counted from 1")
@@ -30,7 +30,7 @@ def train(arguments: argparse.Namespace) -> int:
     from clipzoo.config import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
-    folder = arguments.work_dir or door.default_work_dir(arguments.config)
+    folder = arguments.work_dir or door.default_work_dir(config)
     from clipzoo.engine.cross_validation import CrossValidation
     from clipzoo.engine.waiting import Interrupted
     from clipzoo.runtime.distributed import is_main, meeting, process_group

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from clipzoo.commands import typed
 from clipzoo.config.plugins import import_plugins
 from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed
 from clipzoo.datasets.captions import Captions, clean
@@ -85,7 +86,7 @@ class LoadedCLIP(LoadedModel):
         if not has_text_side(restored):
             raise BuildError(
                 f"{restored.source}: {type(restored.model).__name__} has no text side, so images cannot be compared with texts. "
-                "Score it with tools/test.py"
+                f"Score it with: {typed('test')}"
             )
         super().__init__(restored, precision=precision)
 
