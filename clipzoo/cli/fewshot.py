@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     if command == "train":
         from clipzoo.cli import train
 
-        train.main(arguments[1:])
+        train.main(arguments[1:], "fewshot train")
     elif command == "predict":
         door.run(predict, predict_parser().parse_args(arguments[1:]))
     elif command == "evaluate":

@@ -12,9 +12,9 @@ Running the same command again goes on: finished folds are skipped, an unfinishe
 Folds are independent: --fold 3 trains the third alone, on this or another machine, with the same result."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point."""
-    parser = door.parser("train", DESCRIPTION)
+def main(arguments: list[str] | None = None, command: str = "train") -> None:
+    """Entry point; ``fewshot train`` is the same under another name."""
+    parser = door.parser(command, DESCRIPTION)
     door.add_config_arguments(parser)
     parser.add_argument("--work-dir", type=door.path, help="where results go (default: work_dirs/<config name>)")
     parser.add_argument("--fold", type=int, help="train only this fold, counted from 1")
