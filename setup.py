@@ -1,9 +1,11 @@
 """Packaging of clipzoo; the dependencies live in requirements/."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -20,6 +22,22 @@ def version() -> str:
     return re.search(r'^__version__ = "(.+)"', text, re.MULTILINE).group(1)
 
 
+class BuildWithConfigs(build_py):
+    """Copies configs/ to clipzoo/configs/ of a wheel, where clipzoo/config/shipped.py looks first.
+
+    They are copied, not declared as a package clipzoo.configs: they are data that nobody imports (r18_…_frozen-text.py is no module name).
+    In the repository they stay at the top level, where users type their paths; an editable install copies nothing and reads them there.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / "clipzoo" / "configs"
+        shutil.rmtree(target, ignore_errors=True)  # what an earlier build left may be renamed by now
+        shutil.copytree(ROOT / "configs", target, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+
+
 setup(
     name="clipzoo",
     version=version(),
@@ -28,13 +46,15 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["clipzoo", "clipzoo.*"]),
+    package_data={"clipzoo": ["py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10",
     install_requires=requirements("runtime"),
     extras_require={"optional": requirements("optional"), "tests": requirements("tests"), "docs": requirements("docs")},
     entry_points={"console_scripts": ["clipzoo = clipzoo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
-        "License :: OSI Approved :: MIT License",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

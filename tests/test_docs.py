@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = {"python", "bash", "text", "json", "csv", "toml"}
 MOST_NOT_RUN = 12
+MOST_README_WORDS = 600
 
 SAMPLES = {"digits": 60, "hip": 68, "pairs": 4}
 SMALL = ["train.epochs=1", "data.num_workers=0", "data.batch_size=32", "runtime.device=cpu", "runtime.threads=1"]
@@ -271,7 +272,8 @@ def test_every_block_runs(path, fresh, samples):
     found = blocks(path)
     text = path.read_text(encoding="utf-8")
     for kind in ("digits", "hip"):  # a page that does not make the sample data itself finds them there
-        if kind in text and not re.search(rf"^python tools/make_sample_data.py {kind}( --out data/{kind})?$", text, re.MULTILINE):
+        made = rf"^(python tools/make_sample_data.py|clipzoo make_sample_data) {kind}( --out data/{kind})?$"
+        if kind in text and not re.search(made, text, re.MULTILINE):
             samples.copy(kind, fresh / "data" / kind)
     if "data/tiny-imagenet-200" in text:
         write_tiny_imagenet(fresh / "data/tiny-imagenet-200", 2, 1, names={f"n{k:08}": [f"name {k}"] for k in range(60)})
@@ -287,6 +289,15 @@ def test_both_readmes_show_the_same_blocks():
         for name in ("README.md", "README.zh-CN.md")
     )
     assert chinese == english
+
+
+def test_the_first_page_is_short():
+    """And has what a visitor looks for: a picture, the commands, and a way in for each kind of data."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= MOST_README_WORDS
+    for words in ("](docs/images/", "make demo", "make test", "pip install", "your_own_data.md", "retrieval.md", "pretrained_weights.md"):
+        assert words in text, words
+    assert all(path.stat().st_size <= 100_000 for path in (ROOT / "docs/images").iterdir())
 
 
 def test_few_blocks_are_not_run():
@@ -309,6 +320,7 @@ def test_the_site_has_every_page():
 
 def test_tables_are_complete():
     """What exists in the code is in the page that lists it."""
+    from clipzoo.cli import COMMANDS
     from clipzoo.config import SECTIONS
     from clipzoo.grid.jobs import OLD_KEYS, OTHER_OLD_KEYS
     from clipzoo.models import names
@@ -318,8 +330,8 @@ def test_tables_are_complete():
         return [word for word in words if f"`{word}`" not in text]
 
     towers = [*names._IMAGE, *names._TEXT, "timm:<name>", "hf:<name or folder>"]
-    for page in ("README.md", "README.zh-CN.md"):
-        assert not missing(page, towers), page
+    assert not missing("docs/towers.md", towers)
+    assert not missing("docs/commands.md", COMMANDS)
     assert not missing("docs/config_language.md", SECTIONS)
     assert not missing("docs/from_old_scripts.md", [*OLD_KEYS, *OTHER_OLD_KEYS])
     leaves = [path.stem for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts]

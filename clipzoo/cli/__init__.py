@@ -35,12 +35,13 @@ def main(arguments: list[str] | None = None) -> None:
     if command in ("__version", "_V"):
         from clipzoo import __version__
 
-        door.show(__version__)
+        door.show(f"clipzoo {__version__}")
         return
     if command in ("__help", "_h"):
+        usage = "usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each; clipzoo --version)"
         width = max(map(len, COMMANDS))
         lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-        door.show("\n".join(["usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each)", "", *lines]))
+        door.show("\n".join([usage, "", *lines]))
         return
     from clipzoo.errors import did_you_mean
 

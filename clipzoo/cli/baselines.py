@@ -9,13 +9,13 @@ from clipzoo.cli import door, using
 DESCRIPTION = """Score free baselines on the very folds of a config: zero-shot by the class texts, class means, kNN, a linear probe,
 Tip-Adapter and the most frequent class, all on features of the config's image tower as it is before training.
 
-Every image is encoded once for all folds. Results lie in WORK_DIR/baselines; tools/train.py and tools/summary.py show them beside the
+Every image is encoded once for all folds. Results lie in WORK_DIR/baselines; the commands train and summary show them beside the
 trained model."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("baselines.py", DESCRIPTION)
+    parser = door.parser("baselines", DESCRIPTION)
     door.add_config_arguments(parser)
     parser.add_argument("--work-dir", type=door.path, help="of the training, if there is one (default: work_dirs/<config name>)")
     parser.add_argument("--image-encoder", metavar="NAME", help="instead of the config's, e.g. clip:ViT-B/32 or resnet18:pretrained")
@@ -36,7 +36,7 @@ def baselines(arguments: argparse.Namespace) -> None:
 
     device = [f"runtime.device={arguments.device}"] if arguments.device else []
     config = Config.load(arguments.config, [*arguments.cfg_options, *device])
-    folder = arguments.work_dir or door.default_work_dir(arguments.config)
+    folder = arguments.work_dir or door.default_work_dir(config)
     from clipzoo.baselines.run import Baselines, Options
     from clipzoo.records.results import SUMMARY_FILE, Summary
 

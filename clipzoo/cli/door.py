@@ -10,9 +10,13 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from clipzoo.commands import typed, typed_launch
 from clipzoo.text import visible
+
+if TYPE_CHECKING:
+    from clipzoo.config import Config
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,23 +41,24 @@ class Parser(argparse.ArgumentParser):
         _write(file or sys.stderr, message)
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser with ``--debug``, which every command has."""
-    made = Parser(prog=name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser with ``--debug``, which every command has; its usage line names the command as the user can type it."""
+    made = Parser(prog=typed(command), description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
 
 
 def add_config_arguments(made: argparse.ArgumentParser) -> None:
     """``CONFIG`` and ``--cfg-options``, as in mmlab's tools."""
-    made.add_argument("config", metavar="CONFIG", type=path_text, help="a Python config file, e.g. configs/clip/r18_bertzh_digits_5fold.py")
+    help_ = "a config file, or the name of a shipped config, e.g. clip/r18_bertzh_digits_5fold"
+    made.add_argument("config", metavar="CONFIG", type=path_text, help=help_)
     help_ = "override config values, e.g. optimizer.lr=3e-4 train.epochs=20"
     made.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help=help_)
 
 
 def add_launcher_argument(made: argparse.ArgumentParser) -> None:
     """``--launcher``, as in mmlab's tools."""
-    help_ = "who starts several processes: pytorch (torchrun, see tools/dist_train.sh) or slurm (srun, see tools/slurm_train.sh)"
+    help_ = f"who starts several processes: pytorch ({typed_launch('pytorch')}) or slurm ({typed_launch('slurm')})"
     made.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help=help_)
 
 
@@ -77,9 +82,9 @@ def path_text(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def default_work_dir(config: str) -> Path:
-    """``work_dirs/<config name>``."""
-    return Path("work_dirs") / Path(config).stem
+def default_work_dir(config: Config) -> Path:
+    """``work_dirs/<config name>`` in the current folder."""
+    return Path("work_dirs") / config.name
 
 
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:

@@ -6,13 +6,13 @@ import argparse
 
 from clipzoo.cli import door, using
 
-DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is what tools/train.py saved, or the folder of a fold,
+DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is a checkpoint of a training, or the folder of a fold,
 or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("export.py", DESCRIPTION)
+    parser = door.parser("export", DESCRIPTION)
     parser.add_argument("checkpoint", type=door.path, metavar="CHECKPOINT", help="a checkpoint of this project, or a CLIP's weights")
     parser.add_argument("--format", required=True, choices=("open_clip", "transformers"), help="which library shall load it")
     out = "a new folder; for open_clip also a file that ends in .safetensors"
@@ -34,10 +34,10 @@ def export(arguments: argparse.Namespace) -> None:
     from clipzoo.models.export import write_open_clip, write_transformers
 
     if arguments.fit is not None and arguments.format == "open_clip":
-        raise ConfigError("export.py: --fit is for --format transformers only. Leave it out: open_clip can pad")
-    weights = weights_of(arguments.checkpoint, "export.py", plugins=arguments.plugins)
+        raise ConfigError("export: --fit is for --format transformers only. Leave it out: open_clip can pad")
+    weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
     said = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
-    where = f"export.py: {arguments.checkpoint}"
+    where = f"export: {arguments.checkpoint}"
     if said is None and weights.quick_gelu is None:
         raise ConfigError(f"{where} does not say which activation its weights were trained with. Say --quick-gelu yes (OpenAI's) or no")
     weights = replace(weights, quick_gelu=weights.activation(said, where))

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from clipzoo.cli import door, using
+from clipzoo.commands import typed
 
 if TYPE_CHECKING:
     import logging
@@ -34,7 +35,7 @@ different groups.
 
 Shown is the mean accuracy over the episodes with its 95 % interval, which covers the choice of the episodes, not other images."""
 COMMANDS = {
-    "train": "fine-tune on class folders, as tools/train.py does: the same arguments",
+    "train": "fine-tune on class folders, as train does: the same arguments",
     "predict": "predict the query images of tasks from their support images",
     "evaluate": "mean accuracy over episodes that are drawn from class folders",
 }
@@ -47,24 +48,24 @@ def main(arguments: list[str] | None = None) -> None:
     if command == "train":
         from clipzoo.cli import train
 
-        train.main(arguments[1:])
+        train.main(arguments[1:], "fewshot train")
     elif command == "predict":
         door.run(predict, predict_parser().parse_args(arguments[1:]))
     elif command == "evaluate":
         door.run(evaluate, evaluate_parser().parse_args(arguments[1:]))
     elif command in ("--help", "-h"):
         lines = [f"  {name:<8}  {what}" for name, what in COMMANDS.items()]
-        door.show("\n".join(["usage: fewshot.py COMMAND …   (fewshot.py COMMAND --help for each)", "", *lines]))
+        door.show("\n".join([f"usage: {typed('fewshot')} COMMAND …   ({typed('fewshot COMMAND')} --help for each)", "", *lines]))
     else:
         from clipzoo.errors import did_you_mean
 
-        door.say(f"error: fewshot.py: there is no command '{command}'.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+        door.say(f"error: fewshot: there is no command '{command}'.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
         raise SystemExit(2)
 
 
 def predict_parser() -> argparse.ArgumentParser:
     """The arguments of ``predict``."""
-    parser = door.parser("fewshot.py predict", PREDICT)
+    parser = door.parser("fewshot predict", PREDICT)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
     parser.add_argument("folder", metavar="TEST_DIR", type=door.path, help="the folder above the task folders, or above testB")
     parser.add_argument("result", metavar="RESULT.csv", type=door.path, help="what is written")
@@ -78,7 +79,7 @@ def predict_parser() -> argparse.ArgumentParser:
 
 def evaluate_parser() -> argparse.ArgumentParser:
     """The arguments of ``evaluate``."""
-    parser = door.parser("fewshot.py evaluate", EVALUATE)
+    parser = door.parser("fewshot evaluate", EVALUATE)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
     parser.add_argument("data", metavar="DATA", type=door.path, help="a folder with a folder of images per class")
     parser.add_argument("--way", type=int, default=5, metavar="N", help="classes of an episode (default: 5)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.cli import door
+from clipzoo.commands import typed
 
 if TYPE_CHECKING:
     from clipzoo.grid.jobs import Job
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 DESCRIPTION = """Train every image tower with every text tower (and seed), one process per job, one job at a time on each device.
 Finished jobs are skipped, a failed job does not stop the others, and the leaderboard is written at the end.
 
-  tools/grid.py configs/clip/r18_bertzh_hip_5fold.py --image resnet18 starnet_s1:pretrained --text clip:ViT-B/32 bert-base-chinese \\
-                --devices cuda:0 cuda:1
-  tools/grid.py configs/clip/r18_bertzh_hip_5fold.py --experiments train_clip_config.json --data-dir single_label_data"""
+  {grid} clip/r18_bertzh_hip_5fold --devices cuda:0 cuda:1 \\
+      --image resnet18 starnet_s1:pretrained --text clip:ViT-B/32 bert-base-chinese
+  {grid} clip/r18_bertzh_hip_5fold --experiments train_clip_config.json --data-dir single_label_data"""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("grid.py", DESCRIPTION)
+    parser = door.parser("grid", DESCRIPTION.format(grid=typed("grid")))
     door.add_config_arguments(parser)
     parser.add_argument("--image", nargs="+", metavar="TOWER", help="image towers, e.g. resnet18 starnet_s1:pretrained")
     parser.add_argument("--text", nargs="+", metavar="TOWER", help="text towers, e.g. clip:ViT-B/32 bert-base-chinese")
@@ -50,7 +51,7 @@ def grid(arguments: argparse.Namespace) -> int:
     devices = arguments.devices or sorted({job.device for job in jobs if job.device}) or ["auto"]
     if arguments.devices:
         jobs = [replace(job, device=None) for job in jobs]
-    folder = arguments.work_dir or Path("work_dirs") / f"grid_{Path(arguments.config).stem}"
+    folder = arguments.work_dir or Path("work_dirs") / f"grid_{base.name}"
     metric, higher = sorting(runs.check_jobs(jobs, arguments.config, folder, arguments.cfg_options), arguments.sort_by)
     door.say(f"{len(jobs)} jobs on {', '.join(devices)} -> {folder}")
     outcomes = runs.run(jobs, arguments.config, folder, devices, options=arguments.cfg_options, say=door.say)

@@ -11,7 +11,7 @@ from clipzoo.cli import door
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = door.parser(
-        "list_modules.py", "Show every registered class with its arguments and their ranges, where it lives, and what it is for."
+        "list_modules", "Show every registered class with its arguments and their ranges, where it lives, and what it is for."
     )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="e.g. BACKBONES LOSSES (default: all)")
     parser.add_argument("--plugins", nargs="*", default=[], help="import these modules first")

@@ -9,7 +9,7 @@ from clipzoo.cli import door
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("make_folds.py", "Split the cases of a config, verify the folds, and show how the classes fell.")
+    parser = door.parser("make_folds", "Split the cases of a config, verify the folds, and show how the classes fell.")
     door.add_config_arguments(parser)
     parser.add_argument("--out", type=door.path, help="write folds.json there; use it with splits=dict(type='FromFile', path=…)")
     door.run(make_folds, parser.parse_args(arguments))

@@ -14,7 +14,7 @@ Two classes with the same caption are refused: nothing could tell them apart."""
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("make_pairs.py", DESCRIPTION)
+    parser = door.parser("make_pairs", DESCRIPTION)
     parser.add_argument("images", metavar="IMAGES", type=door.path, help="the folder that holds the class folders")
     parser.add_argument("--out", type=door.path, required=True, metavar="FILE", help="the table, .csv or .tsv")
     help_ = "names of the classes: JSON {folder: name or names}, CSV, or lines 'folder<tab>name, synonym' (default: the folders' names)"

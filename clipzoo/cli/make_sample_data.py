@@ -15,7 +15,7 @@ DESCRIPTION = """Write a small data set:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("make_sample_data.py", DESCRIPTION)
+    parser = door.parser("make_sample_data", DESCRIPTION)
     parser.add_argument("kind", choices=["digits", "hip", "pairs"])
     parser.add_argument("--out", type=door.path, help="a folder that does not exist yet (default: data/<kind>)")
     parser.add_argument("--num-samples", type=int, help="how many images (default: all digits, 240 radiographs, 400 scenes)")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clipzoo.inference.clip import Classification
 
 DESCRIPTION = """Classify images by similarity to texts. CHECKPOINT is:
-  a checkpoint that tools/train.py saved, or the folder of its fold;
+  a checkpoint of a training, or the folder of its fold;
   a work dir: the mean probability of all its finished folds;
   the weights of a CLIP as OpenAI, open_clip, transformers or Chinese-CLIP save them;
   a published name, clip:ViT-B/32 or openclip:<name>/<tag>.
@@ -23,7 +23,7 @@ Without --texts the classes and sentences are taken that the model was trained w
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("predict.py", DESCRIPTION)
+    parser = door.parser("predict", DESCRIPTION)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
     parser.add_argument(
         "images", metavar="IMAGE", type=door.path_text, nargs="+", help="files, patterns such as 'scans/*.png', or folders at any depth"

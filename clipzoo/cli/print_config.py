@@ -10,7 +10,7 @@ from clipzoo.cli import door
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("print_config.py", "Show a config with its bases and overrides merged, and where every value comes from.")
+    parser = door.parser("print_config", "Show a config with its bases and overrides merged, and where every value comes from.")
     door.add_config_arguments(parser)
     parser.add_argument("--python", action="store_true", help="print a config file instead, which loads back equal")
     parser.add_argument("--check", action="store_true", help="also check every argument against the constructors (loads torch)")

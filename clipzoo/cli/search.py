@@ -24,7 +24,7 @@ Without a query, on a terminal, queries are asked for one after the other."""
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("search.py", DESCRIPTION)
+    parser = door.parser("search", DESCRIPTION)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
     parser.add_argument("folder", metavar="FOLDER", type=door.path, help="images at any depth")
     parser.add_argument("queries", metavar="QUERY", nargs="*", help="texts to search for")
@@ -51,9 +51,9 @@ def search(arguments: argparse.Namespace) -> None:
     using.check_target(arguments.contact_sheet, "--contact-sheet", (".png",))
     asked = bool(arguments.queries or arguments.image)
     if not asked and not sys.stdin.isatty():
-        raise ConfigError('search.py: there is no query. Give a text ("a red car") or --image FILE')
+        raise ConfigError('search: there is no query. Give a text ("a red car") or --image FILE')
     if not all(query.strip() for query in arguments.queries):
-        raise ConfigError("search.py: a query is empty. Write what the images should show")
+        raise ConfigError("search: a query is empty. Write what the images should show")
     missing = [name for name in arguments.image if not Path(name).is_file()]
     if missing:
         raise DataError(f"--image: {', '.join(missing)}: no such file")

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from clipzoo.cli import door
+from clipzoo.commands import typed
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("summary.py", "Print the tables of finished work dirs.")
-    parser.add_argument("work_dirs", nargs="+", type=door.path, metavar="WORK_DIR", help="what tools/train.py made")
+    parser = door.parser("summary", "Print the tables of finished work dirs.")
+    parser.add_argument("work_dirs", nargs="+", type=door.path, metavar="WORK_DIR", help="work dir of a training")
     door.run(summarise, parser.parse_args(arguments))
 
 
@@ -34,6 +35,6 @@ def missing(folder: Path) -> str:
 
     if not (folder / "config.json").exists():
         what = "not a work dir of clipzoo" if folder.is_dir() else "no such folder"
-        return f"{what}. Give a folder that tools/train.py made"
+        return f"{what}. Give a folder that {typed('train')} made"
     done = sorted(path.parent.name for path in folder.glob(f"fold_*/{RESULT_FILE}"))
-    return f"not all folds are done yet (done: {', '.join(done) or 'none'}). Run tools/train.py to go on"
+    return f"not all folds are done yet (done: {', '.join(done) or 'none'}). Run {typed('train')} to go on"

@@ -19,9 +19,9 @@ they disagree). With --data: score every fold's model and their ensemble (mean p
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("test.py", DESCRIPTION)
+    parser = door.parser("test", DESCRIPTION)
     door.add_config_arguments(parser)
-    parser.add_argument("work_dir", type=door.path, metavar="WORK_DIR", help="what tools/train.py made")
+    parser.add_argument("work_dir", type=door.path, metavar="WORK_DIR", help="work dir of a training")
     parser.add_argument(
         "--data",
         type=door.path_text,

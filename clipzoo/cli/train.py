@@ -12,9 +12,9 @@ Running the same command again goes on: finished folds are skipped, an unfinishe
 Folds are independent: --fold 3 trains the third alone, on this or another machine, with the same result."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point."""
-    parser = door.parser("train.py", DESCRIPTION)
+def main(arguments: list[str] | None = None, command: str = "train") -> None:
+    """Entry point; ``fewshot train`` is the same under another name."""
+    parser = door.parser(command, DESCRIPTION)
     door.add_config_arguments(parser)
     parser.add_argument("--work-dir", type=door.path, help="where results go (default: work_dirs/<config name>)")
     parser.add_argument("--fold", type=int, help="train only this fold, counted from 1")
@@ -30,7 +30,7 @@ def train(arguments: argparse.Namespace) -> int:
     from clipzoo.config import Config
 
     config = Config.load(arguments.config, arguments.cfg_options)
-    folder = arguments.work_dir or door.default_work_dir(arguments.config)
+    folder = arguments.work_dir or door.default_work_dir(config)
     from clipzoo.engine.cross_validation import CrossValidation
     from clipzoo.engine.waiting import Interrupted
     from clipzoo.runtime.distributed import is_main, meeting, process_group

@@ -20,6 +20,7 @@ from pathlib import Path
 from clipzoo.config.annotations import in_words
 from clipzoo.config.config_file import content_of, origins_of, run
 from clipzoo.config.frozen import ConfigDict
+from clipzoo.config.shipped import find
 from clipzoo.errors import ConfigError, did_you_mean
 from clipzoo.files import expanded
 
@@ -76,17 +77,22 @@ class Config(ConfigDict):
 
     @classmethod
     def load(cls, path: str | Path, overrides: Iterable[str] = ()) -> Config:
-        """Read a config file, merge its bases, apply ``key.path=value`` overrides, and freeze the result.
+        """Read a config, merge its bases, apply ``key.path=value`` overrides, and freeze the result.
+
+        Args:
+            path: Config file, or the name of a shipped config, as ``shipped.find`` takes it.
+            overrides: What ``--cfg-options`` takes.
 
         Raises:
             ConfigError: The file is missing or fails, a section is unknown, a value is not plain data, two bases disagree, or an override
                 does not fit.
         """
-        values, origins = _read(Path(expanded(path)), ())
+        found = find(path)
+        values, origins = _read(found, ())
         dropped: dict[str, object] = {}
         for override in overrides:
             dropped |= _apply(values, origins, override)
-        return cls._frozen(values, origins, Path(path).stem, dropped)
+        return cls._frozen(values, origins, found.stem, dropped)
 
     @classmethod
     def from_dict(cls, values: Mapping, name: str = "config") -> Config:

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from clipzoo.commands import typed
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.engine import checkpoint, inputs, single_cases, unfreezing
@@ -103,7 +104,7 @@ def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], 
         has = "has classes" if data.classes else "has captions and no classes"
         raise ConfigError(
             f"evaluation.metrics: {shortened(others, 3)} cannot be computed here: {type(data).__name__} {has}, so it is scored by {kind}. "
-            f"Leave evaluation.metrics out for the usual ones, or see tools/list_modules.py METRICS"
+            f"Leave evaluation.metrics out for the usual ones, or see: {typed('list_modules METRICS')}"
         )
     select = settings.select or {"classification": "balanced_accuracy", "retrieval": "rsum"}[kind]
     by_name = {metric.name: metric for metric in built}

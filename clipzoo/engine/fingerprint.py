@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from clipzoo.commands import typed
 from clipzoo.datasets.files.digests import FileDigest, FileState
 from clipzoo.engine import work_dir
 from clipzoo.engine.checkpoint import LATEST
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FILE = "data.json"
-_ADVICE = "Delete it where it is damaged: tools/train.py makes it again from the data, and refuses folds that were trained on other data"
+_ADVICE = f"Delete it where it is damaged: {typed('train')} makes it again from the data, and refuses folds trained on other data"
 _THREADS = 8  # more than most machines have cores: they wait for disks
 _PORTION = 32  # images that a thread takes at once
 _NOTABLE = 5.0  # seconds of which the log tells
@@ -353,7 +354,7 @@ def _with_changes(folder: Path, known: Fingerprint | None, found: Fingerprint, a
     if not accepted:
         raise CheckpointError(
             f"{folder}: the data changed since it was made: {what}. Put them back, choose another --work-dir, "
-            "or go on with tools/train.py --accept-changed-data, which the summary then notes"
+            f"or go on with {typed('train')} --accept-changed-data, which the summary then notes"
         )
     now = {case_id: mark.image for case_id, mark in found.cases.items()}
     images = {case_id: (mark.image, mark.size) for case_id, mark in known.cases.items() if now.get(case_id) != mark.image}

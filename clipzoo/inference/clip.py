@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from clipzoo.commands import typed
 from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed
 from clipzoo.datasets.captions import Captions, clean
 from clipzoo.datasets.files.class_texts import default_template, texts_from_template
@@ -42,7 +43,7 @@ class LoadedCLIP(LoadedModel):
         if not has_text_side(restored):
             raise BuildError(
                 f"{restored.source}: {type(restored.model).__name__} has no text side, so images cannot be compared with texts. "
-                "Score it with tools/test.py"
+                f"Score it with: {typed('test')}"
             )
         super().__init__(restored, precision=precision)
 

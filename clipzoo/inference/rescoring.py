@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clipzoo.commands import typed
 from clipzoo.config import Config
 from clipzoo.config.checking import check
 from clipzoo.config.plugins import import_plugins
@@ -85,7 +86,7 @@ def score_again(validation: CrossValidation, log: logging.Logger, *, accept_chan
     work_dir.check_same(folder, validation.config, validation.folds)
     unfinished = [s.name for s in validation.folds.splits if not work_dir.is_done(folder / s.name)]
     if unfinished:
-        raise CheckpointError(f"{folder}: {', '.join(unfinished)} not trained yet. Run tools/train.py first")
+        raise CheckpointError(f"{folder}: {', '.join(unfinished)} not trained yet. Run {typed('train')} first")
     validation.fingerprint = validation.compare_data(accept_changed_data)
     for split in validation.folds.splits:
         check_checkpoint(folder / split.name, validation.read_fold(split).result)
@@ -177,7 +178,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     folds = Folds.read(folder / work_dir.FOLDS_FILE)
     done = [s.name for s in folds.splits if work_dir.is_done(folder / s.name)]
     if not done:
-        raise CheckpointError(f"{folder}: no fold is done. Run tools/train.py first")
+        raise CheckpointError(f"{folder}: no fold is done. Run {typed('train')} first")
     images = external_cases(config, folds, data)
     trained_on = Fingerprint.read(folder)
     if not allow_overlap:
@@ -291,4 +292,4 @@ def require_experiment(folder: Path) -> None:
     """Refuse a folder that no training made."""
     if not (folder / work_dir.CONFIG_JSON).exists():
         what = f"not a work dir of clipzoo ({work_dir.CONFIG_JSON} is missing)" if folder.is_dir() else "no such folder"
-        raise CheckpointError(f"{folder}: {what}. Give a folder that tools/train.py made")
+        raise CheckpointError(f"{folder}: {what}. Give a folder that {typed('train')} made")

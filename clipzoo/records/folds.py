@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from clipzoo.commands import typed
 from clipzoo.errors import DataError, LeakError, shortened
 from clipzoo.records.json_records import as_record, read_record, write_record
 from clipzoo.records.provenance import digest_of
@@ -164,7 +165,7 @@ class Folds:
             DataError: The file is not what ``write`` makes, or its digest does not fit its content.
             LeakError: See ``verify``.
         """
-        again = "Make it again with tools/make_folds.py"
+        again = f"Make it again with: {typed('make_folds')}"
         content = read_record(_FoldsFile, path, again, DataError)
         for fold in content.folds:
             if {type(fold.get(part)) for part in PARTS} != {list} or not isinstance(fold.get("name"), str):

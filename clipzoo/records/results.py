@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
 from clipzoo.records.json_records import read_record, write_record
@@ -131,7 +132,7 @@ class Summary:
             CheckpointError: The file is missing (not all folds are done) or damaged, or ``oof_predictions.csv`` beside it is another table.
         """
         work_dir = Path(work_dir)
-        again = f"Delete {work_dir / SUMMARY_FILE} and run tools/train.py, which makes it again from the folds"
+        again = f"Delete {work_dir / SUMMARY_FILE} and run {typed('train')}, which makes it again from the folds"
         summary = read_record(cls, work_dir / SUMMARY_FILE, again)
         table = work_dir / OUT_OF_FOLD_FILE
         if summary.predictions_digest and table.exists() and file_sha256(table) != summary.predictions_digest:

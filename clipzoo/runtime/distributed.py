@@ -62,7 +62,7 @@ def process_group(launcher: Launcher, device: str = "auto", timeout: float = Run
         reason = str(error).splitlines()[0][:200]
         raise BuildError(
             f"--launcher {launcher}: process {place.rank} of {place.world_size} cannot meet the others at {place.meeting} ({reason}). "
-            "Another address or port: MASTER_ADDR, and MASTER_PORT (tools/*.sh: PORT)"
+            "For another address or port, set MASTER_ADDR and MASTER_PORT (PORT for the scripts in tools/)"
         ) from error
     try:
         yield

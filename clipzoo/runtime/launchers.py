@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from clipzoo.commands import typed_launch
 from clipzoo.errors import BuildError
 
 Launcher = Literal["none", "pytorch", "slurm"]
@@ -60,7 +61,7 @@ def first_host(nodes: str) -> str:
 
 
 def _torchrun(environment: Mapping[str, str]) -> Place:
-    how = "Start through tools/dist_train.sh CONFIG NUM_PROCESSES or torchrun"
+    how = f"Start with: {typed_launch('pytorch')}"
     _require(environment, _TORCHRUN, "pytorch", how)
     number = _numbers(environment, "pytorch", how)
     return Place(
@@ -74,7 +75,7 @@ def _torchrun(environment: Mapping[str, str]) -> Place:
 
 
 def _slurm(environment: Mapping[str, str]) -> Place:
-    how = "Start through tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR, or srun within an allocation"
+    how = f"Start with: {typed_launch('slurm')}"
     _require(environment, _SLURM, "slurm", how)
     number = _numbers(environment, "slurm", how)
     rank, world = number("SLURM_PROCID"), number("SLURM_NTASKS")

@@ -265,10 +265,20 @@ def one_where_a_list_is_needed(place: Place) -> list:
     return place.train(evaluation={"metrics": "Accuracy"})
 
 
+@bad("clip/r18_bertzh_digit_5fold: no such config file. Did you mean 'clip/r18_bertzh_digits_5fold'?")
+def mistyped_shipped_config(place: Place) -> list:
+    return ["train", "clip/r18_bertzh_digit_5fold"]
+
+
+@bad("data/digits/images: no such folder. To make this sample data: clipzoo make_sample_data digits")
+def sample_data_not_made(place: Place) -> list:
+    return ["train", "clip/r18_bertzh_digits_5fold"]
+
+
 # --- data ------------------------------------------------------------------------------------------------------------------------------
 
 
-@bad("nowhere: no such folder", "one folder per class", "class A/", "python tools/make_sample_data.py digits", lines=0)
+@bad("nowhere: no such folder", "one folder per class", "class A/", "clipzoo make_sample_data digits", lines=0)
 def missing_data_folder(place: Place) -> list:
     return place.train(root=place.folder / "nowhere")
 
@@ -432,7 +442,7 @@ def absent_gpu(place: Place) -> list:
     return place.train("--cfg-options", "runtime.device=cuda:7")
 
 
-@bad("--launcher pytorch: RANK", "tools/dist_train.sh")
+@bad("--launcher pytorch: RANK", "torchrun --nproc_per_node NUM_PROCESSES -m clipzoo.cli train CONFIG")
 def launcher_without_torchrun(place: Place) -> list:
     return place.train("--launcher", "pytorch")
 
@@ -535,7 +545,7 @@ def no_config(place: Place) -> list:
     return ["train"]
 
 
-@bad("images: not a work dir of clipzoo", "Give a folder that tools/train.py made")
+@bad("images: not a work dir of clipzoo", "Give a folder that clipzoo train made")
 def scoring_no_work_dir(place: Place) -> list:
     return ["test", place.config(), place.images()]
 
@@ -545,13 +555,13 @@ def scoring_nothing(place: Place) -> list:
     return ["test", place.config(), place.folder / "nowhere"]
 
 
-@bad("work: fold_1 not trained yet. Run tools/train.py first")
+@bad("work: fold_1 not trained yet. Run clipzoo train first")
 def scoring_an_unfinished_run(place: Place) -> list:
     place.unfinished()
     return ["test", place.config(), place.folder / "work"]
 
 
-@bad("work: not all folds are done yet (done: fold_2, fold_3)", "tools/train.py")
+@bad("work: not all folds are done yet (done: fold_2, fold_3)", "Run clipzoo train to go on")
 def summary_of_an_unfinished_run(place: Place) -> list:
     place.unfinished()
     return ["summary", place.folder / "work"]

@@ -42,7 +42,7 @@ def test_help_loads_nothing_heavy_and_names_every_command(loaded):
     code = code.replace("try:", "def call(name):\n  try: main([name, '--help'])\n  except SystemExit as end: assert not end.code\ntry:")
     modules, shown = loaded(code, *COMMANDS)
     assert not modules & {*HEAVY, "numpy", "PIL", "addict"}
-    assert all(f"usage: {name}.py" in shown for name in COMMANDS)
+    assert all(f"usage: clipzoo {name} " in shown for name in COMMANDS)
 
 
 def test_print_config_loads_no_torch(loaded, write_config):
@@ -68,7 +68,7 @@ def test_sample_data_of_drawn_pictures_loads_no_torch(loaded, tmp_path):
 def test_the_door_in_tools_is_the_same_command(repo, tmp_path):
     command = [sys.executable, "-X", "importtime", repo / "tools" / "train.py", "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
-    assert done.returncode == 0 and done.stdout.startswith("usage: train.py") and "--work-dir" in done.stdout
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: python {repo}/tools/train.py ") and "--work-dir" in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "clipzoo" in imported and not imported & {*HEAVY, "numpy"}
 

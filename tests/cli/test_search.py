@@ -127,7 +127,7 @@ def test_queries_are_asked_for_on_a_terminal(search, monkeypatch):
         (["WORK/fold_7", "IMAGES", "圆"], "no such checkpoint"),
         (["openclip:ViT-B-32", "IMAGES", "圆"], "has no trained weights"),
         (["WORK/fold_1", "IMAGES", "圆", "--contact-sheet", "sheet.jpg"], "--contact-sheet: sheet.jpg must end in .png"),
-        (["WORK/fold_1", "IMAGES", "圆", "--topp", "3"], "--topp: no such argument. Did you mean '--top'? See search.py --help"),
+        (["WORK/fold_1", "IMAGES", "圆", "--topp", "3"], "--topp: no such argument. Did you mean '--top'? See clipzoo search --help"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

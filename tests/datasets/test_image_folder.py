@@ -200,7 +200,7 @@ def test_classes_fix_the_labels(root, tmp_path):
 
 def test_missing_folder_shows_the_tree_and_the_command(tmp_path):
     with pytest.raises(
-        DataError, match=r"no such folder.*one folder per class[\s\S]*class A/[\s\S]*make_sample_data\.py digits --out data/digits "
+        DataError, match=r"no such folder.*one folder per class[\s\S]*class A/[\s\S]*clipzoo make_sample_data digits --out data/digits "
     ):
         make(tmp_path / "none")
     with pytest.raises(DataError, match="no class folder"):

@@ -386,7 +386,7 @@ def test_a_missing_source_shows_what_is_expected_and_the_command(root):
     write(root / "p.csv", table(PAIRS))
     with pytest.raises(DataError, match=r"q\.csv: no such file or folder\. Did you mean 'p.csv'\?") as caught:
         make(root / "q.csv")
-    for words in ("data.json", "filepath,title", "captions/NAME.txt", "python tools/make_sample_data.py pairs --out data/pairs"):
+    for words in ("data.json", "filepath,title", "captions/NAME.txt", "clipzoo make_sample_data pairs --out data/pairs"):
         assert words in str(caught.value)
     with pytest.raises(DataError, match=r"p\.parquet: what kind of file is this\? Supported: \.json, \.csv"):
         make(write(root / "p.parquet", "x"))
@@ -394,7 +394,7 @@ def test_a_missing_source_shows_what_is_expected_and_the_command(root):
 
 
 def test_bad_folders(root, tmp_path):
-    with pytest.raises(DataError, match="holds images/ but no captions.*make_pairs.py"):
+    with pytest.raises(DataError, match="holds images/ but no captions.*clipzoo make_pairs writes"):
         make(root)
     (root / "captions").mkdir()
     with pytest.raises(DataError, match=r"3 images have no captions/NAME\.txt: images/a\.png, images/b\.png, images/深/c\.png\. Write"):

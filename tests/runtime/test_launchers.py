@@ -80,9 +80,9 @@ def test_a_place_under_torchrun():
 @pytest.mark.parametrize(
     ("launcher", "environment", "message"),
     [
-        ("pytorch", {}, "--launcher pytorch: RANK, WORLD_SIZE, .* not set. Start through tools/dist_train.sh"),
+        ("pytorch", {}, "--launcher pytorch: RANK, WORLD_SIZE, .* not set. Start with: torchrun"),
         ("pytorch", {**TORCHRUN, "RANK": "x"}, "RANK is 'x' and no number"),
-        ("slurm", {}, "--launcher slurm: SLURM_PROCID, SLURM_NTASKS, .* not set. Start through tools/slurm_train.sh"),
+        ("slurm", {}, "--launcher slurm: SLURM_PROCID, SLURM_NTASKS, .* not set. Start with: srun"),
         ("slurm", {**SLURM, "SLURM_LOCALID": ""}, "SLURM_LOCALID not set"),
         ("slurm", {**SLURM, "SLURM_PROCID": "7"}, "SLURM_PROCID is 7 and SLURM_NTASKS 7, so srun did not start"),
         ("slurm", {k: v for k, v in SLURM.items() if "NODELIST" not in k}, "SLURM_STEP_NODELIST not set. Set MASTER_ADDR"),

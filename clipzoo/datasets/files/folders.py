@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipzoo.commands import typed
 from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.samples.missing import how_to_make
 from clipzoo.errors import DataError, shortened
 from clipzoo.files import check_regular, natural, reason
 from clipzoo.text import clean_name, clean_path, differences, visible
@@ -34,7 +36,7 @@ def expected_tree(root: str) -> str:
         f"    {root}/\n"
         "    ├── class A/   image1.png  image2.jpg  …\n"
         "    └── class B/   …\n"
-        "Sample data are made by: python tools/make_sample_data.py digits --out data/digits   (then the root is data/digits/images)"
+        f"To make sample data: {typed('make_sample_data digits --out data/digits')}   (then the root is data/digits/images)"
     )
 
 
@@ -46,7 +48,7 @@ def scan_class_folders(root: Path) -> tuple[list[ImageFile], Counter[str]]:
     """
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {what}. {expected_tree(str(root))}")
+        raise DataError(f"{root}: {what}. {how_to_make(str(root)) or expected_tree(str(root))}")
     files: list[ImageFile] = []
     ignored: Counter[str] = Counter()
     inside = entries(str(root))

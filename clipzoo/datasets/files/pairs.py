@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from json import JSONDecoder
 from typing import Literal, NamedTuple
 
+from clipzoo.commands import typed
 from clipzoo.datasets.captions import clean
 from clipzoo.datasets.files.folders import entries, kinds, walk
 from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.samples.missing import how_to_make
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import check_regular, json_kind, natural, parse_json, read_text
 from clipzoo.text import clean_name, clean_path, csv_rows, differences, find_separator
@@ -101,7 +103,7 @@ def expected_pairs(path: str) -> str:
         '    data.json      [{"image_path": "images/1.jpg", "caption": "…"}, …]; a caption may be a list of sentences\n'
         "    data.csv       a first line with the names of the columns, such as filepath,title or image_path,caption; also .tsv\n"
         f"    {path + '/':<14} images/NAME.jpg … and captions/NAME.txt …, one caption per line; or a data.json in it\n"
-        "Sample data are made by: python tools/make_sample_data.py pairs --out data/pairs   (then the path is data/pairs)"
+        f"To make sample data: {typed('make_sample_data pairs --out data/pairs')}   (then the path is data/pairs)"
     )
 
 
@@ -116,7 +118,7 @@ def read_pairs(path: str, keys: Keys) -> PairsFile:
     if os.path.isdir(path):
         return _read_folder(path, keys)
     if not os.path.lexists(path):
-        raise DataError(f"{path}: no such file or folder.{_near(path)} {expected_pairs('data')}")
+        raise DataError(f"{path}: no such file or folder.{_near(path)} {how_to_make(path) or expected_pairs('data')}")
     check_regular(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix != ".json" and suffix not in _TABLES:
@@ -261,7 +263,7 @@ def _read_folder(path: str, keys: Keys) -> PairsFile:
     if os.path.isdir(images):
         raise DataError(
             f"{path}: holds images/ but no captions. Write captions/NAME.txt for every image, or a data.json; for images in class folders "
-            "tools/make_pairs.py writes captions"
+            f"{typed('make_pairs')} writes captions"
         )
     raise DataError(f"{path}: no pairs in this folder. {expected_pairs(path)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from clipzoo.commands import typed
 from clipzoo.config.arguments import FilePath
 from clipzoo.datasets.splitters.base import Splitter
 from clipzoo.errors import DataError, shortened
@@ -38,7 +39,7 @@ class FromFile(Splitter):
         if differences:
             raise DataError(
                 f"{self.path}: these folds are of other cases than the dataset: {'; '.join(differences)}. "
-                "Restore the data, or make new folds with tools/make_folds.py"
+                f"Restore the data, or make new folds with: {typed('make_folds')}"
             )
         made = ", ".join(f"{key}={value!r}" for key, value in folds.spec.items() if key != "type")
         origin = f"Read from {self.path}, made by {folds.spec.get('type', 'an unknown splitter')}({made})."
