@@ -9,7 +9,8 @@ import pytest
 
 from clipzoo.cli import COMMANDS
 from clipzoo.commands import typed, typed_launch
-from clipzoo.datasets.samples.missing import KINDS, how_to_make
+from clipzoo.config import Config, shipped
+from clipzoo.datasets.samples.missing import how_to_make
 
 
 @pytest.fixture
@@ -64,9 +65,13 @@ def test_no_message_goes_round_it(repo):
         assert not wrong
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_missing_sample_data_name_the_command(kind):
-    assert how_to_make(f"data/{kind}") == f"To make this sample data: clipzoo make_sample_data {kind}"
-    assert how_to_make(f"data/{kind}/images") == how_to_make(f"data/{kind}")
-    assert how_to_make(f"/my disk/{kind}/images").endswith(f"make_sample_data {kind} --out '/my disk/{kind}'")
-    assert how_to_make("data/mine/images") == how_to_make(f"{kind}/mine") == ""
+def test_missing_sample_data_name_the_command():
+    """Wherever a shipped config looks for them."""
+    roots = set()
+    for name in shipped.names():
+        dataset = Config.load(name).data.dataset
+        roots.add(dataset.get("root") or dataset.get("path"))
+    told = {root: sentence.rpartition(" ")[2] for root in roots if (sentence := how_to_make(root))}
+    assert told == {"data/digits/images": "digits", "data/hip/images": "hip", "data/pairs": "pairs"}
+    assert how_to_make("data/digits/images") == "To make this sample data: clipzoo make_sample_data digits"
+    assert how_to_make("data/mine/images") == how_to_make("/elsewhere/digits/images") == ""

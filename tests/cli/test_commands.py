@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from clipzoo.cli import COMMANDS
+from clipzoo import __version__
+from clipzoo.cli import COMMANDS, door
 from clipzoo.config import Config
 from clipzoo.records.folds import Folds
 
@@ -43,6 +45,24 @@ def test_help_loads_nothing_heavy_and_names_every_command(loaded):
     modules, shown = loaded(code, *COMMANDS)
     assert not modules & {*HEAVY, "numpy", "PIL", "addict"}
     assert all(f"usage: clipzoo {name} " in shown for name in COMMANDS)
+
+
+def test_version_loads_nothing_heavy(loaded):
+    modules, shown = loaded(CALL, "--version")
+    assert not modules & {*HEAVY, "numpy"} and shown == f"clipzoo {__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["train", "test", "baselines", "grid", "print_config", "make_folds", "fewshot train"])
+def test_every_command_finds_a_config_in_the_same_place(command, name):
+    more = ["work"] if name == "test" else []
+    ended = command(*name.split(), "clip/r18_bertzh_digit_5fold", *more)
+    assert ended.status == 2 and ended.err.count("\n") == 1
+    assert ended.err.endswith("no such config file. Did you mean 'clip/r18_bertzh_digits_5fold'?\n")
+
+
+def test_the_default_work_dir_is_called_after_the_config():
+    for name in ("clip/r18_bertzh_digits_5fold", "configs/clip/r18_bertzh_digits_5fold.py"):
+        assert door.default_work_dir(Config.load(name)) == Path("work_dirs/r18_bertzh_digits_5fold")
 
 
 def test_print_config_loads_no_torch(loaded, write_config):

@@ -5,20 +5,19 @@ They are never made on the way: a training that does not find its images must no
 
 from __future__ import annotations
 
-import shlex
 from pathlib import PurePath
 
 from clipzoo.commands import typed
 
-KINDS = ("digits", "hip", "pairs")
+_FOLDERS = {PurePath("data") / kind: kind for kind in ("digits", "hip", "pairs")}  # where the shipped configs look for them
 
 
 def how_to_make(path: str) -> str:
-    """The sentence for a missing ``path`` of our sample data, such as ``data/digits/images``; empty for other data."""
+    """The sentence for a missing ``path`` that the shipped configs name, such as ``data/digits/images``; empty for other data.
+
+    >>> how_to_make("data/digits/images")
+    'To make this sample data: clipzoo make_sample_data digits'
+    """
     folder = PurePath(path)
-    folder = folder.parent if folder.name in ("images", "class_texts.json", "groups.csv", "captions.json") else folder
-    kind = folder.name
-    if kind not in KINDS:
-        return ""
-    out = "" if folder == PurePath("data") / kind else f" --out {shlex.quote(str(folder))}"
-    return f"To make this sample data: {typed(f'make_sample_data {kind}{out}')}"
+    kind = _FOLDERS.get(folder.parent if folder.name == "images" else folder)
+    return "" if kind is None else f"To make this sample data: {typed(f'make_sample_data {kind}')}"
