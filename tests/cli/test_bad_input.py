@@ -131,7 +131,7 @@ def a_warm_up_beyond_all_steps(place: Place) -> list:
     return place.train("--cfg-options", "schedule.type=CosineSchedule", "schedule.warmup_epochs=1e308")
 
 
-@bad("runtime.device: there is no 'cuda:²' on this machine. Here: ")
+@bad("runtime.device: no device 'cuda:²' on this machine. Available: ")
 def a_device_that_is_no_number(place: Place) -> list:
     return place.train("--cfg-options", "runtime.device=cuda:²")
 
@@ -427,7 +427,7 @@ def missing_weights_file(place: Place) -> list:
 # --- machine and work dir --------------------------------------------------------------------------------------------------------------
 
 
-@bad("runtime.device: there is no 'cuda:7' on this machine. Here: cpu")
+@bad("runtime.device: no device 'cuda:7' on this machine. Available: cpu")
 def absent_gpu(place: Place) -> list:
     return place.train("--cfg-options", "runtime.device=cuda:7")
 
