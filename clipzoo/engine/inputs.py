@@ -86,7 +86,8 @@ def frozen_features(
         num_workers=settings.num_workers,
     )
     if distributed.is_main():
-        log.info(f"{split.name}: features of the frozen image tower ready: {len(rows)} cases, {new} images newly encoded{_unkept(store)}")
+        found = f"features of {len(rows)} cases, from {new} newly encoded images{_unkept(store)}"
+        log.info(f"{split.name}: the frozen image tower is replaced by its {found}")
     return torch.from_numpy(table)
 
 

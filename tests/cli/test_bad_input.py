@@ -535,7 +535,7 @@ def no_config(place: Place) -> list:
     return ["train"]
 
 
-@bad("images: not a work dir of clipzoo", "Give a folder that tools/train.py made")
+@bad("images: not a work dir of clipzoo", "Pass a work dir made by tools/train.py")
 def scoring_no_work_dir(place: Place) -> list:
     return ["test", place.config(), place.images()]
 
