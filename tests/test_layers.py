@@ -1,6 +1,7 @@
 """Imports go downwards only, and in no circle. Read from the source, so that nothing needs to be installed."""
 
 import ast
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_no_circle_among_modules():
             break
         graph = {name: used - leaves for name, used in graph.items() if name not in leaves}
     assert not graph, "each of these imports another of them"
+
+
+def test_the_table_in_the_docs_is_the_house():
+    """Row by row, from the top."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## How data flows")[0]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert [{name.removesuffix("/").removesuffix(".py") for name in re.findall("`([^`]+)`", row)} for row in rows] == [
+        *map(set, reversed(HOUSE))
+    ]
 
 
 def test_every_folder_says_what_it_is_for():

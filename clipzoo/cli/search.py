@@ -87,14 +87,14 @@ def up_to_date(arguments: argparse.Namespace, loaded: LoadedCLIP, console: Conso
         rebuild=arguments.rebuild,
         batch_size=arguments.batch_size,
         num_workers=arguments.workers,
-        watched=lambda total: progress.shown("encoding", total, console, log),
+        progress=lambda total: progress.shown("encoding", total, console, log),
     )
     for message in update.failed.values():
         log.warning(f"warning: {message}")
     for note in update.notes:
         log.info(f"note: {note}")
     parts = [f"{update.encoded} encoded", f"{update.kept} known"]
-    parts += [f"{update.gone} gone"] if update.gone else []
+    parts += [f"{update.removed} removed"] if update.removed else []
     parts += [f"{len(update.failed)} skipped, which cannot be read"] if update.failed else []
     log.info(f"{len(update.index)} images: {', '.join(parts)}" + (f"  ({update.path})" if update.path else ""))
     return update.index

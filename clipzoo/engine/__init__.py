@@ -1,1 +1,1 @@
-"""The run: what is built from a config, the training loop, and cross-validation over it. The page to read first is ``loop.py``."""
+"""A run: the objects built from a config, the training loop, and cross-validation around it. Read ``loop.py`` first."""

@@ -1,5 +1,5 @@
-"""From a checked config to objects. The only file that knows the data and the model: the tokenizer and the preprocessing belong to the
-towers and reach the data from here.
+"""Building the objects of a run from a checked config. This module connects data and model: it passes the towers' tokenizer and
+preprocessing to the data.
 """
 
 from __future__ import annotations
@@ -53,49 +53,49 @@ DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHoo
 
 
 def dataset(config: Config) -> Dataset:
-    """The dataset of section ``data``."""
+    """Build the dataset of section ``data``."""
     return DATASETS.build(config.data.dataset)
 
 
 def folds(config: Config, data: Dataset) -> Folds:
-    """The folds of section ``splits`` over all cases of ``data``.
+    """Split all cases of ``data`` into folds, as section ``splits`` describes.
 
     Raises:
-        DataError: There are classes, and not one case has one.
+        DataError: The data has classes, but no case has a label.
     """
     if data.classes and (data.labels < 0).all():
-        raise DataError("data.dataset: none of its images has a label, so nothing can be learnt or scored. Choose another split of it")
+        raise DataError("data.dataset: no image has a label, so nothing can be learned or scored. Choose another split of the dataset")
     return SPLITTERS.build(config.splits).split(data.cases, data.classes)
 
 
 def model(
     config: Config, device: torch.device, *, num_classes: int, channels_last: bool = True, towers: dict[str, dict] | None = None
 ) -> Model:
-    """The model with its first weights, which depend on the state of torch's generator alone.
+    """The model with its initial weights, which depend only on the state of torch's generator.
 
     Args:
         config: A checked config.
-        device: Where it shall be.
-        num_classes: Of the data; 0 where they have captions only. For models that want to know.
-        channels_last: Memory order of weights, on a GPU.
-        towers: The towers' blueprints from a checkpoint, whose weights replace these at once: nothing is downloaded or read then. One that
-            may be left out, and that the checkpoint does not have, is left out.
+        device: Target device.
+        num_classes: Number of classes of the data, for models that need it; 0 if cases have captions only.
+        channels_last: Whether weights on a GPU are in channels-last memory order.
+        towers: Blueprints of the towers from a checkpoint, whose weights will replace the initial ones, so none are downloaded or read.
+            Optional towers missing from the checkpoint are skipped.
 
-    On the CPU only the images are channels-last: convolutions repack their weights anyway, and the fused optimizers copy weights, gradients
-    and moments there and back if they are not in the default order.
+    On the CPU only the images are channels-last: convolutions repack their weights anyway, and the fused optimizers would copy weights,
+    gradients and moments back and forth if they were not in the default order.
 
     Raises:
-        BuildError: The model is for data with classes, and these have none.
+        BuildError: The model needs data with classes, and the data has none.
     """
     built = make_model(config.model, num_classes, towers).to(device)
     return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
 
 
 def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], Metric]:
-    """All metrics, and the one of them that chooses the epoch.
+    """All metrics, and the one among them that selects the epoch.
 
     Raises:
-        ConfigError: ``evaluation.select`` names none of them, or one is of another kind than the data.
+        ConfigError: ``evaluation.select`` is not among the metrics, or a metric does not fit the kind of data.
     """
     kind = "classification" if data.classes else "retrieval"
     built = [METRICS.build(spec) for spec in (DEFAULT_METRICS[kind] if settings.metrics is None else settings.metrics)]
@@ -104,21 +104,21 @@ def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], 
         has = "has classes" if data.classes else "has captions and no classes"
         raise ConfigError(
             f"evaluation.metrics: {shortened(others, 3)} cannot be computed here: {type(data).__name__} {has}, so it is scored by {kind}. "
-            f"Leave evaluation.metrics out for the usual ones, or see: {typed('list_modules METRICS')}"
+            f"Remove evaluation.metrics to use the defaults, or see: {typed('list_modules METRICS')}"
         )
     select = settings.select or {"classification": "balanced_accuracy", "retrieval": "rsum"}[kind]
     by_name = {metric.name: metric for metric in built}
     if select not in by_name:
         hint = did_you_mean(select, by_name)
-        raise ConfigError(f"evaluation.select: '{select}' is not among the metrics.{hint} There are: {', '.join(by_name)}")
+        raise ConfigError(f"evaluation.select: '{select}' is not among the metrics.{hint} Available: {', '.join(by_name)}")
     return built, by_name[select]
 
 
 def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Metric]) -> Evaluator:
-    """By classes where there are some, otherwise by retrieval.
+    """The evaluator: by classes if the data has any, otherwise by retrieval.
 
     Raises:
-        BuildError: The data asks for retrieval, and the model has no features of images and captions.
+        BuildError: The data needs retrieval, but the model cannot encode images and captions.
     """
     if data.classes:
         return ClassEvaluator(inputs.class_captions(data, tokens), data.classes, chosen)
@@ -126,14 +126,14 @@ def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Met
     missing = net.lacks("encode_image", "encode_captions")
     if missing:
         raise BuildError(
-            f"model: {type(net).__name__} cannot be scored by retrieval, it has no {' and no '.join(missing)}; and "
+            f"model: {type(net).__name__} cannot be scored by retrieval, as it has no {' and no '.join(missing)}, but "
             f"{type(data).__name__} has captions and no classes. Choose a model such as CLIP"
         )
     return RetrievalEvaluator(tokens, chosen)
 
 
 def watched_part(config: Config, split: Split) -> str | None:
-    """The part that chooses the epoch: test only on explicit wish, otherwise val where there is one, otherwise none."""
+    """The part that selects the epoch: test only if explicitly requested, otherwise val if it has cases, otherwise ``None``."""
     if SPLITTERS.expand(config.splits).get("select_on_test", False):
         return "test"
     return "val" if split.val else None
@@ -148,20 +148,26 @@ def run(
     log: logging.Logger,
     console: Console,
     provenance: Provenance,
-    begun: dict | None = None,
+    earlier: dict | None = None,
     features: bool = True,
 ) -> Run:
-    """Everything that training ``config`` on ``split`` needs, with fresh weights and fresh generators.
+    """Build everything needed to train ``config`` on ``split``, with fresh weights and fresh generators.
 
     Args:
-        provenance: What the run's files are made from. Its fold's name seeds this run together with ``runtime.seed``: another name gives
+        config: A checked config.
+        data: Dataset built from it.
+        split: The three parts.
+        folder: Folder for the run's files.
+        log: Logger for messages.
+        console: Console for progress bars.
+        provenance: Provenance of the run's files. The name of its fold and ``runtime.seed`` together seed the run: another name gives
             other weights and another order.
-        begun: What ``checkpoint.begun`` found of an earlier start. The towers are made from it, and hold its weights before a frozen one
-            is read once for the whole run.
-        features: Let a frozen image tower see all images before the training, where ``runtime.feature_cache`` allows it.
+        earlier: Result of ``checkpoint.earlier_start``. The towers are built from it and get its weights before the features of a frozen
+            tower are computed for the whole run.
+        features: Whether a frozen image tower may encode all images before training, if ``runtime.feature_cache`` allows it.
 
     Raises:
-        ClipzooError: Something that the config describes cannot be made here.
+        ClipzooError: Something that the config describes cannot be built.
     """
     settings, data_settings = RuntimeSettings.of(config), DataSettings.of(config)
     train_settings, evaluation = TrainSettings.of(config), EvaluationSettings.of(config)
@@ -169,13 +175,13 @@ def run(
     runtime.apply(settings, device)
     seed = derived_seed(settings.seed, provenance.fold)
     seed_everything(seed)
-    towers, num_classes = begun and begun["towers"], len(data.classes)
+    towers, num_classes = earlier and earlier["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
-    tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, begun)
+    tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, earlier)
     if train_settings.unfreeze is not None:
-        unfreezing.to_last_stage(net, train_settings.unfreeze)  # once more: a tower may have been there for the start alone
-    known = inputs.frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
-    loaders = inputs.loaders(net, data, split, data_settings, tokens, known, seed=seed, device=device, timeout=settings.timeout)
+        unfreezing.to_last_stage(net, train_settings.unfreeze)  # again: a tower may have been needed for initialisation only
+    table = inputs.frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
+    loaders = inputs.loaders(net, data, split, data_settings, tokens, table, seed=seed, device=device, timeout=settings.timeout)
     single_cases.check(net, loaders.batches, loaders.train, device)
     inputs.warn_of_double_balance(net, loaders.batches.sampler, log)
     # After the weights: dropout may differ between processes, initial weights may not.
@@ -215,66 +221,66 @@ def run(
             "data.eval_batch_size": data_settings.scored_batch_size,
             "runtime.device": str(device),
             "runtime.threads": torch.get_num_threads(),
-            "runtime.feature_cache": "used" if known is not None else None,
+            "runtime.feature_cache": "used" if table is not None else None,
         },
         averaged=averaged,
     )
 
 
-def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: logging.Logger, begun: dict | None) -> Tokens | None:
-    """Give ``net`` what it takes from the data, or its weights from an earlier start.
+def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: logging.Logger, earlier: dict | None) -> Tokens | None:
+    """Initialise ``net`` from the data, or with its weights from an earlier start.
 
     Returns:
-        The caption table as its text tower reads it; ``None`` for a model without one.
+        The tokenised caption table; ``None`` for a model without a text tower.
     """
     tokens = inputs.tokens_of(net, data, settings, log)
-    if begun is not None:
-        checkpoint.load_weights(net, begun["model"], begun["path"])
+    if earlier is not None:
+        checkpoint.load_weights(net, earlier["model"], earlier["path"])
         for tower in net.children():
             if isinstance(tower, Tower):
-                tower.weights = f"of {begun['path']}"
+                tower.weights = f"of {earlier['path']}"
     else:
         labels = torch.from_numpy(data.labels[data.rows_of(split.train)])
         counts = torch.bincount(labels[labels >= 0], minlength=len(data.classes))
         net.initialise(inputs.class_captions(data, tokens), counts)
-    if net.tokenizer is None:  # a text tower may have been there for ``initialise`` alone
+    if net.tokenizer is None:  # a text tower may have been needed for ``initialise`` only
         return None
     net.prepare(tokens)
     return tokens
 
 
 def trainable(net: Model, settings: TrainSettings, strategy: str = "ddp") -> Model:
-    """``net``, set up as section ``train`` wants it.
+    """``net``, set up for training as section ``train`` describes.
 
     Raises:
-        BuildError: The model cannot do what is asked for.
-        ConfigError: A stage of ``unfreeze`` does not fit it, or the strategy.
+        BuildError: The model does not support a setting.
+        ConfigError: A stage of ``unfreeze`` does not fit the model or the strategy.
     """
     if settings.unfreeze is not None:
         if strategy == "fsdp":
             raise ConfigError(
-                "train.unfreeze: does not go with runtime.strategy='fsdp', which divides the weights once, at the start. Use 'ddp', or "
-                "unfreeze_blocks of the tower"
+                "train.unfreeze: not supported with runtime.strategy='fsdp', which shards the weights once, at the start. Use 'ddp', or "
+                "the tower's unfreeze_blocks"
             )
         unfreezing.to_last_stage(net, settings.unfreeze)  # before anything else asks which tower is frozen
     if settings.gradient_checkpointing:
         net.checkpoint_gradients()
     if settings.cached_features:
         if net.lacks("encode", "contrast"):
-            raise BuildError(f"train.cached_features: {type(net).__name__} has no features to keep (no encode, no contrast). Leave it out")
+            raise BuildError(f"train.cached_features: {type(net).__name__} has no features to keep (no encode, no contrast). Remove it")
         if net.captions == "all":
-            raise BuildError("train.cached_features: this loss compares with all captions anyway. Leave it out")
+            raise BuildError("train.cached_features: this loss compares with all captions anyway. Remove it")
     return net
 
 
 def moving_average(net: Model, settings: TrainSettings) -> AveragedModel | None:
-    """The moving average of the weights that ``train.ema_decay`` asks for; statistics of batch norm are the model's own."""
+    """The moving average of the weights, if ``train.ema_decay`` is set; statistics of batch normalisation are the model's own."""
     decay = settings.ema_decay
     if decay is None:
         return None
 
     def update(averages: list[torch.Tensor], weights: list[torch.Tensor], _: torch.Tensor) -> None:
-        n = int(averaged.n_averaged)  # on the CPU: the device is not waited for
+        n = int(averaged.n_averaged)  # on the CPU, so no wait for the device
         torch._foreach_lerp_(sharding.local(averages), sharding.local(weights), 1 - min(decay, (1 + n) / (10 + n)))
 
     averaged = AveragedModel(net, multi_avg_fn=update)
@@ -289,29 +295,29 @@ def parallel(
     averaged: AveragedModel | None = None,
     autocast: torch.dtype | None = None,
 ) -> torch.nn.Module:
-    """The model itself, or, where several processes train, DDP around it or its towers divided among them. Before the optimizer is made.
+    """``net`` itself or, with several processes, wrapped in DDP or with sharded towers. Call it before the optimizer is built.
 
     Raises:
-        ConfigError: ``strategy`` does not go with the precision.
+        ConfigError: ``strategy`` does not support the precision.
     """
     if distributed.world_size() == 1:
         return net
     if strategy == "fsdp":
         if autocast == torch.float16:
             raise ConfigError(
-                "runtime.strategy: 'fsdp' does not go with fp16: each process would scale its part. Set runtime.precision='bf16' or 'fp32'"
+                "runtime.strategy: 'fsdp' does not support fp16: each process would scale its part. Set runtime.precision='bf16' or 'fp32'"
             )
         if averaged is not None:
             sharding.shard(averaged.module, device)
         return sharding.shard(net, device)
     kept = net.state_dict().keys()
-    tables = [name for name, _ in net.named_buffers() if name not in kept]  # computed alike by all; broadcasting them would only cost time
+    tables = [name for name, _ in net.named_buffers() if name not in kept]  # equal on all processes; broadcasting them would only cost time
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, tables)
     return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def describe(run_: Run) -> list[str]:
-    """Lines for the log that differ from fold to fold: cases per part, classes a part lacks, device and steps."""
+    """Log lines that differ from fold to fold: cases per part, classes missing from a part, device and steps."""
     labels = run_.dataset.labels
     parts = {part: labels[run_.dataset.rows_of(getattr(run_.split, part))] for part in ("train", "val", "test")}
     lines = [f"{run_.split.name}: " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()) + " cases"]
@@ -321,20 +327,20 @@ def describe(run_: Run) -> list[str]:
     for part, found in parts.items():
         absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
         if absent:
-            lines.append(f"note: {part} has no case of {shortened(absent)}")
+            lines.append(f"note: {part} has no cases of {shortened(absent)}")
     weights = getattr(run_.model.criterion, "class_weights", None)
-    if weights is not None and not isinstance(weights, str):  # which of a list is whose, depends on the order of the classes
+    if weights is not None and not isinstance(weights, str):  # their meaning depends on the order of the classes
         named = [f"{name} {weight:g}" for name, weight in zip(run_.dataset.classes, weights, strict=True)]
         lines.append(f"class weights as given: {shortened(named, 50)}")
     visited, available = run_.batches.cases_per_epoch, len(parts["train"])
     if visited < available:
-        lines.append(f"note: an epoch visits {visited} of the {available} training cases, others each time")
+        lines.append(f"note: an epoch visits {visited} of the {available} training cases, different ones each time")
     late = [stage["epoch"] for stage in run_.train.unfreeze or () if stage["epoch"] >= run_.total_epochs]
     if late:
-        lines.append(f"note: train.unfreeze: the stage of epoch {late[0]} never begins, as the run has {run_.total_epochs} epochs")
+        lines.append(f"note: train.unfreeze: the stage of epoch {late[0]} never starts, as the run has {run_.total_epochs} epochs")
     if run_.train.cached_features and run_.batches.distinct == "caption":
         together = run_.train.accumulation
-        lines.append(f"note: captions are distinct in each batch, not among the {together} batches that are contrasted together")
+        lines.append(f"note: captions are distinct within each batch, not across the {together} batches that are contrasted together")
     processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""
     lines.append(
         f"{run_.device} {run_.precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}"

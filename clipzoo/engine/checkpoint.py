@@ -1,9 +1,8 @@
-"""Checkpoints: plain tensors and plain types, written whole or not at all, sealed with a digest, loaded strictly.
+"""Checkpoints: plain tensors and plain types, written atomically, sealed with a digest, loaded strictly.
 
-``checkpoint_best.pth`` holds the model; ``checkpoint_latest.pth`` also holds what a restart needs to go on bit for bit. Both say what they
+``checkpoint_best.pth`` holds the model; ``checkpoint_latest.pth`` also holds what is needed to resume bit for bit. Both record what they
 were made from: a file of another fold, config, split or data is refused.
-Not kept: the data (a checkpoint knows its classes and captions, not its images), compiled code, and timings: equal runs
-make equal files.
+Not included: images (a checkpoint holds its classes and captions), compiled code and timings, so that equal runs write equal files.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ LATEST = "checkpoint_latest.pth"
 
 @dataclass(frozen=True)
 class BestContent:
-    """What every checkpoint holds, by key; ``read`` compares a file with it."""
+    """The keys of every checkpoint; ``read`` validates a file against them."""
 
     format: str
     kind: Literal["best", "latest"]
@@ -58,7 +57,7 @@ class BestContent:
 
 @dataclass(frozen=True)
 class LatestContent(BestContent):
-    """What a checkpoint to go on from holds besides."""
+    """The keys of a checkpoint that training can be resumed from."""
 
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
@@ -72,15 +71,15 @@ class LatestContent(BestContent):
 
 
 def save_best(run: Run) -> None:
-    """Write the model of the best epoch so far. Called by all processes; it is on disk when any of them goes on."""
+    """Write the model of the best epoch so far. A collective operation; the file is on disk before any process continues."""
     content = {**model_content(run), "kind": "best"}
     distributed.from_main(lambda: write(run.folder / BEST, content))
 
 
 def save_latest(run: Run) -> None:
-    """Write everything that a restart needs. Called by all processes: each may hold a part of it.
+    """Write everything that is needed to resume. A collective operation, as each process may hold a part of it.
 
-    It is on disk when any of them goes on: a process that scored the last epoch from a file not yet written would read an earlier one.
+    The file is on disk before any process continues: otherwise one of them could score an earlier file in place of the last epoch.
     """
     content = model_content(run)
     if run.averaged is not None:
@@ -99,7 +98,7 @@ def save_latest(run: Run) -> None:
 
 
 def model_content(run: Run) -> dict:
-    """What every checkpoint holds: weights (the moving average, where there is one), and all that is needed to use them."""
+    """The content of every checkpoint: weights (their moving average, if any) and everything needed to use them."""
     captions = run.dataset.captions.worded(run.model.tokenizer)
     preprocessing = asdict(run.model.preprocessing)
     return {
@@ -125,20 +124,20 @@ def read(
     advice: str = "Use another copy of the file",
     mmap: bool = False,
 ) -> dict:
-    """Load a checkpoint with ``weights_only=True``, after every byte of it was compared with its digest.
+    """Load a checkpoint with ``weights_only=True``, after checking its digest.
 
     Args:
         path: The file.
         device: Target device of its tensors.
-        kind: Refuse the other kind: a best checkpoint cannot be continued.
-        advice: Last sentence of a message: what to do about a damaged file.
-        mmap: Leave tensors in the file until they are used.
+        kind: Required kind; ``None`` accepts both. Training can only be resumed from a latest checkpoint.
+        advice: Last sentence of an error message: what to do about a damaged file.
+        mmap: Memory-map the file, so that tensors are read when they are used.
 
     Returns:
-        The keys of ``BestContent`` or ``LatestContent``, and ``digest``, that of the file.
+        A dict with the keys of ``BestContent`` or ``LatestContent``, and ``digest``, the digest of the file.
 
     Raises:
-        CheckpointError: The file is missing, damaged, was not written by this project, or is not of that kind.
+        CheckpointError: The file is missing, damaged, not written by clipzoo, or of the other kind.
     """
     path = Path(path)
     if not path.exists():
@@ -148,46 +147,46 @@ def read(
         content = torch.load(path, map_location=device, weights_only=True, mmap=mmap or None)
     except DataError as error:
         raise CheckpointError(f"{error}. {advice}") from error
-    except Exception as error:  # torch raises many kinds for a broken archive
+    except Exception as error:  # torch raises many types for a broken archive
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0][:160]
-        raise CheckpointError(f"{path}: not a whole checkpoint ({reason}). {advice}") from error
+        raise CheckpointError(f"{path}: not a complete checkpoint ({reason}). {advice}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of this project ({FORMAT})")
+        raise CheckpointError(f"{path}: not a checkpoint of clipzoo ({FORMAT})")
     check_content(content, path, advice)
     if kind is not None and content["kind"] != kind:
-        raise CheckpointError(f"{path}: is a {content['kind']} checkpoint under the name of a {kind} one. {advice}")
+        raise CheckpointError(f"{path}: is a {content['kind']} checkpoint with the name of a {kind} one. {advice}")
     return {**content, "digest": digest}
 
 
 def check_content(content: dict, where: object, advice: str) -> None:
-    """Refuse keys that are missing, unknown or of another type, in the checkpoint and one level further down.
+    """Validate the keys of a checkpoint and the types of their values, down to the second level.
 
     Raises:
-        CheckpointError: There are some.
+        CheckpointError: A key is missing or unknown, or its value has the wrong type.
     """
     as_record(LatestContent if content.get("kind") == "latest" else BestContent, content, where, advice)
     as_record(TrainState, content["state"], f"{where}: state", advice)
     as_record(Preprocessing, content["preprocessing"], f"{where}: preprocessing", advice)
     for key in ("model", "raw_model"):
-        odd = [name for name, value in (content.get(key) or {}).items() if not isinstance(value, torch.Tensor)]
-        if odd:
-            raise CheckpointError(f"{where}: {key}: '{odd[0]}' is not a tensor. {advice}")
+        others = [name for name, value in (content.get(key) or {}).items() if not isinstance(value, torch.Tensor)]
+        if others:
+            raise CheckpointError(f"{where}: {key}: '{others[0]}' is not a tensor. {advice}")
 
 
 def retrain(folder: Path) -> str:
-    """What to do about a damaged or foreign file in the folder of a fold."""
+    """The advice for a damaged or foreign file in the folder of a fold."""
     return f"Delete {folder} to train that fold again"
 
 
-def begun(folder: Path, provenance: Provenance) -> dict | None:
-    """What the model of an earlier start is made from: ``towers`` and ``model`` of a checkpoint in ``folder``, whose tensors
-    stay in the file until they are used; ``None`` where there is none.
+def earlier_start(folder: Path, provenance: Provenance) -> dict | None:
+    """The model of an earlier start: ``path``, ``towers`` and ``model`` of the checkpoint in ``folder``, with memory-mapped tensors;
+    ``None`` without a checkpoint.
 
-    A best checkpoint without a latest one counts only where the fold is done and will be scored: a run that was cut off before it could
-    be continued starts anew, and not from the weights that its val part chose.
+    A best checkpoint without a latest one is used only if the fold is done and will be scored: a run that was killed before its first
+    latest checkpoint starts from scratch, not from the weights selected on its val part.
 
     Raises:
-        CheckpointError: The checkpoint is damaged, or is of another fold, config, split or data.
+        CheckpointError: The checkpoint is damaged, or belongs to another fold, config, split or data.
     """
     for name, kind in ((LATEST, "latest"), (BEST, "best")) if work_dir.is_done(folder) else ((LATEST, "latest"),):
         path = folder / name
@@ -202,25 +201,27 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str 
     """Load ``weights`` strictly.
 
     Raises:
-        CheckpointError: Keys are missing, unexpected or of another shape, which are all listed; or a weight is not finite. The model is
-            left as it was.
+        CheckpointError: Keys are missing, unexpected or of another shape (all are listed), or a weight is not finite. The model is then
+            unchanged.
     """
     problems = differences(shapes_of(weights), shapes_of(model.state_dict()))
     if problems:
-        raise CheckpointError(f"{where}: the weights are of another model ({problems}). Use the config it was trained with")
+        raise CheckpointError(f"{where}: the weights belong to another model ({problems}). Use the config it was trained with")
     problem = not_finite(weights)
     if problem:
-        raise CheckpointError(f"{where}: {problem}, so every answer would be one. Its training diverged: use another checkpoint")
+        raise CheckpointError(f"{where}: {problem}, so no prediction would be valid. The training diverged; use another checkpoint")
     sharding.load_model_state(model, weights)
 
 
 def resume(run: Run) -> bool:
-    """Go on from ``checkpoint_latest.pth`` where there is one; say whether there was."""
+    """Resume from ``checkpoint_latest.pth``, if it exists; return whether it does."""
     path = run.folder / LATEST
-    seen = distributed.gathered(path.exists())
-    if any(seen) and not all(seen):
-        raise CheckpointError(f"{path}: not every process sees it. Several machines need a work dir on a file system that they share")
-    if not seen[0]:
+    exists = distributed.gathered(path.exists())
+    if any(exists) and not all(exists):
+        raise CheckpointError(
+            f"{path}: not visible to every process. Training on several machines needs a work dir on a shared file system"
+        )
+    if not exists[0]:
         return False
     content = read(path, kind="latest", advice=retrain(run.folder))
     run.provenance.check(content["provenance"], path, retrain(run.folder))
@@ -228,13 +229,13 @@ def resume(run: Run) -> bool:
     before = len(content["generators"])
     if before != run.world_size:
         raise CheckpointError(
-            f"{path}: the number of processes was {before} and is {run.world_size}, so the joint batch would be another. "
-            f"Start as many as before, or delete {path.parent} to train that fold again"
+            f"{path}: the number of processes was {before} and is {run.world_size}, so the joint batch size would change. "
+            f"Start {before} processes, or delete {path.parent} to train that fold again"
         )
     if content["precision"] != run.precision:
         raise CheckpointError(
-            f"{path}: was trained in {content['precision']}, and runtime.precision='auto' means {run.precision} on this machine. "
-            f"Go on where it began, or delete {path.parent} to train that fold again"
+            f"{path}: was trained in {content['precision']}, but runtime.precision='auto' means {run.precision} on this machine. "
+            f"Resume on the original machine, or delete {path.parent} to train that fold again"
         )
     try:
         sharding.load_optimizer_state(run.optimizer, content["optimizer"])
@@ -248,20 +249,20 @@ def resume(run: Run) -> bool:
         run.stop_reason = content["stop_reason"]
         set_rng_state(content["generators"][distributed.rank()], run.device)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: does not fit this run ({error}). Delete it to start {run.split.name} again") from error
+        raise CheckpointError(f"{path}: does not match this run ({error}). Delete it to train {run.split.name} from the start") from error
     note_rounding(run, content["rounding"])
     return True
 
 
 def note_rounding(run: Run, before: dict) -> None:
-    """Remember that something changed since the last start that changes the last digits."""
+    """Note settings that changed since the last start and affect the last digits of results."""
     changed = [f"{key} was {before.get(key)} and is {value}" for key, value in run.rounding.items() if before.get(key) != value]
     if changed:
         run.state.notes.append(f"after step {run.state.step} {', '.join(changed)}: equal to an uninterrupted run up to rounding")
 
 
 def restore_hooks(run: Run, saved: list) -> None:
-    """Give every hook its state back, by class name and in order; hooks that were added since start fresh."""
+    """Restore the state of every hook, by class name and in order; hooks added since then start fresh."""
     saved = list(saved)
     for hook in run.hooks:
         found = next((entry for entry in saved if entry[0] == type(hook).__name__), None)
@@ -271,18 +272,17 @@ def restore_hooks(run: Run, saved: list) -> None:
 
 
 def write(path: Path, content: dict) -> None:
-    """Write a checkpoint, sealed. Through an open file: the archive then does not hold the temporary file's name, and equal runs make equal
-    files.
+    """Write a sealed checkpoint atomically.
 
     Raises:
-        DataError: It cannot be written.
+        DataError: The file cannot be written.
     """
 
     def fill(temporary: Path) -> None:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb") as file:  # given a path, torch.save would store the name of the temporary file
             try:
                 torch.save(_canonical({key: value for key, value in content.items() if key != "digest"}), file)
-            except RuntimeError as error:  # what torch makes of a failed write: 'unexpected pos 704 vs 598'
+            except RuntimeError as error:  # how torch reports a failed write: 'unexpected pos 704 vs 598'
                 raise OSError(f"torch could not save it: {str(error).splitlines()[0]}") from error
         seal(temporary)
 
@@ -290,7 +290,7 @@ def write(path: Path, content: dict) -> None:
 
 
 def _canonical(value: object) -> object:
-    """A copy in which no list and every equal string is shared: pickle writes what is shared once, and sharing differs after a restart."""
+    """A copy that shares no list and all equal strings: pickle writes shared objects once, and sharing differs after a restart."""
     if isinstance(value, dict):
         return {_canonical(k): _canonical(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Cross-validation: a driver over runs. Folds talk through files only, so that any fold can be trained alone, anywhere."""
+"""Cross-validation: a driver over runs. Folds communicate through files only, so any fold can be trained alone, on any machine."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 
 class CrossValidation:
-    """Trains every fold of a config that is not done yet, and sums up when all are.
+    """Trains every fold of a config that is not done yet, and writes the summary when all are.
 
     Args:
         config: A loaded config; it is checked here.
         folder: The work dir.
-        console: Where messages go; ``None`` for standard error.
+        console: Console for messages; ``None`` for standard error.
 
     Raises:
-        ClipzooError: The config, the data or the folder is not what it must be; nothing was changed then.
+        ClipzooError: The config or the data is invalid; nothing has been written.
     """
 
     def __init__(self, config: Config, folder: str | Path, *, console: Console | None = None):
@@ -60,26 +60,26 @@ class CrossValidation:
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
         self.interrupt = Interrupt()
-        self.introduced = False  # the log describes the model once, not once per fold
-        self.rehearsed: dict[str, Runner] = {}  # built before the folder was made, to be trained in it
-        self.fingerprint: Fingerprint | None = None  # of the data, once they were compared with what the folder recorded
+        self.introduced = False  # the model is logged once, not once per fold
+        self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later
+        self.fingerprint: Fingerprint | None = None  # of the data, after the comparison with the work dir's record
 
     def train(self, fold: int | None = None, *, accept_changed_data: bool = False) -> Summary | None:
-        """Train all folds, or one of them, counted from 1.
+        """Train all folds, or one of them.
 
         Args:
-            fold: Which; ``None`` for all.
-            accept_changed_data: Go on where images or texts changed since an earlier start; the summary then says so for ever.
+            fold: Number of the fold, counted from 1; ``None`` for all.
+            accept_changed_data: Continue even if images or texts changed since an earlier start; the summary notes it permanently.
 
         Returns:
             The summary, if every fold is done now.
 
         Raises:
-            loop.Interrupted: A signal ended the run; the same call goes on.
+            loop.Interrupted: A signal ended the run; the same call resumes it.
         """
         splits = self.chosen(fold)
         distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
-        said = self.rehearse(splits[0])
+        records = self.rehearse(splits[0])
         self.fingerprint = self.compare_data(accept_changed_data)
         distributed.from_main(self.check_done)
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
@@ -89,7 +89,7 @@ class CrossValidation:
         try:
             if distributed.is_main():
                 self.greet(log)
-            for record in said:
+            for record in records:
                 log.handle(record)
             for split in splits:
                 self.train_fold(split, log)
@@ -98,48 +98,48 @@ class CrossValidation:
             close_log(log)
 
     def compare_data(self, accept_changes: bool) -> Fingerprint:
-        """Compare the data with what the work dir recorded of them; see ``compare_fingerprint``."""
-        log = make_log(self.console, None)  # a start that is refused leaves no trace
+        """Compare the data with the record in the work dir; see ``compare_fingerprint``."""
+        log = make_log(self.console, None)  # without a file: a refused start leaves no trace
         try:
             return compare_fingerprint(self.folder, self.dataset, accept_changes=accept_changes, log=log, console=self.console)
         finally:
             close_log(log)
 
     def provenance(self, split: Split) -> Provenance:
-        """What the files of a fold are made from; while a new folder is made, nothing is known of the data."""
-        known = self.fingerprint or recorded(self.folder)
-        data = () if known is None else (known.digest, known.earlier)
+        """The provenance of a fold's files; without the data while a new work dir is being made."""
+        fingerprint = self.fingerprint or recorded(self.folder)
+        data = () if fingerprint is None else (fingerprint.digest, fingerprint.earlier)
         return Provenance.of(self.config.plain(), split.name, self.folds.digest, *data)
 
     def check_done(self) -> None:
-        """Check the folds that are done, before others train for days beside one that will be refused.
+        """Check the finished folds before others are trained for days, only to be refused in the summary.
 
         Raises:
-            CheckpointError: A file of such a fold is damaged, edited, or of something else.
+            CheckpointError: A file of a finished fold is damaged, edited or foreign.
         """
         for split in self.folds.splits:
             if work_dir.is_done(self.folder / split.name):
                 self.read_fold(split, weights=True)
 
     def read_fold(self, split: Split, *, weights: bool = False) -> FinishedFold:
-        """What a fold that is done left; see ``finished.read_fold``."""
+        """The results of a finished fold; see ``finished.read_fold``."""
         return read_fold(self.folder / split.name, split, self.provenance(split), self.dataset, weights=weights)
 
     def rehearse(self, split: Split) -> list[logging.LogRecord]:
-        """Build the first run before a new work dir is made: weights that cannot be loaded, say, then leave nothing behind.
+        """Build the first run before a new work dir is made, so that a failure (such as missing weights) leaves nothing behind.
 
         Returns:
-            What it had to say, for the log that does not exist yet.
+            The log records, for the log that does not exist yet.
         """
         if distributed.from_main(lambda: work_dir.is_experiment(self.folder)):
             return []
-        log, said = logging.Logger("rehearsal"), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
-        log.addHandler(said)
+        log, handler = logging.Logger("rehearsal"), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
+        log.addHandler(handler)
         self.rehearsed[split.name] = self.runner(split, log)
-        return said.buffer
+        return handler.buffer
 
     def runner(self, split: Split, log: logging.Logger) -> Runner:
-        """The runner of a fold: the rehearsed one, once, or a new one."""
+        """The runner of a fold: the rehearsed one on the first call, otherwise a new one."""
         runner = self.rehearsed.pop(split.name, None)
         if runner is None:
             folder, provenance = self.folder / split.name, self.provenance(split)
@@ -150,7 +150,7 @@ class CrossValidation:
         return runner
 
     def chosen(self, fold: int | None) -> list[Split]:
-        """All splits, or the one that ``--fold`` names.
+        """All splits, or the one with number ``fold``.
 
         Raises:
             ConfigError: There is no such fold.
@@ -159,7 +159,7 @@ class CrossValidation:
         if fold is None:
             return splits
         if not 1 <= fold <= len(splits):
-            raise ConfigError(f"--fold: there is no fold {fold}; folds are counted 1 … {len(splits)}")
+            raise ConfigError(f"--fold: there is no fold {fold}; folds are numbered 1 … {len(splits)}")
         return [splits[fold - 1]]
 
     def train_fold(self, split: Split, log: logging.Logger) -> None:
@@ -167,7 +167,7 @@ class CrossValidation:
         folder = self.folder / split.name
         if distributed.from_main(lambda: work_dir.is_done(folder)):
             if distributed.is_main():
-                log.info(f"{split.name}: done already, skipped")
+                log.info(f"{split.name}: already done, skipped")
             return
         with ExitStack() as lock:
             distributed.from_main(lambda: lock.enter_context(work_dir.locked(folder)))
@@ -186,13 +186,13 @@ class CrossValidation:
             log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
 
     def greet(self, log: logging.Logger) -> None:
-        """The first lines of the log: overridden keys, versions, data, folds; the whole resolved config is in ``config.py``."""
+        """Log overridden keys, versions, data and folds; the whole resolved config is in ``config.py``."""
         packages = environment()["packages"]
         log.info(f"{self.config.name} -> {self.folder}")
         for path, value in self.config.overridden():
             log.info(f"override  {path} = {value!r}")
         for path, value in self.config.dropped():
-            log.info(f"note: {path} = {value!r} was said of another type, and is left out. Give it with --cfg-options to keep it")
+            log.info(f"note: {path} = {value!r} was set for another type and is ignored. Pass it with --cfg-options to keep it")
         log.info("versions  " + "  ".join(f"{name} {packages[name]}" for name in ("torch", "torchvision", "timm", "transformers")))
         for line in self.dataset.describe():
             log.info(line)
@@ -202,10 +202,10 @@ class CrossValidation:
             log.info(f"note: {note}")
 
     def dry_run(self) -> list[str]:
-        """Build the first fold that is not done and train one step in memory; write nothing.
+        """Build the first fold that is not done and train one step in memory, without writing anything.
 
         Returns:
-            What a real run would log at its start, and the losses of the step.
+            The lines that a real run would log at its start, and the losses of the step.
         """
         split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
         log = make_log(self.console, None)
@@ -213,7 +213,7 @@ class CrossValidation:
         try:
             distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
         except CheckpointError as error:
-            notes = [f"note: without --dry-run this ends at once: {error}"]
+            notes = [f"note: without --dry-run this would fail: {error}"]
         else:
             if distributed.from_main(lambda: recorded(self.folder) is not None):
                 self.fingerprint = self.compare_data(accept_changes=False)
@@ -233,7 +233,7 @@ class CrossValidation:
         """Write ``oof_predictions.csv`` and ``cv_summary.json`` if every fold is done.
 
         Raises:
-            CheckpointError: A fold's files are damaged, edited, or of something else.
+            CheckpointError: A file of a fold is damaged, edited or foreign.
         """
         folders = [self.folder / split.name for split in self.folds.splits]
         missing = [folder.name for folder in folders if not work_dir.is_done(folder)]
@@ -254,16 +254,16 @@ class CrossValidation:
         return summary
 
     def summary_of(self, results: list[FoldResult], table: PredictionTable | RetrievalTable) -> Summary:
-        """The summary of all folds, with what is to be said of their data."""
-        known = self.fingerprint or recorded(self.folder)
+        """The summary of all folds, with notes on changes of the data."""
+        fingerprint = self.fingerprint or recorded(self.folder)
         summary = make_summary(self.config, self.dataset, self.folds, results, table)
-        return replace(summary, notes=[*summary.notes, *(known.notes if known is not None else ())])
+        return replace(summary, notes=[*summary.notes, *(fingerprint.notes if fingerprint is not None else ())])
 
 
 def make_summary(
     config: Config, data: Dataset, folds: Folds, results: list[FoldResult], table: PredictionTable | RetrievalTable
 ) -> Summary:
-    """Every number of ``cv_summary.json`` from the folds' results and the out-of-fold table."""
+    """Compute every number of ``cv_summary.json`` from the folds' results and the out-of-fold table."""
     chosen, _ = build.metrics(EvaluationSettings.of(config), data)
     pooled = score(chosen, table)
     classified = isinstance(table, PredictionTable)
@@ -298,8 +298,8 @@ def make_summary(
 
 
 def unlike(results: list[FoldResult]) -> list[str]:
-    """Notes on folds that were trained differently: in precision or number of processes, which is a difference of the recipe, or in
-    something that changes the last digits.
+    """Notes on folds that were trained differently: with another precision or number of processes, which changes the recipe, or with
+    another setting that affects the last digits.
     """
     notes = []
     for what in ("precision", "processes"):

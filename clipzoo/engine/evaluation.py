@@ -1,4 +1,4 @@
-"""How a part is scored: by its classes, or, where cases have captions only, by retrieval. Captions are encoded once, never per batch."""
+"""Scoring a part: by classes or, if cases have captions only, by retrieval. Captions are encoded once, never per batch."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Evaluation:
 
     Attributes:
         part: ``'val'``, ``'test'``, or the name of an external set.
-        table: One row per case, or per query; every number in ``metrics`` is a function of it.
-        metrics: By name; NaN where one is not defined.
-        similarities: How similar positives and negatives are; retrieval only.
+        table: One row per case, or per query; all ``metrics`` are computed from it.
+        metrics: Values by name; NaN if undefined.
+        similarities: Similarities of positives and negatives; retrieval only.
     """
 
     part: str
@@ -42,12 +42,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Compute:
-    """Where a model runs, and in which precision.
+    """The device and precision of a computation.
 
     Attributes:
-        device: Of the model.
-        autocast: ``None`` for full precision.
-        channels_last: Memory order of the images.
+        device: Device of the model.
+        autocast: Autocast dtype; ``None`` for full precision.
+        channels_last: Whether images are in channels-last memory order.
     """
 
     device: torch.device
@@ -59,17 +59,17 @@ class Evaluator(Protocol):
     """Scores cases of one dataset."""
 
     def evaluate(self, model: Model, loader: Loader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
-        """Run ``model`` over the cases of ``loader``, which are rows of ``dataset``. Every process gets the whole result."""
+        """Score ``model`` on the cases of ``loader``, which are rows of ``dataset``. Every process gets the whole result."""
 
 
 @dataclass(frozen=True)
 class ClassEvaluator:
-    """Scores by the probability of the classes.
+    """Scores by class probabilities.
 
     Attributes:
-        classes: Their captions; ``None`` for a model that reads none.
+        classes: Captions of the classes; ``None`` for a model that reads no captions.
         names: Class names.
-        metrics: What is measured.
+        metrics: Metrics to compute.
     """
 
     classes: ClassCaptions | None
@@ -94,11 +94,11 @@ class ClassEvaluator:
 
 @dataclass(frozen=True)
 class RetrievalEvaluator:
-    """Scores by finding, for every image of a part, its captions among all captions of that part, and the other way round.
+    """Scores by finding, for every image of a part, its captions among all captions of that part, and vice versa.
 
     Attributes:
-        tokens: The dataset's whole caption table.
-        metrics: What is measured.
+        tokens: Tokens of the dataset's whole caption table.
+        metrics: Metrics to compute.
     """
 
     tokens: Tokens
@@ -112,7 +112,7 @@ class RetrievalEvaluator:
         text_TD = encode_captions(model, self.tokens, ids, compute)
         place = {caption: row for row, caption in enumerate(ids)}
 
-        def make() -> Evaluation:  # by one process: a tie in the last digit must not end the training of some of them
+        def make() -> Evaluation:  # on one process: a tie broken differently elsewhere must not stop only some of them
             ranks = rank(image_ND, text_TD, [[place[i] for i in found] for found in described], device=compute.device)
             cases = [dataset.cases[row] for row in rows]
             table = retrieval_table(ranks, cases=cases, captions=[dataset.captions.sentences[i] for i in ids], fold=fold)
@@ -131,7 +131,7 @@ def evaluate(run: Run, part: str) -> Evaluation:
 
 @torch.inference_mode()
 def predict_cases(model: Model, loader: Loader, classes: ClassCaptions | None, num_classes: int, compute: Compute) -> Predictions:
-    """Predictions in the order of the dataset's rows; with several processes each brings its share, and no case is there twice."""
+    """Predictions in the order of the dataset's rows; several processes share the cases, and each case occurs once."""
     cases, labels, logits = [], [], []
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
         encoded = None if classes is None else model.encode_classes(classes)
@@ -150,14 +150,14 @@ def predict_cases(model: Model, loader: Loader, classes: ClassCaptions | None, n
 
 @torch.inference_mode()
 def encode_cases(model: Model, loader: Loader, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
-    """``[N]`` int64 rows of the dataset, in order, and ``[N, D]`` float32 features of their images; all cases on every process."""
+    """``[N]`` int64 rows of the dataset in order, and ``[N, D]`` float32 features of their images, on every process."""
     rows, features = [], []
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
         for batch in loader:
             rows.append(batch.cases)
             moved = batch.to(compute.device, channels_last=compute.channels_last)
-            known = () if moved.features is None else (moved.features,)
-            features.append(model.encode_image(moved.images, *known).float())
+            cached = () if moved.features is None else (moved.features,)
+            features.append(model.encode_image(moved.images, *cached).float())
     own = (torch.cat(rows).numpy(), torch.cat(features).cpu().numpy()) if rows else None
     parts = [part for part in distributed.gathered(own) if part is not None]
     found, image_ND = (np.concatenate([part[i] for part in parts]) for i in range(2))
@@ -167,7 +167,7 @@ def encode_cases(model: Model, loader: Loader, compute: Compute) -> tuple[np.nda
 
 @torch.inference_mode()
 def encode_captions(model: Model, tokens: Tokens, ids: Sequence[int], compute: Compute) -> np.ndarray:
-    """``[T, D]`` float32 features of the captions ``ids`` of a table, encoded once each, shared among the processes."""
+    """``[T, D]`` float32 features of the captions ``ids`` of a table; each is encoded once, by one of the processes."""
     mine = torch.tensor(ids[distributed.rank() :: distributed.world_size()], dtype=torch.int64)
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
         own = model.encode_captions(tokens, mine).float().cpu().numpy() if len(mine) else None
@@ -181,7 +181,7 @@ def encode_captions(model: Model, tokens: Tokens, ids: Sequence[int], compute: C
 
 
 def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) -> dict[str, float]:
-    """Every metric over a whole table at once, by name; cases without a label are left out."""
+    """The value of every metric over a whole table, by name; cases without a label are ignored."""
     if isinstance(table, RetrievalTable):
         return {metric.name: float(metric.compute(table)) for metric in metrics}
     return {metric.name: float(metric.compute(table.labels, table.probabilities)) for metric in metrics}

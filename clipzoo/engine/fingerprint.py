@@ -1,7 +1,7 @@
-"""What the data of a run were: a digest of every image and text, every label and group, so that a change between two starts is noticed.
+"""Fingerprint of the data of a run: a digest of every image, text, label and group, to detect changes between two starts.
 
-The bytes of an image are read once. Later starts compare its file's size and times, and read again what these do not vouch for: files that
-were changed, touched or copied, and files written so shortly before they were read that a later change may bear the same times.
+The bytes of an image are read once. Later starts compare the size and times of its file and read it again only if these leave a doubt: if
+it was changed, touched or copied, or written so shortly before it was read that a later change may have the same times.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FILE = "data.json"
-_ADVICE = f"Delete it where it is damaged: {typed('train')} makes it again from the data, and refuses folds trained on other data"
-_THREADS = 8  # more than most machines have cores: they wait for disks
-_PORTION = 32  # images that a thread takes at once
-_NOTABLE = 5.0  # seconds of which the log tells
-_TURN = 1.0  # seconds between two signs of life to other processes
+_ADVICE = f"Delete it if it is damaged: {typed('train')} recreates it from the data, and refuses folds that were trained on other data"
+_THREADS = 8  # more than the cores of most machines, as they wait for disks
+_PORTION = 32  # images per task of a thread
+_NOTABLE = 5.0  # seconds after which the duration is logged
+_TURN = 1.0  # seconds between two heartbeats to other processes
 
 
 class Mark(NamedTuple):
-    """Of one case.
+    """The fingerprint of one case.
 
     Attributes:
-        label: Class index; ``None`` where it has none.
+        label: Class index; ``None`` without a label.
         group: Its group.
-        texts: Digest of its captions; ``None`` where these are its class's.
-        image: Digest of the bytes of its image's file, or of size and pixels where the image is not simply a file; then there is none of:
-        size: As the next two, of ``FileState``.
-        modified: See there.
-        changed: See there.
+        texts: Digest of its captions; ``None`` if they are the captions of its class.
+        image: Digest of the bytes of its image file, or of size and pixels if the image is not simply a file.
+        size: Size of the file, as in ``FileState``; ``None`` if the image is not simply a file.
+        modified: Modification time, as in ``FileState``; ``None`` likewise.
+        changed: Change time, as in ``FileState``; ``None`` likewise.
     """
 
     label: int | None
@@ -71,12 +71,12 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """One that was accepted.
+    """An accepted change of the data.
 
     Attributes:
-        note: What changed, and after what; for the summary.
-        digest: Of the data before.
-        images: Digest and size of the images that changed or are gone, as they were, by case id.
+        note: What changed and when, for the summary.
+        digest: Digest of the data before the change.
+        images: Former digest and size of images that were changed or removed, by case id.
     """
 
     note: str
@@ -86,14 +86,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of a dataset, as it is now and as it was before accepted changes.
+    """Fingerprint of a dataset, with its accepted changes.
 
     Attributes:
-        made: When the reading began, in nanoseconds since 1970.
+        made: Time at which reading began, in nanoseconds since 1970.
         classes: Class names.
-        class_texts: The captions that stand for each of them.
-        cases: By case id.
-        changes: In their order.
+        class_texts: Captions of each class.
+        cases: Fingerprints of the cases, by case id.
+        changes: Accepted changes, oldest first.
     """
 
     made: int
@@ -104,7 +104,7 @@ class Fingerprint:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all contents; a copy of the data elsewhere has the same."""
+        """SHA-256 of all contents; equal for a copy of the data in another place."""
         digest = hashlib.sha256(_canonical([self.classes, self.class_texts]))
         for case_id, mark in sorted(self.cases.items()):
             digest.update(_canonical([case_id, mark.label, mark.group, mark.texts, mark.image]))
@@ -112,16 +112,16 @@ class Fingerprint:
 
     @property
     def earlier(self) -> tuple[str, ...]:
-        """Digests before the accepted changes."""
+        """Digests of the data before each accepted change."""
         return tuple(change.digest for change in self.changes)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of a result should know, one sentence for each change."""
+        """One sentence for each change, for readers of a result."""
         return tuple(change.note for change in self.changes)
 
     def images(self) -> set[tuple[str, int | None]]:
-        """Digest and size of every image that there is, or was before a change."""
+        """Digest and size of every present image, and of those before a change."""
         now = {(mark.image, mark.size) for mark in self.cases.values()}
         return now.union(*({(digest, size) for digest, size in change.images.values()} for change in self.changes))
 
@@ -136,7 +136,7 @@ class Fingerprint:
         """Read ``data.json``.
 
         Raises:
-            CheckpointError: It is missing or damaged.
+            CheckpointError: The file is missing or damaged.
         """
         path = folder / FILE
         record = read_record(_Record, path, _ADVICE)
@@ -151,7 +151,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class _Record:
-    """The fingerprint as it is written."""
+    """The content of ``data.json``."""
 
     digest: str
     made: int
@@ -172,41 +172,41 @@ _KINDS = (_NUMBER, str, (str, type(None)), str, _NUMBER, _NUMBER, _NUMBER)  # of
 
 def _mark(values: list, path: Path) -> Mark:
     if len(values) != len(_KINDS) or not all(map(isinstance, values, _KINDS)):
-        raise CheckpointError(f"{path}: damaged: {values} is not what belongs to a case. {_ADVICE}")
+        raise CheckpointError(f"{path}: damaged: {values} is not a valid entry of a case. {_ADVICE}")
     return Mark(*values)
 
 
 class Look:
-    """One look at all images of a dataset. Iterate over it, and it says how many are through; then take its ``result``.
+    """One pass over all images of a dataset. Iterating yields the number of images done; call ``result`` afterwards.
 
     Args:
-        dataset: Any.
-        known: An earlier fingerprint; files that it vouches for are not read.
+        dataset: Dataset to fingerprint.
+        earlier: Earlier fingerprint; files that it proves unchanged are not read.
 
     Attributes:
-        num_read: How many images were read.
+        num_read: Number of images read.
     """
 
-    def __init__(self, dataset: Dataset, known: Fingerprint | None = None):
-        self.dataset, self.known = dataset, known
+    def __init__(self, dataset: Dataset, earlier: Fingerprint | None = None):
+        self.dataset, self.earlier = dataset, earlier
         self.num_read = 0
         self._made = time.time_ns()
         self._images: list[_Image] = []
-        for row, case in enumerate(dataset.cases if known is not None else ()):
-            source, mark = dataset.source_of(row), known.cases.get(case.id)
+        for row, case in enumerate(dataset.cases if earlier is not None else ()):
+            source, mark = dataset.source_of(row), earlier.cases.get(case.id)
             if source is not None and mark is not None and mark.size is not None:
                 state = FileState(mark.size, mark.modified, mark.changed)
-                dataset.digests.add(source, FileDigest(mark.image, state, known.made))
+                dataset.digests.add(source, FileDigest(mark.image, state, earlier.made))
 
     def __iter__(self) -> Iterator[int]:
-        """Raises ``DataError`` where an image is missing or cannot be read."""
+        """Yield the number of images done; raise ``DataError`` if an image is missing or unreadable."""
         for image in self._looked_at():
             self._images.append(image)
             self.num_read += image.read
             yield len(self._images)
 
     def result(self) -> Fingerprint:
-        """Of the data as they are now; without changes."""
+        """The fingerprint of the present data, without changes."""
         data = self.dataset
         sentences = data.captions.sentences
         of_class = data.class_captions()
@@ -217,11 +217,11 @@ class Look:
             texts = None if usual else _digest(_canonical([sentences[i] for i in ids]))
             cases[case.id] = Mark(case.label, case.group, texts, image.digest, *(image.state or ()))
         texts = tuple(tuple(sentences[i] for i in ids) for ids in of_class)
-        made = self._made if self.num_read or self.known is None else self.known.made
+        made = self._made if self.num_read or self.earlier is None else self.earlier.made
         return Fingerprint(made, data.classes, texts, cases)
 
     def _looked_at(self) -> Iterator[_Image]:
-        """In the order of the rows; by threads where the images are files: a dataset that reads in its own way may not be made for them."""
+        """In the order of the rows; with threads only if the images are files, as other datasets may not be thread-safe."""
         rows = range(len(self.dataset))
         if self.dataset.source_of(0) is None:
             yield from map(self._image, rows)
@@ -235,7 +235,7 @@ class Look:
             try:
                 for images in pool.map(look, (rows[start : start + _PORTION] for start in rows[::_PORTION])):
                     yield from images
-            finally:  # at once, also after Ctrl-C
+            finally:  # immediately, also after Ctrl-C
                 stop.set()
                 pool.shutdown(cancel_futures=True)
 
@@ -248,23 +248,23 @@ class Look:
 
 
 class _Image(NamedTuple):
-    """What a look at one image found."""
+    """The fingerprint of one image."""
 
     digest: str
     state: FileState | None
     read: bool
 
 
-def of(dataset: Dataset, known: Fingerprint | None = None) -> Fingerprint:
-    """The fingerprint of a dataset as it is now; see ``Look``."""
-    look = Look(dataset, known)
+def of(dataset: Dataset, earlier: Fingerprint | None = None) -> Fingerprint:
+    """The fingerprint of the present state of a dataset; see ``Look``."""
+    look = Look(dataset, earlier)
     for _ in look:
         pass
     return look.result()
 
 
 def differences(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """What changed, with names; nothing where the digests are equal."""
+    """Descriptions of what changed, with names; empty if the digests are equal."""
     both = [(case_id, old.cases[case_id], mark) for case_id, mark in new.cases.items() if case_id in old.cases]
     before, after = (dict(enumerate(fingerprint.classes)) for fingerprint in (old, new))
     texts, new_texts = (dict(zip(fingerprint.classes, fingerprint.class_texts, strict=False)) for fingerprint in (old, new))
@@ -288,7 +288,7 @@ def _plural(kind: str, number: int) -> str:
 
 
 def recorded(folder: Path) -> Fingerprint | None:
-    """What is known of the data of a work dir; ``None`` where it is new.
+    """The recorded fingerprint of a work dir; ``None`` if it is new.
 
     Raises:
         CheckpointError: ``data.json`` is damaged.
@@ -297,14 +297,14 @@ def recorded(folder: Path) -> Fingerprint | None:
 
 
 def compare_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool = False, log: Logger, console: Console) -> Fingerprint:
-    """The fingerprint of the data, after a comparison with what a work dir recorded; nothing there is changed. All processes call it.
+    """The fingerprint of the data, after comparing it with the record in a work dir. A collective operation that writes nothing.
 
     Args:
-        folder: The work dir, new or not.
-        dataset: Of its training.
-        accept_changes: Go on where the data changed, and note it.
-        log: Where it is said that it took long.
-        console: Where a progress bar goes.
+        folder: The work dir, new or existing.
+        dataset: Dataset of the training.
+        accept_changes: Accept changed data, and note it.
+        log: Logger for progress lines and for the duration, if it took long.
+        console: Console for the progress bar.
 
     Raises:
         CheckpointError: The data changed (the message says what), or ``data.json`` is damaged.
@@ -314,67 +314,67 @@ def compare_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool 
 
 
 def keep_fingerprint(folder: Path, found: Fingerprint, *, accept_changes: bool = False) -> Fingerprint:
-    """Record what ``compare_fingerprint`` returned, and return it; what another process recorded in the meantime counts.
+    """Record the result of ``compare_fingerprint`` and return it, after comparing it with what another process recorded meanwhile.
 
     Raises:
         CheckpointError: The data changed in the meantime.
     """
     with work_dir.owned(folder):
-        known = recorded(folder)
-        found = _with_changes(folder, known, found, accept_changes)
-        if found != known:
+        stored = recorded(folder)
+        found = _with_changes(folder, stored, found, accept_changes)
+        if found != stored:
             found.write(folder)
     return found
 
 
 def _compared(folder: Path, dataset: Dataset, accept_changes: bool, log: Logger, console: Console) -> Generator[None, None, Fingerprint]:
-    """The work of the main process; pauses when a turn is over."""
+    """The work of the main process; yields when a turn is over."""
     started = turn = time.monotonic()
-    known = recorded(folder)
-    look = Look(dataset, known)
-    with shown("looking for changes of the data" if known else "reading the data", len(dataset), console, log) as told:
-        for through in look:
-            told(through)
+    stored = recorded(folder)
+    look = Look(dataset, stored)
+    with shown("looking for changes of the data" if stored else "reading the data", len(dataset), console, log) as report:
+        for done in look:
+            report(done)
             if time.monotonic() - turn > _TURN:
                 yield
                 turn = time.monotonic()
     seconds = time.monotonic() - started
     if seconds > _NOTABLE:
         log.info(f"digest of the data: {look.num_read} of {len(dataset)} images read, {seconds:.0f} s")
-    return _with_changes(folder, known, look.result(), accept_changes)
+    return _with_changes(folder, stored, look.result(), accept_changes)
 
 
-def _with_changes(folder: Path, known: Fingerprint | None, found: Fingerprint, accepted: bool) -> Fingerprint:
-    """``found`` with the changes that were accepted before, and those from ``known`` if they are accepted now."""
-    if known is None:
+def _with_changes(folder: Path, stored: Fingerprint | None, found: Fingerprint, accepted: bool) -> Fingerprint:
+    """``found`` with the changes accepted earlier and, if ``accepted``, its differences from ``stored``."""
+    if stored is None:
         return found
-    what = "; ".join(differences(known, found))
+    what = "; ".join(differences(stored, found))
     if not what:
-        return replace(found, changes=known.changes)
+        return replace(found, changes=stored.changes)
     if not accepted:
         raise CheckpointError(
-            f"{folder}: the data changed since it was made: {what}. Put them back, choose another --work-dir, "
-            f"or go on with {typed('train')} --accept-changed-data, which the summary then notes"
+            f"{folder}: the data changed since it was made: {what}. Restore the data, choose another --work-dir, "
+            f"or continue with {typed('train')} --accept-changed-data, which is then noted in the summary"
         )
     now = {case_id: mark.image for case_id, mark in found.cases.items()}
-    images = {case_id: (mark.image, mark.size) for case_id, mark in known.cases.items() if now.get(case_id) != mark.image}
-    return replace(found, changes=(*known.changes, Change(f"data changed {_when(folder)}: {what}", known.digest, images)))
+    images = {case_id: (mark.image, mark.size) for case_id, mark in stored.cases.items() if now.get(case_id) != mark.image}
+    return replace(found, changes=(*stored.changes, Change(f"data changed {_when(folder)}: {what}", stored.digest, images)))
 
 
 def _when(folder: Path) -> str:
-    """After and during the training of which folds, in words."""
+    """A phrase that names the folds after or during whose training the data changed."""
     done = {path.parent.name for path in folder.glob(f"*/{RESULT_FILE}")}
-    begun = {path.parent.name for path in folder.glob(f"*/{LATEST}")} - done
+    in_training = {path.parent.name for path in folder.glob(f"*/{LATEST}")} - done
     phrases = [
         f"{word} {shortened(sorted(names, key=natural), 3)} {'was' if len(names) == 1 else 'were'} {state}"
-        for word, names, state in (("after", done, "trained"), ("while", begun, "in training"))
+        for word, names, state in (("after", done, "trained"), ("while", in_training, "in training"))
         if names
     ]
     return " and ".join(phrases) or "before anything was trained"
 
 
 def _in_turns(work: Generator[None, None, T]) -> T:
-    """What ``work`` returns, on every process. The main one does it; the others wait for one turn at a time, so that no wait times out."""
+    """The result of ``work``, on every process. The main one runs it; the others wait for one turn at a time, so that no wait times out."""
 
     def turn() -> tuple[bool, T | None]:
         try:

@@ -1,4 +1,4 @@
-"""What a finished fold left, read through every check: of another config, edited or damaged, it is refused and not summed up."""
+"""Reading the files of a finished fold with every check: foreign, edited or damaged ones are refused and never enter a summary."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinishedFold:
-    """A fold that is done.
+    """The results of a finished fold.
 
     Attributes:
-        result: Its ``result.json``.
-        table: Its ``predictions.csv``.
+        result: Content of ``result.json``.
+        table: Content of ``predictions.csv``.
     """
 
     result: FoldResult
@@ -35,24 +35,24 @@ class FinishedFold:
 
 
 def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset, *, weights: bool = False) -> FinishedFold:
-    """Read and check what a fold left.
+    """Read and check the files of a finished fold.
 
     Args:
-        folder: Of the fold.
-        split: Its parts.
-        provenance: What its files must be made from.
-        data: Whose labels and groups the table must have.
-        weights: Compare the scored checkpoint with its digest as well, where it is still there.
+        folder: Folder of the fold.
+        split: Its three parts.
+        provenance: The provenance that its files must have.
+        data: Dataset whose labels and groups the table must have.
+        weights: Also check the digest of the scored checkpoint, if the file still exists.
 
     Raises:
-        CheckpointError: A file is missing, damaged, edited, or is not of this fold.
+        CheckpointError: A file is missing, damaged, edited, or does not belong to this fold.
     """
     result = FoldResult.read(folder)
     provenance.check(result.provenance, folder / RESULT_FILE, retrain(folder))
     path = folder / PREDICTIONS_FILE
     try:
         if file_sha256(path) != result.predictions_digest:
-            raise DataError(f"{path}: damaged or edited (its content does not fit its digest in {RESULT_FILE})")
+            raise DataError(f"{path}: damaged or edited (its content does not match its digest in {RESULT_FILE})")
         table = read_table(path)
     except DataError as error:
         raise CheckpointError(f"{error}. {retrain(folder)}") from error
@@ -65,10 +65,10 @@ def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset,
 
 
 def check_checkpoint(folder: Path, result: FoldResult) -> Path:
-    """The checkpoint that a fold's result is of.
+    """The path of the checkpoint that was scored for a fold's result.
 
     Raises:
-        CheckpointError: It is missing, damaged, or another one.
+        CheckpointError: The checkpoint is missing, damaged, or a different one.
     """
     path = folder / result.checkpoint
     try:
@@ -76,27 +76,27 @@ def check_checkpoint(folder: Path, result: FoldResult) -> Path:
     except DataError as error:
         raise CheckpointError(f"{error}. {retrain(folder)}") from error
     if digest != result.checkpoint_digest:
-        raise CheckpointError(f"{path}: is not the checkpoint that {RESULT_FILE} beside it is of. {retrain(folder)}")
+        raise CheckpointError(f"{path}: is not the checkpoint that was scored for {RESULT_FILE}. {retrain(folder)}")
     return path
 
 
 def table_problem(table: PredictionTable | RetrievalTable, split: Split, data: Dataset) -> str:
-    """In what a fold's table differs from its test part; empty for nothing."""
-    strange = [name for name in dict.fromkeys(table.folds if isinstance(table, PredictionTable) else table.fold) if name != split.name]
-    if strange:
-        return f"predictions of {shortened(strange, 3)}"
+    """How a fold's table differs from its test part; empty if it does not."""
+    others = [name for name in dict.fromkeys(table.folds if isinstance(table, PredictionTable) else table.fold) if name != split.name]
+    if others:
+        return f"holds predictions of {shortened(others, 3)}"
     if set(table.case_ids) != set(split.test):
         return "not the predictions of this fold's test part"
     cases = [data.cases[row] for row in data.rows_of(table.case_ids)]
     if isinstance(table, PredictionTable):
         if table.classes != tuple(data.classes):
-            return f"of other classes ({shortened(table.classes, 5)})"
+            return f"has other classes ({shortened(table.classes, 5)})"
         groups = table.groups
         labels = np.array([-1 if case.label is None else case.label for case in cases], dtype=np.int64)
         edited = [case.id for case, same in zip(cases, labels == table.labels, strict=True) if not same]
         if edited:
-            return f"{len(edited)} labels are not those of the data: {shortened(edited, 3)}"
+            return f"{len(edited)} labels differ from those of the data: {shortened(edited, 3)}"
     else:
         groups = [group for group, direction in zip(table.group, table.direction, strict=True) if direction == DIRECTIONS[0]]
     moved = [case.id for case, group in zip(cases, groups, strict=True) if case.group != group]
-    return f"{len(moved)} groups are not those of the data: {shortened(moved, 3)}" if moved else ""
+    return f"{len(moved)} groups differ from those of the data: {shortened(moved, 3)}" if moved else ""

@@ -2,12 +2,12 @@
 
 Source: Gao et al. 2021 (arXiv:2101.06983, "GradCache"), section 3. The loss needs the features of all cases, but not their activations:
 
-1. features of every batch of the group, without gradient; the state of the generators before each batch is kept
-2. the loss over all of them, and its gradient with respect to the features, and to the temperature
-3. every batch once more, with the same random numbers, so that dropout drops the same; its features' gradients go back through the towers
+1. compute the features of every batch of the group without gradient, and keep the generators' state before each batch
+2. compute the loss over all of them, and its gradient with respect to the features and the temperature
+3. run every batch again with the same random numbers (so dropout masks are equal), and propagate its features' gradients through the towers
 
-The gradient is that of one batch of all these cases. One thing stays that of the single batches: batch normalisation, whose running
-statistics move in the third part only.
+The gradient equals that of a single batch of all these cases, except that batch normalisation normalises each batch separately; its running
+statistics are updated in step 3 only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def cached_backward(run: Run, group: list[Batch]) -> None:
-    """Gradients of the loss over all cases of ``group`` at once, in the memory of one batch."""
+    """Compute the gradients of the loss over all cases of ``group`` jointly, with the memory of one batch."""
     images, texts, generators = [], [], []
     with torch.no_grad(), resting_statistics(run.model), autocast(run):
         for batch in group:
@@ -47,34 +47,34 @@ def cached_backward(run: Run, group: list[Batch]) -> None:
         with synchronised(run, is_last=index == len(group) - 1):
             with autocast(run):
                 product = run.parallel(on_device(run, batch), feature_gradients=gradient)
-            total(product).backward()  # scaled already
+            total(product).backward()  # already scaled
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
-    """The sum of a model's losses, without what it merely reports."""
+    """The sum of a model's losses, without values that it only reports."""
     return sum(value for name, value in losses.items() if not is_measure(name))
 
 
 def autocast(run: Run) -> torch.autocast:
-    """The run's precision."""
+    """The autocast context of the run's precision."""
     return torch.autocast(run.device.type, run.autocast, enabled=run.autocast is not None)
 
 
 def synchronised(run: Run, *, is_last: bool) -> contextlib.AbstractContextManager:
-    """Under DDP only the last batch of a group exchanges gradients."""
+    """A context in which DDP exchanges gradients for the last batch of a group only."""
     if is_last or not hasattr(run.parallel, "no_sync"):
         return contextlib.nullcontext()
     return run.parallel.no_sync()
 
 
 def on_device(run: Run, batch: Batch) -> Batch:
-    """``batch`` where the model is."""
+    """``batch`` on the device of the model."""
     return batch.to(run.device, channels_last=run.runtime.channels_last)
 
 
 @contextlib.contextmanager
 def resting_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch normalisation works on its batch as in training, and its running statistics stay as they are."""
+    """Restore the running statistics of batch normalisation on exit; meanwhile it works as in training."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats]
     kept = [[buffer.clone() for buffer in norm.buffers(recurse=False)] for norm in norms]
     try:

@@ -1,4 +1,4 @@
-"""What a run is fed: the caption table, features of a frozen image tower, and batches of the training part and of those that are scored."""
+"""The inputs of a run: the caption table, features of a frozen image tower, and batches of the training part and of the scored parts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens | None:
-    """The whole caption table, tokenised once by the model's own tokenizer; ``None`` where it has none."""
+    """The whole caption table, tokenised once by the model's tokenizer; ``None`` if it has no tokenizer."""
     if net.tokenizer is None:
         return None
     captions = data.captions
@@ -60,19 +60,19 @@ def frozen_features(
     log: logging.Logger,
     console: Console,
 ) -> torch.Tensor | None:
-    """``[N, F]``: what a frozen image tower makes of every case of the split that it is shown unchanged; other rows are 0.
+    """``[N, F]`` features of a frozen image tower for every case of the split whose image is not augmented; other rows are 0.
 
-    ``None`` where the image tower learns, the model cannot do with features, or ``config`` wants no feature cache.
+    ``None`` if the image tower is trained, the model does not accept features, or ``config`` turns the feature cache off.
     """
-    settings, where = DataSettings.of(config), RuntimeSettings.of(config).feature_cache
+    settings, cache = DataSettings.of(config), RuntimeSettings.of(config).feature_cache
     tower = net.image_tower
-    if where is None or not net.takes_features or tower is None or not tower.frozen:
+    if cache is None or not net.takes_features or tower is None or not tower.frozen:
         return None
     parts = ("train", "val", "test") if is_plain(settings) else ("val", "test")
     rows = np.concatenate([data.rows_of(getattr(split, part)) for part in parts])
-    if tower.weights == "random":  # nobody will ask for features of random weights again
-        where = None
-    store = FeatureStore.of(where, lambda message: log.info(f"note: {message}"))
+    if tower.weights == "random":  # features of random weights are never needed again
+        cache = None
+    store = FeatureStore.of(cache, lambda message: log.info(f"note: {message}"))
     table, new = features_of_cases(
         tower,
         data,
@@ -86,7 +86,8 @@ def frozen_features(
         num_workers=settings.num_workers,
     )
     if distributed.is_main():
-        log.info(f"{split.name}: the frozen image tower runs no more; features of {len(rows)} cases, of {new} new images{_unkept(store)}")
+        found = f"features of {len(rows)} cases, from {new} newly encoded images{_unkept(store)}"
+        log.info(f"{split.name}: the frozen image tower is replaced by its {found}")
     return torch.from_numpy(table)
 
 
@@ -95,18 +96,18 @@ def _unkept(store: FeatureStore) -> str:
 
 
 def is_plain(settings: DataSettings) -> bool:
-    """Are training images shown as they are?"""
+    """Whether training images are not augmented."""
     return AUGMENTATIONS.expand(settings.augmentation)["type"] == "NoAugmentation"
 
 
 @dataclass(frozen=True)
 class Loaders:
-    """Where the batches of a run come from.
+    """The sources of a run's batches.
 
     Attributes:
         batches: The order of the training part.
-        train: Reads it, or looks its features up.
-        scored: The val and the test part, without augmentation and shuffling.
+        train: Loader of the training part; it reads images or looks up their features.
+        scored: Loaders of the val and the test part, without augmentation and shuffling.
     """
 
     batches: EpochBatches
@@ -129,18 +130,18 @@ def loaders(
     """Batches of every part of ``split``.
 
     Args:
-        net: Whose preprocessing the images get, and whose loss says which captions a batch needs.
-        data: The cases.
-        split: Their parts.
-        settings: Section ``data``.
-        tokens: What ``tokens_of`` returned.
-        features: What ``frozen_features`` returned.
-        seed: Of order, captions and augmentation.
-        device: Where the batches will go.
-        timeout: Seconds that worker processes may take for a batch.
+        net: Model that defines the preprocessing, and whose loss defines which captions a batch needs.
+        data: Dataset with the cases.
+        split: The three parts.
+        settings: Section ``data`` of the config.
+        tokens: Result of ``tokens_of``.
+        features: Result of ``frozen_features``.
+        seed: Seed of order, captions and augmentation.
+        device: Device that the batches will be moved to.
+        timeout: Longest time in seconds that worker processes may take for a batch.
 
     Raises:
-        ConfigError: The training part makes no batches that could be learned from.
+        ConfigError: The training part gives no batches to learn from.
     """
     batches = training_batches(data, split, settings, net, seed)
     common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda", "timeout": timeout}
@@ -174,28 +175,28 @@ def training_batches(data: Dataset, split: Split, settings: DataSettings, net: M
     """The order of the training part.
 
     Raises:
-        ConfigError: It gives no batch, or nothing to contrast with.
+        ConfigError: It is too small for a batch, or its batches have nothing to contrast with.
     """
     rows = data.rows_of(split.train)
     _check_contrast(data, len(rows), settings, net, split)
     sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
-    sampler.order(data.labels[rows], 0, seed)  # one that cannot order these cases says so now, before there is a work dir
+    sampler.order(data.labels[rows], 0, seed)  # fails now, before a work dir is made, if it cannot order these cases
     rank, world_size = distributed.rank(), distributed.world_size()
     batches = EpochBatches(data, rows, sampler, batch_size=settings.batch_size, seed=seed, rank=rank, world_size=world_size)
     if not len(batches):
-        raise ConfigError(f"{split.name}: {len(rows)} training cases give no batch to each of {world_size} processes")
+        raise ConfigError(f"{split.name}: {len(rows)} training cases are too few for a batch in each of {world_size} processes")
     return batches
 
 
 def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: Model, split: Split) -> None:
-    """Refuse a loss that has nothing to compare with, or that would compare with the captions of the parts that are scored."""
+    """Refuse a loss that has nothing to compare with, or that would compare with captions of the scored parts."""
     if net.captions == "none":
         return
     if net.captions == "all":
         if not data.classes:
             loss = type(net.criterion or net).__name__
             raise ConfigError(
-                f"model.loss: {loss} compares with the captions of all classes, and {type(data).__name__} has captions and no classes. "
+                f"model.loss: {loss} compares with the captions of all classes, but {type(data).__name__} has captions and no classes. "
                 "Use MultiPositiveContrastiveLoss"
             )
         return
@@ -204,20 +205,19 @@ def _check_contrast(data: Dataset, num_cases: int, settings: DataSettings, net: 
     if settings.batch_size == 1:
         others = ", or a loss over all captions such as CaptionCrossEntropyLoss" if data.classes else ""
         raise ConfigError(
-            "data.batch_size: in batches of 1 there is nothing to contrast with. "
-            f"Use 2 or more (train.accumulation adds no negatives){others}"
+            f"data.batch_size: batches of 1 have nothing to contrast with. Use 2 or more (train.accumulation adds no negatives){others}"
         )
     if num_cases == 1:
         raise ConfigError(
-            f"{split.name}: there is a single training case, and nothing to contrast it with. Give more cases to the train part"
+            f"{split.name}: there is a single training case and nothing to contrast it with. Put more cases into the train part"
         )
 
 
 def warn_of_double_balance(net: Model, sampler: object, log: logging.Logger) -> None:
-    """Say so where rare classes are drawn more often *and* weigh more: together they overshoot."""
+    """Warn if rare classes are both drawn more often and weighted more, which overcompensates."""
     loss = net.criterion
     if getattr(sampler, "balances", False) and getattr(loss, "balances", False) and distributed.is_main():
         log.warning(
             f"warning: data.sampler {type(sampler).__name__} and model.loss.class_weights of {type(loss).__name__} both correct the "
-            "imbalance of classes, so rare ones count twice. Leave one of them out"
+            "imbalance of classes, so rare classes count twice. Remove one of the two"
         )

@@ -1,10 +1,10 @@
-"""The training loop. Everything that changes the run is a line below, in order; hooks only watch.
+"""The training loop. Every operation that changes the run is a line below, in order; hooks only watch.
 
-fit ── train_epoch ── begin_stage with train.unfreeze: which blocks learn in this epoch
+fit ── train_epoch ── begin_stage with train.unfreeze: which blocks are trained in this epoch
    │                ├─ step        forward, backward, clip, update, clamp, average
    │                └─ validate    in the middle of an epoch, with evaluation.every_steps
-   ├── validate                    all captions encoded once; the best weights are kept
-   └── checkpoint_latest           so that a restart continues bit for bit
+   ├── validate                    all captions are encoded once; the best weights are kept
+   └── checkpoint_latest           to resume bit for bit
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clipzoo.errors import TrainingError
 from clipzoo.runtime import distributed, sharding
 from clipzoo.structures import Batch
 
-# How allocators that raise a plain RuntimeError say it: torch's own for the CPU, and Apple's.
+# Messages of allocators that raise a plain RuntimeError: torch's for the CPU, and Apple's.
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory")
 
 
@@ -33,9 +33,9 @@ def fit(run: Run) -> None:
     """Train to the last epoch, or until a hook stops the run.
 
     Raises:
-        Interrupted: A signal asked to end; what is needed to go on is in ``checkpoint_latest.pth``.
+        Interrupted: A signal ended the run; it can be resumed from ``checkpoint_latest.pth``.
         TrainingError: A loss is not finite, or the device ran out of memory.
-        ProcessError: A process that reads images died, or gives no batch.
+        ProcessError: A process that reads images died, or returns no batch.
     """
     error: BaseException | None = None
     run.call("before_fit")
@@ -59,7 +59,7 @@ def fit(run: Run) -> None:
 
 
 def train_epoch(run: Run) -> None:
-    """One pass over the training part, or what is left of it; shorter where the last step of the run comes before its end."""
+    """One pass over the training part, or over the rest of it; it ends early at the last step of the run."""
     state, started = run.state, time.perf_counter()
     begin_stage(run)
     run.parallel.train()
@@ -68,7 +68,7 @@ def train_epoch(run: Run) -> None:
         run.meter.reset()
         state.metrics, run.epoch_evaluation = {}, None
     cases_before = run.meter.cases
-    if state.evaluating:  # when a signal came
+    if state.evaluating:  # interrupted by a signal
         validate(run)
     for group in groups_of(run.train.accumulation, run.train_loader) if run.stop_reason is None else ():
         set_learning_rate(run)
@@ -92,10 +92,10 @@ def train_epoch(run: Run) -> None:
 
 
 def end_epoch(run: Run) -> None:
-    """What follows the last step of an epoch; all of it again where a signal came in its evaluation.
+    """Everything after the last step of an epoch; repeated from the start if a signal interrupted its evaluation.
 
     Raises:
-        Interrupted: A signal asked to end.
+        Interrupted: A signal ended the run.
     """
     run.epoch_losses, _ = run.joint_means()
     if evaluation_is_due(run):
@@ -108,21 +108,21 @@ def end_epoch(run: Run) -> None:
 
 
 def begin_stage(run: Run) -> None:
-    """Let learn what ``train.unfreeze`` names for this epoch; after a restart too, and in the middle of an epoch."""
+    """Unfreeze what ``train.unfreeze`` lists for this epoch; also after a restart, and in the middle of an epoch."""
     stages = run.train.unfreeze
     if stages is None or not unfreezing.enter_stage(run.model, stages, run.state.epoch):
         return
-    run.parallel = run.model  # DDP knows the parameters that learned when it was made: let go of it before the next
+    run.parallel = run.model  # DDP holds the parameters trained when it was built: free it before building the next
     run.parallel = build.parallel(run.model, run.device, run.runtime.strategy)
     if run.is_main:
-        run.log.info(f"{run.split.name}: from epoch {run.state.epoch + 1} on {unfreezing.stage_words(run.model, stages)}")
+        run.log.info(f"{run.split.name}: from epoch {run.state.epoch + 1} on {unfreezing.describe_stage(run.model, stages)}")
 
 
 def pause(run: Run) -> None:
-    """Between two steps of an epoch: write a checkpoint where one is due, and end where a signal asked for it.
+    """Between two steps of an epoch: write a checkpoint if one is due, and stop if a signal was received.
 
     Raises:
-        Interrupted: One did.
+        Interrupted: A signal ended the run.
     """
     if asked_to_end(run):
         raise Interrupted(run.interrupt.signal)
@@ -133,7 +133,7 @@ def pause(run: Run) -> None:
 
 
 def step(run: Run, group: list[Batch]) -> None:
-    """One optimizer step over ``group``; every case weighs the same however the group is cut into batches."""
+    """One optimizer step over ``group``; every case has the same weight however the group is divided into batches."""
     run.optimizer.zero_grad(set_to_none=True)
     if run.train.cached_features:
         cached_backward(run, group)
@@ -150,7 +150,7 @@ def step(run: Run, group: list[Batch]) -> None:
 
 
 def backward(run: Run, group: list[Batch]) -> None:
-    """Gradients of the mean loss over the cases of ``group``, one batch after the other."""
+    """Compute the gradients of the mean loss over the cases of ``group``, one batch after the other."""
     cases = sum(len(batch) for batch in group)
     for index, batch in enumerate(group):
         with synchronised(run, is_last=index == len(group) - 1):
@@ -161,7 +161,7 @@ def backward(run: Run, group: list[Batch]) -> None:
 
 
 def validate(run: Run) -> None:
-    """Measure the watched part, and keep the weights if they are the best so far; the earliest of equals stays."""
+    """Score the watched part, and keep the weights if they are the best so far; ties keep the earlier ones."""
     state = run.state
     if run.watched is None:
         return
@@ -178,7 +178,7 @@ def validate(run: Run) -> None:
 
 
 def evaluation_is_due(run: Run) -> bool:
-    """At the end of an epoch: is it one of those that are evaluated? The end of the training always is."""
+    """Whether the epoch that just ended is to be evaluated. The last one always is."""
     if run.state.step >= run.total_steps:
         return True
     if run.stop_reason is not None:
@@ -188,14 +188,14 @@ def evaluation_is_due(run: Run) -> bool:
 
 
 def is_better(value: float, best: float, greater_is_better: bool) -> bool:
-    """Is ``value`` strictly better? NaN never is, and anything defined is better than NaN."""
+    """Whether ``value`` is strictly better. NaN never is, and any defined value is better than NaN."""
     if value != value:
         return False
     return best != best or (value > best if greater_is_better else value < best)
 
 
 def set_learning_rate(run: Run) -> None:
-    """The schedule is a pure function of the number of steps that were really made."""
+    """Set the learning rate of the next step: a pure function of the number of steps made, without skipped ones."""
     factor = run.schedule.factor(run.state.step - run.state.skipped, run.total_steps, run.steps_per_epoch)
     for group in run.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
@@ -209,13 +209,17 @@ def groups_of(size: int, batches: Iterator[Batch]) -> Iterator[list[Batch]]:
 
 
 def is_logged(run: Run) -> bool:
-    """Steps at which the device is waited for: every ``runtime.log_every``; every step on a CPU, where waiting costs next to nothing."""
+    """Whether this step waits for the device: every ``runtime.log_every`` steps; every step on a CPU, where waiting is almost free."""
     at_end = run.state.batch in (0, len(run.batches))
     return run.device.type == "cpu" or at_end or run.state.step % run.runtime.log_every == 0
 
 
 def check_finite(run: Run) -> None:
-    """Stop at a loss that is not finite; and let the schedule know of the steps that the scaler skipped."""
+    """Stop the run if a loss was not finite, and update the number of steps that the scaler skipped.
+
+    Raises:
+        TrainingError: A loss was not finite.
+    """
     found = run.meter.not_finite()
     if found:
         step_, losses = found
@@ -231,21 +235,21 @@ def check_finite(run: Run) -> None:
 
 
 def asked_to_end(run: Run) -> bool:
-    """Did a signal reach any of the processes? Processes ask each other, at logged steps only: all must agree, or some would hang."""
+    """Whether any process received a signal. Processes exchange this at logged steps only; all must agree, or some would hang."""
     if distributed.world_size() == 1:
         return run.interrupt.signal is not None
     signals = [s for s in distributed.gathered(run.interrupt.signal) if s is not None] if is_logged(run) else []
-    if signals:  # otherwise one may have come in the meantime: it stays for the next time
+    if signals:  # without one, keep any signal that arrived meanwhile for the next exchange
         run.interrupt.signal = signals[0]
     return bool(signals)
 
 
 @contextmanager
 def memory_advice(run: Run) -> Iterator[None]:
-    """Say what to lower where memory runs out inside.
+    """Replace an out-of-memory error inside by advice on what to lower.
 
     Raises:
-        TrainingError: It did.
+        TrainingError: The device ran out of memory.
     """
     try:
         yield
@@ -256,18 +260,18 @@ def memory_advice(run: Run) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Is this how a device, or the CPU's allocator, says that there is no memory left?"""
+    """Whether a device, or the CPU's allocator, raised ``error`` because it ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
     )
 
 
 def out_of_memory(run: Run) -> str:
-    """What to lower, with this run's own numbers."""
+    """The out-of-memory message: what to lower, with the values of this run."""
     size, batch = run.model.preprocessing.size, run.batches.batch_size
     advice = []
     if batch > single_cases.smallest_batch(run.model):
-        advice.append(f"data.batch_size (now {batch}) with train.accumulation (now {run.train.accumulation}) to make up for it")
+        advice.append(f"data.batch_size (now {batch}) with train.accumulation (now {run.train.accumulation}) to compensate")
     advice += [f"model.image_encoder.image_size (now {size})", "a smaller tower such as resnet18 or starnet_s1"]
     if run.autocast is None and run.device.type == "cuda":
         advice.append("runtime.precision='auto'")

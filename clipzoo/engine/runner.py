@@ -1,4 +1,4 @@
-"""One training run on one split: build, go on where a stopped run left off, train, score the test part once."""
+"""One training run on one split: build, resume an interrupted run, train, score the test part once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from clipzoo.signals import Interrupt
 
 @dataclass(frozen=True)
 class Scored:
-    """The checkpoint that was scored, as it says itself: a run that was started again may know less of it.
+    """The scored checkpoint; epoch and step are read from the file, as the state of a resumed run may differ.
 
     Attributes:
-        name: Of its file.
-        digest: Of its file.
-        epoch: Counted from 1.
-        step: Optimizer steps made.
+        name: Name of the file.
+        digest: Digest of the file.
+        epoch: Epoch, counted from 1.
+        step: Number of optimizer steps made.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Scored:
 
 
 class Runner:
-    """Trains one config on one split and leaves the contract's files in one folder. It does not know what a fold is.
+    """Trains one config on one split and writes all its files to one folder. It does not know what a fold is.
 
     Args:
         config: A checked config.
-        dataset: Built from it.
+        dataset: Dataset built from it.
         split: The three parts.
-        folder: Where checkpoints, history and results go.
-        log: Where to write messages; ``None`` makes a log for the console alone.
-        console: Where the progress bar goes; belongs to ``log``.
-        provenance: What its files are made from; ``None`` for a split that is of no cross-validation.
-        interrupt: Listens for signals; ``None`` never ends early.
-        is_dry: For a step in memory: an earlier start in ``folder`` and the features of a frozen tower are left out.
+        folder: Folder for checkpoints, history and results.
+        log: Logger for messages; ``None`` logs to the console only.
+        console: Console for the progress bar; the one used by ``log``.
+        provenance: Provenance of its files; ``None`` for a split outside a cross-validation.
+        interrupt: Listener for signals; ``None`` never ends early.
+        is_dry: Train a step in memory: ignore an earlier start in ``folder``, and do not cache the features of a frozen tower.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class Runner:
         folder = Path(folder)
         outputs = {"log": self.log, "console": self.console}
         provenance = provenance or Provenance.of(config.plain(), split.name, digest_of(asdict(split)))
-        begun = None if is_dry else checkpoint.begun(folder, provenance)
-        self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, begun=begun, features=not is_dry)
+        earlier = None if is_dry else checkpoint.earlier_start(folder, provenance)
+        self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, earlier=earlier, features=not is_dry)
         self.run.interrupt = interrupt or Interrupt()
         self.loaders = (self.run.train_loader, *self.run.eval_loaders.values())
         watch = Waiting(self.run)
@@ -84,12 +84,12 @@ class Runner:
             loader.watch = watch
 
     def close(self) -> None:
-        """End the processes that read images; they start again where they are needed."""
+        """Stop the processes that read images; they are restarted when needed."""
         for loader in self.loaders:
             loader.close()
 
     def fit(self) -> None:
-        """Train, or go on from ``checkpoint_latest.pth``. See ``loop.fit`` for what it raises."""
+        """Train, or resume from ``checkpoint_latest.pth``. Raises the same errors as ``loop.fit``."""
         if distributed.is_main():
             self.run.folder.mkdir(parents=True, exist_ok=True)
         distributed.barrier()
@@ -98,45 +98,45 @@ class Runner:
             for line in build.describe(self.run):
                 self.log.info(line)
             if resumed:
-                self.log.info(f"{self.run.split.name}: goes on after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
+                self.log.info(f"{self.run.split.name}: resumed after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
         loop.fit(self.run)
 
     def test(self) -> tuple[Evaluation, Scored]:
-        """Score the test part with the chosen checkpoint.
+        """Score the test part with the selected checkpoint.
 
         Returns:
-            The evaluation, and what was scored.
+            The evaluation, and the scored checkpoint.
 
         Raises:
-            CheckpointError: The checkpoint is damaged, or is not of this run.
+            CheckpointError: The checkpoint is damaged, or does not belong to this run.
         """
         run, name = self.run, self.chosen()
         path, kind = run.folder / name, "best" if name == checkpoint.BEST else "latest"
         content = checkpoint.read(path, kind=kind, advice=checkpoint.retrain(run.folder))
         run.provenance.check(content["provenance"], path, checkpoint.retrain(run.folder))
         checkpoint.load_weights(run.scored, content["model"], path)
-        run.autocast = device.DTYPES[content["precision"]]  # what 'auto' means here may be something else
+        run.autocast = device.DTYPES[content["precision"]]  # 'auto' may mean another precision on this machine
         state = content["state"]
         epoch, step = (state["best_epoch"], state["best_step"]) if kind == "best" else (state["epoch"], state["step"])
         return evaluate(run, "test"), Scored(name, content["digest"], epoch, step)
 
     def chosen(self) -> str:
-        """The checkpoint to score: the best where a part chose one, otherwise the latest.
+        """The name of the checkpoint to score: the best if a part selects the epoch, otherwise the latest.
 
         Raises:
-            CheckpointError: A part was to choose, but the selecting metric was never defined on it.
+            CheckpointError: A part selects the epoch, but the selecting metric was never defined on it.
         """
         if self.run.watched is None:
             return checkpoint.LATEST
         if not (self.run.folder / checkpoint.BEST).exists():
             raise CheckpointError(
                 f"{self.run.folder}: {self.run.selector.name} was never defined on the {self.run.watched} part, so no epoch could be "
-                "chosen: weights are not finite (lower optimizer.lr), or the part is too small (raise splits.val_fraction or set it to 0)"
+                "selected: weights are not finite (lower optimizer.lr), or the part is too small (raise splits.val_fraction or set it to 0)"
             )
         return checkpoint.BEST
 
     def train_and_test(self) -> FoldResult:
-        """Train, score, and write ``predictions.csv``, what hooks make of it, and, last, ``result.json``: a fold that has one is done."""
+        """Train, score, and write ``predictions.csv``, the files of hooks and, last, ``result.json``, which marks the fold as done."""
         started = time.perf_counter()
         self.fit()
         evaluation, scored = self.test()
@@ -168,7 +168,7 @@ class Runner:
         return result
 
     def selection(self) -> str:
-        """In words, how the scored checkpoint was chosen."""
+        """A phrase that says how the scored checkpoint was selected."""
         if self.run.watched is None:
             return "last epoch"
         optimistic = ", optimistic: the reported cases chose the epoch" if self.run.watched == "test" else ""

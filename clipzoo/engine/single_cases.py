@@ -1,4 +1,4 @@
-"""Batches of a single case: what batch normalisation cannot learn from, and a contrastive loss neither."""
+"""Batches of a single case, from which neither batch normalisation nor a contrastive loss can learn."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 def check(net: Model, batches: EpochBatches, loader: Loader, device: torch.device) -> None:
-    """Refuse batches of one case where a batch normalisation of ``net`` would see a single value per channel, and find no spread in it.
+    """Refuse batches of one case if a batch normalisation of ``net`` would see a single value per channel, which has no variance.
 
     Args:
-        net: In any mode; it is left as it was.
+        net: Model in any mode; left unchanged.
         batches: The order of the training part.
-        loader: Reads it.
-        device: Of ``net``.
+        loader: Loader of the training part.
+        device: Device of ``net``.
 
     Raises:
-        ConfigError: With the layers.
+        ConfigError: There are such batches; the message names the layers.
     """
     if batches.smallest > 1 or not learning_norms(net):
         return
@@ -42,19 +42,19 @@ def check(net: Model, batches: EpochBatches, loader: Loader, device: torch.devic
             fewer = "fewer processes or " if batches.world_size > 1 else ""
             advice = f"There is one training case for each process: use {fewer}more training cases"
         raise ConfigError(
-            f"data.batch_size: in a batch of one case, batch normalisation sees one value per channel and has nothing to learn from "
-            f"({shortened(names, 2)}). {advice}, or a model without it (train.accumulation makes no larger batch)"
+            f"data.batch_size: in a batch of one case, batch normalisation sees a single value per channel and cannot learn "
+            f"({shortened(names, 2)}). {advice}, or a model without batch normalisation (train.accumulation does not enlarge a batch)"
         )
 
 
 def smallest_batch(net: Model) -> int:
-    """The smallest ``data.batch_size`` that can be advised for ``net``."""
+    """The smallest usable ``data.batch_size`` for ``net``."""
     contrasts = net.captions not in ("none", "all") and distributed.world_size() == 1
     return 2 if contrasts or learning_norms(net) else 1
 
 
 def learning_norms(net: nn.Module) -> dict[nn.Module, str]:
-    """The names of the batch normalisations that use the statistics of the batch in training; those of frozen towers do not."""
+    """Batch normalisation layers that use batch statistics in training, with their names; those of frozen towers do not."""
     was_training = net.training
     net.train()
     found = {module: name for name, module in net.named_modules() if isinstance(module, _BatchNorm) and module.training}
@@ -63,7 +63,7 @@ def learning_norms(net: nn.Module) -> dict[nn.Module, str]:
 
 
 def single_valued(net: Model, batch: Batch) -> list[str]:
-    """Which of them see one value per channel in ``batch``, in the order in which they see it."""
+    """Names of the learning batch normalisation layers that see a single value per channel in ``batch``, in order of execution."""
     norms, found = learning_norms(net), []
 
     def look(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -72,7 +72,7 @@ def single_valued(net: Model, batch: Batch) -> list[str]:
 
     handles = [norm.register_forward_pre_hook(look) for norm in norms]
     try:
-        with torch.no_grad(), evaluating(net):  # no statistics are kept, and no random number is drawn
+        with torch.no_grad(), evaluating(net):  # updates no statistics and draws no random number
             net(batch)
     finally:
         for handle in handles:

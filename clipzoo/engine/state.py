@@ -1,4 +1,4 @@
-"""What a run holds while it lives, and the few numbers that survive a restart."""
+"""The state of a run in memory, and the few numbers that survive a restart."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainState:
-    """The numbers that survive a restart. Weights, optimizer, scaler, generators and hooks keep their own state beside them.
+    """The numbers that survive a restart. Weights, optimizer, scaler, generators and hooks keep their own state.
 
     Attributes:
-        epoch: Epochs finished.
-        batch: Batches of the current epoch that are finished; not 0 in a checkpoint that was written in the middle of an epoch.
-        step: Optimizer steps made.
-        skipped: Steps that the fp16 gradient scaler left out; the schedule does not count them. Brought up to date when a step is logged.
+        epoch: Number of finished epochs.
+        batch: Number of finished batches of the current epoch; not 0 in a checkpoint written in the middle of an epoch.
+        step: Number of optimizer steps made.
+        skipped: Number of steps skipped by the fp16 gradient scaler, which the schedule ignores. Updated when a step is logged.
         best_score: Best value of the selecting metric so far; NaN before the first.
-        best_epoch: Its epoch, counted from 1; 0 before the first.
-        best_step: Its step.
-        metrics: Of the last evaluation in the current epoch; empty before it.
-        notes: What a reader of the result should know of how it was trained.
-        evaluating: An evaluation has begun and not ended; a restart makes it first.
+        best_epoch: Epoch of the best value, counted from 1; 0 before the first.
+        best_step: Step of the best value.
+        metrics: Metrics of the last evaluation in the current epoch; empty before it.
+        notes: Notes on the training, for readers of the result.
+        evaluating: Whether an evaluation has begun but not finished; a restart repeats it first.
     """
 
     epoch: int = 0
@@ -63,11 +63,11 @@ class TrainState:
 
 
 class LossMeter:
-    """Sums of the named losses of an epoch, kept on the device so that no step waits for it; weighted by the number of cases.
+    """Sums of the named losses of an epoch, weighted by the number of cases and kept on the device, so that no step waits for it.
 
-    What a model reports beside its losses (names that begin with ``in_batch_``) is averaged in the same way and is no part of the total.
+    Other values that a model reports (with names that begin with ``in_batch_``) are averaged in the same way, but not part of the total.
 
-    It also remembers the first step whose loss was not finite.
+    Also records the first step with a loss that is not finite.
     """
 
     def __init__(self, device: torch.device):
@@ -83,7 +83,7 @@ class LossMeter:
         self.bad_losses = torch.zeros(0, device=self.device)
 
     def add(self, losses: dict[str, torch.Tensor], cases: int, step: int) -> None:
-        """Add the detached losses of one batch of ``cases`` cases."""
+        """Add the losses of one batch of ``cases`` cases, detached."""
         values = torch.stack([value.detach().float() for value in losses.values()])
         if not self.names:
             self.names = list(losses)
@@ -96,11 +96,11 @@ class LossMeter:
         self.cases += cases
 
     def means(self) -> dict[str, float]:
-        """The mean of each of this process's losses so far, and their total as ``loss``; waits for the device."""
+        """The mean of each loss of this process so far, and their total as ``loss``; waits for the device."""
         return means_between(None, self.totals())
 
     def totals(self) -> dict:
-        """Names, sums so far and the number of cases, as plain types; waits for the device."""
+        """The names, sums and number of cases so far, as plain types; waits for the device."""
         return {"names": list(self.names), "sums": self.sums.tolist(), "cases": self.cases}
 
     def not_finite(self) -> tuple[int, dict[str, float]] | None:
@@ -109,7 +109,7 @@ class LossMeter:
         return None if step < 0 else (step, dict(zip(self.names, self.bad_losses.tolist(), strict=True)))
 
     def state_dict(self) -> dict:
-        """For a checkpoint in the middle of an epoch."""
+        """The state for a checkpoint in the middle of an epoch."""
         return {"names": self.names, "sums": self.sums.cpu(), "cases": self.cases}
 
     def load_state_dict(self, state: dict) -> None:
@@ -124,8 +124,8 @@ def means_between(earlier: dict | None, now: dict) -> dict[str, float]:
     """The mean of each loss over the cases between two ``totals`` of one epoch, and their total as ``loss``.
 
     Args:
-        earlier: ``None`` for the beginning of the epoch.
-        now: The later one.
+        earlier: The earlier totals; ``None`` for the beginning of the epoch.
+        now: The later totals.
     """
     before, cases = ([0.0] * len(now["sums"]), 0) if earlier is None else (earlier["sums"], earlier["cases"])
     count = max(now["cases"] - cases, 1)
@@ -140,22 +140,22 @@ class Run:
     """One training run on one split: everything that ``loop.py`` and the hooks work with.
 
     Attributes:
-        model: The model itself; ``parallel`` is what training calls (the model, or DDP around it).
-        evaluator: Scores a part.
-        watched: The part that chooses the epoch: ``'val'``, ``'test'`` with ``select_on_test``, or ``None`` where nothing chooses.
-        metrics: What is measured.
-        selector: The metric of ``metrics`` that chooses.
-        folder: Where this run's files go.
-        is_main: This process writes files and messages.
-        world_size: Processes that train together.
-        provenance: What this run's files are made from.
-        rounding: The value of every key that may change between two starts and changes the last digits.
-        averaged: Moving average of the weights, where ``train.ema_decay`` asks for one.
+        model: The model itself; ``parallel`` is what training calls (the model, or its DDP wrapper).
+        evaluator: Evaluator that scores a part.
+        watched: The part that selects the epoch: ``'val'``, ``'test'`` with ``select_on_test``, or ``None`` without a selection.
+        metrics: Metrics to compute.
+        selector: The one of ``metrics`` that selects the epoch.
+        folder: Folder for the run's files.
+        is_main: Whether this process writes files and messages.
+        world_size: Number of processes.
+        provenance: Provenance of the run's files.
+        rounding: Values of the keys that may change between two starts and affect the last digits.
+        averaged: Moving average of the weights, if ``train.ema_decay`` is set.
         epoch_evaluation: The last evaluation of the current epoch; ``None`` before it, and after a restart.
         epoch_losses: Mean training losses of the last epoch.
-        epoch_seconds: Wall time of the last epoch's training; of its rest, where it was resumed in its middle.
-        images_per_second: Training cases in that time, over all processes.
-        stop_reason: Set through ``stop`` by a hook.
+        epoch_seconds: Wall time of the last epoch's training, or of the remainder of an epoch resumed in the middle.
+        images_per_second: Training cases per second in that time, over all processes.
+        stop_reason: Reason for ending early, set by a hook with ``stop``.
     """
 
     model: Model
@@ -201,32 +201,32 @@ class Run:
 
     @property
     def precision(self) -> str:
-        """``'fp32'``, ``'bf16'`` or ``'fp16'``: what ``runtime.precision`` came to on this device."""
+        """``'fp32'``, ``'bf16'`` or ``'fp16'``: the value of ``runtime.precision`` on this device, with ``'auto'`` resolved."""
         return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.autocast]
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch; a last group of fewer batches than ``accumulation`` is a step too."""
+        """Number of optimizer steps per epoch, including a last one with fewer batches than ``accumulation``."""
         return math.ceil(len(self.batches) / self.train.accumulation)
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Number of optimizer steps of the whole run."""
         return self.train.steps or self.steps_per_epoch * self.train.epochs
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of the whole run, the last of which may be a part of one."""
+        """Number of epochs of the whole run; the last may be incomplete."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
     @property
     def ended(self) -> bool:
-        """All steps are made, or a hook ended the training."""
+        """Whether all steps are made, or a hook ended the training."""
         return self.state.step >= self.total_steps or self.stop_reason is not None
 
     @property
     def scored(self) -> Model:
-        """The model that is evaluated and kept: the moving average where there is one."""
+        """The model that is evaluated and saved: the moving average, if there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
     @property
@@ -235,13 +235,13 @@ class Run:
         return self.state.metrics
 
     def joint_means(self, since: dict | None = None) -> tuple[dict[str, float], dict]:
-        """Mean losses of the epoch over all processes, each of which must call this: with a local loss each has losses of its own.
+        """Mean losses of the epoch over all processes, as their losses may differ. A collective operation.
 
         Args:
-            since: The totals that an earlier call in this epoch returned; the means are then over the cases that came after it.
+            since: Totals returned by an earlier call in this epoch, to average over the cases after it only; ``None`` for all cases.
 
         Returns:
-            The means, as ``LossMeter.means``, and the totals up to now.
+            The means, in the form of ``LossMeter.means``, and the present totals.
         """
         parts = distributed.gathered(self.meter.totals())
         sums = [sum(values) for values in zip(*(part["sums"] for part in parts), strict=True)]
@@ -249,7 +249,7 @@ class Run:
         return means_between(since, now), now
 
     def stop(self, reason: str) -> None:
-        """End training after the current epoch, or after the evaluation in its middle that asks for it."""
+        """End training after the current epoch or, if called in an evaluation in its middle, after that."""
         self.stop_reason = reason
 
     def call(self, moment: str, *arguments: object) -> None:

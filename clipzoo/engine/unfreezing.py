@@ -1,8 +1,8 @@
-"""Which blocks of a tower learn in which epoch: ``train.unfreeze``.
+"""Gradual unfreezing: which blocks of a tower are trained in which epoch (``train.unfreeze``).
 
-The towers are brought to their last stage before anything is made of the model, so that the optimizer holds every parameter that will ever
-learn, and no table is made of a tower that is frozen now and learns later. At the beginning of an epoch its own stage is put in force:
-parameters of later stages then get no gradient, and torch's optimizers pass them by, weight decay included.
+The towers are brought to their last stage before anything is built from the model, so that the optimizer holds every parameter that is
+ever trained, and no features are cached of a tower that is frozen now and trained later. Each epoch then begins by applying its own stage:
+parameters of later stages get no gradient, so torch's optimizers skip them, weight decay included.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def to_last_stage(net: Model, stages: Sequence[Mapping]) -> None:
-    """Check ``stages``, and bring the towers that they name to the last of them.
+    """Check ``stages``, and bring the towers they name to the last one.
 
     Args:
-        net: As its constructor left it.
-        stages: As ``TrainSettings.unfreeze``.
+        net: Newly constructed model.
+        stages: The setting ``TrainSettings.unfreeze``.
 
     Raises:
-        ConfigError: A tower is unknown, has fewer blocks than are to learn, or more of them learn before a stage than in it.
-        BuildError: Nothing learns before the first stage.
+        ConfigError: A tower is unknown or has fewer blocks than a stage unfreezes, or a stage unfreezes fewer than are trained before it.
+        BuildError: Nothing is trained before the first stage.
     """
     for name in _named(stages):
         tower = _tower(net, name)
@@ -38,20 +38,20 @@ def to_last_stage(net: Model, stages: Sequence[Mapping]) -> None:
                 raise ConfigError(f"{where} is beyond its depth: {tower.name} has {tower.depth} blocks, the stem included")
             if blocks < before:
                 raise ConfigError(
-                    f"{where}, but {before} of its {tower.depth} blocks learn before. Start with fewer, as by freeze='all', or raise it"
+                    f"{where}, but {before} of its {tower.depth} blocks are trained before. Start with fewer (freeze='all'), or raise it"
                 )
             before = blocks
     enter_stage(net, stages, 0)
     if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise BuildError("train.unfreeze: nothing learns before the first stage. Let a block, a projection or the temperature learn")
+        raise BuildError("train.unfreeze: nothing is trained before the first stage. Unfreeze a block, a projection or the temperature")
     enter_stage(net, stages, stages[-1]["epoch"])
 
 
 def enter_stage(net: Model, stages: Sequence[Mapping], epoch: int) -> bool:
-    """Put in force what holds after ``epoch`` finished epochs; ``net.train()`` afterwards puts modes right.
+    """Apply the stage that holds after ``epoch`` finished epochs; call ``net.train()`` afterwards to update the modes.
 
     Returns:
-        Whether other parameters learn now than before.
+        Whether the set of trained parameters changed.
     """
     before = _learning(net)
     for name in _named(stages):
@@ -64,8 +64,8 @@ def enter_stage(net: Model, stages: Sequence[Mapping], epoch: int) -> bool:
     return _learning(net) != before
 
 
-def stage_words(net: Model, stages: Sequence[Mapping]) -> str:
-    """How much of each tower learns now, for the log."""
+def describe_stage(net: Model, stages: Sequence[Mapping]) -> str:
+    """How much of each tower is trained now, for the log."""
     towers = {name: _tower(net, name) for name in _named(stages)}
     return "; ".join(
         f"{name}: {tower.learning_words()}{'' if tower.lora is None else ', beside its adapters'}" for name, tower in towers.items()
@@ -73,15 +73,15 @@ def stage_words(net: Model, stages: Sequence[Mapping]) -> str:
 
 
 def _named(stages: Sequence[Mapping]) -> list[str]:
-    """Names of all towers, in order."""
+    """Names of all towers in ``stages``, in order."""
     return list(dict.fromkeys(name for stage in stages for name in stage if name != "epoch"))
 
 
 def _tower(net: Model, name: str) -> Tower:
     towers = {child: module for child, module in net.named_children() if isinstance(module, Tower)}
     if name not in towers:
-        there = f"It has {shortened(towers)}" if towers else "It has none"
-        raise ConfigError(f"train.unfreeze: {type(net).__name__} has no tower '{name}'.{did_you_mean(name, towers)} {there}")
+        available = f"Available: {shortened(towers)}" if towers else "It has no towers"
+        raise ConfigError(f"train.unfreeze: {type(net).__name__} has no tower '{name}'.{did_you_mean(name, towers)} {available}")
     return towers[name]
 
 

@@ -1,4 +1,4 @@
-"""What a run does while it waits for a batch, and how a signal ends it."""
+"""How a run waits for batches, and how a signal ends it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
 
-_GRACE = 10.0  # seconds in which a batch may still come after a signal, where other processes wait for this one
+_GRACE = 10.0  # seconds to wait for a batch after a signal, if other processes wait for this one
 
 
 class Interrupted(Exception):
@@ -15,7 +15,7 @@ class Interrupted(Exception):
 
     Attributes:
         signal: The signal's number; the exit status is 128 more.
-        agreed: All processes of the run stand at the same place, so that a checkpoint can be written.
+        agreed: Whether all processes stopped at the same place, so that a checkpoint can be written.
     """
 
     def __init__(self, signal: int, agreed: bool = True):
@@ -24,12 +24,12 @@ class Interrupted(Exception):
 
 
 class Waiting:
-    """Waits for the batches of one run: a ``Watch`` of its loaders.
+    """The ``Watch`` of a run's loaders, called while they wait for a batch.
 
-    One process ends before the next batch when a signal asks for it. Several agree after a step; only where no batch comes does one leave.
+    A single process stops before the next batch after a signal. Several agree after a step; one leaves alone only if no batch arrives.
 
     Args:
-        run: Whose interrupt says whether there was a signal, and whose log gets notes.
+        run: Run that provides the interrupt, and the log for notes.
     """
 
     def __init__(self, run: Run):
@@ -40,7 +40,7 @@ class Waiting:
         """See ``Watch.waits``.
 
         Raises:
-            Interrupted: A signal asked to end.
+            Interrupted: A signal was received.
         """
         number, alone = self.run.interrupt.signal, self.run.world_size == 1
         if number is not None and (alone or seconds > _GRACE):

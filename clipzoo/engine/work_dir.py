@@ -1,4 +1,4 @@
-"""The folder of one experiment: made once, refused to every other config or split, locked per fold."""
+"""The work dir of one experiment: created once, refused to any other config or split, locked per fold."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ except ImportError:  # Windows has no such locks
 CONFIG_PY, CONFIG_JSON, FOLDS_FILE, LOG_FILE = "config.py", "config.json", "folds.json", "train.log"
 
 _LOCK = ".lock"
-# Longest wait for another process that makes or sums up the same work dir, which takes it seconds.
+# Longest wait for another process that creates or summarises the same work dir, which takes seconds.
 _WAIT_SECONDS = 120.0
 _OTHER_DIR = "Choose another folder with --work-dir"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """``config.json``: what a work dir is of. Its presence says that the folder is whole.
+    """Content of ``config.json``, which describes a work dir. Its presence means that the folder is complete.
 
     Attributes:
-        name: Of the config.
-        created: Date and time.
-        seeds: Of the run and of the splits.
+        name: Name of the config.
+        created: Date and time of creation.
+        seeds: Seeds of the run and of the splits.
         folds_digest: Digest of ``folds.json``.
         environment: Versions, machine and commit.
         config: The resolved config.
@@ -55,20 +55,20 @@ class Experiment:
 
 
 def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
-    """Write ``config.py``, ``config.json`` and ``folds.json`` into a new folder, or check that an existing one is of this experiment.
+    """Write ``config.py``, ``config.json`` and ``folds.json`` into a new folder, or check that an existing one belongs to this experiment.
 
     Raises:
-        CheckpointError: The folder holds another config or other folds; the message lists the differences, nothing is changed.
-        DataError: The folder cannot be written to.
+        CheckpointError: The folder holds another config or other folds; the message lists the differences, and nothing is changed.
+        DataError: The folder is not writable.
     """
     check_ours(folder, config, folds)
-    with owned(folder):  # of two processes that come at the same moment, the second finds what the first made
+    with owned(folder):  # of two simultaneous processes, the second finds what the first made
         _check_ours(folder, config, folds)
         for path in leftovers(folder):
             path.unlink(missing_ok=True)
         if not is_experiment(folder):
             _make(folder, config, folds)
-    check_same(folder, config, folds)  # once more, for file systems without locks: the last writer counts for all
+    check_same(folder, config, folds)  # again, for file systems without locks: the last writer counts for all
 
 
 def _make(folder: Path, config: Config, folds: Folds) -> None:
@@ -82,19 +82,19 @@ def _make(folder: Path, config: Config, folds: Folds) -> None:
         environment=environment(),
         config=config.plain(),
     )
-    write_record(folder / CONFIG_JSON, asdict(experiment))  # last: its presence says that the folder is whole
+    write_record(folder / CONFIG_JSON, asdict(experiment))  # last: its presence means that the folder is complete
 
 
 def is_experiment(folder: Path) -> bool:
-    """Did a training make this folder?"""
+    """Whether this folder is the work dir of a training."""
     return (folder / CONFIG_JSON).exists()
 
 
 def read_experiment(folder: Path) -> Experiment:
-    """What a work dir is of.
+    """Read the ``config.json`` of a work dir.
 
     Raises:
-        CheckpointError: Its ``config.json`` is missing or damaged.
+        CheckpointError: It is missing or damaged.
     """
     return read_record(Experiment, folder / CONFIG_JSON, f"The work dir is damaged. {_OTHER_DIR}")
 
@@ -103,14 +103,14 @@ def check_ours(folder: Path, config: Config, folds: Folds) -> None:
     """Refuse a folder that is neither new nor of this experiment; nothing is changed.
 
     Raises:
-        CheckpointError: It holds foreign files, another config or other folds.
+        CheckpointError: The folder holds foreign files, another config or other folds.
     """
     try:
         _check_ours(folder, config, folds)
     except CheckpointError:
         if is_experiment(folder) or not (folder / _LOCK).exists():
             raise
-        with owned(folder):  # another process was in the middle of making it
+        with owned(folder):  # another process was still creating it
             _check_ours(folder, config, folds)
 
 
@@ -118,16 +118,16 @@ def _check_ours(folder: Path, config: Config, folds: Folds) -> None:
     if is_experiment(folder):
         check_same(folder, config, folds)
     elif folder.is_dir():
-        strangers = sorted(p.name for p in folder.iterdir() if not _is_leftover(p, config, folds))
-        if strangers:
+        foreign = sorted(p.name for p in folder.iterdir() if not _is_leftover(p, config, folds))
+        if foreign:
             raise CheckpointError(
-                f"{folder}: not empty and not a work dir of clipzoo (it holds {shortened(strangers, 3)}). "
+                f"{folder}: not empty, and not a work dir of clipzoo (it holds {shortened(foreign, 3)}). "
                 "Choose another folder with --work-dir"
             )
 
 
 def _is_leftover(path: Path, config: Config, folds: Folds) -> bool:
-    """Is this a file of a start of the same experiment that was killed before it wrote its config?"""
+    """Whether this file was left by a start of the same experiment that was killed before it wrote its config."""
     if path.name == FOLDS_FILE:
         content = read_json(path)
         return isinstance(content, dict) and content.get("digest") == folds.digest
@@ -141,32 +141,36 @@ def _config_text(config: Config) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Make ``folder``, and refuse one that cannot be written to."""
+    """Create ``folder``, and refuse one that is not writable.
+
+    Raises:
+        DataError: The folder is not writable.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written to ({reason(error)}). Choose another folder with --work-dir") from error
+        raise DataError(f"{folder}: not writable ({reason(error)}). Choose another folder with --work-dir") from error
 
 
 def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
     """Refuse a folder made with another config or other folds.
 
     Raises:
-        CheckpointError: With the list of differences, or its files are damaged.
+        CheckpointError: Config or folds differ (the message lists the differences), or files are damaged.
     """
-    known = read_experiment(folder)
-    found = differences(decisive(known.config), decisive(config.plain()))
+    stored = read_experiment(folder)
+    found = differences(decisive(stored.config), decisive(config.plain()))
     if found:
-        raise CheckpointError(f"{folder}: made with another config. Choose another --work-dir, or undo: {shortened(found, 6)}")
+        raise CheckpointError(f"{folder}: made with another config. Choose another --work-dir, or revert: {shortened(found, 6)}")
     if folds is None:
         return
     old = Folds.read(folder / FOLDS_FILE)
     if old.digest != folds.digest:
         found = _difference(old, folds)
-        raise CheckpointError(f"{folder}: made with other folds. Choose another --work-dir, or put the data back: {found}")
+        raise CheckpointError(f"{folder}: made with other folds. Choose another --work-dir, or restore the data: {found}")
 
 
 def _difference(old: Folds, new: Folds) -> str:
@@ -174,7 +178,7 @@ def _difference(old: Folds, new: Folds) -> str:
     names = [{None: None, **dict(enumerate(folds.classes))} for folds in (old, new)]
     both = before.keys() & now.keys()
     kinds = {
-        "gone": before.keys() - now.keys(),
+        "missing": before.keys() - now.keys(),
         "new": now.keys() - before.keys(),
         "in another class": [i for i in both if names[0][before[i].label] != names[1][now[i].label]],
         "in another group": [i for i in both if before[i].group != now[i].group],
@@ -186,17 +190,17 @@ def _difference(old: Folds, new: Folds) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder of a fold for this process while it trains there; the lock ends with the process, however it ends.
+    """Lock the folder of a fold while this process trains there; the lock ends with the process, however it ends.
 
-    What a process that was killed left half written is removed.
+    Removes files that a killed process left half written.
 
     Raises:
         CheckpointError: Another process is training there.
-        DataError: The folder cannot be written to.
+        DataError: The folder is not writable.
     """
     with _lock(folder) as is_ours:
         if not is_ours:
-            raise CheckpointError(f"{folder}: another process is training this fold. Wait for it, or train another with --fold")
+            raise CheckpointError(f"{folder}: another process is training this fold. Wait for it, or train another fold with --fold")
         for path in [leftover for place in (folder, folder / "results") for leftover in leftovers(place)]:
             path.unlink(missing_ok=True)
         yield
@@ -204,11 +208,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Hold a work dir while its own files are written, which takes seconds; another process that does so is waited for.
+    """Lock a work dir while its own files are written, which takes seconds; wait for another process that does so.
 
     Raises:
-        CheckpointError: It took too long.
-        DataError: The folder cannot be written to.
+        CheckpointError: The other process took too long.
+        DataError: The folder is not writable.
     """
     end = time.monotonic() + _WAIT_SECONDS
     while True:
@@ -217,19 +221,23 @@ def owned(folder: Path) -> Iterator[None]:
                 yield
                 return
         if time.monotonic() > end:
-            raise CheckpointError(f"{folder}: another process has been writing here for {_WAIT_SECONDS:.0f} s. Start again when it is done")
+            raise CheckpointError(
+                f"{folder}: another process has been writing here for {_WAIT_SECONDS:.0f} s. Start again when it has finished"
+            )
         time.sleep(0.1)
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
-    """Try to lock ``folder``; is it ours now? Where the file system knows no locks, it is."""
+    """Try to lock ``folder``; yield whether that succeeded, which is assumed on a file system without locks."""
     check_writable(folder)
     with open(folder / _LOCK, "w") as file:
         is_ours = True
         try:
             if fcntl is not None:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: loader processes would inherit it and outlive a kill with it
+                fcntl.lockf(
+                    file, fcntl.LOCK_EX | fcntl.LOCK_NB
+                )  # not flock: loader processes would inherit the lock, and hold it after a kill
         except (BlockingIOError, PermissionError):
             is_ours = False
         except OSError:
@@ -238,5 +246,5 @@ def _lock(folder: Path) -> Iterator[bool]:
 
 
 def is_done(folder: Path) -> bool:
-    """Did this fold write its result?"""
+    """Whether this fold has written its result."""
     return (folder / RESULT_FILE).exists()

@@ -1,1 +1,1 @@
-"""What a frozen tower has seen: features kept on disk, found by everything that decides them."""
+"""Features of frozen towers, cached on disk under a digest of everything they depend on."""

@@ -1,4 +1,4 @@
-"""Numpy archives that can be made again: sealed when they are written, and believed only whole."""
+"""Numpy archives of data that can be recomputed: sealed when written, and rejected if damaged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from clipzoo.records.sealed import check_seal, seal
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write a sealed ``.npz``, whole or not at all.
+    """Write a sealed ``.npz`` atomically.
 
     Raises:
-        DataError: It cannot be written.
+        DataError: The file cannot be written.
     """
 
     def write(temporary: Path) -> None:
@@ -31,20 +31,20 @@ def read_arrays(path: Path, **kinds: str) -> dict[str, np.ndarray]:
 
     Args:
         path: The file.
-        kinds: For every array that must be in it, its dtype: ``'f4'``, or ``'S'`` for bytes of any length.
+        kinds: The dtype of every array that the file must contain: ``'f4'``, or ``'S'`` for bytes of any length.
 
     Raises:
-        DataError: It is missing, damaged, was not written by ``write_arrays``, or holds other arrays.
+        DataError: The file is missing, damaged, was not written by ``write_arrays``, or contains other arrays.
     """
     check_seal(path)
     try:
         with np.load(path, allow_pickle=False) as content:
             found = {name: content[name] for name in content.files}
-    except Exception as error:  # numpy, zipfile and zlib raise many kinds
+    except Exception as error:  # numpy, zipfile and zlib raise many types
         raise DataError(f"{path}: cannot be read ({type(error).__name__})") from error
     other = {name: array.dtype.str for name, array in found.items() if not _is_of(array.dtype, kinds.get(name))}
     if other or found.keys() != kinds.keys():
-        raise DataError(f"{path}: holds other arrays than it should ({', '.join(sorted(other or found)) or 'none'})")
+        raise DataError(f"{path}: does not contain the expected arrays (it has {', '.join(sorted(other or found)) or 'none'})")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a frozen tower makes of the images of a dataset; every image that is new to the store is encoded once."""
+"""Features that a frozen tower computes from the images of a dataset; only images that are not in the store are encoded, once each."""
 
 from __future__ import annotations
 
@@ -41,17 +41,18 @@ def dataset_features(
     num_workers: int,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """What a tower makes of cases of a dataset; every image that is new to the store is encoded once. All processes share the work.
+    """Features of cases of a dataset; only images that are not in the store are encoded, once each. All processes share the work.
 
     Args:
-        tower: On ``device``; used in evaluation mode.
-        data: The cases.
+        tower: Image tower on ``device``; used in evaluation mode.
+        data: Dataset with the cases.
         rows: ``[N]`` rows of ``data``.
-        store: Where to look, and where to keep what is new.
-        device: Of the tower.
-        batch_size: Images that are encoded together.
-        num_workers: Processes that read images.
-        progress: Given the number of images to encode, if there are any, it makes a context whose function is told how many are through.
+        store: Store to read cached features from and to add new ones to.
+        device: Device of the tower.
+        batch_size: Images per batch.
+        num_workers: Worker processes that read images.
+        progress: Function that takes the number of images to encode and returns a context manager, whose value is called with the number of
+            images done; not called if there is nothing to encode.
 
     Returns:
         ``[N, F]`` float32, on every process.
@@ -65,7 +66,7 @@ def dataset_features(
         nonlocal shelf
         shelf = store.shelf(tower, tower.preprocessing)
         digests = {int(row): data.content_digest(int(row)) for row in rows}
-        # In the dataset's order, whatever the parts of a fold: which images share a batch may change a last bit, and folds shall be alike.
+        # In the dataset's order, whatever the parts of a fold: which images share a batch may change the last bit, and folds should agree.
         return digests, list({digests[row]: row for row in sorted(digests) if digests[row] not in shelf.rows}.values())
 
     digest_of, new = distributed.from_main(plan)
@@ -80,14 +81,14 @@ def dataset_features(
         world_size=distributed.world_size(),
     )
     elsewhere = []
-    with saving(shelf), closing(loader), progress(len(new)) if progress and new else nullcontext() as through:
+    with saving(shelf), closing(loader), progress(len(new)) if progress and new else nullcontext() as report:
         for done, (cases, features) in enumerate(_encoded(tower, loader, device), start=1):
             if shelf is None:
                 elsewhere.append((cases, features))
             else:
                 shelf.add([digest_of[case] for case in cases], features)
-            if through is not None:
-                through(min(done * batch_size * distributed.world_size(), len(new)))
+            if report is not None:
+                report(min(done * batch_size * distributed.world_size(), len(new)))
         for cases, features in itertools.chain.from_iterable(distributed.gathered(elsewhere)):
             if shelf is not None:
                 shelf.add([digest_of[case] for case in cases], features)
@@ -97,20 +98,20 @@ def dataset_features(
 def features_of_cases(
     tower: Tower, data: Dataset, rows: np.ndarray, store: FeatureStore, *, what: str, console: Console, log: Logger, **options: object
 ) -> tuple[np.ndarray, int]:
-    """The same with progress, as a table of the whole dataset.
+    """``dataset_features`` with a progress bar, as a table of the whole dataset.
 
     Args:
-        tower: As the next three, of ``dataset_features``.
-        data: See there.
-        rows: See there.
-        store: See there.
-        what: Is being done, in words.
-        console: Where a progress bar goes.
-        log: Where lines go, if ``console`` is no terminal.
+        tower: Image tower.
+        data: Dataset with the cases.
+        rows: ``[n]`` rows of ``data`` to compute features for.
+        store: Store to read cached features from and to add new ones to.
+        what: Description of the work, for the progress bar.
+        console: Console for the progress bar.
+        log: Logger for progress lines, if ``console`` is not a terminal.
         options: ``device``, ``batch_size`` and ``num_workers`` of ``dataset_features``.
 
     Returns:
-        ``[N, F]`` float32 of all N cases, 0 in the rows of others; and how many images were encoded now.
+        ``[N, F]`` float32 for all N cases, 0 in rows that are not in ``rows``; and the number of images that had to be encoded.
     """
     new = 0
 
@@ -127,7 +128,7 @@ def features_of_cases(
 
 @torch.inference_mode()
 def _encoded(tower: Tower, loader: Loader, device: torch.device) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Cases and ``[B, F]`` features of every batch, in full precision."""
+    """Yield the cases and ``[B, F]`` features of every batch, in full precision."""
     for batch in loader:
         with evaluating(tower):
             yield batch.cases.tolist(), tower(batch.images.to(device, non_blocking=True)).float().cpu().numpy()

@@ -1,8 +1,9 @@
 """One digest of a tower or a model: equal digests, equal features.
 
-It is taken of everything but the image or text that a feature depends on: kinds and code of all parts, their architecture and plain
-attributes (the activation, the pooling, the context), tokenizer and preprocessing, names, kinds, shapes and values of all weights, and the
-versions of the libraries that compute. How a part learns, where its weights come from and its mode change no feature, and are left out.
+It covers everything that a feature depends on except the image or text itself: classes and code of all parts, their architecture and plain
+attributes (activation, pooling, context length), tokenizer and preprocessing, names, dtypes, shapes and values of all weights, and the
+versions of the libraries that compute. How a part is trained, where its weights come from and its mode do not affect features and are not
+included.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from clipzoo.datasets.files import image_files, images, tiff_pages
 from clipzoo.structures import Preprocessing
 
 _READING = (images, image_files, tiff_pages, transforms)  # code between a file and a tower
-# The libraries that parts come from, by the package that pip knows; Pillow decodes.
+# The libraries that parts come from, with the name of their distribution on PyPI; Pillow decodes.
 _LIBRARIES = {
     "torch": "torch",
     "torchvision": "torchvision",
@@ -37,24 +38,24 @@ _LIBRARIES = {
     "peft": "peft",
     "PIL": "pillow",
 }
-# Attributes that change no feature: how a part learns, where its weights come from, its mode, who watches it, what it keeps for later.
+# Attributes that do not affect features: how a part is trained, the origin of its weights, its mode, its hooks, its caches.
 _NO_FEATURE = frozenset((
     *vars(nn.Module()), "freeze", "unfreeze_blocks", "weights", "space", "logit_scale", "logit_bias", "name", "in_batch_measures",
     "_files", "_cached_tokens", "_start", "name_or_path", "hf_model_name", "hf_tokenizer_name",
 ))  # fmt: skip
-_DROPS = re.compile("drop", re.IGNORECASE)  # of dropout and stochastic depth: nothing is dropped in evaluation
+_DROPS = re.compile("drop", re.IGNORECASE)  # dropout and stochastic depth: inactive in evaluation mode
 
 
 def feature_digest(
     module: nn.Module, preprocessing: Preprocessing | None = None, *, precision: str = "fp32", on_device: bool = False
 ) -> str:
-    """32 hexadecimal digits for everything but the input that the features of a tower or a model depend on.
+    """32 hexadecimal digits for everything that the features of a tower or a model depend on, except the input.
 
     Args:
-        module: A tower, or a model. What is called ``loss`` takes no part in a feature.
-        preprocessing: Of images; ``None`` for a text tower.
-        precision: Of the computation.
-        on_device: Take the kind of device in, too: features are then equal to the last bit.
+        module: Tower or model. Its child ``loss`` is ignored.
+        preprocessing: Preprocessing of images; ``None`` for a text tower.
+        precision: Precision of the computation.
+        on_device: Include the type of device: features are then equal to the last bit.
     """
     parts = {name: part for name, part in module.named_modules() if not _is_loss(name)}
     tokenizer = getattr(module, "tokenizer", None)
@@ -66,7 +67,7 @@ def feature_digest(
         "reading": None if preprocessing is None else [asdict(preprocessing), *(_code(reading.__name__) for reading in _READING)],
         "versions": {"clipzoo": __version__, **{name: _version(name) for name in _LIBRARIES.values()}},
         "precision": precision,
-        # What is frozen is computed in full precision whatever the precision of the others.
+        # Frozen parts compute in full precision, whatever the precision of the others.
         "frozen": {} if precision == "fp32" else {name: part.frozen for name, part in parts.items() if hasattr(part, "frozen")},
         "device": next(module.parameters()).device.type if on_device else None,
     }
@@ -80,7 +81,7 @@ def _is_loss(name: str) -> bool:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """All weights and buffers, also those that are not saved, but for the table of captions, which the text tower makes."""
+    """All weights and buffers, including non-persistent ones, except the table of captions, which the text tower computes."""
     yield from module.state_dict().items()
     yield from ((name, buffer) for name, buffer in module.named_buffers() if name.rpartition(".")[2] != "text_table")
 
@@ -92,7 +93,7 @@ def _add_tensors(digest: object, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _described(part: nn.Module) -> list:
-    """What no weight says of a part: its class, such as that of an activation, what it prints, and its plain attributes."""
+    """What the weights do not show: the class of a part, such as an activation, its ``extra_repr``, and its plain attributes."""
     if _DROPS.search(type(part).__name__):
         return []
     return [_kind(part), part.extra_repr(), *_plain_attributes(part)]
@@ -123,17 +124,17 @@ def _is_plain(value: object) -> bool:
 
 
 def _modules(parts: list) -> set[str]:
-    """Where the classes of ``parts`` and their bases are written, as far as no version stands for it."""
+    """Modules that define the classes of ``parts`` and their bases, except those of libraries, whose version is included."""
     found = {base.__module__ for part in parts for base in type(part).__mro__}
     return {name for name in found if name.partition(".")[0] not in (*_LIBRARIES, *sys.stdlib_module_names)}
 
 
 @functools.cache
 def _code(name: str) -> str:
-    """Digest of the file that something is written in: it may change under the same name and version."""
+    """Digest of the source of a module, which may change under the same name and version."""
     try:
         return hashlib.blake2b(inspect.getsource(sys.modules[name]).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    except (OSError, TypeError, KeyError):  # written in a console
+    except (OSError, TypeError, KeyError):  # defined in an interactive session
         return ""
 
 

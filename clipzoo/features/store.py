@@ -1,12 +1,12 @@
-"""Features of an image tower, kept on disk: an image that a tower has seen once is not encoded again, whichever run asks.
+"""Features of image towers, cached on disk: a tower encodes every image once, for all runs.
 
-A row is found by what makes it: the tower (kind, architecture, weights, code), how images are read and prepared, the kind of device, the
-versions of the libraries that compute it, and the bytes of the image's file. Where any of them differs there is no row, so a row cannot be
-out of date.
+The key of a row covers everything that it depends on: the tower (class, architecture, weights, code), how images are read and prepared, the
+type of device, the versions of the libraries that compute it, and the bytes of the image's file. If any of them changes, so does the key: a
+row is never out of date.
 
-Features are computed in full precision and without augmentation: what a tower makes of an image before any projection or normalisation.
+Features are the tower's output before any projection or normalisation, computed in full precision and without augmentation.
 
-Legend: N images · F width of the tower's features · D width of what the model makes of them.
+Legend: N images · F width of the tower's features.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 FILE = "features.npz"
 _KEY = re.compile("[!-~]+")  # digest of an image's bytes
-_IMAGES_BETWEEN_SAVES = 5000  # what an interruption costs at most
+_IMAGES_BETWEEN_SAVES = 5000  # at most this many are lost by an interruption
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Where features are kept, a folder for every tower.
+    """The cache of features, with a folder for every tower.
 
     Attributes:
-        folder: ``None`` keeps nothing.
-        why: Nothing is kept, where that was not asked for; otherwise empty.
-        note: Told, in a line, of a damaged file and of a folder that cannot be written to: features are computed again then.
+        folder: Root folder; ``None`` keeps nothing.
+        why: Reason that nothing is kept although it was requested; empty otherwise.
+        note: Function called with a one-line message if a file is damaged or a folder is not writable; features are then computed again.
     """
 
     folder: Path | None
@@ -53,7 +53,7 @@ class FeatureStore:
 
     @classmethod
     def of(cls, where: str | os.PathLike | None, note: Callable[[str], object] = warnings.warn) -> FeatureStore:
-        """The store that ``runtime.feature_cache`` means: ``'auto'`` is ``features`` in ``cache_folder``."""
+        """The store for a value of ``runtime.feature_cache``; ``'auto'`` is ``features`` in ``cache_folder``."""
         if where is None:
             return cls(None)
         folder = cache_folder() if where == "auto" else expanded(where)
@@ -66,17 +66,17 @@ class FeatureStore:
         return self.shelf_of(feature_digest(tower, preprocessing, on_device=True), tower.num_features)
 
     def shelf_of(self, digest: str, width: int | None) -> Shelf:
-        """The features that ``digest`` stands for, ``width`` of them or any number."""
+        """The features of the tower or model with this ``digest``, of the given width or, with ``None``, of any."""
         return Shelf(None if self.folder is None else self.folder / digest, width, self.note)
 
 
 class Shelf:
-    """The features of one tower, by the digest of the image.
+    """The features of one tower, by digest of the image.
 
     Args:
-        folder: Where they are kept; ``None`` for this process's memory alone.
-        width: F; ``None`` if it is not known before there is a feature.
-        note: As that of ``FeatureStore``.
+        folder: Folder of the tower; ``None`` keeps features in memory only.
+        width: F; ``None`` if unknown until the first feature is computed.
+        note: See ``FeatureStore``.
     """
 
     def __init__(self, folder: Path | None, width: int | None, note: Callable[[str], object] = warnings.warn):
@@ -85,16 +85,16 @@ class Shelf:
         self.unsaved = 0
 
     def add(self, digests: Sequence[str], features: np.ndarray) -> None:
-        """Put ``[n, F]`` features on the shelf, and on disk from time to time."""
+        """Add ``[n, F]`` features, and save them from time to time."""
         self.rows.update(zip(digests, features.astype(np.float32), strict=True))
         self.unsaved += len(digests)
         if self.unsaved >= _IMAGES_BETWEEN_SAVES:
             self.save()
 
     def save(self) -> None:
-        """Write what is new, whole or not at all; what another process has written in the meantime is kept.
+        """Save new features atomically, together with those that another process has saved in the meantime.
 
-        A disk that is full or may not be written costs the rows, not the run.
+        If the disk is full or not writable, the features are not cached, but the run goes on.
         """
         if self.folder is None or not self.unsaved:
             return
@@ -111,11 +111,11 @@ class Shelf:
         self.unsaved = 0
 
     def take(self, digests: Sequence[str]) -> np.ndarray:
-        """``[n, F]`` features of images that are on the shelf."""
+        """``[n, F]`` features of images that have been added."""
         return np.stack([self.rows[digest] for digest in digests]) if digests else np.zeros((0, self.width or 0), dtype=np.float32)
 
     def _read(self) -> dict[str, np.ndarray]:
-        """What is on disk; nothing where it is damaged, for then it is computed again."""
+        """The features on disk; empty if the file is damaged, since they are then computed again."""
         if self.folder is None or not os.path.lexists(self.folder / FILE):
             return {}
         try:
@@ -129,7 +129,7 @@ class Shelf:
         """The features by key.
 
         Raises:
-            DataError: The two do not go together, or are not what was written.
+            DataError: Keys and features do not match each other, or were not written by ``save``.
         """
         fitting = keys.ndim == 1 and features.ndim == 2 and len(keys) == len(features) and self.width in (None, features.shape[1])
         names = [key.decode("ascii", "replace") for key in keys.tolist()] if fitting else []
@@ -140,7 +140,7 @@ class Shelf:
 
 @contextmanager
 def saving(shelf: Shelf | None) -> Iterator[None]:
-    """What is on the shelf is on disk afterwards, also if the work was interrupted."""
+    """Save the shelf on exit, even after an interruption."""
     try:
         yield
     finally:

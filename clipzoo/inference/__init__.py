@@ -1,1 +1,1 @@
-"""A trained model in use: restored, loaded, asked, searched, exported, scored again."""
+"""Using a trained model: restore, load, predict, search, export, score again."""

@@ -1,4 +1,4 @@
-"""Using a trained classifier: the classes of images, and their features."""
+"""Using a trained classifier: class probabilities and features of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LoadedClassifier(LoadedModel):
-    """A model with a classifier of its own and no text side. Features are fp32, of length 1, and on the CPU. See ``LoadedModel``."""
+    """A model with its own classifier and no text side. Features are fp32, of length 1, and on the CPU. See ``LoadedModel``."""
 
     def classify(
         self,
@@ -28,16 +28,21 @@ class LoadedClassifier(LoadedModel):
         transform: Transform | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Classification:
-        """The probability of each of the classes that it was trained on.
+        """The probability of each class that the model was trained on.
 
         Args:
-            images: As for ``encode_image``, as ``batch_size``, ``num_workers``, ``transform`` and ``progress``.
-            texts: Must be ``None``, as ``templates``: the classes are those of the training. They are here so that every loaded model is
-                called alike, as ``allow_overlong``.
+            images: N images; see ``encode_image``.
+            texts: Must be ``None``, as the classes are those of the training; accepted so that all loaded models are called alike.
+            templates: Must be ``None``, likewise.
+            allow_overlong: Ignored.
+            batch_size: Images per batch.
+            num_workers: Worker processes that read images; 0 reads in this process.
+            transform: Replacement for ``preprocess``; see ``encode_image``.
+            progress: Function called with the number of images done, after each batch.
 
         Raises:
-            BuildError: Texts are given.
-            DataError: As ``encode_image``.
+            BuildError: ``texts`` or ``templates`` is given.
+            DataError: An image is missing or cannot be decoded, or an item is not an image.
         """
         for name, given in (("texts", texts), ("templates", templates)):
             if given is not None:
@@ -46,7 +51,7 @@ class LoadedClassifier(LoadedModel):
         return self._predicted(reader, None, self.classes, batch_size, num_workers, progress)
 
     def encode_text(self, *_: object, **__: object) -> NoReturn:
-        """Not here.
+        """Always refused: the model has no text side.
 
         Raises:
             BuildError: Always.
@@ -54,7 +59,7 @@ class LoadedClassifier(LoadedModel):
         self._no_text_side("encode_text")
 
     def similarity(self, *_: object, **__: object) -> NoReturn:
-        """Not here.
+        """Always refused: the model has no text side.
 
         Raises:
             BuildError: Always.
@@ -64,5 +69,5 @@ class LoadedClassifier(LoadedModel):
     def _no_text_side(self, what: str) -> NoReturn:
         raise BuildError(
             f"{what}: {self.source} is a classifier of {len(self.classes)} classes without a text side. "
-            "Leave texts out; to compare with texts, train the model CLIP"
+            "Call classify without texts; to compare with texts, train the model CLIP"
         )

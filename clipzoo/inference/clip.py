@@ -28,7 +28,7 @@ Texts = Sequence[str] | Mapping[str, str | Sequence[str]]
 
 
 def has_text_side(restored: Restored) -> bool:
-    """Can texts be encoded, and compared with images?"""
+    """Whether the model can encode texts and compare them with images."""
     return not restored.model.lacks("encode_image", "encode_captions") and restored.model.tokenizer is not None
 
 
@@ -49,12 +49,12 @@ class LoadedCLIP(LoadedModel):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Sentences to tokens; the text tower's own."""
+        """The text tower's tokenizer, which converts sentences to tokens."""
         return self.model.tokenizer
 
     @property
     def temperature(self) -> float:
-        """Similarities are divided by it before the softmax.
+        """The temperature by which similarities are divided before the softmax.
 
         Raises:
             BuildError: The model has no ``logit_scale``.
@@ -67,11 +67,11 @@ class LoadedCLIP(LoadedModel):
         """``[N, D]`` features of sentences, which are cleaned as in training.
 
         Args:
-            sentences: One or several.
-            allow_overlong: Cut a sentence that is longer than the text tower's context, with a warning, instead of refusing it.
+            sentences: One sentence or several.
+            allow_overlong: Truncate sentences longer than the text tower's context, with a warning, instead of refusing them.
 
         Raises:
-            DataError: A sentence is empty, or too long and not to be cut.
+            DataError: A sentence is empty, or too long without ``allow_overlong``.
         """
         cleaned = _cleaned(sentences)
         distinct = {sentence: row for row, sentence in enumerate(dict.fromkeys(cleaned))}
@@ -82,7 +82,7 @@ class LoadedCLIP(LoadedModel):
         return features[torch.tensor([distinct[sentence] for sentence in cleaned])].clone()
 
     def similarity(self, images: ImageLike | Sequence[ImageLike], texts: str | Sequence[str], **options: object) -> Tensor:
-        """``[N, M]`` cosine similarities of N images and M sentences; options as for ``encode_image``."""
+        """``[N, M]`` cosine similarities of N images and M sentences; ``options`` are those of ``encode_image``."""
         items = listed(images)
         text_MD = self.encode_text(texts)
         return self.encode_image(items, **options) @ text_MD.T
@@ -99,20 +99,23 @@ class LoadedCLIP(LoadedModel):
         transform: Transform | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Classification:
-        """The probability of each class, with the model's temperature: softmax over the similarities to what stands for the classes.
+        """The probability of each class: softmax over the similarities to the texts of the classes, with the model's temperature.
 
         Args:
-            images: As for ``encode_image``, as ``batch_size``, ``num_workers``, ``transform`` and ``progress``.
+            images: N images; see ``encode_image``.
             texts: Names or sentences, one per class; or ``{class: sentence or sentences}``, whose features are averaged. ``None``: the
                 classes and sentences that the model was trained with.
-            templates: Each with ``{class_name}`` in it, for the place of every text (of every class name, where ``texts`` is ``None``);
-                the features of all of them are averaged. ``'auto'`` is the one that training takes where none is given, in the text
-                tower's language.
-            allow_overlong: As for ``encode_text``.
+            templates: Sentence or sentences with ``{class_name}``, which is replaced by every text (by every class name if ``texts`` is
+                ``None``); their features are averaged. ``'auto'`` is the default template of training in the text tower's language.
+            allow_overlong: Truncate texts longer than the text tower's context, with a warning, instead of refusing them.
+            batch_size: Images per batch.
+            num_workers: Worker processes that read images; 0 reads in this process.
+            transform: Replacement for ``preprocess``; see ``encode_image``.
+            progress: Function called with the number of images done, after each batch.
 
         Raises:
-            DataError: Besides what ``encode_image`` says: there is only one class, two classes have the same text, or the model has no
-                classes of its own and ``texts`` is ``None``.
+            DataError: An image is missing or cannot be decoded, there is only one class, two classes have the same text, a text is too
+                long, or ``texts`` is ``None`` and the model has no classes of its own.
         """
         reader = ImageReader(listed(images), transform or self.preprocess)
         names, captions = self._described(texts, templates)
@@ -122,14 +125,14 @@ class LoadedCLIP(LoadedModel):
         return self._predicted(reader, encoded, names, batch_size, num_workers, progress)
 
     def _described(self, texts: Texts | None, templates: str | Sequence[str] | None) -> tuple[list[str], list[list[str]]]:
-        """Class names, and the sentences that stand for each class."""
+        """Class names, and the sentences of each class."""
         if texts is None:
             if not self.classes:
-                raise DataError(f"{self.source}: has no classes of its own. Give texts, one for each class")
+                raise DataError(f"{self.source}: has no classes of its own. Pass texts, one for each class")
             names = list(self.classes)
             captions = [[name] for name in names] if templates is not None else [list(found) for found in self.class_captions]
         elif isinstance(texts, str):
-            raise DataError(f"texts: one text alone ({texts!r}) would always have probability 1. Give two or more, or use similarity()")
+            raise DataError(f"texts: a single text ({texts!r}) would always have probability 1. Pass two or more, or use similarity()")
         elif isinstance(texts, Mapping):
             names = [str(name) for name in texts]
             captions = [_cleaned(found, f"texts: class '{name}'") for name, found in texts.items()]
@@ -137,14 +140,14 @@ class LoadedCLIP(LoadedModel):
             names = _cleaned(texts, "texts")
             captions = [[name] for name in names]
         if len(names) == 1:
-            raise DataError(f"texts: one class alone ('{names[0]}') would always have probability 1. Give two or more, or use similarity()")
+            raise DataError(f"texts: a single class ('{names[0]}') would always have probability 1. Pass two or more, or use similarity()")
         if templates is None:
             return names, captions
         patterns = [templates] if isinstance(templates, str) else list(templates)
         if patterns == ["auto"]:
             patterns = [default_template(names, getattr(self.tokenizer, "languages", ()))[0]]
         if not patterns:
-            raise DataError("templates: the list is empty. Leave it out, or give sentences with {class_name} in them")
+            raise DataError("templates: the list is empty. Omit it, or pass sentences that contain {class_name}")
         return names, [[text for p in patterns for (text,) in texts_from_template(p, found, "templates")] for found in captions]
 
     def _tokenised(self, names: Sequence[str], captions: Sequence[Sequence[str]], allow_overlong: bool) -> ClassCaptions:
@@ -153,35 +156,35 @@ class LoadedCLIP(LoadedModel):
         return ClassCaptions.of(table.tokenise(self.tokenizer, "texts", classes=names), ids)
 
     def _check_lengths(self, sentences: Sequence[str], allow_overlong: bool) -> None:
-        """Warn of sentences that will be cut, or refuse them."""
+        """Warn of sentences that will be truncated, or refuse them."""
         longest = self.tokenizer.context_length
         counts = [(self.tokenizer.count(sentence), sentence) for sentence in sentences]
         overlong = [(count, sentence) for count, sentence in counts if count > longest]
         if not overlong:
             return
         count, sentence = overlong[0]
-        others = f", and so for {len(overlong) - 1} more" if len(overlong) > 1 else ""
-        what = f"texts: '{sentence[:40]}{'…' * (len(sentence) > 40)}' has {count} tokens, {longest} fit{others}"
+        others = f" (and {len(overlong) - 1} more)" if len(overlong) > 1 else ""
+        what = f"texts: '{sentence[:40]}{'…' * (len(sentence) > 40)}' has {count} tokens, but only {longest} fit{others}"
         if not allow_overlong:
-            raise DataError(f"{what}. Shorten it, or allow_overlong=True cuts it")
-        warnings.warn(f"{what}; what is beyond is not read", stacklevel=3)
+            raise DataError(f"{what}. Shorten it, or pass allow_overlong=True to truncate it")
+        warnings.warn(f"{what}; the rest is ignored", stacklevel=3)
 
 
 def _cleaned(sentences: str | Sequence[str], where: str = "texts") -> list[str]:
-    """One sentence or several as in training.
+    """One sentence or several, cleaned as in training.
 
     Raises:
-        DataError: There is none, or one is empty or no text.
+        DataError: There is no sentence, or one is empty or not a string.
     """
     if not isinstance(sentences, Iterable):
         raise DataError(f"{where}: {sentences!r} is not a text")
     given = [sentences] if isinstance(sentences, str) else list(sentences)
     if not given:
-        raise DataError(f"{where}: there is no text. Give one or more sentences")
-    odd = [item for item in given if not isinstance(item, str)]
-    if odd:
-        raise DataError(f"{where}: {odd[0]!r} is not a text")
+        raise DataError(f"{where}: there is no text. Pass one or more sentences")
+    others = [item for item in given if not isinstance(item, str)]
+    if others:
+        raise DataError(f"{where}: {others[0]!r} is not a text")
     cleaned = [clean(sentence) for sentence in given]
     if not all(cleaned):
-        raise DataError(f"{where}: the text at position {cleaned.index('')} is empty. Give every one a word or a sentence")
+        raise DataError(f"{where}: the text at position {cleaned.index('')} is empty. Every text needs a word or a sentence")
     return cleaned

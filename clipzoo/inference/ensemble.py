@@ -1,4 +1,4 @@
-"""The models of all folds of a run, answering together."""
+"""The ensemble of the models of all folds of a run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 class FoldEnsemble:
     """The mean probability of the models of several folds.
 
-    Their accuracy on the images of the cross-validation means nothing, as all but one of the models were trained on each image: use the
+    Its accuracy on the images of the cross-validation is meaningless, as all but one of the models were trained on each image: use the
     out-of-fold predictions for that, and the ensemble for new images.
 
     Args:
-        members: The loaded model of each fold, by its name. All have the same classes.
+        members: Loaded models of the folds, by fold name; all have the same classes.
         folder: The work dir.
-        unfinished: Folds that are not finished, and take no part.
+        unfinished: Names of folds that are not finished and not included.
 
     Attributes:
-        source: The work dir and the folds that take part, in words.
-        classes: The classes that the models were trained on; empty for image-text pairs.
-        class_captions: The sentences that stand for each of them.
+        source: Description of the work dir and the included folds.
+        classes: Classes that the models were trained on; empty for image-text pairs.
+        class_captions: Sentences of each class.
     """
 
     def __init__(self, members: Mapping[str, LoadedCLIP | LoadedClassifier], folder: str, unfinished: Sequence[str] = ()):
@@ -51,10 +51,10 @@ class FoldEnsemble:
         """The mean over the folds of the probability of each class, averaged in fp64.
 
         Args:
-            images: N images, as for ``classify`` of one model; as are ``texts``, ``templates`` and ``options``.
-            texts: In place of the classes.
-            templates: Sentences around the texts.
-            progress: Called with the number of images classified so far, from 1 to N times the number of folds.
+            images: N images; this and the other arguments are those of ``classify`` of a single model.
+            texts: Replacements for the classes.
+            templates: Sentences with ``{class_name}``.
+            progress: Function called with the number of images classified so far, up to N times the number of folds.
             options: ``allow_overlong``, ``batch_size``, ``num_workers``, ``transform``.
 
         Raises:
@@ -68,7 +68,7 @@ class FoldEnsemble:
         return Classification.mean(results)
 
     def describe(self) -> list[str]:
-        """Lines for the log: the folds that take part, then what each of their models is."""
+        """Log lines: the included folds, then a description of the first model."""
         return [self.source, *next(iter(self.members.values())).describe()[1:]]
 
     def encode_image(self, *_: object, **__: object) -> NoReturn:
@@ -80,7 +80,7 @@ class FoldEnsemble:
         self._no_features("encode_image")
 
     def encode_text(self, *_: object, **__: object) -> NoReturn:
-        """Always refused, as ``encode_image``.
+        """Always refused, like ``encode_image``.
 
         Raises:
             BuildError: Always.
@@ -88,7 +88,7 @@ class FoldEnsemble:
         self._no_features("encode_text")
 
     def similarity(self, *_: object, **__: object) -> NoReturn:
-        """Always refused, as ``encode_image``.
+        """Always refused, like ``encode_image``.
 
         Raises:
             BuildError: Always.

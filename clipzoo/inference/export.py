@@ -1,4 +1,4 @@
-"""From what a user names to the weights of a whole CLIP, which other libraries can load."""
+"""The weights of a whole CLIP, in a form that other libraries can load."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -
     """Both towers of a trained or published CLIP.
 
     Args:
-        source: A checkpoint of this project, the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
+        source: A checkpoint of clipzoo, the folder of a fold (its scored checkpoint, else the best, else the latest) or of a run with
             one fold; or any file or folder that ``read_clip`` reads.
-        where: First words of a message.
-        plugins: As for ``clipzoo.load``.
+        where: Prefix of error messages.
+        plugins: Modules to import first; see ``clipzoo.load``.
 
     Raises:
         CheckpointError: The checkpoint is damaged, or there are several.
-        BuildError: There is nothing there, it is no CLIP, or none that other libraries could load.
+        BuildError: The source does not exist, is not a CLIP, or is a CLIP that other libraries cannot load.
     """
     import_plugins(plugins)
     path = Path(expanded(source))
     if not path.exists():
-        raise BuildError(f"{where}: {path}: no such file or folder. Give a checkpoint, or a CLIP's weights")
+        raise BuildError(f"{where}: {path}: no such file or folder. Pass a checkpoint, or the weights of a CLIP")
     found = checkpoint_of(path)
     if found is None:
         return read_clip(path, where)

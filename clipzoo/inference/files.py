@@ -1,4 +1,4 @@
-"""What a model makes of image files, each content encoded once."""
+"""Features of image files; files with equal content are encoded once."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedFiles:
-    """What a model makes of image files.
+    """Features of image files.
 
     Attributes:
-        features: ``[N, D]`` float32 of length 1; NaN in the rows of files that cannot be read.
-        failed: What is wrong with those, by row.
-        digests: Of every file's bytes; empty where it cannot be read.
-        num_cached: How many images were not encoded now: known already, or the same as another one.
+        features: ``[N, D]`` float32 of length 1; NaN in the rows of unreadable files.
+        failed: Error messages of unreadable files, by row.
+        digests: Digest of the bytes of every file; empty for unreadable files.
+        num_cached: Number of images that did not need encoding: cached earlier, or equal to another one.
     """
 
     features: np.ndarray
@@ -47,18 +47,18 @@ def encode_files(
     num_workers: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> EncodedFiles:
-    """Features of image files, each content encoded once; files that cannot be read are said and not raised.
+    """Features of image files; files with equal content are encoded once, and unreadable files are reported instead of raising.
 
     Args:
-        loaded: What ``clipzoo.load`` returned.
+        loaded: Result of ``clipzoo.load``.
         paths: N files.
-        store: Where to look, and where to keep what is new.
-        batch_size: Images that are encoded together.
-        num_workers: Processes that read images.
-        progress: Told how many of the N images are through, after each batch.
+        store: Store to read cached features from and to add new ones to.
+        batch_size: Images per batch.
+        num_workers: Worker processes that read images.
+        progress: Function called with the number of images done, up to N, after each batch.
 
     Raises:
-        BuildError: The model makes no features of images.
+        BuildError: The model cannot encode images.
     """
     shelf, encode, finish = _steps(loaded, store)
     digests, failed = _digests(paths)
@@ -68,7 +68,7 @@ def encode_files(
             rows_of.setdefault(digest, []).append(row)
     new = list(rows_of)
     reader = ImageReader([Path(paths[rows_of[digest][0]]) for digest in new], loaded.preprocess)
-    through = len(paths) - len(new)
+    done = len(paths) - len(new)
     with saving(shelf):
         for batch in batches(reader, batch_size, num_workers) if new else ():
             for place, problem in batch.failed.items():
@@ -76,22 +76,22 @@ def encode_files(
                 failed |= {row: problem.replace(os.fspath(paths[same[0]]), os.fspath(paths[row]), 1) for row in same}
             if batch.rows:
                 shelf.add([new[place] for place in batch.rows], encode(batch.images).numpy())
-            through += len(batch.rows) + len(batch.failed)
+            done += len(batch.rows) + len(batch.failed)
             if progress is not None:
-                progress(through)
+                progress(done)
     found = [row for row in range(len(paths)) if row not in failed]
-    made = finish(torch.from_numpy(shelf.take([digests[row] for row in found]))).numpy()
-    features = np.full((len(paths), made.shape[1]), np.nan, dtype=np.float32)
-    features[found] = made
+    computed = finish(torch.from_numpy(shelf.take([digests[row] for row in found]))).numpy()
+    features = np.full((len(paths), computed.shape[1]), np.nan, dtype=np.float32)
+    features[found] = computed
     return EncodedFiles(features, failed, tuple(digests), len(paths) - len(new))
 
 
 def _steps(
     loaded: LoadedModel, store: FeatureStore
 ) -> tuple[Shelf, Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]:
-    """Where features of images are kept, what makes them, and what makes the model's own of them.
+    """The shelf of cached features, the function that computes them, and the function that turns them into the model's features.
 
-    A model that takes features of its image tower shares these with all others that have the tower; of another one its own are kept.
+    A model that accepts features of its image tower shares them with every model that has the same tower; others cache their own features.
     """
     loaded.require_image_features()
     net = loaded.model
@@ -112,7 +112,7 @@ def _steps(
 
 
 def _digests(paths: Sequence[str | os.PathLike]) -> tuple[list[str], dict[int, str]]:
-    """Of every file's bytes, and what is wrong with the files that cannot be read."""
+    """The digest of the bytes of every file, and the error messages of unreadable files."""
     digests, failed = [], {}
     for row, path in enumerate(paths):
         try:

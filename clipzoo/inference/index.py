@@ -1,4 +1,4 @@
-"""An index of a folder: the features of all its images, computed once and kept beside them.
+"""The index of a folder: the features of all its images, computed once and stored beside them.
 
 Legend: N images · D embedding width · Q queries.
 """
@@ -30,12 +30,12 @@ FORMAT = "clipzoo-index-2"
 
 @dataclass(frozen=True)
 class IndexedFile:
-    """An image file as it was when it was encoded.
+    """The state of an image file when it was encoded.
 
     Attributes:
         name: Path below the folder, with slashes.
-        size: Bytes.
-        mtime_ns: Time of its last change, in nanoseconds.
+        size: Size in bytes.
+        mtime_ns: Modification time in nanoseconds.
     """
 
     name: str
@@ -48,8 +48,8 @@ class ImageIndex:
     """The features of a folder's images.
 
     Attributes:
-        files: N of them, sorted by name.
-        features: ``[N, D]`` float32 of length 1; in half precision the best images would change places where all are alike.
+        files: N files, sorted by name.
+        features: ``[N, D]`` float32 of length 1; half precision would reorder images that are almost equally similar.
     """
 
     files: tuple[IndexedFile, ...]
@@ -59,7 +59,7 @@ class ImageIndex:
         return len(self.files)
 
     def search(self, query_QD: np.ndarray, k: int) -> list[list[tuple[str, float]]]:
-        """For every query the ``k`` most similar images with their cosine similarities, best first; ties in order of name."""
+        """The ``k`` most similar images for every query with their cosine similarities, best first; ties in order of name."""
         similarity_QN = query_QD.astype(np.float32) @ self.features.T
         found = []
         for row in similarity_QN:
@@ -68,12 +68,12 @@ class ImageIndex:
         return found
 
     def write(self, path: Path, digest: str) -> None:
-        """Write the index of the model ``digest``, whole or not at all.
+        """Write the index of the model ``digest`` atomically.
 
         Raises:
-            DataError: It cannot be written.
+            DataError: The file cannot be written.
         """
-        # As bytes, which a name may hold that are no text; 0 is in none.
+        # As bytes, since names need not be valid text; no name contains 0.
         names = np.frombuffer(b"\0".join(os.fsencode(file.name) for file in self.files), dtype=np.uint8)
         states = np.array([[file.size, file.mtime_ns] for file in self.files], dtype=np.int64).reshape(len(self), 2)
         head = np.frombuffer(f"{FORMAT} {digest}".encode("ascii"), dtype=np.uint8)
@@ -81,7 +81,7 @@ class ImageIndex:
 
     @classmethod
     def read(cls, path: Path, digest: str) -> ImageIndex:
-        """Read what ``write`` wrote.
+        """Read an index written by ``write``.
 
         Raises:
             DataError: The file is damaged, or of another model or format.
@@ -92,31 +92,31 @@ class ImageIndex:
         names = [os.fsdecode(name) for name in content["names"].tobytes().split(b"\0") if name]
         states, features = content["states"], content["features"]
         if len(set(names)) != len(names) or states.shape != (len(names), 2) or features.ndim != 2 or len(features) != len(names):
-            raise DataError(f"{path}: its parts do not go together")
+            raise DataError(f"{path}: its parts do not match each other")
         if not np.isfinite(features).all():
-            raise DataError(f"{path}: holds features that are no numbers")
+            raise DataError(f"{path}: contains features that are not finite")
         return cls(tuple(IndexedFile(name, *state) for name, state in zip(names, states.tolist(), strict=True)), features)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What became of an index.
+    """The result of updating an index.
 
     Attributes:
-        index: Of all images that can be read.
-        path: Where it is kept; ``None`` where it could not be written.
-        encoded: How many images were encoded, because they are new or changed.
-        kept: How many had been before.
-        gone: How many are no longer there.
-        failed: What is wrong with the images that cannot be read, by name.
-        notes: What a user should know, one sentence each.
+        index: Index of all readable images.
+        path: Path of the index; ``None`` if it could not be written.
+        encoded: Number of images encoded now, because they are new or changed.
+        kept: Number of images encoded earlier.
+        removed: Number of images that no longer exist.
+        failed: Error messages of unreadable images, by name.
+        notes: Notes for the user, one sentence each.
     """
 
     index: ImageIndex
     path: Path | None
     encoded: int
     kept: int
-    gone: int
+    removed: int
     failed: dict[str, str]
     notes: tuple[str, ...]
 
@@ -128,33 +128,34 @@ def update(
     rebuild: bool = False,
     batch_size: int = 64,
     num_workers: int | None = None,
-    watched: Callable[[int], object] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Update:
     """Bring the index of ``folder`` up to date: only new and changed images are encoded.
 
-    What was encoded before an interruption is kept.
+    Images encoded before an interruption are kept.
 
     Args:
-        folder: Searched at any depth.
-        loaded: Its model makes the features; every model has an index of its own.
+        folder: Folder of images, at any depth.
+        loaded: Model that computes the features; every model has a separate index.
         rebuild: Encode all images again.
-        batch_size: Images that are encoded together.
-        num_workers: Processes that read images; ``None`` takes up to 8 where there are many.
-        watched: Given how many images there are to encode, a context manager whose value is told how many are through.
+        batch_size: Images per batch.
+        num_workers: Worker processes that read images; ``None`` chooses up to 8, depending on the number of images.
+        progress: Function that takes the number of images to encode and returns a context manager, whose value is called with the number of
+            images done.
 
     Raises:
-        DataError: There is no such folder, or no image in it that can be read.
+        DataError: The folder does not exist, or contains no readable image.
     """
     files, failed = scan(folder)
     digest = loaded.digest
     path, notes = place(folder, digest)
-    old, more = _known(path, digest, rebuild, loaded)
+    old, more = _existing(path, digest, rebuild, loaded)
     state = {file: row for row, file in enumerate(old.files)} if old is not None else {}
     kept = [file for file in files if file in state]
     fresh = [file for file in files if file not in state]
     features = [old.features[[state[file] for file in kept]]] if kept else []
-    encoder = _Encoder(folder, loaded, batch_size, workers(num_workers, len(fresh)), watched)
-    gone = len({file.name for file in old.files} - {file.name for file in files}) if old is not None else 0
+    encoder = _Encoder(folder, loaded, batch_size, workers(num_workers, len(fresh)), progress)
+    removed = len({file.name for file in old.files} - {file.name for file in files}) if old is not None else 0
     try:
         encoder.encode(fresh)
     finally:
@@ -162,53 +163,53 @@ def update(
         order = sorted(range(len(done)), key=lambda row: done[row].name)
         rows = np.concatenate([*features, *encoder.features]) if done else np.zeros((0, 0), dtype=np.float32)
         index = ImageIndex(tuple(done[row] for row in order), rows[order])
-        if encoder.files or gone or len(kept) < len(state):
+        if encoder.files or removed or len(kept) < len(state):
             path, further = _write(index, path, folder, digest)
             more += further
     failed = dict(sorted({**failed, **encoder.failed}.items()))
     if not len(index):
         first = next(iter(failed.values()))
         raise DataError(f"{folder}: none of its {len(failed)} images can be read. The first: {first}")
-    return Update(index, path, len(encoder.files), len(kept), gone, failed, (*notes, *more))
+    return Update(index, path, len(encoder.files), len(kept), removed, failed, (*notes, *more))
 
 
 class _Encoder:
-    """Encodes files and remembers how far it came."""
+    """Encodes files, and keeps the results so far after an interruption."""
 
-    def __init__(self, folder: Path, loaded: LoadedCLIP, batch_size: int, num_workers: int, watched: Callable | None):
-        self.folder, self.loaded, self.batch_size, self.num_workers, self.watched = folder, loaded, batch_size, num_workers, watched
+    def __init__(self, folder: Path, loaded: LoadedCLIP, batch_size: int, num_workers: int, progress: Callable | None):
+        self.folder, self.loaded, self.batch_size, self.num_workers, self.progress = folder, loaded, batch_size, num_workers, progress
         self.files: list[IndexedFile] = []
         self.features: list[np.ndarray] = []
         self.failed: dict[str, str] = {}
 
     def encode(self, files: Sequence[IndexedFile]) -> None:
-        """All that can be read."""
+        """Encode all readable files."""
         if not files:
             return
-        if self.watched is None:
-            self._encode(files, lambda through: None)
+        if self.progress is None:
+            self._encode(files, lambda done: None)
             return
-        with self.watched(len(files)) as progress:
-            self._encode(files, progress)
+        with self.progress(len(files)) as report:
+            self._encode(files, report)
 
-    def _encode(self, files: Sequence[IndexedFile], progress: Callable[[int], None]) -> None:
+    def _encode(self, files: Sequence[IndexedFile], report: Callable[[int], None]) -> None:
         reader = ImageReader([self.folder / file.name for file in files], self.loaded.preprocess)
         for batch in batches(reader, self.batch_size, self.num_workers):
             self.failed |= {files[row].name: message for row, message in batch.failed.items()}
             if batch.rows:
                 self.features.append(self.loaded.image_features(batch.images).numpy())
                 self.files += [files[row] for row in batch.rows]
-            progress(len(self.files) + len(self.failed))
+            report(len(self.files) + len(self.failed))
 
 
 def scan(folder: Path) -> tuple[list[IndexedFile], dict[str, str]]:
-    """The images below ``folder`` sorted by name, and those whose state cannot be had, with the reason.
+    """The images below ``folder`` sorted by name, and error messages for those that are inaccessible, by name.
 
     Raises:
-        DataError: There is no such folder, or no image in it.
+        DataError: The folder does not exist, or contains no image.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}. Give a folder of images")
+        raise DataError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}. Pass a folder of images")
     files, failed = [], {}
 
     def name_of(entry: os.DirEntry) -> str:
@@ -224,7 +225,7 @@ def scan(folder: Path) -> tuple[list[IndexedFile], dict[str, str]]:
 
 
 def place(folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
-    """Where the index of ``folder`` is kept, if anywhere, and a note where that is not beside the images."""
+    """The path of the index of ``folder``, if it can be written, and a note if it is not beside the images."""
     beside = folder / FOLDER
     existing = beside if os.path.lexists(beside) else folder
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
@@ -235,27 +236,27 @@ def place(folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
 def _in_cache(folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
     cache = cache_folder()
     if cache is None:
-        return None, (f"{folder} cannot be written to, so its index is not kept: {NO_HOME}",)
+        return None, (f"{folder} is not writable, so its index is not kept: {NO_HOME}",)
     path = cache / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16] / f"{digest}.npz"
-    return path, (f"{folder} cannot be written to; its index is kept in {path.parent}",)
+    return path, (f"{folder} is not writable; its index is kept in {path.parent}",)
 
 
-def _known(path: Path | None, digest: str, rebuild: bool, loaded: LoadedCLIP) -> tuple[ImageIndex | None, tuple[str, ...]]:
-    """The index that is there, and a note where it is damaged."""
+def _existing(path: Path | None, digest: str, rebuild: bool, loaded: LoadedCLIP) -> tuple[ImageIndex | None, tuple[str, ...]]:
+    """The existing index, if any, and a note if it is damaged."""
     if rebuild or path is None or not os.path.lexists(path):
         return None, ()
     try:
         index = ImageIndex.read(path, digest)
         width = loaded.encode_text("1").shape[1]
         if len(index) and index.features.shape[1] != width:
-            raise DataError(f"{path}: its features are {index.features.shape[1]} wide, and the model's {width}")
+            raise DataError(f"{path}: its features have width {index.features.shape[1]}, but the model's have {width}")
         return index, ()
     except DataError as error:
-        return None, (f"{error}; the index is made again",)
+        return None, (f"{error}; the index is rebuilt",)
 
 
 def _write(index: ImageIndex, path: Path | None, folder: Path, digest: str) -> tuple[Path | None, tuple[str, ...]]:
-    """Write the index, elsewhere if it cannot be written where it should be; where it is now, and notes."""
+    """Write the index, in the cache if not to ``path``; return its actual path and notes."""
     if path is None:
         return None, ()
     try:

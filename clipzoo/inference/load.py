@@ -1,4 +1,4 @@
-"""From what a user names to a model that answers: one model, or all finished folds of a run."""
+"""Loading a model for use: a single model, or the ensemble of the finished folds of a run."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def load(
     quick_gelu: bool | None = None,
     plugins: Sequence[str] = (),
 ) -> LoadedCLIP | LoadedClassifier | FoldEnsemble:
-    """A trained model, the folds of a run, or a published CLIP, ready for use. Checkpoints are enough: no hub, no dataset, no other file.
+    """A trained model, the folds of a run, or a published CLIP, ready for use. A checkpoint needs no hub, no dataset and no other file.
 
     Args:
-        source: A checkpoint of this project; the folder of a fold (its scored checkpoint, else the best, else the latest); a work dir, for
+        source: A checkpoint of clipzoo; the folder of a fold (its scored checkpoint, else the best, else the latest); a work dir, for
             the ensemble of its finished folds; a file or folder with the weights of a CLIP, as OpenAI, open_clip, transformers and
             Chinese-CLIP save them; ``'clip:ViT-B/32'``; ``'openclip:ViT-B-32/laion2b_s34b_b79k'``.
-        device: ``'auto'`` takes CUDA, then MPS, then the CPU.
-        precision: Of the computation; weights and features stay fp32. ``'auto'``: as in training, and fp32 for published weights.
-        quick_gelu: The activation, for a weights file that does not record it.
-        plugins: Modules to import first, which define the parts of a checkpoint's model. A checkpoint itself imports only plugins that are
+        device: Target device; ``'auto'`` prefers CUDA, then MPS, then the CPU.
+        precision: Precision of the computation; weights and features stay fp32. ``'auto'``: as in training; fp32 for published weights.
+        quick_gelu: Whether the activation is QuickGELU, for a weights file that does not record it.
+        plugins: Modules to import first, which define parts of a checkpoint's model. A checkpoint itself imports only plugins that are
             installed with an entry point.
 
     Returns:
-        ``LoadedCLIP``; for a model with a classifier, such as ``ImageClassifier``, ``LoadedClassifier``; for a work dir with several folds,
-        ``FoldEnsemble``.
+        A ``LoadedCLIP``; a ``LoadedClassifier`` for a model with a classifier, such as ``ImageClassifier``; a ``FoldEnsemble`` for a work
+        dir with several folds.
 
     Raises:
-        CheckpointError: There is no such checkpoint, it is damaged or foreign, or no fold of the work dir is finished.
-        BuildError: Weights are missing or unreadable, there is no such device, or the model has neither a text side nor classes of its own.
-        ConfigError: A module of ``plugins`` cannot be imported, or there is no such precision.
-        RegistryError: There is no such published name.
+        CheckpointError: The checkpoint does not exist, is damaged or foreign, or no fold of the work dir is finished.
+        BuildError: Weights are missing or unreadable, the device is unavailable, or the model has neither a text side nor its own classes.
+        ConfigError: A module of ``plugins`` cannot be imported, or the precision is unknown.
+        RegistryError: The published name is unknown.
     """
     options = {"device": device, "precision": precision, "quick_gelu": quick_gelu, "plugins": plugins}
     folder = Path(expanded(source))
@@ -64,16 +64,16 @@ def load_one(
     quick_gelu: bool | None = None,
     plugins: Sequence[str] = (),
 ) -> LoadedCLIP | LoadedClassifier:
-    """``load`` for a single model: a work dir with several folds is refused.
+    """Load a single model; see ``load`` for the arguments.
 
     Raises:
-        CheckpointError: As ``load``, or ``source`` is a run with several folds.
-        ClipzooError: As ``load``.
+        CheckpointError: ``source`` is a work dir with several folds, or a reason of ``load``.
+        ClipzooError: A reason of ``load``.
     """
     import_plugins(plugins)
     if precision not in ("auto", *runtime.DTYPES):
         hint = did_you_mean(str(precision), runtime.DTYPES)
-        raise ConfigError(f"precision: {precision!r} is not possible.{hint} Allowed: auto, {', '.join(runtime.DTYPES)}")
+        raise ConfigError(f"precision: {precision!r} is not supported.{hint} Allowed: auto, {', '.join(runtime.DTYPES)}")
     restored = restore(source, runtime.choose_device(device), quick_gelu=quick_gelu)
     is_classifier = not has_text_side(restored) and restored.classes and restored.model.captions == "none"
     kind = LoadedClassifier if is_classifier else LoadedCLIP

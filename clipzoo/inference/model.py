@@ -1,4 +1,4 @@
-"""What every model that is ready for use can do: features of images, and what it says of itself."""
+"""The common part of all loaded models: features of images, and a description."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classification:
-    """Which of C classes each of N images belongs to.
+    """The classification of N images into C classes.
 
     Attributes:
-        classes: C names.
+        classes: Names of the C classes.
         probabilities: ``[N, C]`` fp32, each row summing to 1.
     """
 
@@ -54,10 +54,10 @@ class Classification:
 
     @classmethod
     def mean(cls, results: Sequence[Classification]) -> Classification:
-        """The mean probability of several models, in fp64.
+        """The mean probability of several models, computed in fp64.
 
         Raises:
-            DataError: They have different classes.
+            DataError: The models have different classes.
         """
         if any(result.classes != results[0].classes for result in results):
             raise DataError("ensemble: the models have different classes, so their probabilities cannot be averaged")
@@ -68,20 +68,20 @@ class Classification:
 class LoadedModel:
     """A model with its own preprocessing. Features are fp32, of length 1, and on the CPU.
 
-    No method changes anything in the model, so several threads may use one.
+    No method changes the model, so several threads may share it.
 
     Args:
-        restored: The model and what its source says.
+        restored: The model, and the metadata of its source.
         precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
 
     Attributes:
-        model: In evaluation mode. Training it further is up to you; the methods below always evaluate, and one at a time while it is in
-            training mode.
-        source: Where it comes from, in words.
-        classes: The classes it was trained on; empty for image-text pairs and published models.
-        class_captions: The sentences that stand for each of them.
-        preprocess: Any Pillow image to the ``[3, size, size]`` tensor that ``model`` wants.
-        precision: Of the computation.
+        model: The model, in evaluation mode. You may train it further: the methods below always evaluate, but only one at a time while it
+            is in training mode.
+        source: Description of its origin.
+        classes: Classes it was trained on; empty for image-text pairs and published models.
+        class_captions: Sentences of each class.
+        preprocess: Function from any Pillow image to the ``[3, size, size]`` tensor that ``model`` expects.
+        precision: Precision of the computation.
     """
 
     def __init__(self, restored: Restored, *, precision: str = "fp32"):
@@ -94,26 +94,26 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits that stand for architecture, weights, preprocessing and precision: equal ones make equal features."""
+        """32 hexadecimal digits for architecture, weights, preprocessing and precision: equal digests mean equal features."""
         return self.digest_of()
 
     def digest_of(self, *, on_device: bool = False) -> str:
-        """See ``feature_digest``."""
+        """The digest, optionally for the type of device; see ``feature_digest``."""
         return feature_digest(self.model, self.preprocess.preprocessing, precision=self.precision, on_device=on_device)
 
     def require_image_features(self) -> None:
-        """Refuse a model that classifies images and makes no features of them.
+        """Refuse a model that cannot encode images.
 
         Raises:
-            BuildError: It has no method ``encode_image``.
+            BuildError: The model has no method ``encode_image``.
         """
         if self.model.lacks("encode_image"):
-            raise BuildError(f"{self.source}: {type(self.model).__name__} makes no features of images. It needs a method encode_image")
+            raise BuildError(f"{self.source}: {type(self.model).__name__} cannot encode images, as it has no method encode_image")
 
     def encode_image(
         self,
@@ -128,15 +128,15 @@ class LoadedModel:
 
         Args:
             images: Paths, Pillow images, or tensors ``[3, H, W]`` or ``[N, 3, H, W]`` that are not normalised (uint8 in 0 … 255, or float
-                in 0 … 1): one, or a list in which kinds may be mixed.
-            batch_size: Images that are encoded together.
-            num_workers: Processes that read and prepare images; 0 reads here.
-            transform: In place of ``preprocess``: gets an upright RGB Pillow image and returns what the model wants, normalised.
-            progress: Told how many images are through, after each batch.
+                in 0 … 1): one, or a list that may mix them.
+            batch_size: Images per batch.
+            num_workers: Worker processes that read and preprocess images; 0 reads in this process.
+            transform: Replacement for ``preprocess``: function from an upright RGB Pillow image to a normalised tensor.
+            progress: Function called with the number of images done, after each batch.
 
         Raises:
-            DataError: A file is missing or cannot be decoded (it is named), or something is no image.
-            BuildError: The model makes no features of images.
+            DataError: A file is missing or cannot be decoded (the message names it), or an item is not an image.
+            BuildError: The model cannot encode images.
         """
         self.require_image_features()
         reader = ImageReader(listed(images), transform or self.preprocess)
@@ -144,16 +144,16 @@ class LoadedModel:
         return torch.cat(found)
 
     def image_features(self, images: Tensor) -> Tensor:
-        """``[B, D]`` features of images ``[B, 3, H, W]`` that are prepared and normalised already."""
+        """``[B, D]`` features of preprocessed, normalised images ``[B, 3, H, W]``."""
         with self._evaluating():
             features = self.model.encode_image(self._on_device(images)).float().cpu()
-        return features.clone()  # outside of inference mode, so that a classifier can be trained on it
+        return features.clone()  # no inference tensor, so that a classifier can be trained on it
 
     def describe(self) -> list[str]:
-        """Lines about it: source, towers, preprocessing, classes."""
-        said = self.preprocess.preprocessing
+        """Lines that describe source, towers, preprocessing and classes."""
+        images = self.preprocess.preprocessing
         lines = [self.source, *self.model.describe()]
-        lines.append(f"images {said.size} px, {said.interpolation}, {said.fit}; {self.device} {self.precision}")
+        lines.append(f"images {images.size} px, {images.interpolation}, {images.fit}; {self.device} {self.precision}")
         if self.classes:
             lines.append(f"{len(self.classes)} classes: {', '.join(self.classes)}")
         return lines
@@ -164,7 +164,7 @@ class LoadedModel:
     def _predicted(
         self, reader: ImageReader, encoded: object, names: Sequence[str], batch_size: int, num_workers: int, progress: Callable | None
     ) -> Classification:
-        """The probabilities of all images of ``reader``; ``encoded`` is what ``encode_classes`` gave."""
+        """The probabilities of all images of ``reader``; ``encoded`` is the result of ``encode_classes``."""
         logits = [self._logits(batch, encoded) for batch in whole(batches(reader, batch_size, num_workers), progress)]
         unknown = np.full(len(reader), -1, dtype=np.int64)
         predictions = Predictions(np.arange(len(reader)), unknown, torch.cat(logits).numpy())

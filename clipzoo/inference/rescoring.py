@@ -1,4 +1,4 @@
-"""Scoring from checkpoints: the out-of-fold table once more, and external images by every fold's model and by their ensemble."""
+"""Scoring from checkpoints: the out-of-fold table again, and external images with every fold's model and their ensemble."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the table computed again is from the one on disk.
+    """How far the recomputed table is from the one on disk.
 
     Attributes:
-        table: Computed again.
-        what: What was compared, ``'probability'`` or ``'similarity'``.
-        largest: Its largest difference.
-        changed: Case ids whose predicted class changed; queries that found something else.
-        rows: How many there are.
+        table: The recomputed table.
+        what: The compared quantity, ``'probability'`` or ``'similarity'``.
+        largest: Its largest absolute difference.
+        changed: Ids of cases whose predicted class changed, or queries with another result.
+        rows: Number of rows.
     """
 
     table: PredictionTable | RetrievalTable
@@ -65,7 +65,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Do the two tables agree?"""
+        """Whether the two tables agree."""
         return not self.changed and self.largest <= TOLERANCE
 
 
@@ -73,12 +73,12 @@ def score_again(validation: CrossValidation, log: logging.Logger, *, accept_chan
     """Predict every fold's test part from its checkpoint and compare with ``oof_predictions.csv``. Nothing in the work dir is changed.
 
     Args:
-        validation: Of the work dir.
-        log: Where messages go.
-        accept_changed_data: Score also where images or texts changed since the training.
+        validation: Cross-validation of the work dir.
+        log: Logger for messages.
+        accept_changed_data: Score even if images or texts changed since the training.
 
     Raises:
-        CheckpointError: A fold is not done or its files are damaged, or the work dir is of another config or other folds.
+        CheckpointError: A fold is not done or its files are damaged, or the work dir belongs to another config or other folds.
         DataError: There is no table to compare with.
     """
     folder = validation.folder
@@ -90,7 +90,7 @@ def score_again(validation: CrossValidation, log: logging.Logger, *, accept_chan
     validation.fingerprint = validation.compare_data(accept_changed_data)
     for split in validation.folds.splits:
         check_checkpoint(folder / split.name, validation.read_fold(split).result)
-    known = read_table(folder / OUT_OF_FOLD_FILE)
+    stored = read_table(folder / OUT_OF_FOLD_FILE)
     tables = []
     for split in validation.folds.splits:
         with closing(validation.runner(split, log)) as runner:
@@ -98,25 +98,25 @@ def score_again(validation: CrossValidation, log: logging.Logger, *, accept_chan
         log.info(f"{split.name}: {scored.name}  " + "  ".join(f"{metric} {value:.4f}" for metric, value in evaluation.metrics.items()))
         tables.append(evaluation.table)
     table = type(tables[0]).join(tables)
-    same = type(known) is type(table) and known.case_ids == table.case_ids and classes_or_queries(known) == classes_or_queries(table)
+    same = type(stored) is type(table) and stored.case_ids == table.case_ids and classes_or_queries(stored) == classes_or_queries(table)
     if not same:
-        raise DataError(f"{folder / OUT_OF_FOLD_FILE}: its cases, captions or classes are not those of the checkpoints")
-    return compare(known, table)
+        raise DataError(f"{folder / OUT_OF_FOLD_FILE}: its cases, captions or classes differ from those of the checkpoints")
+    return compare(stored, table)
 
 
 def classes_or_queries(table: PredictionTable | RetrievalTable) -> list[str]:
-    """What must be equal in two tables that are compared, besides the cases."""
+    """What must be equal in two compared tables, besides the cases."""
     return list(table.classes if isinstance(table, PredictionTable) else table.query)
 
 
-def compare(known: PredictionTable | RetrievalTable, table: PredictionTable | RetrievalTable) -> Agreement:
+def compare(stored: PredictionTable | RetrievalTable, table: PredictionTable | RetrievalTable) -> Agreement:
     """How far apart two tables of the same cases are."""
     if isinstance(table, PredictionTable):
-        changed = known.probabilities.argmax(axis=1) != table.probabilities.argmax(axis=1)
-        largest = np.abs(known.probabilities - table.probabilities).max()
+        changed = stored.probabilities.argmax(axis=1) != table.probabilities.argmax(axis=1)
+        largest = np.abs(stored.probabilities - table.probabilities).max()
         return Agreement(table, "probability", float(largest), tuple(np.array(table.case_ids)[changed]), len(changed))
-    differences = np.abs(known.positive_similarity - table.positive_similarity)
-    changed = (known.ahead > 0) != (table.ahead > 0)
+    differences = np.abs(stored.positive_similarity - table.positive_similarity)
+    changed = (stored.ahead > 0) != (table.ahead > 0)
     largest = np.nanmax(differences, initial=0)
     return Agreement(table, "similarity", float(largest), tuple(table.query[changed]), len(changed))
 
@@ -127,8 +127,8 @@ class External:
 
     Attributes:
         folds: Metrics of every fold's model, by fold name.
-        metrics: Metrics of the ensemble, or, for retrieval, the mean over the folds' models.
-        tables: What to write, by file name.
+        metrics: Metrics of the ensemble or, for retrieval, the mean over the folds' models.
+        tables: Tables to write, by file name.
     """
 
     folds: dict[str, dict[str, float]]
@@ -137,16 +137,16 @@ class External:
 
     @property
     def joint(self) -> str:
-        """What ``metrics`` are of: ``'ensemble'`` or ``'mean'``."""
+        """How ``metrics`` combine the folds: ``'ensemble'`` or ``'mean'``."""
         return "ensemble" if any(isinstance(table, PredictionTable) for table in self.tables.values()) else "mean"
 
     def table(self) -> str:
-        """One row per fold and one for all of them; metrics as rows where there are many."""
+        """A text table with one row per fold and one for all, or with one row per metric if there are many metrics."""
         columns = {name: {k: f"{v:.4f}" for k, v in found.items()} for name, found in {**self.folds, self.joint: self.metrics}.items()}
         return rows_or_columns("model", columns, num_totals=1)
 
     def write(self, folder: Path) -> None:
-        """Write the tables and ``summary.json``; what an earlier call left there must be the same.
+        """Write the tables and ``summary.json``; results of an earlier call must be equal.
 
         Raises:
             CheckpointError: ``folder`` holds other results.
@@ -161,15 +161,19 @@ class External:
 
 
 def score_external(config: Config, folder: Path, data: str, log: logging.Logger, *, allow_overlap: bool = False) -> External:
-    """Score every finished fold's model, and their ensemble, on other images. The training data need not be here.
+    """Score every finished fold's model, and their ensemble, on other images. The training data is not needed.
 
     Args:
+        config: The config of the work dir.
+        folder: The work dir.
         data: Class folders; for a model that was trained on pairs, a file or folder of pairs.
+        log: Logger for messages.
+        allow_overlap: Accept images that the models were trained on.
 
     Raises:
-        CheckpointError: ``folder`` holds no finished fold, or is of another config.
-        DataError: A folder below ``data`` is no class of the model.
-        LeakError: An image of ``data`` is byte-identical with one the models were trained on.
+        CheckpointError: ``folder`` holds no finished fold, or belongs to another config.
+        DataError: A folder below ``data`` is not a class of the model.
+        LeakError: An image of ``data`` is byte-identical with one that the models were trained on.
     """
     import_plugins(config.get("plugins", []))
     check(config)
@@ -200,10 +204,10 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
 
 
 def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
-    """The images of ``data``: by the model's classes, or as pairs, whose columns have usual names or those of the config's own dataset.
+    """The images of ``data``: in folders of the model's classes, or pairs with the default column names or those of the config's dataset.
 
     Raises:
-        DataError: They cannot be read either way.
+        DataError: ``data`` cannot be read either way.
     """
     if folds.classes:
         return ImageFolderDataset(data, template="{class_name}", classes=list(folds.classes))
@@ -219,7 +223,7 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
 
 
 def score_with(config: Config, provenance: Provenance, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
-    """The scores of one fold's chosen checkpoint; classes and their captions come from the checkpoint."""
+    """Score ``images`` with a fold's scored checkpoint, which also provides the classes and their captions."""
     settings, data = RuntimeSettings.of(config), DataSettings.of(config)
     device = runtime.choose_device(settings.device)
     runtime.apply(settings, device)
@@ -230,7 +234,7 @@ def score_with(config: Config, provenance: Provenance, fold_folder: Path, images
     if images.classes:
         classes = None if net.tokenizer is None else captions_of(content, net.tokenizer)
         if classes is not None:
-            net.prepare(classes.tokens)  # a frozen text tower is read in full precision, as in training
+            net.prepare(classes.tokens)  # a frozen text tower encodes in full precision, as in training
         evaluator: Evaluator = ClassEvaluator(classes, images.classes, metrics)
     else:
         tokens = images.captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=data.allow_overlong_captions)
@@ -254,42 +258,46 @@ def score_with(config: Config, provenance: Provenance, fold_folder: Path, images
 
 
 def captions_of(content: dict, tokenizer: object) -> ClassCaptions:
-    """The class captions that a checkpoint remembers, tokenised."""
+    """The class captions stored in a checkpoint, tokenised."""
     captions, ids = Captions.of_classes(content["class_captions"])
     return ClassCaptions.of(captions.tokenise(tokenizer, "model.text_encoder"), ids)
 
 
 def refuse_overlap(trained_on: Fingerprint, images: Dataset, log: logging.Logger) -> None:
-    """Refuse external images that the models may have seen. The training images need not be here: their digests are known.
+    """Refuse external images that the models may have seen. The training images are not needed: their digests are recorded.
 
     Raises:
-        LeakError: With the first such images.
+        LeakError: There are such images; the message names the first.
     """
     if (images.source_of(0) is None) != any(size is None for _, size in trained_on.images()):
-        log.info("not compared with the training images: only one side is read from files as they are")
+        log.info("not compared with the training images, as only one of the two sets is read from plain image files")
     same = shared_images(trained_on, images)
     if same:
         raise LeakError(
             f"{len(same)} images are byte-identical with images of the dataset that the models were trained on ({shortened(same, 3)}). "
-            "Remove them, or score them all the same with --allow-overlap"
+            "Remove them, or score them anyway with --allow-overlap"
         )
 
 
 def shared_images(trained_on: Fingerprint, images: Dataset) -> list[str]:
-    """Ids of ``images`` whose content is that of a case of a fingerprint; a file is read only where one of its size is known there."""
-    known = trained_on.images()
-    sizes = {size for _, size in known}
+    """Ids of ``images`` with the same content as a case of a fingerprint; a file is read only if one there has the same size."""
+    trained = trained_on.images()
+    sizes = {size for _, size in trained}
     same = []
     for row, case in enumerate(images.cases):
         source = images.source_of(row)
         size = None if source is None else check_regular(source).st_size
-        if size in sizes and (images.content_digest(row), size) in known:
+        if size in sizes and (images.content_digest(row), size) in trained:
             same.append(case.id)
     return same
 
 
 def require_experiment(folder: Path) -> None:
-    """Refuse a folder that no training made."""
+    """Refuse a folder that is not a work dir.
+
+    Raises:
+        CheckpointError: The folder does not exist, or is not a work dir.
+    """
     if not (folder / work_dir.CONFIG_JSON).exists():
         what = f"not a work dir of clipzoo ({work_dir.CONFIG_JSON} is missing)" if folder.is_dir() else "no such folder"
-        raise CheckpointError(f"{folder}: {what}. Give a folder that {typed('train')} made")
+        raise CheckpointError(f"{folder}: {what}. Pass a work dir made by {typed('train')}")

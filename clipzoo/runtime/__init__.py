@@ -1,1 +1,1 @@
-"""The machine: device, seeds, processes, launchers, log, progress."""
+"""What a run needs from the machine: device, seeds, processes, launchers, log, progress."""

@@ -1,4 +1,4 @@
-"""The machine: device, precision, seeds, threads, the log, and what to write down about all of it."""
+"""The device, the precision, and the process-wide switches of torch and the C library."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``'auto'`` takes CUDA, then MPS, then the CPU.
+    """The device called ``name``; ``'auto'`` prefers CUDA, then MPS, then the CPU.
 
     Raises:
-        BuildError: There is no such device here.
+        BuildError: This machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -31,10 +31,10 @@ def choose_device(name: str) -> torch.device:
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
     }
-    here = [f"{k}:{i}" if k == "cuda" else k for k, n in present.items() for i in range(n)]
-    known = {kind for kind, n in present.items() if n} | {f"{kind}:{i}" for kind, n in present.items() for i in range(n)}
-    if name not in known:
-        raise BuildError(f"runtime.device: there is no '{name}' on this machine. Here: {', '.join(here)}; or 'auto'")
+    available = [f"{k}:{i}" if k == "cuda" else k for k, n in present.items() for i in range(n)]
+    names = {kind for kind, n in present.items() if n} | {f"{kind}:{i}" for kind, n in present.items() for i in range(n)}
+    if name not in names:
+        raise BuildError(f"runtime.device: no device '{name}' on this machine. Available: {', '.join(available)}; or 'auto'")
     if name == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device(name)
@@ -43,7 +43,7 @@ def choose_device(name: str) -> torch.device:
 def choose_autocast(precision: str, device: torch.device, net: Model) -> torch.dtype | None:
     """The autocast dtype, or ``None`` for fp32.
 
-    ``'auto'`` takes bf16 on GPUs that compute in it and fp16 on older ones, bf16 on a CPU that gains from it (``gains_from_amx``), and fp32
+    ``'auto'`` means bf16 on GPUs that support it and fp16 on older ones, bf16 on a CPU that gains from it (``gains_from_amx``), and fp32
     elsewhere.
     """
     if precision != "auto":
@@ -56,10 +56,10 @@ def choose_autocast(precision: str, device: torch.device, net: Model) -> torch.d
 
 
 def gains_from_amx(net: Model) -> bool:
-    """Does ``net`` train faster in bf16 on this processor? Where it has AMX tiles, unless images are tiny or convolutions are grouped.
+    """Whether ``net`` trains faster in bf16 on this processor: if it has AMX tiles, images are not tiny and no convolution is grouped.
 
     Measured on two cores, bf16 over fp32: ResNet-18 2.5 times as fast at 224 px, 1.5 times at 64 px, 0.95 times at 32 px; ViT-B 2.1 times;
-    but EfficientNet-B0 0.74 and StarNet-S1 0.11 times, whose depthwise convolutions have no fast bf16 kernel.
+    but EfficientNet-B0 0.74 times and StarNet-S1 0.11 times, as depthwise convolutions have no fast bf16 kernel.
     """
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()  # get_capabilities() is missing in the oldest torch supported
     is_grouped = any(getattr(module, "groups", 1) > 1 for module in net.modules())
@@ -67,22 +67,22 @@ def gains_from_amx(net: Model) -> bool:
 
 
 def apply(settings: RuntimeSettings, device: torch.device) -> None:
-    """Set the process-wide switches of torch that ``runtime`` names, and the allocator's where ``device`` is the CPU."""
+    """Apply the process-wide settings of ``runtime`` to torch and, if ``device`` is the CPU, to the memory allocator."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.backends.cudnn.benchmark = not settings.deterministic
     torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # what names no device means this one: generators, pinned memory, collectives
+        torch.cuda.set_device(device)  # the default for generators, pinned memory and collectives
     if device.type == "cpu":
         keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed for the next step, as torch does on GPUs; the process then stays as large as its largest step.
+    """Let the C library keep freed memory for the next step, as torch does on GPUs; the process then stays as large as its largest step.
 
-    By default glibc maps every large tensor anew and returns it when freed, and the kernel has to clear each of its pages at the first
-    touch: a fifth of a training step at 224 px. Elsewhere than in glibc nothing happens.
+    By default glibc maps every large tensor anew and unmaps it when freed, and the kernel has to clear each of its pages at the first
+    touch: a fifth of a training step at 224 px. Does nothing with other C libraries.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -1,4 +1,4 @@
-"""Several processes: who is who, and what they tell each other. With one process everything here is a no-op."""
+"""Training with several processes: ranks and collectives. With one process everything here is a no-op."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipzoo.errors import BuildError, ProcessError
 from clipzoo.runtime.launchers import Launcher, Place, place_of
 
 _LONGEST = 1e7  # seconds: four months, which every clock can count
-# How gloo says that another process does not answer, or is there no more; what comes from nccl is a DistError.
+# How gloo reports that another process does not answer or has died; nccl raises a DistError.
 _LOST = (
     "Timed out waiting",
     "Connection closed by peer",
@@ -28,7 +28,7 @@ _LOST = (
 
 
 def meeting(config: Mapping) -> dict[str, Any]:
-    """What ``process_group`` wants to know of a config that is not checked yet; what is wrong with it, the check says."""
+    """The arguments of ``process_group`` from a config that is not checked yet; invalid values are left for the check to report."""
     runtime = config.get("runtime", {})
     timeout = runtime.get("timeout", RuntimeSettings.timeout)
     is_usable = isinstance(timeout, (int, float)) and 0 < timeout < _LONGEST
@@ -40,12 +40,12 @@ def process_group(launcher: Launcher, device: str = "auto", timeout: float = Run
     """Join the processes that torchrun or srun started (gloo on CPU, nccl on GPU), and leave them at the end.
 
     Args:
-        launcher: Who started this process.
-        device: As ``runtime.device``.
-        timeout: Seconds that a process may keep the others waiting.
+        launcher: The program that started this process.
+        device: The setting ``runtime.device``.
+        timeout: Longest time in seconds that a process may keep the others waiting.
 
     Raises:
-        BuildError: ``launcher`` did not start this process, there is no GPU of its own for each process, or they cannot meet.
+        BuildError: ``launcher`` did not start this process, there are fewer GPUs than processes, or the processes cannot connect.
         ProcessError: Another process died, or did not answer in time.
     """
     if launcher == "none":
@@ -61,8 +61,8 @@ def process_group(launcher: Launcher, device: str = "auto", timeout: float = Run
     except (dist.DistError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise BuildError(
-            f"--launcher {launcher}: process {place.rank} of {place.world_size} cannot meet the others at {place.meeting} ({reason}). "
-            "For another address or port, set MASTER_ADDR and MASTER_PORT (PORT for the scripts in tools/)"
+            f"--launcher {launcher}: process {place.rank} of {place.world_size} cannot connect to {place.meeting} ({reason}). "
+            "Set another address with MASTER_ADDR, or another port with MASTER_PORT (PORT for the scripts in tools/)"
         ) from error
     try:
         yield
@@ -72,29 +72,29 @@ def process_group(launcher: Launcher, device: str = "auto", timeout: float = Run
             raise
         reason = str(error).splitlines()[0].rpartition("] ")[2][:120]
         raise ProcessError(
-            f"process {place.rank} of {place.world_size}: another one died, or did not answer for runtime.timeout = {timeout:g} s "
-            f"({reason}). See what the others say, and raise it if one of them only works long. Training goes on from the last checkpoint"
+            f"process {place.rank} of {place.world_size}: another process died, or did not answer for runtime.timeout = {timeout:g} s "
+            f"({reason}). See their output; raise the timeout if one is merely slow. Start again to resume from the last checkpoint"
         ) from error
     finally:
-        # A group that a reference cycle keeps would be taken down with the interpreter, after its threads: now and then that aborts.
+        # A group kept alive by a reference cycle would be destroyed with the interpreter, after its threads, which occasionally aborts.
         gc.collect()
         dist.destroy_process_group()
 
 
 def is_lost(error: BaseException) -> bool:
-    """Is this how a collective says that another process does not answer, or is there no more?"""
+    """Whether a collective raised ``error`` because another process does not answer or has died."""
     return isinstance(error, dist.DistError) or any(words in str(error) for words in _LOST)
 
 
 def gpu_of(place: Place, device: str) -> int:
-    """The index of this process's GPU; every process needs one of its own.
+    """The index of this process's GPU; processes do not share GPUs.
 
     Raises:
-        BuildError: ``device`` names a single one, or this machine has fewer.
+        BuildError: ``device`` names a single GPU, or this machine has fewer GPUs than processes.
     """
     if ":" in device:
         raise BuildError(
-            f"runtime.device: '{device}' is one GPU for all processes. Use 'auto'; CUDA_VISIBLE_DEVICES says which GPUs may be used"
+            f"runtime.device: '{device}' is one GPU for all processes. Use 'auto'; CUDA_VISIBLE_DEVICES selects the GPUs to use"
         )
     gpus = torch.cuda.device_count()
     if place.own_gpu and gpus == 1:
@@ -113,12 +113,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Of this process; 0 is the one that writes files."""
+    """The rank of this process; rank 0 writes the files."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_main() -> bool:
-    """Does this process write files and messages?"""
+    """Whether this process writes files and messages."""
     return rank() == 0
 
 
@@ -138,7 +138,7 @@ def gathered(value: object) -> list:
 
 
 def share_buffers(module: torch.nn.Module) -> None:
-    """Give all processes the main process's running statistics; DDP shares them before a training step, but not after the last one."""
+    """Broadcast the main process's running statistics; DDP does so before every training step, but not after the last one."""
     if world_size() > 1:
         kept = module.state_dict().keys()
         for name, buffer in module.named_buffers():

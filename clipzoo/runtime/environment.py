@@ -1,4 +1,4 @@
-"""What is written down of the machine: versions, devices, and the commit of the checkout."""
+"""A record of the machine: versions, devices, and the commit of the checkout."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    pass
-
 
 def environment() -> dict:
-    """Versions, machine and commit, for ``config.json``."""
+    """Versions, devices and commit, for ``config.json``."""
     packages = ["torch", "torchvision", "timm", "open_clip_torch", "transformers", "tokenizers", "numpy", "pillow", "scikit-learn"]
     versions = {}
     for package in packages:
@@ -39,7 +35,7 @@ def environment() -> dict:
 def git_commit(package: Path) -> str | None:
     """The commit of the checkout whose top level holds and tracks ``package``, with ``+changes`` where tracked files differ from it.
 
-    ``None`` for an installed package, also where its site-packages lie inside some other repository.
+    ``None`` for an installed package, even if its site-packages lie inside some other repository.
     """
     code = _git(package, "ls-files", "--error-unmatch", "__init__.py")
     top = _git(package, "rev-parse", "--show-toplevel")
@@ -51,7 +47,7 @@ def git_commit(package: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, run in ``folder``; ``None`` where it is not there or refuses."""
+    """The output of git, run in ``folder``; ``None`` if git is not installed or fails."""
     around = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's would name another repository
     command = ["git", "--no-optional-locks", *arguments]
     try:

@@ -1,4 +1,4 @@
-"""Who started this process, and which of how many it is: read from the variables that torchrun or srun set. No torch here."""
+"""Rank and world size of this process, from the environment variables that torchrun or srun set. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Place:
     """One process among all that train together.
 
     Attributes:
-        launcher: Who started it.
-        rank: Of this process, from 0.
-        world_size: Processes in all.
-        local_rank: Of this process on its machine, from 0.
-        local_world_size: Processes on this machine.
-        meeting: Where the processes meet, as ``torch.distributed.init_process_group`` wants it.
-        own_gpu: The launcher shows every process a GPU of its own and no other.
+        launcher: The program that started it.
+        rank: Its rank among all processes, from 0.
+        world_size: Number of all processes.
+        local_rank: Its rank on its machine, from 0.
+        local_world_size: Number of processes on its machine.
+        meeting: ``init_method`` of ``torch.distributed.init_process_group``.
+        own_gpu: Whether the launcher makes a single GPU visible to every process.
     """
 
     launcher: Launcher
@@ -40,23 +40,23 @@ class Place:
 
 
 def place_of(launcher: Launcher, environment: Mapping[str, str]) -> Place:
-    """This process's place, from the environment.
+    """The place of this process, from the environment.
 
     Raises:
-        BuildError: ``launcher`` did not start this process, or its variables make no sense.
+        BuildError: ``launcher`` did not start this process, or its variables are invalid.
     """
     return _torchrun(environment) if launcher == "pytorch" else _slurm(environment)
 
 
 def first_host(nodes: str) -> str:
-    """The first machine of a Slurm list such as ``'node[003-010,15],login2'``: ``'node003'``; it is the one of rank 0.
+    """The first machine of a Slurm list such as ``'node[003-010,15],login2'``: ``'node003'``; rank 0 runs there.
 
     Raises:
-        BuildError: It is no such list.
+        BuildError: ``nodes`` is not such a list.
     """
     found = re.match(r"(?:[^\[\],\s]|\[\d[\d,-]*\])+(?=,|$)", nodes)
     if found is None:
-        raise BuildError(f"--launcher slurm: '{nodes}' is no list of nodes. Set MASTER_ADDR to the name of the first node")
+        raise BuildError(f"--launcher slurm: '{nodes}' is not a list of nodes. Set MASTER_ADDR to the name of the first node")
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", found.group())
 
 
@@ -70,7 +70,7 @@ def _torchrun(environment: Mapping[str, str]) -> Place:
         world_size=number("WORLD_SIZE"),
         local_rank=number("LOCAL_RANK"),
         local_world_size=number("LOCAL_WORLD_SIZE", 1),
-        meeting="env://",  # and nothing else: torchrun itself may hold the port, and the processes then join its store
+        meeting="env://",  # not tcp://: torchrun itself may hold the port, and the processes then join its store
     )
 
 
@@ -82,7 +82,7 @@ def _slurm(environment: Mapping[str, str]) -> Place:
     if not 0 <= rank < world:
         raise BuildError(f"--launcher slurm: SLURM_PROCID is {rank} and SLURM_NTASKS {world}, so srun did not start this process. {how}")
     address = environment.get("MASTER_ADDR") or first_host(_nodes(environment))
-    # One for every step of every job, below the ports that systems hand out themselves.
+    # A different port for every step of every job, below the range of ephemeral ports.
     port = number("MASTER_PORT", 10_000 + (10 * number("SLURM_JOB_ID") + number("SLURM_STEP_ID", 0)) % 20_000)
     return Place(
         launcher="slurm",
@@ -99,11 +99,11 @@ def _nodes(environment: Mapping[str, str]) -> str:
     for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
         if environment.get(name):
             return environment[name]
-    raise BuildError("--launcher slurm: SLURM_STEP_NODELIST not set. Set MASTER_ADDR to the name of the first node")
+    raise BuildError("--launcher slurm: SLURM_STEP_NODELIST is not set. Set MASTER_ADDR to the name of the first node")
 
 
 def _tasks_on_this_node(environment: Mapping[str, str], world: int) -> int:
-    """From ``SLURM_STEP_TASKS_PER_NODE`` (``'4(x2),3'``: two nodes of four, one of three), or the number that the job asked for."""
+    """From ``SLURM_STEP_TASKS_PER_NODE`` (``'4(x2),3'``: two nodes of four, one of three), or the number that the job requested."""
     counts: list[int] = []
     for part in environment.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
         found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
@@ -111,8 +111,8 @@ def _tasks_on_this_node(environment: Mapping[str, str], world: int) -> int:
     node = environment.get("SLURM_NODEID", "0")
     if node.isdecimal() and int(node) < len(counts):
         return counts[int(node)]
-    asked = environment.get("SLURM_NTASKS_PER_NODE", "")
-    return min(int(asked), world) if asked.isdecimal() else world
+    requested = environment.get("SLURM_NTASKS_PER_NODE", "")
+    return min(int(requested), world) if requested.isdecimal() else world
 
 
 def _require(environment: Mapping[str, str], names: tuple[str, ...], launcher: Launcher, how: str) -> None:
@@ -125,7 +125,7 @@ def _numbers(environment: Mapping[str, str], launcher: Launcher, how: str):
     def number(name: str, default: int | None = None) -> int:
         text = environment.get(name) or str(default)
         if not text.isdecimal():
-            raise BuildError(f"--launcher {launcher}: {name} is '{text}' and no number. {how}")
+            raise BuildError(f"--launcher {launcher}: {name} is '{text}', not a number. {how}")
         return int(text)
 
     return number

@@ -1,11 +1,10 @@
-"""Where people read: the console, and a log for each run."""
+"""The console, and a log for each run."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -13,17 +12,14 @@ from rich.logging import RichHandler
 from clipzoo.errors import DataError
 from clipzoo.text import visible
 
-if TYPE_CHECKING:
-    pass
-
 
 def make_console(quiet: bool = False) -> Console:
-    """Where people read: standard error, so that standard output stays free for results."""
+    """The console for messages: standard error, so that standard output stays free for results."""
     return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
 
 def make_log(console: Console, file: Path | None) -> logging.Logger:
-    """A logger of its own for one run: to the console and, with times, to ``file``. No logger of another run hears it.
+    """A separate logger for one run, which writes to the console and, with times, to ``file``.
 
     Raises:
         DataError: ``file`` cannot be written.
@@ -42,7 +38,7 @@ def make_log(console: Console, file: Path | None) -> logging.Logger:
 
 
 class _OneLine(logging.Formatter):
-    """A record is one line, whatever the names in it hold: none can act on a terminal, or look like a record of its own."""
+    """Keeps a record on one line, whatever the names in it contain: none can act on a terminal or look like another record."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return visible(super().formatMessage(record))
@@ -51,7 +47,7 @@ class _OneLine(logging.Formatter):
 def _console_handler(console: Console) -> logging.Handler:
     if console.quiet:
         return logging.NullHandler()
-    if console.is_terminal:  # above the progress bar
+    if console.is_terminal:  # prints above the progress bar
         handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False, markup=False, highlighter=None)
     else:
         handler = logging.StreamHandler(sys.stderr)

@@ -1,4 +1,4 @@
-"""Progress of work that goes image by image: a moving bar on a terminal, plain lines elsewhere."""
+"""Progress of work that goes image by image: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from clipzoo.text import visible
 def shown(
     what: str, total: int, console: Console, log: logging.Logger, seconds: float = 10.0, unit: str = "images"
 ) -> Iterator[Callable[[int], None]]:
-    """A function that is told how many of ``total`` are through.
+    """A context manager whose value is a function to call with the number of items done.
 
     Args:
-        what: Is being done.
-        total: How many there are.
-        console: Where the bar goes.
-        log: Where lines go, if ``console`` is no terminal.
+        what: Description of the work.
+        total: Number of items.
+        console: Console that shows the bar.
+        log: Logger for plain lines, if ``console`` is not a terminal.
         seconds: Shortest time between two lines.
-        unit: Of what is counted.
+        unit: Name of the items, in the plural.
     """
     if console.is_terminal and not console.quiet:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(visible(what), total=total)
-            yield lambda through: bar.update(task, completed=through)
+            yield lambda done: bar.update(task, completed=done)
         return
     started = last = time.monotonic()
 
-    def line(through: int) -> None:
+    def line(done: int) -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            log.info(f"{what}: {through}/{total}  {through / (last - started):.0f} {unit}/s")
+            log.info(f"{what}: {done}/{total}  {done / (last - started):.0f} {unit}/s")
 
     yield line

@@ -1,20 +1,16 @@
-"""Seeds, and the states of the generators that a run draws from."""
+"""Seeds, and the states of the random generators of a run."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    pass
-
 
 def derived_seed(seed: int, name: str) -> int:
-    """A seed of its own for everything called ``name``, the same on every machine."""
+    """A seed for everything called ``name``: different for every name, the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4], "big")
 
 
@@ -26,7 +22,7 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state(device: torch.device) -> dict:
-    """The state of every generator that a run on ``device`` draws from, as plain types and tensors; a run may go on on another GPU."""
+    """The state of every generator used on ``device``, as plain types and tensors; a run may be resumed on another GPU."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -37,7 +33,7 @@ def rng_state(device: torch.device) -> dict:
 
 
 def set_rng_state(state: dict, device: torch.device) -> None:
-    """Restore what ``rng_state`` returned."""
+    """Restore a state returned by ``rng_state``."""
     version_, internal, gauss_next = state["python"]
     random.setstate((version_, tuple(internal), gauss_next))
     kind, keys, position, has_gauss, gauss = state["numpy"]

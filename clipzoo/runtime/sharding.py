@@ -1,9 +1,9 @@
-"""Towers that do not fit on one GPU: every process keeps a part of their weights, gradients and optimizer state (torch's FSDP2).
+"""Sharding of towers that do not fit on one GPU: every process keeps a part of their weights, gradients and optimizer state (FSDP2).
 
-A tower is divided block by block. A block's weights are put together when its forward or backward pass begins, and let go when it ends, so
-that one block at a time is whole. Everything outside the towers (projections, temperature, loss) is small and whole everywhere.
+A tower is sharded block by block. A block's weights are gathered when its forward or backward pass begins and freed when it ends, so that
+only one block at a time is whole. Everything outside the towers (projections, temperature, loss) is small and replicated.
 
-Where nothing is sharded, the functions that save, load and clip do what torch does.
+Without sharding, the functions that save, load and clip do the same as those of torch.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from clipzoo.errors import BuildError
 from clipzoo.models.base import Tower
 from clipzoo.runtime import distributed
 
-# Blocks that hold more of a tower than this are divided further, where they can be.
+# Blocks that hold a larger share of a tower are divided further, if they can be.
 _LARGEST_SHARE = 0.25
 
 
 def shard(model: nn.Module, device: torch.device) -> nn.Module:
-    """Divide the towers of ``model`` among all processes, in place; its other gradients are averaged as the backward pass makes them.
+    """Shard the towers of ``model`` among all processes, in place; other gradients are averaged during the backward pass.
 
-    Call it once the model has its weights, of which those of rank 0 count, and before the optimizer is made. It cannot be copied then.
+    Call it when the model has its weights (those of rank 0 are used) and before the optimizer is built. The model can no longer be copied.
 
     Raises:
-        BuildError: The model has no towers, one cannot be divided, or torch is too old.
+        BuildError: The model has no towers, a tower cannot be sharded, or torch is too old.
     """
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
     if not hasattr(getattr(fsdp, "FSDPModule", None), "set_reshard_after_forward"):
-        raise BuildError(f"runtime.strategy='fsdp' needs torch 2.8 or newer, and this is {torch.__version__}. Use 'ddp'")
-    # Features may be a view of a tower's last state, but heads and losses write into none.
+        raise BuildError(f"runtime.strategy: 'fsdp' needs torch 2.8 or newer, but {torch.__version__} is installed. Use 'ddp'")
+    # Features may be a view of a tower's last state, but heads and losses never write to it in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     towers = [module for module in model.modules() if isinstance(module, Tower)]
     if not towers:
-        raise BuildError(f"runtime.strategy='fsdp' divides towers, and {type(model).__name__} has none. Use 'ddp'")
+        raise BuildError(f"runtime.strategy: 'fsdp' shards towers, but {type(model).__name__} has no towers. Use 'ddp'")
     for parameter in model.parameters():
-        parameter.data = parameter.data.contiguous()  # convolutions may be channels-last, which cannot be divided by rows
+        parameter.data = parameter.data.contiguous()  # convolutions may be channels-last, which cannot be sharded by rows
     for value in model.state_dict().values():
         dist.broadcast(value, src=0)
     mesh = init_device_mesh(device.type, (distributed.world_size(),))
@@ -53,7 +53,7 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
                 fsdp.fully_shard(block, mesh=mesh)
             fsdp.fully_shard(tower, mesh=mesh, reshard_after_forward=tower.frozen)
         except (ValueError, NotImplementedError) as error:
-            raise BuildError(f"runtime.strategy='fsdp': {tower.name} cannot be divided ({error}). Use 'ddp'") from error
+            raise BuildError(f"runtime.strategy: 'fsdp' cannot shard {tower.name} ({error}). Use 'ddp'") from error
     for parameter in model.parameters():
         if parameter.requires_grad and not is_sharded(parameter):
             parameter.register_post_accumulate_grad_hook(_average)
@@ -61,9 +61,9 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def blocks(tower: nn.Module) -> list[nn.Module]:
-    """The parts of a tower that are put together one at a time: elements of its lists and sequences of layers.
+    """The parts of a tower that are gathered one at a time: elements of its lists and sequences of layers.
 
-    Of nested ones (stages of blocks), the outer, unless an element holds more than a quarter of the tower and can be divided itself.
+    If nested (stages of blocks), the outer ones, unless an element holds more than a quarter of the tower and can itself be divided.
     """
     largest = _LARGEST_SHARE * _size(tower)
 
@@ -79,9 +79,9 @@ def blocks(tower: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
-    """Inside, every process holds all weights and may call the model as often as it likes: parts that are scored differ in length.
+    """Gather all weights on every process, which may then call the model any number of times: their shares of a part differ in length.
 
-    Called by all processes or by none. It takes the memory of the weights alone, without gradients and optimizer state.
+    A collective operation. It needs memory for the whole weights, but not for their gradients and optimizer state.
     """
     divided = [module for module in model.modules() if hasattr(module, "unshard")]
     for module in divided:
@@ -96,17 +96,17 @@ def whole(model: nn.Module) -> Iterator[None]:
 
 
 def is_sharded(value: object) -> bool:
-    """Does this process hold a part of the tensor only?"""
-    return hasattr(value, "full_tensor")  # a DTensor; importing its class costs time where nothing is sharded
+    """Whether this process holds only a part of the tensor."""
+    return hasattr(value, "full_tensor")  # a DTensor; importing its class costs time even if nothing is sharded
 
 
 def local(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """This process's parts; of a tensor that is not sharded, the whole of it."""
+    """This process's parts of sharded tensors, and other tensors unchanged."""
     return [tensor.to_local() if is_sharded(tensor) else tensor for tensor in tensors]
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale the gradients down so that their joint norm is at most ``max_norm``; return what it was."""
+    """Scale the gradients down so that their joint norm is at most ``max_norm``; return the original norm."""
     parameters = list(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not any(map(is_sharded, gradients)):
@@ -119,22 +119,22 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:
-    """``model.state_dict()`` with whole tensors. Called by all processes or by none; the main one gets the sharded ones, on the CPU."""
+    """``model.state_dict()`` with whole tensors. A collective operation; only the main process gets the sharded ones, on the CPU."""
     return _whole(model.state_dict())
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict:
-    """``optimizer.state_dict()`` with whole tensors, as ``model_state``."""
+    """``optimizer.state_dict()`` with whole tensors; see ``model_state``."""
     return _whole(optimizer.state_dict())
 
 
 def load_model_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """The reverse of ``model_state``; every process brings the whole state, with all keys."""
+    """The inverse of ``model_state``; every process passes the whole state, with all keys."""
     model.load_state_dict({name: _parted(state[name], own) for name, own in model.state_dict().items()})
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """The reverse of ``optimizer_state``. Raises what ``load_state_dict`` does where the state is of another optimizer."""
+    """The inverse of ``optimizer_state``. Raises the same errors as ``load_state_dict`` if the state belongs to another optimizer."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict] = state["state"]
     parted = {
@@ -155,7 +155,7 @@ def _whole(value: object) -> object:
 
 
 def _parted(value: object, like: Tensor) -> object:
-    """``value`` divided as ``like`` is, if it has its shape (a moment has, a count of steps has not)."""
+    """``value`` sharded in the same way as ``like``, if it has the same shape (moments do, step counts do not)."""
     if not (is_sharded(like) and isinstance(value, Tensor) and value.shape == like.shape):
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -164,7 +164,7 @@ def _parted(value: object, like: Tensor) -> object:
 
 
 def _average(parameter: nn.Parameter) -> None:
-    """The mean gradient over the processes. What was averaged and accumulated before is equal everywhere, and stays as it is."""
+    """Average the gradient over the processes. Gradients averaged and accumulated earlier are equal everywhere and stay unchanged."""
     dist.all_reduce(parameter.grad)
     parameter.grad /= dist.get_world_size()
 

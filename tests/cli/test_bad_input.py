@@ -131,7 +131,7 @@ def a_warm_up_beyond_all_steps(place: Place) -> list:
     return place.train("--cfg-options", "schedule.type=CosineSchedule", "schedule.warmup_epochs=1e308")
 
 
-@bad("runtime.device: there is no 'cuda:²' on this machine. Here: ")
+@bad("runtime.device: no device 'cuda:²' on this machine. Available: ")
 def a_device_that_is_no_number(place: Place) -> list:
     return place.train("--cfg-options", "runtime.device=cuda:²")
 
@@ -235,7 +235,7 @@ def config_that_exits(place: Place) -> list:
     return ["train", place.file("raises.py", "raise SystemExit(3)\n")]
 
 
-@bad("data.batch_size: in batches of 1 there is nothing to contrast with", "CaptionCrossEntropyLoss")
+@bad("data.batch_size: batches of 1 have nothing to contrast with", "CaptionCrossEntropyLoss")
 def batches_of_one(place: Place) -> list:
     return place.train(data={"batch_size": 1})
 
@@ -437,7 +437,7 @@ def missing_weights_file(place: Place) -> list:
 # --- machine and work dir --------------------------------------------------------------------------------------------------------------
 
 
-@bad("runtime.device: there is no 'cuda:7' on this machine. Here: cpu")
+@bad("runtime.device: no device 'cuda:7' on this machine. Available: cpu")
 def absent_gpu(place: Place) -> list:
     return place.train("--cfg-options", "runtime.device=cuda:7")
 
@@ -447,13 +447,13 @@ def launcher_without_torchrun(place: Place) -> list:
     return place.train("--launcher", "pytorch")
 
 
-@bad("a_file/work: cannot be written to", "--work-dir")
+@bad("a_file/work: not writable", "--work-dir")
 def unwritable_work_dir(place: Place) -> list:
     place.file("a_file", "")
     return ["train", place.config(), "--work-dir", place.folder / "a_file" / "work"]
 
 
-@bad("work: not empty and not a work dir of clipzoo (it holds thesis.tex)", "--work-dir")
+@bad("work: not empty, and not a work dir of clipzoo (it holds thesis.tex)", "--work-dir")
 def foreign_work_dir(place: Place) -> list:
     place.file("work/thesis.tex", "years of work")
     return place.train()
@@ -465,7 +465,7 @@ def work_dir_of_another_config(place: Place) -> list:
     return place.train(train={"epochs": 3})
 
 
-@bad("work: made with other folds", "1 case is gone (方块/000.png)", "put the data back")
+@bad("work: made with other folds", "1 case is missing (方块/000.png)", "restore the data")
 def work_dir_of_other_data(place: Place) -> list:
     root = place.images(per_class=12)
     arguments = place.train(root=root)
@@ -492,7 +492,7 @@ def truncated_checkpoint_in_a_test(place: Place) -> list:
 
 
 @bad(
-    "work/fold_1/checkpoint_latest.pth: the weights are of another model",
+    "work/fold_1/checkpoint_latest.pth: the weights belong to another model",
     "missing",
     "of another shape",
     "Use the config it was trained with",
@@ -520,7 +520,7 @@ def damaged_work_dir(place: Place) -> list:
 # --- command lines ---------------------------------------------------------------------------------------------------------------------
 
 
-@bad("--fold: there is no fold 9; folds are counted 1 … 3")
+@bad("--fold: there is no fold 9; folds are numbered 1 … 3")
 def fold_that_is_not(place: Place) -> list:
     return place.train("--fold", 9)
 
@@ -545,7 +545,7 @@ def no_config(place: Place) -> list:
     return ["train"]
 
 
-@bad("images: not a work dir of clipzoo", "Give a folder that clipzoo train made")
+@bad("images: not a work dir of clipzoo", "Pass a work dir made by clipzoo train")
 def scoring_no_work_dir(place: Place) -> list:
     return ["test", place.config(), place.images()]
 

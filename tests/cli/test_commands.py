@@ -192,7 +192,7 @@ def test_train_and_test_from_end_to_end(command, write_config, tmp_path, snapsho
     assert "not done yet: fold_1, fold_3" in alone.err and not (work / "cv_summary.json").exists()
 
     whole = command("train", config)
-    assert whole.status == 0 and "fold_2: done already, skipped" in whole.err
+    assert whole.status == 0 and "fold_2: already done, skipped" in whole.err
     assert "mean ± sd" in whole.out and whole.out.rstrip().endswith("results: work_dirs/tiny")
     summary = json.loads((work / "cv_summary.json").read_text(encoding="utf-8"))
     assert len(summary["folds"]) == 3 and f"{summary['pooled']['accuracy']:.4f}" in whole.out

@@ -113,7 +113,7 @@ def test_what_is_no_clip_is_one_clear_line(command, finished, tmp_path):
             finished / "fold_1" / "checkpoint_latest.pth",
             "the image tower is TimmBackbone test_resnet, which other libraries' CLIPs have not",
         ),
-        (finished, "holds the checkpoints of 3 folds. Give one of them"),
+        (finished, "contains the checkpoints of 3 folds. Pass one of them"),
         (tmp_path / "nothing.pth", "nothing.pth: no such file or folder"),
         (tmp_path, "neither open_clip_config.json"),
     ):

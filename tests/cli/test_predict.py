@@ -68,7 +68,7 @@ def test_a_work_dir_means_the_mean_of_its_finished_folds(predict, copy_of_finish
     for fold in ("fold_1", "fold_3"):
         (copy_of_finished / fold / "result.json").unlink()
     ended = predict(copy_of_finished, image)
-    assert ended.status == 2 and "no fold is done yet. Finish the training, or give the folder of one: fold_1, fold_2, fold_3" in ended.err
+    assert ended.status == 2 and "no fold is done yet. Finish the training, or pass the folder of one: fold_1, fold_2, fold_3" in ended.err
 
 
 def test_texts_take_the_place_of_the_classes(predict, finished, class_folders, tmp_path):
@@ -142,7 +142,7 @@ def test_long_texts_are_cut_in_one_line_or_refused(predict, finished, class_fold
     warnings = [line for line in ended.err.splitlines() if "82 tokens" in line]
     assert len(warnings) == 1 and warnings[0].startswith("warning: texts: '圆") and "inference.py" not in ended.err, "once for all folds"
     ended = predict(finished, class_folders / "圆" / "000.png", *texts, "--no-cut")
-    assert ended.status == 2 and "has 82 tokens, 64 fit" in ended.err
+    assert ended.status == 2 and "has 82 tokens, but only 64 fit" in ended.err
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------------------------
@@ -151,14 +151,14 @@ def test_long_texts_are_cut_in_one_line_or_refused(predict, finished, class_fold
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["WORK/fold_9", "IMAGE"], "WORK/fold_9: no such checkpoint, and no published name. Did you mean"),
+        (["WORK/fold_9", "IMAGE"], "WORK/fold_9: no such checkpoint or published name. Did you mean"),
         (["IMAGE", "IMAGE"], "neither a checkpoint of clipzoo nor weights of a CLIP"),
-        (["IMAGES", "IMAGE"], "IMAGES: holds no checkpoint"),
+        (["IMAGES", "IMAGE"], "IMAGES: contains no checkpoint"),
         (["clip:ViT-B-32x", "IMAGE"], "Did you mean 'clip:ViT-B/32'"),
         (["clip:ViT-B/32", "IMAGE", "--texts", "a", "b"], "Connect to the hub"),
         (["WORK/fold_1", "none.png", "nor_this.png"], "none.png, nor_this.png: these 2 do not exist"),
         (["WORK/fold_1", "IMAGE", "--texts", "a", "--texts-file", "x.txt"], "--texts-file: not allowed with argument --texts"),
-        (["WORK/fold_1", "IMAGE", "--texts", "a"], "one class alone ('a')"),
+        (["WORK/fold_1", "IMAGE", "--texts", "a"], "a single class ('a')"),
         (["WORK/fold_1", "IMAGE", "--texts", "a", ""], "the text at position 1 is empty"),
         (["WORK/fold_1", "IMAGE", "--texts", "a", "a"], "'a' describes two classes"),
         (["WORK/fold_1", "IMAGE", "--texts-file", "none.txt"], "none.txt: no such file"),
@@ -171,7 +171,7 @@ def test_long_texts_are_cut_in_one_line_or_refused(predict, finished, class_fold
         (["WORK/fold_1", "IMAGE", "--workers", "-1"], "--workers: '-1' is not a whole number of 0 or more"),
         (["WORK/fold_1", "IMAGE", "--csv", "out.txt"], "--csv: out.txt must end in .csv"),
         (["WORK/fold_1", "IMAGE", "--csv", "IMAGES"], "IMAGES is a folder. Give a file"),
-        (["WORK/fold_1", "IMAGE", "--quick-gelu", "yes"], "knows its activation itself"),
+        (["WORK/fold_1", "IMAGE", "--quick-gelu", "yes"], "records its own activation"),
         (["WORK/fold_1", "broken.png"], "broken.png: not an image, or a damaged one"),
         (["WORK/fold_1"], "the following arguments are required: IMAGE"),
         (["WORK/fold_1", "IMAGE", "--text", "a", "b"], "ambiguous option: --text"),
@@ -219,7 +219,7 @@ def test_a_model_without_text_side(predict, class_folders, tmp_path, config_of):
     content["config"]["model"]["type"] = "OnlyImages"
 
     class OnlyImages(CLIP):
-        encode_captions = property()  # hasattr() says no
+        encode_captions = Model.encode_captions  # declared, and not implemented
 
         def __init__(self, image_encoder: torch.nn.Module, text_encoder: torch.nn.Module, embed_dim: int = 32):
             super().__init__(image_encoder, text_encoder, embed_dim=embed_dim)

@@ -56,7 +56,7 @@ def test_the_folder_is_encoded_once(search, images):
     (images / "圆" / "000.png").unlink()
     shutil.copy(images / "圆" / "001.png", images / "copy.png")
     changed = search("圆")
-    assert "36 images: 1 encoded, 35 known, 1 gone" in changed.err
+    assert "36 images: 1 encoded, 35 known, 1 removed" in changed.err
     assert "36 encoded" in search("圆", "--rebuild", "--workers", 2, "--batch-size", 10).err
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_index_is_made_again_with_a_note(search, images):
     (index,) = (images / ".clipzoo-index").iterdir()
     index.write_bytes(index.read_bytes()[:100])
     ended = search("圆")
-    assert ended.status == 0 and "note: " in ended.err and "the index is made again" in ended.err and "36 encoded" in ended.err
+    assert ended.status == 0 and "note: " in ended.err and "the index is rebuilt" in ended.err and "36 encoded" in ended.err
 
 
 def test_every_checkpoint_has_an_index_of_its_own(search, command, finished, images):
@@ -123,7 +123,7 @@ def test_queries_are_asked_for_on_a_terminal(search, monkeypatch):
         (["WORK/fold_1", "empty", "圆"], "empty: no image in it"),
         (["WORK/fold_1", "nowhere", "圆"], "nowhere: no such folder"),
         (["WORK/fold_1", "broken.png", "圆"], "broken.png: is a file, not a folder"),
-        (["WORK", "IMAGES", "圆"], "holds the checkpoints of 3 folds. Give one of them"),
+        (["WORK", "IMAGES", "圆"], "contains the checkpoints of 3 folds. Pass one of them"),
         (["WORK/fold_7", "IMAGES", "圆"], "no such checkpoint"),
         (["openclip:ViT-B-32", "IMAGES", "圆"], "has no trained weights"),
         (["WORK/fold_1", "IMAGES", "圆", "--contact-sheet", "sheet.jpg"], "--contact-sheet: sheet.jpg must end in .png"),

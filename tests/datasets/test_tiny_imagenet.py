@@ -84,7 +84,7 @@ def test_nothing_is_trained_on_images_without_labels(made):
     from clipzoo.engine import build
 
     config = Config({"splits": {"type": "KFold", "num_folds": 2}})
-    with pytest.raises(DataError, match=r"data\.dataset: none of its images has a label"):
+    with pytest.raises(DataError, match=r"data\.dataset: no image has a label"):
         build.folds(config, TinyImageNetDataset(str(made), "test", num_classes=6))
     assert len(build.folds(config, TinyImageNetDataset(str(made), "val", num_classes=6)).splits) == 2
 

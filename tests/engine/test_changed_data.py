@@ -60,7 +60,7 @@ def validation_of(place):
 def test_a_restart_with_a_changed_image_is_refused_without_a_trace(place):
     before = snapshot(place[1])
     for call in (lambda run: run.train(), lambda run: run.train(fold=2), lambda run: run.dry_run()):
-        with pytest.raises(CheckpointError, match=rf"copy: the data changed since it was made: 1 image \({CHANGED}\)\. Put them back"):
+        with pytest.raises(CheckpointError, match=rf"copy: the data changed since it was made: 1 image \({CHANGED}\)\. Restore the data"):
             call(validation_of(place))
     assert snapshot(place[1]) == before
 
@@ -112,7 +112,7 @@ def test_other_labels_and_groups_are_named_and_never_accepted(place):
         work_dir.check_same(run, config_for(root), replace(folds, splits=folds.splits[:1]))
     (root / CHANGED).rename(root / "条纹" / "099.png")
     try:
-        with pytest.raises(CheckpointError, match=r"1 case is gone \(圆/000.png\); 1 case is new \(条纹/099.png\)"):
+        with pytest.raises(CheckpointError, match=r"1 case is missing \(圆/000.png\); 1 case is new \(条纹/099.png\)"):
             validation_of(place).train(accept_changed_data=True)
     finally:
         (root / "条纹" / "099.png").rename(root / CHANGED)

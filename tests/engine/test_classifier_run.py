@@ -94,7 +94,7 @@ def test_a_classifier_answers_no_texts(finished):
         lambda: loaded.encode_text("a"),
         lambda: loaded.similarity(image, ["a"]),
     ):
-        with pytest.raises(BuildError, match="is a classifier of 3 classes without a text side. Leave texts out"):
+        with pytest.raises(BuildError, match="is a classifier of 3 classes without a text side. Call classify without texts"):
             call()
 
 

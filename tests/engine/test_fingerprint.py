@@ -178,7 +178,7 @@ def test_a_change_is_refused_by_name_and_nothing_is_written(root, work):
         compared(work, ImageFolderDataset(str(root), class_texts=str(texts)))
     message = str(refused.value)
     assert "4 images (圆/000.png, 圆/001.png, 圆/002.png and 1 more)" in message and "条纹)" in message
-    assert all(words in message for words in ("Put them back", "--work-dir", "--accept-changed-data"))
+    assert all(words in message for words in ("Restore the data", "--work-dir", "--accept-changed-data"))
     assert (work / FILE).read_bytes() == before
 
 
@@ -328,8 +328,8 @@ def test_an_interruption_ends_at_once_and_leaves_nothing(work, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        for through in Look(data):
-            interrupted(through)
+        for done in Look(data):
+            interrupted(done)
     assert len(started) < 10 and not [t for t in threading.enumerate() if t.name.startswith("fingerprint")]
     monkeypatch.setattr(fingerprint.Look, "result", interrupted)
     monkeypatch.setattr(digests, "file_digest", lambda path: bytes(16))
@@ -364,5 +364,5 @@ def test_a_changed_caption_of_a_pair_is_named(tmp_path, work):
     pairs = json.loads((root / "data.json").read_text(encoding="utf-8"))
     pairs[1]["caption"] = ["something else"]
     (root / "data.json").write_text(json.dumps(pairs), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"data changed since it was made: captions of 1 case \(\S*001\.png\)\. Put"):
+    with pytest.raises(CheckpointError, match=r"data changed since it was made: captions of 1 case \(\S*001\.png\)\. Restore"):
         opened(work, PairsDataset(str(root)))

@@ -51,7 +51,7 @@ def test_a_finished_run_passes_all_checks(run, quiet):
 def test_a_checkpoint_of_another_fold_is_neither_continued_nor_scored(run, quiet, name):
     folder, validation = run
     shutil.copy(folder / "fold_2" / name, folder / "fold_1" / name)
-    with pytest.raises(CheckpointError, match="fold_1.*(is of fold_2, not fold_1|is not the checkpoint that result.json)"):
+    with pytest.raises(CheckpointError, match="fold_1.*(is of fold_2, not fold_1|is not the checkpoint that was scored for result.json)"):
         rescoring.score_again(validation, make_log(quiet, None))
     (folder / "fold_1" / "result.json").unlink()
     if name == "checkpoint_latest.pth":
@@ -88,10 +88,10 @@ def test_an_edited_label_a_cut_number_and_a_result_of_another_fold_are_refused(r
     with pytest.raises(CheckpointError, match="fold_1/result.json: is of fold_2"):
         validation.summarise()
     for changed, words in (
-        ({"labels": table.labels[::-1].copy()}, "labels are not those of the data"),
-        ({"groups": ("P1",) * len(table.case_ids)}, "groups are not those of the data"),
+        ({"labels": table.labels[::-1].copy()}, "labels differ from those of the data"),
+        ({"groups": ("P1",) * len(table.case_ids)}, "groups differ from those of the data"),
         ({"folds": ("fold_2",) * len(table.case_ids)}, "predictions of fold_2"),
-        ({"classes": tuple(reversed(table.classes))}, "of other classes"),
+        ({"classes": tuple(reversed(table.classes))}, "has other classes"),
     ):
         PredictionTable(**{**vars(table), **changed}).write(path)
         result = FoldResult(**{**vars(FoldResult.read(folder / "fold_2")), "predictions_digest": file_sha256(path)})
@@ -116,7 +116,7 @@ def test_a_best_checkpoint_under_the_name_of_a_latest_one_is_refused(run):
     folder, validation = run
     (folder / "fold_1" / "result.json").unlink()
     shutil.copy(folder / "fold_1" / "checkpoint_best.pth", folder / "fold_1" / "checkpoint_latest.pth")
-    with pytest.raises(CheckpointError, match="checkpoint_latest.pth: is a best checkpoint under the name of a latest one"):
+    with pytest.raises(CheckpointError, match="checkpoint_latest.pth: is a best checkpoint with the name of a latest one"):
         validation.train(fold=1)
 
 

@@ -263,12 +263,12 @@ def test_pairs_are_scored_by_retrieval_and_scored_again_and_elsewhere(pairs_conf
 
 
 def test_pairs_need_a_loss_over_pairs_and_more_than_one(pairs_config, tmp_path, quiet):
-    with pytest.raises(ConfigError, match="compares with the captions of all classes, and PairsDataset has captions and no classes"):
+    with pytest.raises(ConfigError, match="compares with the captions of all classes, but PairsDataset has captions and no classes"):
         CrossValidation(pairs_config(model={"loss": {"type": "CaptionCrossEntropyLoss"}}), tmp_path / "run", console=quiet).train()
     config = pairs_config()
     data = build.dataset(config)
     ids = tuple(case.id for case in data.cases)
-    with pytest.raises(ConfigError, match="fold_1: there is a single training case, and nothing to contrast it with"):
+    with pytest.raises(ConfigError, match="fold_1: there is a single training case and nothing to contrast it with"):
         Runner(
             config, data, Split("fold_1", train=ids[:1], val=(), test=ids[1:]), tmp_path / "run", log=make_log(quiet, None), console=quiet
         )

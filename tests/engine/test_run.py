@@ -263,5 +263,5 @@ def test_a_run_does_not_go_on_in_another_precision(config_of, tmp_path, quiet):
     (tmp_path / "run" / "fold_1" / "result.json").unlink()
     path = tmp_path / "run" / "fold_1" / "checkpoint_latest.pth"
     checkpoint.write(path, {**checkpoint.read(path), "precision": "bf16"})
-    with pytest.raises(CheckpointError, match="was trained in bf16, and runtime.precision='auto' means fp32"):
+    with pytest.raises(CheckpointError, match="was trained in bf16, but runtime.precision='auto' means fp32"):
         CrossValidation(config, tmp_path / "run", console=quiet).train(fold=1)

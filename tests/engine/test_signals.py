@@ -63,7 +63,7 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path, number, status):
     again = start(config, tmp_path / "run")
     out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
-    assert "goes on after epoch" in err
+    assert "resumed after epoch" in err
     for name in COMPARED:
         assert _digest(tmp_path / "run" / name) == _digest(reference / name), name
     assert out.split("results:")[0] == table.split("results:")[0]

@@ -42,7 +42,10 @@ def test_one_value_per_channel_is_refused_before_anything_is_written(config_of, 
     with pytest.raises(ConfigError) as caught:
         CrossValidation(config, tmp_path / "run", console=quiet).train()
     words = str(caught.value)
-    assert words.startswith("data.batch_size: in a batch of one case, batch normalisation sees one value per channel") and "\n" not in words
+    assert (
+        words.startswith("data.batch_size: in a batch of one case, batch normalisation sees a single value per channel")
+        and "\n" not in words
+    )
     assert "image_encoder." in words and "Use data.batch_size=2 or more" in words and not (tmp_path / "run").exists()
 
 

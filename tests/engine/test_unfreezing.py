@@ -153,10 +153,10 @@ def test_a_text_tower_that_learns_later_is_no_table(make_run):
     [
         (
             [{"epoch": 1, "image_encodr": 2}],
-            "CLIP has no tower 'image_encodr'. Did you mean 'image_encoder'\\? It has image_encoder, text_enc",
+            "CLIP has no tower 'image_encodr'. Did you mean 'image_encoder'\\? Available: image_encoder, text_enc",
         ),
         ([{"epoch": 1, "image_encoder": 6}], "epoch 1: image_encoder=6 is beyond its depth: test_resnet has 5 blocks, the stem included"),
-        ([{"epoch": 3, "text_encoder": 0}], "epoch 3: text_encoder=0, but 1 of its 3 blocks learn before"),
+        ([{"epoch": 3, "text_encoder": 0}], "epoch 3: text_encoder=0, but 1 of its 3 blocks are trained before"),
         ([{"epoch": 2, "image_projection": 1}], "has no tower 'image_projection'"),
     ],
 )
@@ -168,7 +168,7 @@ def test_stages_that_do_not_fit_the_model_are_refused(make_run, stages, words):
 
 def test_something_must_learn_from_the_start():
     model = torch.nn.ModuleDict({"image_encoder": BACKBONES.build(RESNET)})
-    with pytest.raises(BuildError, match="train.unfreeze: nothing learns before the first stage"):
+    with pytest.raises(BuildError, match="train.unfreeze: nothing is trained before the first stage"):
         unfreezing.to_last_stage(model, STAGES[:1])
     model["head"] = torch.nn.Linear(2, 2)
     unfreezing.to_last_stage(model, STAGES[:1])
@@ -198,13 +198,13 @@ def test_stages_that_do_not_follow_one_another_are_found_before_anything_is_buil
 
 
 def test_shared_weights_and_stages_do_not_go_together(make_run):
-    with pytest.raises(ConfigError, match="train.unfreeze: does not go with runtime.strategy='fsdp'"):
+    with pytest.raises(ConfigError, match="train.unfreeze: not supported with runtime.strategy='fsdp'"):
         make_run(runtime={"strategy": "fsdp"})
 
 
 def test_a_stage_that_never_begins_is_noted(make_run):
     run = make_run(train={"epochs": 2, "unfreeze": STAGES})
-    assert "note: train.unfreeze: the stage of epoch 2 never begins, as the run has 2 epochs" in build.describe(run)
+    assert "note: train.unfreeze: the stage of epoch 2 never starts, as the run has 2 epochs" in build.describe(run)
 
 
 def make_runner(images: Path, folder: Path) -> Runner:

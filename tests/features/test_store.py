@@ -96,7 +96,7 @@ def test_all_folds_and_epochs_see_every_image_once_and_give_the_same_numbers(cla
     table = PredictionTable.read(tmp_path / "run" / "oof_predictions.csv")
     assert table.case_ids == by_tower.case_ids
     np.testing.assert_allclose(table.probabilities, by_tower.probabilities, atol=1e-4)
-    assert "features of 36 cases, of 0 new images" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    assert "features of 36 cases, from 0 newly encoded images" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
 
 
 def test_with_random_changes_only_what_is_scored_is_looked_up(class_folders, weights, seen, tmp_path, quiet):
@@ -123,7 +123,7 @@ def test_features_of_random_weights_are_not_kept(class_folders, tmp_path, quiet)
     config = tiny_config(class_folders, model={"image_encoder": image}, **sections)
     CrossValidation(Config.from_dict(config, "random"), tmp_path / "run", console=quiet).train(fold=1)
     assert not (tmp_path / "cache").exists()
-    assert "of 36 new images" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    assert "from 36 newly encoded images" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
 
 
 def test_a_frozen_tower_is_evaluated_in_full_precision(config_of, weights):
@@ -343,7 +343,7 @@ def test_any_model_that_makes_features_of_images_encodes_files(class_folders, tm
     assert encode_files(loaded, files, store).num_cached == 0, "other weights, other features"
     del Means.encode_image
     for call in (lambda: encode_files(loaded, files, store), lambda: loaded.encode_image(files)):
-        with pytest.raises(BuildError, match="a plugin's: Means makes no features of images. It needs a method encode_image"):
+        with pytest.raises(BuildError, match="a plugin's: Means cannot encode images, as it has no method encode_image"):
             call()
 
 

@@ -281,12 +281,12 @@ def test_a_text_does_not_depend_on_its_company(loaded):
 
 def test_long_texts_are_cut_with_a_warning_or_refused(loaded):
     long = "方" * 80
-    with pytest.warns(UserWarning, match="'方+…' has 82 tokens, 64 fit; what is beyond"):
+    with pytest.warns(UserWarning, match="'方+…' has 82 tokens, but only 64 fit; the rest is ignored"):
         cut = loaded.encode_text([long, "圆"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         torch.testing.assert_close(loaded.encode_text("方" * 62), cut[:1], atol=1e-6, rtol=0)
-    with pytest.raises(DataError, match="has 82 tokens, 64 fit, and so for 1 more. Shorten"):
+    with pytest.raises(DataError, match=r"has 82 tokens, but only 64 fit \(and 1 more\). Shorten"):
         loaded.encode_text([long, "圆" * 90], allow_overlong=False)
     with pytest.raises(DataError, match="82 tokens"):
         loaded.classify(torch.zeros(3, 8, 8), [long, "圆"], allow_overlong=False)
@@ -301,8 +301,8 @@ def test_empty_texts_are_refused(loaded, texts):
 @pytest.mark.parametrize(
     ("texts", "templates", "message"),
     [
-        (["圆"], None, "one class alone .* would always have probability 1"),
-        ("圆", None, "one text alone"),
+        (["圆"], None, "a single class .* would always have probability 1"),
+        ("圆", None, "a single text "),
         (["圆", "圆"], None, "describes two classes"),
         (["圆", " 圆 "], None, "describes two classes"),
         ({"a": ["圆"], "b": []}, None, "class 'b': there is no text"),
@@ -402,7 +402,7 @@ def test_a_fold_means_its_scored_checkpoint_then_the_best_then_the_latest(config
     result.write(tmp_path / "fold_1")
     assert restore.checkpoint_of(tmp_path / "fold_1") == latest == restore.checkpoint_of(tmp_path)
     replace(result, checkpoint_digest="0" * 64).write(tmp_path / "fold_1")
-    with pytest.raises(CheckpointError, match="checkpoint_latest.pth: is not the checkpoint that result.json beside it is of"):
+    with pytest.raises(CheckpointError, match="checkpoint_latest.pth: is not the checkpoint that was scored for result.json"):
         restore.checkpoint_of(tmp_path)
     (tmp_path / "fold_1" / "result.json").unlink()
     best.unlink()
@@ -413,7 +413,7 @@ def test_several_folds_are_listed_in_order(config_of, tmp_path):
     path, _ = saved(tmp_path / "fold_2" / "checkpoint_best.pth", config_of())
     for fold in (10, 1):
         shutil.copytree(path.parent, tmp_path / f"fold_{fold}")
-    with pytest.raises(CheckpointError, match="holds the checkpoints of 3 folds.*fold_1, .*fold_2, .*fold_10$"):
+    with pytest.raises(CheckpointError, match="contains the checkpoints of 3 folds.*fold_1, .*fold_2, .*fold_10$"):
         load_one(tmp_path)
     with pytest.raises(CheckpointError, match="no fold is done yet.*: fold_1, fold_2, fold_10$"):
         clipzoo.load(tmp_path)
@@ -429,11 +429,11 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path, work, monkeypatch):
     (tmp_path / "checkpoint_best.pth").write_bytes((work / "fold_1" / "checkpoint_best.pth").read_bytes()[:5000])
     torch.save({"weight": torch.zeros(3)}, "other.pt")
     cases = [
-        ("notes.tx", CheckpointError, "no such checkpoint, and no published name. Did you mean 'notes.txt'"),
+        ("notes.tx", CheckpointError, "no such checkpoint or published name. Did you mean 'notes.txt'"),
         ("notes.txt", CheckpointError, "neither a checkpoint of clipzoo nor weights of a CLIP"),
-        ("empty", CheckpointError, "holds no checkpoint. Give a checkpoint"),
-        ("begun", CheckpointError, "holds no checkpoint. Give a checkpoint"),
-        (work.parent, CheckpointError, "holds no checkpoint. There are some in .*tiny"),
+        ("empty", CheckpointError, "contains no checkpoint. Pass a checkpoint"),
+        ("begun", CheckpointError, "contains no checkpoint. Pass a checkpoint"),
+        (work.parent, CheckpointError, "contains no checkpoint, but there are some in .*tiny"),
         ("checkpoint_best.pth", CheckpointError, "checkpoint_best.pth: cut short.*Use another copy of the file"),
         ("other.pt", BuildError, "holds no CLIP"),
         ("clip:ViT-B32", RegistryError, "Did you mean 'clip:ViT-B/32'"),
@@ -448,11 +448,11 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path, work, monkeypatch):
 
 
 def test_arguments_that_make_no_sense_are_refused(work):
-    with pytest.raises(ConfigError, match="precision: 'fp8' is not possible.*Allowed: auto, fp32"):
+    with pytest.raises(ConfigError, match="precision: 'fp8' is not supported.*Allowed: auto, fp32"):
         clipzoo.load(work, precision="fp8")
-    with pytest.raises(ConfigError, match="quick_gelu: .*knows its activation itself"):
+    with pytest.raises(ConfigError, match="quick_gelu: .*records its own activation"):
         clipzoo.load(work, quick_gelu=True)
-    with pytest.raises(BuildError, match="there is no 'cuda:7'"):
+    with pytest.raises(BuildError, match="no device 'cuda:7'"):
         clipzoo.load(work, device="cuda:7")
 
 
@@ -461,10 +461,10 @@ def test_weights_of_another_model_are_refused(config_of, tmp_path):
     content = checkpoint.read(path)
     del content["model"]["logit_scale"]
     checkpoint.write(path, content)
-    with pytest.raises(CheckpointError, match="x.pth: the weights are of another model .*logit_scale"):
+    with pytest.raises(CheckpointError, match="x.pth: the weights belong to another model .*logit_scale"):
         clipzoo.load(path)
     checkpoint.write(path, {**content, "config": {**content["config"], "model": {**content["config"]["model"], "new": 1}}})
-    with pytest.raises(CheckpointError, match="x.pth: its model cannot be made again .*'new'"):
+    with pytest.raises(CheckpointError, match="x.pth: its model cannot be rebuilt .*'new'"):
         clipzoo.load(path)
 
 
@@ -555,5 +555,5 @@ def test_a_folder_of_open_clip_with_its_own_preprocessing(tmp_path, files):
     with torch.no_grad():
         expected = net.encode_image(torch.stack([loaded.preprocess(Image.open(path)) for path in files]), normalize=True)
     torch.testing.assert_close(loaded.encode_image(files), expected, atol=1e-4, rtol=0)
-    with pytest.raises(ConfigError, match="knows its activation itself"):
+    with pytest.raises(ConfigError, match="records its own activation"):
         clipzoo.load(tmp_path / "clip", quick_gelu=False)

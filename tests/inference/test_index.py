@@ -50,7 +50,7 @@ def test_an_index_holds_the_features_of_every_image(loaded, folder, counted):
     names = [file.name for file in found.index.files]
     assert names == sorted(str(p.relative_to(folder)) for p in folder.rglob("*.png")) and counted() == 36
     np.testing.assert_allclose(found.index.features, loaded.encode_image([folder / name for name in names]).numpy(), atol=1e-6)
-    assert (found.encoded, found.kept, found.gone, found.failed, found.notes) == (36, 0, 0, {}, ())
+    assert (found.encoded, found.kept, found.removed, found.failed, found.notes) == (36, 0, 0, {}, ())
     assert found.path == folder / ".clipzoo-index" / f"{loaded.digest}.npz"
     counted()
     again = image_index.update(folder, loaded)
@@ -87,14 +87,14 @@ def test_only_what_changed_is_encoded(loaded, folder, counted):
     shutil.copy(folder / "方块" / "001.png", folder / "new.png")
     Image.new("L", (20, 20), 99).save(folder / "圆" / "001.png")
     found = image_index.update(folder, loaded)
-    assert counted() == 2 and (found.encoded, found.kept, found.gone) == (2, 34, 1)
+    assert counted() == 2 and (found.encoded, found.kept, found.removed) == (2, 34, 1)
     shutil.rmtree(folder / ".clipzoo-index")
     whole = image_index.update(folder, loaded)
     assert whole.index.files == found.index.files
     np.testing.assert_allclose(whole.index.features, found.index.features, atol=1e-6)
     (folder / "new.png").unlink()
     gone = image_index.update(folder, loaded)
-    assert (gone.encoded, gone.gone) == (0, 1) and len(ImageIndex.read(gone.path, loaded.digest)) == 35
+    assert (gone.encoded, gone.removed) == (0, 1) and len(ImageIndex.read(gone.path, loaded.digest)) == 35
 
 
 def test_the_same_size_at_another_time_is_another_image(loaded, folder, counted):
@@ -131,7 +131,7 @@ def test_a_damaged_index_is_made_again(loaded, folder, damage):
         path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b"", "encrypted": encrypted}[damage])
     found = image_index.update(folder, loaded)
     assert found.encoded == 36 and len(found.notes) == 1
-    assert ".npz: " in found.notes[0] and "the index is made again" in found.notes[0] and "\n" not in found.notes[0]
+    assert ".npz: " in found.notes[0] and "the index is rebuilt" in found.notes[0] and "\n" not in found.notes[0]
     assert image_index.update(folder, loaded).kept == 36
 
 

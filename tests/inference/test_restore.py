@@ -75,7 +75,7 @@ def test_a_model_that_needs_a_plugin_is_refused_with_its_name_until_the_user_nam
     content = checkpoint.read(here / "plain.pth")
     content["config"]["model"]["image_encoder"]["type"] = "TrapNet"
     checkpoint.write(here / "x.pth", content)
-    message = r"x.pth: its model cannot be made again \(no image encoder is called 'TrapNet'\). It was trained with the plugin trap, and a "
+    message = r"x.pth: its model cannot be rebuilt \(no image encoder is called 'TrapNet'\). It was trained with the plugin trap, and a "
     with pytest.raises(CheckpointError, match=message + r"checkpoint imports nothing.*Pass plugins=\['trap'\] \(--plugins trap\) if you"):
         clipzoo.load("x.pth", device="cpu")
     image = str(next((here / "images").rglob("*.png")))
@@ -99,7 +99,7 @@ def test_a_model_that_needs_a_plugin_is_refused_with_its_name_until_the_user_nam
 @pytest.mark.parametrize("plugins", ["trap", [3], ["../trap"], ["trap; import os"], ["a\x1b[31m"], {"trap": 1}, [["trap"]], None])
 def test_plugins_that_are_no_names_are_refused(here, config_of, plugins):
     with_plugins(here / "x.pth", config_of(), plugins)
-    with pytest.raises(CheckpointError, match="x.pth: its plugins are no names of modules") as caught:
+    with pytest.raises(CheckpointError, match="x.pth: its plugins are not module names") as caught:
         clipzoo.load("x.pth", device="cpu")
     assert "\x1b" not in str(caught.value) and not (here / "ran").exists()
 

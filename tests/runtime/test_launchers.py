@@ -42,7 +42,7 @@ def test_the_first_node_of_a_list(nodes, first):
 
 @pytest.mark.parametrize("nodes", ["", "[", "node[", "node[]", "node[a-b]", "node[1-2", ",node1", "no de"])
 def test_what_is_no_list_of_nodes(nodes):
-    with pytest.raises(BuildError, match="is no list of nodes. Set MASTER_ADDR"):
+    with pytest.raises(BuildError, match="is not a list of nodes. Set MASTER_ADDR"):
         first_host(nodes)
 
 
@@ -81,12 +81,12 @@ def test_a_place_under_torchrun():
     ("launcher", "environment", "message"),
     [
         ("pytorch", {}, "--launcher pytorch: RANK, WORLD_SIZE, .* not set. Start with: torchrun"),
-        ("pytorch", {**TORCHRUN, "RANK": "x"}, "RANK is 'x' and no number"),
+        ("pytorch", {**TORCHRUN, "RANK": "x"}, "RANK is 'x', not a number"),
         ("slurm", {}, "--launcher slurm: SLURM_PROCID, SLURM_NTASKS, .* not set. Start with: srun"),
         ("slurm", {**SLURM, "SLURM_LOCALID": ""}, "SLURM_LOCALID not set"),
         ("slurm", {**SLURM, "SLURM_PROCID": "7"}, "SLURM_PROCID is 7 and SLURM_NTASKS 7, so srun did not start"),
-        ("slurm", {k: v for k, v in SLURM.items() if "NODELIST" not in k}, "SLURM_STEP_NODELIST not set. Set MASTER_ADDR"),
-        ("slurm", {**SLURM, "MASTER_PORT": "abc"}, "MASTER_PORT is 'abc' and no number"),
+        ("slurm", {k: v for k, v in SLURM.items() if "NODELIST" not in k}, "SLURM_STEP_NODELIST is not set. Set MASTER_ADDR"),
+        ("slurm", {**SLURM, "MASTER_PORT": "abc"}, "MASTER_PORT is 'abc', not a number"),
     ],
 )
 def test_missing_and_wrong_variables(launcher, environment, message):
@@ -101,7 +101,7 @@ def test_processes_that_cannot_meet_say_where(monkeypatch):
         port = taken.getsockname()[1]
         for name, value in {**SLURM, "SLURM_PROCID": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(BuildError, match=f"process 0 of 7 cannot meet the others at tcp://localhost:{port} .* MASTER_ADDR"):
+        with pytest.raises(BuildError, match=f"process 0 of 7 cannot connect to tcp://localhost:{port} .* MASTER_ADDR"):
             with process_group("slurm", "cpu"):
                 pass
 

@@ -49,7 +49,7 @@ def alone(monkeypatch):
     [f"{GLOO}Timed out waiting 5000ms for recv operation to complete", f"{GLOO}Connection closed by peer [127.0.0.1]:5", "Broken pipe"],
 )
 def test_a_collective_that_fails_is_one_line(alone, message):
-    with pytest.raises(ProcessError, match=r"process 0 of 1: another one died, or did not answer for runtime.timeout = 5 s") as caught:
+    with pytest.raises(ProcessError, match=r"process 0 of 1: another process died, or did not answer for runtime.timeout = 5 s") as caught:
         with process_group("pytorch", "cpu", 5.0):
             raise RuntimeError(message)
     assert "\n" not in str(caught.value) and "gloo" not in str(caught.value) and not torch.distributed.is_initialized()
@@ -90,9 +90,9 @@ def test_a_process_that_hangs_or_dies_is_noticed_by_the_other(class_folders, tmp
     try:
         _, err = both[0].communicate(timeout=200)
         assert (tmp_path / "hangs").exists(), err
-        assert both[0].returncode == 2 and err.splitlines()[-1].startswith("error: process 0 of 2: another one died, or did not answer"), (
-            err
-        )
+        assert both[0].returncode == 2 and err.splitlines()[-1].startswith(
+            "error: process 0 of 2: another process died, or did not answer"
+        ), err
         assert "Traceback" not in err
     finally:
         both[1].kill()

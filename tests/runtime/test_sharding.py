@@ -153,9 +153,9 @@ class SmallTower(Tower):
 
 
 def check_refusals(images: Path, folder: Path) -> None:
-    with pytest.raises(BuildError, match="divides towers, and Linear has none. Use 'ddp'"):
+    with pytest.raises(BuildError, match="shards towers, but Linear has no towers. Use 'ddp'"):
         sharding.shard(nn.Linear(2, 2), torch.device("cpu"))
-    with pytest.raises(ConfigError, match="'fsdp' does not go with fp16"):
+    with pytest.raises(ConfigError, match="'fsdp' does not support fp16"):
         build.parallel(nn.Linear(2, 2), torch.device("cpu"), "fsdp", autocast=torch.float16)
     with pytest.raises(CheckpointError, match="of another model"):
         runner = make_runner(images, folder / "new", "plain", "fsdp")
