@@ -49,7 +49,7 @@ def augmentation(text: str) -> dict | None:
     hint = did_you_mean(text, SPELLINGS)
     if hint and text not in AUGMENTATIONS:
         known = ", ".join([*SPELLINGS, *sorted(AUGMENTATIONS)])
-        raise RegistryError(f"no augmentation is called '{text}'.{hint} Known: {known}")
+        raise RegistryError(f"unknown augmentation '{text}'.{hint} Known: {known}")
     return None
 
 

@@ -150,4 +150,4 @@ def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: 
     looks_like_class = name.isidentifier() and name[:1].isupper()
     if looks_like_class and name.casefold() not in {known.casefold() for known in names}:
         return None
-    raise RegistryError(f"no {kind} is called '{text}'.{near} Known: {families}, or a registered class; :pretrained or :scratch may follow")
+    raise RegistryError(f"unknown {kind} '{text}'.{near} Known: {families}, or a registered class; :pretrained or :scratch may follow")

@@ -88,7 +88,7 @@ def mistyped_key(place: Place) -> list:
     return place.train(model={"embde_dim": 32})
 
 
-@bad("model.loss: no loss is called 'ContrastivLoss'. Did you mean 'ContrastiveLoss'?", "tiny.py")
+@bad("model.loss: unknown loss 'ContrastivLoss'. Did you mean 'ContrastiveLoss'?", "tiny.py")
 def mistyped_type(place: Place) -> list:
     return place.train(model={"loss": {"type": "ContrastivLoss"}})
 
@@ -121,7 +121,7 @@ def workers_that_the_machine_cannot_make(place: Place) -> list:
     return place.train("--cfg-options", "data.num_workers=1000")
 
 
-@bad("data.batch_size: ", "9223372036854775808 cannot be kept in a config")
+@bad("data.batch_size: ", "9223372036854775808 does not fit a 64-bit integer")
 def a_batch_size_beyond_64_bits(place: Place) -> list:
     return place.train("--cfg-options", f"data.batch_size={2**63}")
 
@@ -161,17 +161,17 @@ def argument_out_of_range(place: Place) -> list:
     return place.train(train={"epochs": 0})
 
 
-@bad("there is no section 'optimiser'. Did you mean 'optimizer'?")
+@bad("unknown section 'optimiser'. Did you mean 'optimizer'?")
 def unknown_section(place: Place) -> list:
     return place.train(text="\noptimiser = dict(lr=1)\n")
 
 
-@bad("clipzoo calls 'optim_wrapper' 'optimizer'")
+@bad("In clipzoo, 'optim_wrapper' is 'optimizer'")
 def name_of_mmlab(place: Place) -> list:
     return place.train(text="\noptim_wrapper = dict(type='AdamW')\n")
 
 
-@bad("splits: the config has no such section")
+@bad("splits: missing section")
 def missing_section(place: Place) -> list:
     return ["train", place.file("short.py", "model = dict(type='CLIP', image_encoder='resnet18', text_encoder='bert')\n"
                                 "data = dict(dataset=dict(type='ImageFolderDataset', root='x'))\n")]  # fmt: skip
@@ -205,7 +205,7 @@ def override_without_value(place: Place) -> list:
     return place.train("--cfg-options", "epochs")
 
 
-@bad("--cfg-options: there is no section 'trian'. Did you mean 'train'?")
+@bad("--cfg-options: unknown section 'trian'. Did you mean 'train'?")
 def override_of_an_unknown_section(place: Place) -> list:
     return place.train("--cfg-options", "trian.epochs=3")
 
@@ -220,7 +220,7 @@ def missing_plugin(place: Place) -> list:
     return place.train(plugins=["no_such_package"])
 
 
-@bad("_base_ is 3; a path or a list of paths is expected")
+@bad("_base_ must be a path or a list of paths, not 3")
 def base_that_is_no_path(place: Place) -> list:
     return ["train", place.file("leaf.py", "_base_ = 3\n")]
 
@@ -255,12 +255,12 @@ def argument_of_a_class_without_arguments(place: Place) -> list:
     return place.train(model={"loss": {"type": "ContrastiveLoss", "temprature": 0.1}})
 
 
-@bad("model.image_encoder: None is not allowed; an image encoder is needed")
+@bad("model.image_encoder: None is not allowed; an image encoder is required")
 def nothing_where_a_tower_is_needed(place: Place) -> list:
     return place.train("--cfg-options", "model.image_encoder=None")
 
 
-@bad("evaluation.metrics: a list is expected, not 'Accuracy'")
+@bad("evaluation.metrics: expected a list, not 'Accuracy'")
 def one_where_a_list_is_needed(place: Place) -> list:
     return place.train(evaluation={"metrics": "Accuracy"})
 
@@ -321,12 +321,12 @@ def file_name_in_gbk(place: Place) -> list:
     return place.train(root=root)
 
 
-@bad("texts.json:1 and :3: the key '圆' is given twice in one object. Keep one of them")
+@bad("texts.json:1 and :3: duplicate key '圆' in one object. Keep one of them")
 def class_described_twice(place: Place) -> list:
     return place.texts('{"圆": "一个圆",\n"方块": "一个方块", "条纹": "一些条纹",\n"圆": "别的"}')
 
 
-@bad("folds: '../../up' cannot be the name of a fold")
+@bad("folds: '../../up' is not a valid fold name")
 def fold_called_like_a_path(place: Place) -> list:
     content = json.loads((place.finished / "folds.json").read_text(encoding="utf-8"))
     content["folds"][0]["name"] = "../../up"
@@ -393,7 +393,7 @@ def unknown_metric_to_select(place: Place) -> list:
 # --- towers and weights ----------------------------------------------------------------------------------------------------------------
 
 
-@bad("no image encoder is called 'resnet19'. Did you mean 'resnet18'?", "starnet_s1")
+@bad("unknown image encoder 'resnet19'. Did you mean 'resnet18'?", "starnet_s1")
 def unknown_tower(place: Place) -> list:
     return place.train(model={"image_encoder": "resnet19"})
 
@@ -467,14 +467,14 @@ def work_dir_of_other_data(place: Place) -> list:
     return arguments
 
 
-@bad("work/fold_1/checkpoint_latest.pth: cut short", "to train that fold again")
+@bad("work/fold_1/checkpoint_latest.pth: truncated", "to train that fold again")
 def truncated_checkpoint(place: Place) -> list:
     path = place.unfinished()
     path.write_bytes(path.read_bytes()[:5000])
     return place.train()
 
 
-@bad("work/fold_1/checkpoint_best.pth: cut short", "to train that fold again")
+@bad("work/fold_1/checkpoint_best.pth: truncated", "to train that fold again")
 def truncated_checkpoint_in_a_test(place: Place) -> list:
     path = place.work() / "fold_1" / "checkpoint_best.pth"
     path.write_bytes(path.read_bytes()[:-3000])
@@ -582,7 +582,7 @@ def grid_without_towers(place: Place) -> list:
     return ["grid", place.config(), "--work-dir", place.folder / "work"]
 
 
-@bad("no image encoder is called 'resnet19'. Did you mean 'resnet18'?")
+@bad("unknown image encoder 'resnet19'. Did you mean 'resnet18'?")
 def grid_with_an_unknown_tower(place: Place) -> list:
     return ["grid", place.config(), "--image", "resnet19", "resnet18", "--text", "bert", "--work-dir", place.folder / "work"]
 
@@ -629,7 +629,7 @@ def test_a_bad_input_is_one_clear_line(name, command, write_config, finished, sn
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"text": "\ntrian = dict()\n"}, "there is no section 'trian'", id="before torch is loaded"),
+        pytest.param({"text": "\ntrian = dict()\n"}, "unknown section 'trian'", id="before torch is loaded"),
         pytest.param({"model": {"embde_dim": 3}}, "CLIP has no argument 'embde_dim'", id="after", marks=pytest.mark.slow),
     ],
 )

@@ -100,7 +100,7 @@ def test_other_libraries_files_are_converted_too(command, tmp_path):
     assert command(*arguments, "--quick-gelu", "yes").status == 0
     assert read_clip(tmp_path / "b", "X").quick_gelu is True
     ended = command(*arguments, "--quick-gelu", "yes")
-    assert ended.status == 2 and "exists already, and nothing is overwritten" in ended.err
+    assert ended.status == 2 and "already exists and will not be overwritten" in ended.err
     ended = command("export", tmp_path / "b", "--format", "open_clip", "--out", tmp_path / "c.safetensors")
     assert ended.status == 0 and "open_clip has no name for a model of these sizes" in ended.out
     ended = command("export", tmp_path / "b", "--format", "open_clip", "--out", tmp_path / "d", "--quick-gelu", "no")

@@ -168,7 +168,7 @@ BAD_LISTS = {
     "twice": ("l.txt", "n01\tx\nn02\ty\nn01\tz\n", r"l\.txt:3: 'n01' is listed already, as 'x'"),
     "empty": ("l.txt", "\n", "the class list is empty"),
     "starts with nothing": ("l.csv", "n01,x\n,y\n", r"l\.csv:2: the entry starts with nothing"),
-    "open quote": ("l.csv", 'n01,"x\n', r"l\.csv:1: cannot be read as CSV"),
+    "open quote": ("l.csv", 'n01,"x\n', r"l\.csv:1: not valid CSV"),
     "json list": ("l.json", '["n01"]', "must be a JSON object .*, not a list"),
     "json number": ("l.json", '{"n01": 3}', "'n01' must be a name or a list of names, not a number"),
     "no class": ("l.txt", "n01\tx\nn02\ty\n", r"l\.txt: no name for class 'n03'\.( Did you mean 'n0\d'\?)? Add one for each"),

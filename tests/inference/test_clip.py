@@ -431,7 +431,7 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path, work, monkeypatch):
         ("empty", CheckpointError, "holds no checkpoint. Give a checkpoint"),
         ("begun", CheckpointError, "holds no checkpoint. Give a checkpoint"),
         (work.parent, CheckpointError, "holds no checkpoint. There are some in .*tiny"),
-        ("checkpoint_best.pth", CheckpointError, "checkpoint_best.pth: cut short.*Use another copy of the file"),
+        ("checkpoint_best.pth", CheckpointError, "checkpoint_best.pth: truncated.*Use another copy of the file"),
         ("other.pt", BuildError, "holds no CLIP"),
         ("clip:ViT-B32", RegistryError, "Did you mean 'clip:ViT-B/32'"),
         ("ViT-B/32", CheckpointError, "Did you mean 'clip:ViT-B/32'"),

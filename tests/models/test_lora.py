@@ -180,7 +180,7 @@ def test_what_is_read_is_adapted_from_outside_and_what_cannot_be_is_left_alone()
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"rnak": 4}, r"Odd.lora: there is no 'rnak'\. Did you mean 'rank'\? Known: rank, alpha, dropout"),
+        ({"rnak": 4}, r"Odd.lora: unknown key 'rnak'\. Did you mean 'rank'\? Known: rank, alpha, dropout"),
         ({"rank": 0}, "Odd.lora.rank: 0 is not a whole number from 1 to 65536"),
         ({"rank": 1.5}, "rank: 1.5 is not a whole number"),
         ({"alpha": 0}, "Odd.lora.alpha: 0 is not a number above 0"),

@@ -94,7 +94,7 @@ def create_sample_dataset(
         DataError: ``root`` holds something, cannot be written, or ``num_samples`` is impossible.
     """
     if kind not in get_args(Kind):
-        raise DataError(f"sample data: no kind is called {kind!r}.{did_you_mean(kind, get_args(Kind))} Known: {', '.join(get_args(Kind))}")
+        raise DataError(f"sample data: unknown kind {kind!r}.{did_you_mean(kind, get_args(Kind))} Known: {', '.join(get_args(Kind))}")
     root = Path(root)
     write = {"digits": _write_digits, "hip": _write_hip, "pairs": _write_pairs}[kind]
     defaults = {"digits": 1797, "hip": 240, "pairs": 400}

@@ -114,7 +114,7 @@ def test_classes_are_in_natural_order(tmp_path):
 # ---- what cannot be followed, opened or listed ----
 
 SPECIAL = {
-    "a link to nowhere": (lambda path: path.symlink_to("nowhere"), "a link to nowhere, which does not exist"),
+    "a link to nowhere": (lambda path: path.symlink_to("nowhere"), "broken link to nowhere"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "symbolic links"),
     "a FIFO": (os.mkfifo, "a FIFO, not a regular file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "a device, not a regular file"),
@@ -205,7 +205,7 @@ def test_names_that_are_not_utf8_are_shown_with_the_fix(root, name, below):
     with pytest.raises(DataError) as caught:
         ImageFolderDataset(str(root))
     said = str(caught.value)
-    said.encode("utf-8")  # no half of a character is left
+    said.encode("utf-8")  # no half of a surrogate pair is left
     assert (
         "\\x" in said and "the file name is not UTF-8" in said and "convmv -f gbk -t utf8 -r --notest" in said and "unzip -O cp936" in said
     )
@@ -245,8 +245,8 @@ def test_the_line_of_a_wrong_row_is_right_with_every_line_end(root, tmp_path):
 
 
 ODD_JSON = {
-    "a key twice": ('{KEY: "x",\n KEY: "y"}', "is given twice in one object. Keep one"),
-    "half of a character": ('{KEY: "\\ud800"}', r"ud800 is half of a character"),
+    "a key twice": ('{KEY: "x",\n KEY: "y"}', "in one object. Keep one"),
+    "half of a surrogate pair": ('{KEY: "\\ud800"}', r"ud800 is half of a surrogate pair"),
     "5000 digits": ("{KEY: " + "1" * 5_000 + "}", "a number is too long"),
     "deep": ("[" * 100_000, "not valid JSON"),
 }

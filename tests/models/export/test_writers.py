@@ -216,7 +216,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_done(tmp_path, weights_
     (tmp_path / "there" / "notes.txt").write_text("mine")
     (tmp_path / "there.safetensors").write_text("mine")
     for write, name in ((write_open_clip, "there"), (write_transformers, "there"), (write_open_clip, "there.safetensors")):
-        with pytest.raises(DataError, match="exists already, and nothing is overwritten"):
+        with pytest.raises(DataError, match="already exists and will not be overwritten"):
             write(weights, tmp_path / name)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt", "there", "there.safetensors"]
     (tmp_path / "empty").mkdir()
