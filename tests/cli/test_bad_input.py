@@ -273,14 +273,14 @@ def missing_data_folder(place: Place) -> list:
     return place.train(root=place.folder / "nowhere")
 
 
-@bad("空: the class folder has no image, it is empty", "Add images or remove the folder")
+@bad("空: no images in the class folder, it is empty", "Add images or remove the folder")
 def empty_class_folder(place: Place) -> list:
     root = place.images()
     (root / "空").mkdir()
     return place.train(root=root)
 
 
-@bad("every class needs at least 2", "'圆' has 1", "Add images, remove the class folder")
+@bad("every class must have at least 2", "'圆' has 1", "Add images, remove the class folder")
 def class_of_one_image(place: Place) -> list:
     root = place.images()
     for path in sorted((root / "圆").iterdir())[1:]:
@@ -306,14 +306,14 @@ def empty_file(place: Place) -> list:
     return place.train(root=root)
 
 
-@bad("三角: a link to", "which does not exist. Remove or mend it")
+@bad("三角: broken link to", "Remove or fix it")
 def class_folder_that_is_a_dangling_link(place: Place) -> list:
     root = place.images()
     (root / "三角").symlink_to(place.folder / "unplugged" / "三角")
     return place.train(root=root)
 
 
-@bad("the file name is not UTF-8, in GBK '正位.png'", "convmv -f gbk -t utf8 -r --notest", "unzip -O cp936")
+@bad("the file name is not UTF-8, possibly GBK '正位.png'", "convmv -f gbk -t utf8 -r --notest", "unzip -O cp936")
 def file_name_in_gbk(place: Place) -> list:
     root = place.images()
     with open(os.fsencode(root / "圆") + b"/" + "正位.png".encode("gbk"), "wb"):
@@ -369,14 +369,14 @@ def more_folds_than_cases(place: Place) -> list:
     return place.train(root=place.images(), splits={"num_folds": 99})
 
 
-@bad("splits.type: KFold would tear groups apart", "StratifiedGroupKFold")
+@bad("splits.type: KFold would split groups", "StratifiedGroupKFold")
 def patient_on_two_sides(place: Place) -> list:
     root = place.images()
     dataset = {"type": "ImageFolderDataset", "root": str(root), "group_pattern": r"(\d\d)\d"}
     return place.train(root=root, data={"dataset": dataset}, splits={"type": "KFold"})
 
 
-@bad("folds.json: these folds are of other cases than the dataset")
+@bad("folds.json: the cases of these folds differ from the dataset")
 def folds_of_other_cases(place: Place) -> list:
     splits = {"type": "FromFile", "path": str(place.finished / "folds.json")}
     path = place.folder / "other.py"
@@ -557,7 +557,7 @@ def summary_of_an_unfinished_run(place: Place) -> list:
     return ["summary", place.folder / "work"]
 
 
-@bad("三角: no such class", "方块")
+@bad("三角: unknown class", "方块")
 def external_images_of_an_unknown_class(place: Place) -> list:
     place.work()
     root = write_class_folders(place.folder / "external", classes=("圆", "三角"), per_class=2)

@@ -158,7 +158,7 @@ def test_an_image_in_two_classes_and_images_beside_the_classes_are_refused(folde
     with pytest.raises(DataError) as caught:
         read_tasks(folder)
     assert f"{support}/条纹/x.png: the same image is in class '圆' as {support}/圆/001.png. Remove the wrong one" in str(caught.value)
-    assert f"{support}: images lie beside the class folders (002.png). Move them into a class folder" in str(caught.value)
+    assert f"{support}: images lie next to the class folders (002.png). Move them into a class folder" in str(caught.value)
 
 
 def test_a_query_may_hold_what_another_task_learns_from(folder):

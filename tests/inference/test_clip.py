@@ -213,15 +213,15 @@ def test_features_can_be_trained_on(loaded, files):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([], "none was given"),
+        ([], "empty list"),
         (3, "int is no image"),
         ([None], "NoneType at position 0 is no image"),
-        (np.zeros((8, 8, 3)), r"ndarray at position 0 is no image.*Image.fromarray"),
+        (np.zeros((8, 8, 3)), r"ndarray at position 0 is not an image.*Image.fromarray"),
         (torch.zeros(1, 8, 8), r"position 0 has the shape \[1, 8, 8\]"),
         (torch.zeros(8, 8, 3, dtype=torch.uint8), r"has the shape \[8, 8, 3\]"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "is int64"),
         (torch.full((3, 8, 8), 200.0), "values from 200 to 200.*Divide by 255"),
-        (torch.full((3, 8, 8), -0.5), "normalised already"),
+        (torch.full((3, 8, 8), -0.5), "already normalised"),
         (torch.full((3, 8, 8), float("nan")), "values from nan"),
     ],
 )
