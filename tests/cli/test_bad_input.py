@@ -240,7 +240,7 @@ def batches_of_one(place: Place) -> list:
     return place.train(data={"batch_size": 1})
 
 
-@bad("TimmBackbone: image_size=50 is no multiple of the patch size 16")
+@bad("TimmBackbone: image_size=50 is not a multiple of the patch size 16")
 def image_size_that_patches_do_not_fill(place: Place) -> list:
     return place.train(model={"image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 50}})
 
@@ -398,7 +398,7 @@ def unknown_tower(place: Place) -> list:
     return place.train(model={"image_encoder": "resnet19"})
 
 
-@bad("starnet_s050", "nobody has published weights", "starnet_s1")
+@bad("starnet_s050", "timm has no published weights", "starnet_s1")
 def tower_without_published_weights(place: Place) -> list:
     return place.train(model={"image_encoder": "starnet_s050:pretrained"})
 

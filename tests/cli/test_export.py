@@ -54,7 +54,7 @@ def test_what_was_trained_computes_the_same_elsewhere(command, trained, tmp_path
     assert one == other
 
     ended = command("export", path, "--format", "transformers", "--out", tmp_path / "b")
-    assert ended.status == 2 and "Say fit='crop' or fit='squash'" in ended.err and not (tmp_path / "b").exists()
+    assert ended.status == 2 and "Pass fit='crop' or fit='squash'" in ended.err and not (tmp_path / "b").exists()
     ended = command("export", path, "--format", "transformers", "--out", tmp_path / "b", "--fit", "crop")
     assert ended.status == 0 and f"transformers.CLIPModel.from_pretrained('{tmp_path / 'b'}')" in ended.out
     loaded = CLIPModel.from_pretrained(tmp_path / "b").eval()
@@ -111,7 +111,7 @@ def test_what_is_no_clip_is_one_clear_line(command, finished, tmp_path):
     for path, words in (
         (
             finished / "fold_1" / "checkpoint_latest.pth",
-            "the image tower is TimmBackbone test_resnet, which other libraries' CLIPs have not",
+            "cannot export TimmBackbone test_resnet, as other libraries' CLIPs have no such image tower",
         ),
         (finished, "holds the checkpoints of 3 folds. Give one of them"),
         (tmp_path / "nothing.pth", "nothing.pth: no such file or folder"),

@@ -432,7 +432,7 @@ def test_what_cannot_be_loaded_is_one_clear_line(tmp_path, work, monkeypatch):
         ("begun", CheckpointError, "holds no checkpoint. Give a checkpoint"),
         (work.parent, CheckpointError, "holds no checkpoint. There are some in .*tiny"),
         ("checkpoint_best.pth", CheckpointError, "checkpoint_best.pth: truncated.*Use another copy of the file"),
-        ("other.pt", BuildError, "holds no CLIP"),
+        ("other.pt", BuildError, "does not contain a CLIP"),
         ("clip:ViT-B32", RegistryError, "Did you mean 'clip:ViT-B/32'"),
         ("ViT-B/32", CheckpointError, "Did you mean 'clip:ViT-B/32'"),
         ("clip:ViT-B/32:scratch", BuildError, "has no trained weights"),

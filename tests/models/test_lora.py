@@ -202,10 +202,10 @@ def test_without_the_package_or_a_layer_it_says_what_to_do(monkeypatch):
         def __setattr__(self, name, value):
             super().__setattr__(name, nn.Identity() if name == "stem" else value)
 
-    with pytest.raises(BuildError, match="Nothing: lora: odd has no linear layer and no full convolution to adapt. Leave lora out"):
+    with pytest.raises(BuildError, match="Nothing: lora: odd has no linear layer and no full convolution to adapt. Remove lora"):
         Nothing()
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BuildError, match="Odd: lora needs the package peft. Run pip install peft, or leave lora out"):
+    with pytest.raises(BuildError, match="Odd: lora requires the package peft. Run pip install peft, or remove lora"):
         Odd(lora={})
 
 
