@@ -1,4 +1,4 @@
-"""What balances classes of different size, for the sampler and for the losses: one meaning of each method."""
+"""Weights that balance classes of different sizes, shared by the sampler and the losses."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Method = Literal["inverse_freq", "inverse_sqrt", "balanced"]
 
 
 def weight_of_a_case(class_counts: np.ndarray, method: Method, smooth_factor: float = 1.0) -> np.ndarray:
-    """``[C]`` float64: what each case of a class weighs, up to a common factor.
+    """``[C]`` float64: the weight of one case of each class, up to a common factor.
 
     With n cases in the class and the smooth factor s: 1 / (n + s) for ``'inverse_freq'``, 1 / sqrt(n + s) for ``'inverse_sqrt'``, and
-    1 / n for ``'balanced'``, by which all classes weigh the same. A class without cases counts as one of one case.
+    1 / n for ``'balanced'``, which gives all classes the same total weight. A class without cases is weighted as if it had one.
 
     Args:
-        class_counts: ``[C]`` int64 cases of each class in the training part.
-        method: See above.
-        smooth_factor: s, at least 0, in cases.
+        class_counts: ``[C]`` int64 numbers of cases per class in the training part.
+        method: Weighting rule, as above.
+        smooth_factor: The term s, in cases; 0 or more. Ignored by ``'balanced'``.
     """
     import numpy as np
 

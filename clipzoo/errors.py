@@ -1,4 +1,4 @@
-"""The errors a user can cause; each is one clear line, shown without a traceback, exit status 2.
+"""Errors that a user can cause; each is shown as one line without a traceback, with exit status 2.
 
 The form of every message is ``where: what is wrong. Did you mean …? / what is allowed / what to do``.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class ClipzooError(Exception):
-    """What a user can put right; the command line prints its message and exits with status 2."""
+    """Base of all errors that the user can fix; the command line prints the message and exits with status 2."""
 
 
 class ConfigError(ClipzooError):
@@ -16,19 +16,19 @@ class ConfigError(ClipzooError):
 
 
 class RegistryError(ClipzooError):
-    """A name is registered twice, or is not registered at all."""
+    """A name is registered twice or not at all."""
 
 
 class BuildError(ClipzooError):
-    """The config is well formed, but what it describes cannot be made (no weights, no such device, no memory)."""
+    """The config is well formed, but what it describes cannot be built (missing weights, missing device, too little memory)."""
 
 
 class DataError(ClipzooError):
-    """A file, folder or table of the user's data is missing, unreadable or contradicts another."""
+    """A data file, folder or table is missing, unreadable, or contradicts another one."""
 
 
 class LeakError(DataError):
-    """A split would let the model see what it is scored on."""
+    """A split would expose the model to cases that it is scored on."""
 
 
 class CheckpointError(ClipzooError):
@@ -36,11 +36,11 @@ class CheckpointError(ClipzooError):
 
 
 class TrainingError(ClipzooError):
-    """Training cannot go on: a loss is not finite, or the device ran out of memory."""
+    """Training cannot continue: a loss is not finite, or the device ran out of memory."""
 
 
 class ProcessError(ClipzooError):
-    """Another process that this one waits for died, hangs or cannot be started: one that reads images, or one that trains with it."""
+    """A process that this one depends on (a data loader worker or another training process) died, hangs, or cannot be started."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -58,7 +58,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def shortened(names: Iterable[object], limit: int = 8) -> str:
-    """Join ``names`` with commas, at most ``limit`` of them and then how many more there are.
+    """Join ``names`` with commas; names beyond ``limit`` are counted instead.
 
     >>> shortened(['a', 'b', 'c'], limit=2)
     'a, b and 1 more'

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and the doors through which they are read: regular files only, text, JSON."""
+"""Atomic file writing, and safe reading: regular files only, as bytes, text or JSON."""
 
 import codecs
 import contextlib
@@ -17,27 +17,27 @@ from pathlib import Path
 from clipzoo.errors import ConfigError, DataError
 from clipzoo.text import visible
 
-# How file systems say that they do not know an operation; what was asked for is then done as well as it can be.
+# Error codes by which file systems report an unsupported operation; the best available alternative is used then.
 _UNSUPPORTED = frozenset((errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM))
 _TOKEN = "[0-9a-f]{8}"
 _LEFTOVER = re.compile(rf"\..+\.{_TOKEN}\.tmp")
 _LONGEST_NUMBER = 4000  # digits; Python converts no more than 4300
-_LONGEST_NAME = 200  # bytes of a file's name that stay in its temporary name; file systems allow 255 in all
+_LONGEST_NAME = 200  # bytes of a file name kept in its temporary name; most file systems allow 255
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, sync it to disk, then rename it over ``path``.
+    """Let ``write`` fill a temporary file next to ``path``, sync it to disk, then rename it to ``path``.
 
-    Where a file system refuses to sync (object storage, some network shares) the file is written all the same.
+    If the file system does not support syncing (object storage, some network shares), the file is written without it.
 
     Raises:
-        DataError: It cannot be written; the message gives the reason.
+        DataError: The file cannot be written; the message gives the reason.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_path(path)
-        # With the permissions that any new file gets; the kernel applies the umask.
+        # Same permissions as any new file; the kernel applies the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
@@ -53,23 +53,23 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
 
 
 def check_new(path: Path) -> None:
-    """Refuse to write over what is there; an empty folder is as good as none.
+    """Refuse to overwrite anything; an empty folder is accepted.
 
     Raises:
-        DataError: There is something.
+        DataError: The path exists and is not an empty folder.
     """
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists():
-        raise DataError(f"{path}: exists already, and nothing is overwritten. Choose another path, or delete it")
+        raise DataError(f"{path}: already exists and will not be overwritten. Choose another path, or delete it")
 
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``path`` if all goes well, and vanishes if not.
+    """A temporary folder that is renamed to ``path`` on success and removed on failure.
 
     Raises:
-        DataError: The folder is there already, or cannot be written.
+        DataError: The folder already exists or cannot be written.
     """
     check_new(path)
     try:
@@ -80,7 +80,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from error
     try:
         yield temporary
-        if path.is_dir():  # empty; not every system renames over a folder
+        if path.is_dir():  # empty; not every system can rename over a folder
             path.rmdir()
         os.replace(temporary, path)
     except OSError as error:
@@ -90,13 +90,13 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A new name beside ``path`` for the time of writing it; ``leftovers`` finds those that a kill left behind."""
+    """A new temporary name next to ``path``; ``leftovers`` finds those of killed processes."""
     name = os.fsencode(path.name)[:_LONGEST_NAME].decode("utf-8", "ignore")
     return path.with_name(f".{name}.{secrets.token_hex(4)}.tmp")
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files and folders of this project in ``folder``. They are of a process that was killed, if nobody else writes there."""
+    """Temporary files and folders of this project in ``folder``. Unless another process is writing there, a killed process left them."""
     try:
         return sorted(entry for entry in folder.iterdir() if _LEFTOVER.fullmatch(entry.name))
     except OSError:
@@ -104,7 +104,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def cannot_write(path: str | Path, error: Exception) -> DataError:
-    """The message for a file that cannot be written, with what to do about the reason."""
+    """The error for a file that cannot be written, with advice that depends on the reason."""
     number = getattr(error, "errno", None)
     full = number in (errno.ENOSPC, errno.EDQUOT)
     advice = "Free some space, or choose another folder" if full else "Choose another folder"
@@ -112,13 +112,13 @@ def cannot_write(path: str | Path, error: Exception) -> DataError:
 
 
 def reason(error: Exception) -> str:
-    """Why an operation on a file failed, in the system's words."""
+    """The system's reason why a file operation failed."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _sync(path: Path) -> None:
     try:
-        with open(path, "r+b") as file:  # some systems sync only what they may write
+        with open(path, "r+b") as file:  # some systems can only sync files opened for writing
             os.fsync(file.fileno())
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
@@ -129,13 +129,13 @@ def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically.
 
     Raises:
-        DataError: It cannot be written, or holds bytes of a name that are no UTF-8.
+        DataError: The file cannot be written, or the text contains bytes of a file name that are not UTF-8.
     """
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
         name = visible(text[max(error.start - 20, 0) : error.end + 20])
-        raise DataError(f"{path}: cannot be written: '{name}' holds bytes that are not UTF-8. Rename the file they come from") from error
+        raise DataError(f"{path}: cannot be written: '{name}' contains bytes that are not UTF-8. Rename the file they come from") from error
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
@@ -145,40 +145,40 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def expanded(path: str | os.PathLike) -> str:
-    """A path that a user gave, with the home folder for ``~`` at its start.
+    """A path given by the user, with a leading ``~`` expanded to the home folder.
 
     Raises:
-        ConfigError: Nobody knows the home folder; no folder is ever called ``~``.
+        ConfigError: The home folder is unknown; a folder named ``~`` is never created.
     """
     found = os.path.expanduser(os.fspath(path))
     if found.startswith("~"):
-        raise ConfigError(f"{path}: the home folder for '{found.split(os.sep)[0]}' is unknown. Write the whole path, or ./{path}")
+        raise ConfigError(f"{path}: the home folder for '{found.split(os.sep)[0]}' is unknown. Give the full path, or ./{path}")
     return found
 
 
 def check_regular(path: str | Path) -> os.stat_result:
-    """Refuse everything that is not a regular file: opening a FIFO would wait for ever, and a device has no end.
+    """Refuse everything but regular files: opening a FIFO would block forever, and a device has no end.
 
     Returns:
-        The file's state.
+        The file's ``stat`` result.
 
     Raises:
-        DataError: There is no such file, it is of another kind, or it is a link that leads nowhere or in a circle.
+        DataError: The file does not exist, is not a regular file, or is a broken or circular link.
     """
     try:
         state = os.stat(path)
     except FileNotFoundError as error:
-        what = f"a link to {os.readlink(path)}, which does not exist" if os.path.islink(path) else "no such file"
+        what = f"broken link to {os.readlink(path)}" if os.path.islink(path) else "no such file"
         raise DataError(f"{path}: {what}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"{path}: cannot be read ({reason(error)})") from error
     if not stat.S_ISREG(state.st_mode):
-        raise DataError(f"{path}: {kind_of(state.st_mode)}, not a regular file")
+        raise DataError(f"{path}: is {kind_of(state.st_mode)}, not a regular file")
     return state
 
 
 def kind_of(mode: int) -> str:
-    """What a file is, in words, from its ``st_mode``.
+    """The kind of a file in words, from its ``st_mode``.
 
     >>> kind_of(stat.S_IFIFO), kind_of(stat.S_IFDIR)
     ('a FIFO', 'a folder')
@@ -191,7 +191,7 @@ def read_bytes(path: str | Path) -> bytes:
     """The content of a regular file.
 
     Raises:
-        DataError: It is missing, not a regular file, or cannot be read.
+        DataError: The file is missing, not a regular file, or unreadable.
     """
     check_regular(path)
     try:
@@ -204,7 +204,7 @@ def file_sha256(path: str | Path) -> str:
     """SHA-256 of the content of a regular file, 64 hexadecimal digits.
 
     Raises:
-        DataError: As ``read_bytes``.
+        DataError: The file is missing, not a regular file, or unreadable.
     """
     check_regular(path)
     try:
@@ -218,16 +218,16 @@ def file_sha256(path: str | Path) -> str:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a UTF-8 text file, with or without a byte-order mark; UTF-16 with one, too.
+    """Read a text file: UTF-8 with or without a byte-order mark, or UTF-16 with one.
 
     Raises:
-        DataError: The file is missing, cannot be read, or is in another encoding; the message says at which line and byte.
+        DataError: The file is missing, unreadable, or in another encoding; the message gives line and byte.
     """
     return decode_text(path, read_bytes(path))
 
 
 def decode_text(path: str | Path, content: bytes) -> str:
-    """What ``read_text`` makes of the content of ``path``."""
+    """Decode the content of ``path`` as ``read_text`` does."""
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not content.startswith(codecs.BOM_UTF32_LE)
     try:
         return content.decode("utf-16" if wide else "utf-8").removeprefix("\ufeff")
@@ -243,22 +243,22 @@ def read_json(path: str | Path) -> object:
     """Read UTF-8 JSON, with or without a byte-order mark.
 
     Raises:
-        DataError: The file is missing, is not UTF-8 or is not JSON, or an object has a key twice; the message says at which line.
+        DataError: The file is missing, not UTF-8 or not JSON, or an object has a duplicate key; the message gives the line.
     """
     return parse_json(path, read_text(path))
 
 
 def parse_json(path: str | Path, text: str) -> object:
-    """What ``read_json`` makes of the text of ``path``.
+    """Parse the text of ``path`` as ``read_json`` does.
 
     Raises:
-        DataError: The text is not JSON, or an object has a key twice; the message says at which line.
+        DataError: The text is not JSON, or an object has a duplicate key; the message gives the line.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except _GivenTwice as error:
         where = f"{path}{_places(text, error.key)}"
-        raise DataError(f"{where}: the key {error.key!r} is given twice in one object. Keep one of them") from error
+        raise DataError(f"{where}: duplicate key {error.key!r} in one object. Keep one of them") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
     except RecursionError as error:
@@ -268,7 +268,7 @@ def parse_json(path: str | Path, text: str) -> object:
     half = _HALF_PAIR.search(text)
     if half and not _is_text(value):
         line = text.count("\n", 0, half.start()) + 1
-        raise DataError(f"{path}:{line}: {half.group()} is half of a character. Write the character itself")
+        raise DataError(f"{path}:{line}: {half.group()} is half of a surrogate pair. Write the character itself")
     return value
 
 
@@ -291,7 +291,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict:
 
 
 def _places(text: str, key: str) -> str:
-    """``:2 and :7``, the lines where ``key`` is given twice in one object of valid JSON."""
+    """``:2 and :7``: the lines of a duplicate key in one object of valid JSON."""
     open_objects: list[dict[str, int]] = []
     for part in _JSON_PART.finditer(text):
         if part.group() == "{":
@@ -307,7 +307,7 @@ def _places(text: str, key: str) -> str:
 
 
 def _is_text(value: object) -> bool:
-    """Can every string of a parsed JSON value be written?"""
+    """Can every string of a parsed JSON value be encoded?"""
     if isinstance(value, str):
         return not any("\ud800" <= c <= "\udfff" for c in value)
     if isinstance(value, dict):
@@ -316,7 +316,7 @@ def _is_text(value: object) -> bool:
 
 
 def json_kind(value: object) -> str:
-    """What a JSON value is, for messages.
+    """The kind of a JSON value, for messages.
 
     >>> json_kind('x'), json_kind(None), json_kind(['x', 3])
     ('a string', 'null', 'a list with a number in it')
@@ -329,7 +329,7 @@ def json_kind(value: object) -> str:
 
 
 def finite(value: object) -> object:
-    """The same nested value with ``None`` for every float that JSON cannot hold."""
+    """The same nested value, with ``None`` for every float that JSON cannot represent."""
     if isinstance(value, dict):
         return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -340,7 +340,7 @@ def finite(value: object) -> object:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers inside names by their value: 0 … 10, and not 0, 1, 10, 2.
+    """A sort key that orders numbers inside names by value: 0, 1, 2, 10 rather than 0, 1, 10, 2.
 
     >>> sorted(['task10', 'task2', 'task1'], key=natural)
     ['task1', 'task2', 'task10']

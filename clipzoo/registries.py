@@ -1,4 +1,4 @@
-"""The project's vocabulary on one screen: the tables, and which constructor arguments are built through which of them."""
+"""All registries in one place, and the constructor arguments that each of them builds."""
 
 from clipzoo.config.registry import Registry
 

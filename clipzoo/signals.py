@@ -1,4 +1,4 @@
-"""The signals that ask a process to end: Ctrl-C, SIGTERM, and SIGHUP, which comes when a terminal closes or a connection breaks."""
+"""Handling of the signals that end a process: Ctrl-C, SIGTERM, and SIGHUP (a closed terminal or a lost connection)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked this process to end at once; the exit status is 128 more than its number.
+    """A signal asked this process to end immediately; the exit status is 128 plus its number.
 
     Attributes:
-        signal: The signal's number.
+        signal: Signal number.
     """
 
     def __init__(self, number: int):
@@ -26,9 +26,9 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def handled(handle: Callable[[int], None]) -> Iterator[None]:
-    """Inside the block ``handle`` is told of every ending signal; outside the main thread nothing is caught.
+    """Call ``handle`` for every ending signal inside the block; outside the main thread nothing is caught.
 
-    A SIGHUP that is ignored already stays ignored: that is what ``nohup`` asks for.
+    A SIGHUP that is already ignored stays ignored, as ``nohup`` requires.
     """
     terminals = [number for number in (1, 2) if os.isatty(number)]
 
@@ -53,7 +53,7 @@ def handled(handle: Callable[[int], None]) -> Iterator[None]:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Inside the block an ending signal is raised as ``Stopped``, so that everything that must be put in order on the way out is."""
+    """Raise ending signals as ``Stopped`` inside the block, so that all cleanup on the way out runs."""
 
     def stop(number: int) -> None:
         raise Stopped(number)
@@ -63,9 +63,9 @@ def stopping() -> Iterator[None]:
 
 
 class Interrupt:
-    """Remembers that a signal asked the run to end; the loop looks at ``signal`` after each step.
+    """Records that a signal asked the run to end; the loop checks ``signal`` after each step.
 
-    The same signal again ends at once, and so does Ctrl-C after any other.
+    A repeated signal ends the process immediately, and so does Ctrl-C after any other signal.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Interrupt:
         """Catch the ending signals inside the block; outside the main thread nothing is caught.
 
         Raises:
-            Stopped: At the end of the block, where a signal came too late for the loop to see it.
+            Stopped: At the end of the block, if the signal arrived too late for the loop to see it.
         """
         with handled(self._handle):
             yield self
@@ -91,7 +91,7 @@ class Interrupt:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold the ending signals back while child processes start, which hold them back too until they call ``left_to_the_parent``."""
+    """Block the ending signals while child processes start; the children inherit the block until they call ``left_to_the_parent``."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -103,10 +103,10 @@ def held() -> Iterator[None]:
 
 
 def left_to_the_parent() -> None:
-    """In a child process: leave Ctrl-C and SIGHUP to the parent, which ends its children; SIGTERM ends this process without a word.
+    """In a child process: ignore Ctrl-C and SIGHUP, since the parent ends its children; SIGTERM ends this process silently.
 
-    The process leaves its group, to all of which torchrun and timeout(1) send their signals: a child that ended with its parent would keep
-    it from saving.
+    The process leaves its process group, which torchrun and timeout(1) signal as a whole: a child that ended together with its parent
+    would prevent the parent from saving.
     """
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
@@ -117,7 +117,7 @@ def left_to_the_parent() -> None:
 
 
 def described(number: int) -> str:
-    """A signal in words.
+    """The description of a signal.
 
     >>> described(9)
     'signal 9 (Killed)'
@@ -127,7 +127,7 @@ def described(number: int) -> str:
 
 
 def _leave_lost_terminals(numbers: list[int]) -> None:
-    """Let what is written to a terminal that has gone be lost: an error in place of a line would keep the run from saving."""
+    """Discard output to a terminal that has gone: a write error would prevent the run from saving."""
     for number in numbers:
         if not os.isatty(number):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What travels between the data, the model and the metrics: every field with shape, dtype and range.
+"""The data passed between datasets, models and metrics, each field documented with shape, dtype and range.
 
 Legend of the shape suffixes used across the project:
 B cases in a batch · U distinct captions in a batch · L tokens · N cases of a part · C classes · D embedding width · M captions of one case.
@@ -20,21 +20,21 @@ TEXT_CHUNK = 256  # sentences encoded at a time
 
 
 def is_measure(name: str) -> bool:
-    """Is this entry of a model's losses a mere measure of the batch, which is reported and not trained? See ``Model.forward``."""
+    """Is this entry of a model's losses only a measure of the batch, which is reported but not trained? See ``Model.forward``."""
     return name.startswith(MEASURE)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a tower wants its images; it belongs to the tower's weights and reaches the data from there.
+    """The input format of an image tower; it comes with the tower's weights, and the dataset follows it.
 
     Attributes:
         size: Height and width in pixels.
         mean: Per-channel mean, of images in [0, 1].
         std: Per-channel standard deviation, of images in [0, 1].
         interpolation: ``'bilinear'`` or ``'bicubic'``.
-        fit: How an image that is not square is made so. ``'pad'``: the whole image, centred on black. ``'crop'``: the shorter side is
-            scaled to ``size`` and the middle is kept, as OpenAI's CLIP was trained. ``'squash'``: both sides are scaled to ``size``.
+        fit: How a non-square image is made square. ``'pad'``: the whole image is centred on black. ``'crop'``: the shorter side is
+            scaled to ``size`` and the centre is kept, as in OpenAI's CLIP. ``'squash'``: both sides are scaled to ``size``.
     """
 
     size: int = 224
@@ -46,12 +46,12 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised sentences, right-padded to the longest of them.
+    """Tokenised sentences, right-padded to the longest one.
 
     Attributes:
         ids: ``[N, L]`` int64.
-        lengths: ``[N]`` int64; how many of each row are tokens, start and end token included. For a CLIP vocabulary the end-of-text
-            token stands at ``lengths - 1``.
+        lengths: ``[N]`` int64 number of tokens per row, including start and end token. For a CLIP vocabulary the end-of-text token is
+            at ``lengths - 1``.
     """
 
     ids: Tensor
@@ -61,7 +61,7 @@ class Tokens:
         return len(self.ids)
 
     def take(self, rows: Tensor) -> Tokens:
-        """The given rows, trimmed to the longest of them."""
+        """The given rows, trimmed to the longest one."""
         lengths = self.lengths[rows]
         longest = int(lengths.max()) if len(lengths) else 0
         return Tokens(self.ids[rows, :longest], lengths)
@@ -71,12 +71,12 @@ class Tokens:
         return Tokens(self.ids.to(device, non_blocking=non_blocking), self.lengths.to(device, non_blocking=non_blocking))
 
     def encoded(self, encode: Callable[[Tokens], Tensor], device, chunk: int | None = None) -> Tensor:
-        """``[N, …]``: what ``encode`` makes of them, a chunk at a time and in order of length, so that little padding is encoded.
+        """Encode all sentences in chunks of similar length, which keeps padding small; ``[N, …]``.
 
         Args:
-            encode: Tokens on ``device`` to a row for each.
-            device: Where it works.
-            chunk: Sentences at a time; ``None`` for 256.
+            encode: Function from tokens on ``device`` to one row per sentence.
+            device: Device of the encoder.
+            chunk: Sentences per call; ``None`` means 256.
         """
         import torch
 
@@ -90,38 +90,38 @@ class Tokens:
 
 
 class Tokenizer(Protocol):
-    """Turns sentences into tokens; every text encoder owns one.
+    """Converts sentences to tokens; every text encoder owns one.
 
     Attributes:
-        context_length: Most tokens of a sentence.
+        context_length: Maximum number of tokens per sentence.
 
-    Two more are welcome and may be missing: ``languages``, those that its vocabulary is made for, of ``'zh'`` and ``'en'``; and
-    ``unknown_id``, the token for what the vocabulary lacks.
+    Two optional attributes: ``languages``, those of ``'zh'`` and ``'en'`` that the vocabulary covers; and ``unknown_id``, the token for
+    characters outside the vocabulary.
     """
 
     context_length: int
 
     def __call__(self, sentences: list[str]) -> Tokens:
-        """Tokenise; longer sentences are cut to ``context_length`` and keep their end token."""
+        """Tokenise; longer sentences are truncated to ``context_length`` and keep their end token."""
 
     def count(self, sentence: str) -> int:
-        """How many tokens the whole sentence has, before it is cut."""
+        """The number of tokens of the whole sentence, before truncation."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of cases; its captions live once.
+    """One batch of cases; each distinct caption is stored once.
 
     Attributes:
-        images: ``[B, 3, H, W]`` float32, normalised; ``[B, 0]`` where ``features`` stand for them.
-        labels: ``[B]`` int64 class indices; -1 where a case has no class.
-        cases: ``[B]`` int64 rows in the dataset, so that results find their way back.
-        text: The U distinct captions of the batch (of the whole table where the loss wants all of them), trimmed; ``None`` in evaluation.
+        images: ``[B, 3, H, W]`` float32, normalised; ``[B, 0]`` if ``features`` replace them.
+        labels: ``[B]`` int64 class indices; -1 for cases without a class.
+        cases: ``[B]`` int64 rows in the dataset, by which results are matched to cases.
+        text: The U distinct captions of the batch (or the whole caption table, if the loss needs it), trimmed; ``None`` in evaluation.
         caption: ``[B]`` int64 rows into ``text``: the caption drawn for each case.
         caption_ids: ``[U]`` int64 ids in the dataset's caption table; equal ids mean equal sentences, also across processes.
         caption_labels: ``[U]`` int64 class that each caption describes; -1 for none.
         positive_ids: ``[B, M]`` int64 ids of *all* captions that describe each case, padded with -1.
-        features: ``[B, F]`` float32, what a frozen image tower makes of the images, before any projection or normalisation: known already.
+        features: ``[B, F]`` float32 cached outputs of a frozen image tower, before projection and normalisation.
     """
 
     images: Tensor
@@ -138,7 +138,7 @@ class Batch:
         return len(self.images)
 
     def positives(self) -> Tensor:
-        """``[B, U]`` bool: does caption u describe case b."""
+        """``[B, U]`` bool: whether caption u describes case b."""
         return positives(self.positive_ids, self.caption_ids)
 
     def to(self, device, channels_last: bool = False) -> Batch:
@@ -158,11 +158,11 @@ class Batch:
 
 
 def joined(batches: Sequence[Batch]) -> tuple[Batch, Tensor]:
-    """Several training batches as one, without images.
+    """Several training batches merged into one, without images.
 
     Returns:
-        The joint batch, ``images`` being ``[B, 0]`` and ``text`` ``None``, and ``[U]`` int64: which row of the batches' captions, one
-        after the other, each of its distinct captions is; of a caption that several batches hold, the first.
+        The joint batch, with ``images`` of shape ``[B, 0]`` and ``text`` ``None``; and ``[U]`` int64 first row of each distinct caption
+        in the concatenated captions of the batches.
     """
     import torch
 
@@ -193,13 +193,13 @@ def positives(positive_ids: Tensor, caption_ids: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ClassCaptions:
-    """The captions that stand for the classes in evaluation.
+    """The captions that represent the classes in evaluation.
 
     Attributes:
         tokens: All class captions, S of them.
-        labels: ``[S]`` int64 class of each; every class has at least one.
+        labels: ``[S]`` int64 class of each caption; every class has at least one.
         caption_ids: ``[S]`` int64 ids in the dataset's caption table.
-        num_classes: C.
+        num_classes: Number of classes, C.
     """
 
     tokens: Tokens
@@ -209,7 +209,7 @@ class ClassCaptions:
 
     @classmethod
     def of(cls, tokens: Tokens, ids_of_class: Sequence[Sequence[int]]) -> ClassCaptions:
-        """The captions with the given rows of a tokenised table, at least one for each class."""
+        """Select the given rows of a tokenised table, at least one per class."""
         import torch
 
         labels = torch.tensor([label for label, ids in enumerate(ids_of_class) for _ in ids])
@@ -223,7 +223,7 @@ class ClassCaptions:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of a set of cases.
+    """A model's outputs for a set of cases.
 
     Attributes:
         cases: ``[N]`` int64 rows in the dataset.

@@ -1,7 +1,7 @@
-"""One rule for names, one way to show text, and one reader and writer of CSV.
+"""Normalisation of names, display of untrusted text, and reading and writing of CSV.
 
-Names come from folders, JSON and CSV files of many systems; they are compared only after ``clean_name`` or ``clean_path``. Text that may
-hold anything reaches people through ``visible``. Every CSV file of this project is written by ``csv_text`` and read by ``csv_rows``.
+Names from folders, JSON and CSV files are compared only after ``clean_name`` or ``clean_path``. Untrusted text is shown through
+``visible``. Every CSV file of this project is written by ``csv_text`` and read by ``csv_rows``.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from clipzoo.errors import DataError
 
-# What a spreadsheet takes for a formula when a cell starts with it (OWASP, "CSV injection"): also after blanks, and wide signs too, which
-# count in East Asian locales. A number is none, nor is a sign alone.
+# Cells that a spreadsheet treats as a formula (OWASP, "CSV injection"): leading blanks are skipped, and full-width signs count in East
+# Asian locales. Numbers and lone signs are excluded.
 _SIGNED = r"[+-](?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)?\Z"
 _FORMULA = r"(?:\s*[=+\-@＝＋－＠]|[\t\r\n])"
 _GUARDED = re.compile(rf"(?!{_SIGNED})'*{_FORMULA}")
 _GUARD = re.compile(rf"'+{_FORMULA}")
-csv.field_size_limit(2**31 - 1)  # what was written is read, however long; Python's limit is 131 072 characters
-# Categories of characters that move the cursor, change the terminal, or show nothing: controls, formats, halves of pairs, line ends.
+csv.field_size_limit(2**31 - 1)  # any cell that was written can be read; Python's default limit is 131 072 characters
+# Categories of characters that move the cursor, change the terminal, or are invisible: controls, formats, surrogates, line ends.
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-_JOINERS = "\u200c\u200d"  # formats that words and emoji need
+_JOINERS = "\u200c\u200d"  # format characters required by scripts and emoji
 
 
 def clean_name(name: str) -> str:
-    """A name as it is compared, wherever it was read: NFC-normalised, without blanks at its ends.
+    """A name normalised for comparison: NFC, without leading and trailing whitespace.
 
     >>> clean_name(' e\\u0301t ') == '\\u00e9t'
     True
@@ -37,7 +37,7 @@ def clean_name(name: str) -> str:
 
 
 def clean_path(path: str) -> str:
-    """A relative path as it is compared: ``/`` between its parts, and each of them a clean name.
+    """A relative path normalised for comparison: ``/`` as separator, and clean names as parts.
 
     >>> clean_path('Stem \\\\a.png')
     'Stem/a.png'
@@ -46,12 +46,12 @@ def clean_path(path: str) -> str:
 
 
 def is_chinese(text: str) -> bool:
-    """Has it a Chinese character?"""
+    """Does the text contain a Chinese character?"""
     return any("\u3400" <= c <= "\u9fff" or "\U00020000" <= c <= "\U0003ffff" for c in text)
 
 
 def differences(a: str, b: str) -> str:
-    """In which characters two texts differ that may look alike.
+    """Describe the characters in which two similar-looking texts differ.
 
     >>> differences('cat', 'cat ')
     "'cat' and 'cat ' differ: nothing, or U+0020 SPACE"
@@ -63,7 +63,7 @@ def differences(a: str, b: str) -> str:
 
 
 def lookalike(name: str, known: Iterable[str]) -> str:
-    """A sentence about the known name that looks like ``name``, and in which characters it differs; empty where there is none.
+    """A sentence about the known name that looks like ``name``, and the characters that differ; empty if there is no such name.
 
     >>> lookalike('big\u00a0cat', ['big cat'])
     " 'big\\xa0cat' and 'big cat' differ: U+00A0 NO-BREAK SPACE, or U+0020 SPACE."
@@ -83,11 +83,11 @@ def _characters(text: str) -> str:
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    r"""``text`` with an escape for every character that would act on a terminal instead of being seen.
+    r"""``text`` with every character that would affect a terminal replaced by a visible escape.
 
     Args:
-        text: Anything; bytes of file names that are no UTF-8 are shown as ``\xNN``.
-        keep: Characters that are left alone, such as line ends.
+        text: Any text; undecodable bytes of file names are shown as ``\xNN``.
+        keep: Characters that are not escaped, such as line ends.
 
     >>> visible('a\x1b[31m\u202eb')
     'a\\x1b[31m\\u202eb'
@@ -106,7 +106,7 @@ def _escaped(character: str) -> str:
 
 
 class _Rows:
-    """Collects what ``csv.writer`` writes; it quotes both kinds of line end only if both are in its own."""
+    """Collects the output of ``csv.writer``, which quotes both kinds of line end only if its own terminator contains both."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -116,12 +116,12 @@ class _Rows:
 
 
 def csv_text(rows: Iterable[Sequence[object]], *, separator: str = ",", quote_text: bool = False) -> str:
-    r"""Rows as CSV that ``csv_rows`` reads back equal. A ``str`` cell that a spreadsheet would run as a formula gets a ``'`` in front.
+    r"""Write rows as CSV that ``csv_rows`` reads back unchanged. A ``'`` is put before cells that a spreadsheet would run as a formula.
 
     Args:
-        rows: Cells of text, which may hold anything, and numbers; ``None`` is an empty cell.
-        separator: Between cells.
-        quote_text: Put all text in quotes, not only where that is needed.
+        rows: Cells of any text, or numbers; ``None`` is an empty cell.
+        separator: Cell separator.
+        quote_text: Whether to quote all text, instead of only where needed.
 
     >>> csv_text([['name', 'n'], ['=1+1', -2]])
     "name,n\n'=1+1,-2\n"
@@ -135,43 +135,43 @@ def csv_text(rows: Iterable[Sequence[object]], *, separator: str = ",", quote_te
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
-    """``csv_text`` in UTF-8; names of files that are no UTF-8 keep their bytes, so that the files can be found by them."""
+    """``csv_text`` in UTF-8; file names that are not UTF-8 keep their bytes, so that the files can still be found."""
     return csv_text(rows).encode("utf-8", "surrogateescape")
 
 
 def is_formula(cell: str) -> bool:
-    """Would a spreadsheet run this cell, so that ``csv_text`` puts a ``'`` in front of it?"""
+    """Would a spreadsheet run this cell as a formula, so that ``csv_text`` puts a ``'`` in front of it?"""
     return _GUARDED.match(cell) is not None
 
 
 def find_separator(text: str, where: object, fits: Callable[[list[str]], object]) -> str:
-    """The separator of a table, of comma, tab and semicolon: the one whose first row ``fits`` best; the comma where all are alike.
+    """Find the separator of a table (comma, tab or semicolon): the one with the highest score; the comma on ties.
 
     Args:
-        text: Of the table.
-        where: File, for messages.
-        fits: Gives something to compare for the clean names of the first row.
+        text: Text of the table.
+        where: File name for messages.
+        fits: Function that scores the clean names of the first row; scores must be comparable.
     """
     scores = {}
     for separator in (",", "\t", ";"):
         try:
             _, cells = next(csv_rows(text, where, separator=separator), (1, []))
-        except DataError:  # its quotation marks do not pair up with this one
+        except DataError:  # unbalanced quotation marks under this separator
             cells = next(filter(str.strip, text.splitlines()), "").split(separator)
         scores[separator] = fits([clean_name(cell) for cell in cells])
     return max(scores, key=scores.__getitem__)
 
 
 def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """The rows of CSV with the line that each starts at. Lines may end in LF, CRLF or CR; empty lines are left out.
+    """Yield the non-empty rows of a CSV text, each with the number of its first line. Lines may end in LF, CRLF or CR.
 
     Args:
-        text: Decoded, without a byte-order mark.
-        where: File, first words of a message.
-        separator: Between cells.
+        text: Decoded text without a byte-order mark.
+        where: File name that starts every message.
+        separator: Cell separator.
 
     Raises:
-        DataError: Quotation marks do not pair up, or a cell is larger than 2 GB.
+        DataError: Quotation marks are unbalanced, or a cell is larger than 2 GB.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     line, guarded = 1, "'" in text
@@ -182,6 +182,6 @@ def csv_rows(text: str, where: object, *, separator: str = ",") -> Iterator[tupl
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"{where}:{line}: cannot be read as CSV, the quotation marks of the row that starts here do not pair up ({error}). "
-            "Close them, double those that stand inside quotes, or restore the rest of a half-written file"
+            f"{where}:{line}: not valid CSV: unbalanced quotation marks in the row that starts here ({error}). "
+            "Close them, double quotation marks inside quoted cells, or restore a file that was only partly written"
         ) from error

@@ -1,4 +1,4 @@
-"""Tables in plain text: aligned in columns, Chinese characters counted as two."""
+"""Plain-text tables with aligned columns; Chinese characters count as two columns."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 from clipzoo.text import visible
 
-MANY_METRICS = 8  # more do not fit side by side on a terminal
+MANY_METRICS = 8  # more do not fit side by side in a terminal
 
 
 def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals: int) -> str:
-    """A table with a row for each entry of ``columns``; where these have very many values each, with a column for each.
+    """A table with one row per entry of ``columns``; with one column per entry if the entries have many values.
 
     Args:
-        corner: Heads the first column.
-        columns: By name; each has values by name, those of the first entry being the ones that are shown.
-        num_totals: How many of the last entries sum up the others; a rule stands before them.
+        corner: Header of the first column.
+        columns: Entries by name, each a dict of values by name; the first entry determines which values are shown.
+        num_totals: Number of entries at the end that summarise the others; a rule separates them.
     """
     names = list(next(iter(columns.values())))
     if len(names) > MANY_METRICS:
@@ -27,12 +27,12 @@ def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals:
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: int | None = None) -> str:
-    """A table in plain text whose columns stay aligned when cells hold Chinese, or what has to be escaped to be seen.
+    """A plain-text table whose columns stay aligned when cells contain Chinese or escaped characters.
 
     Args:
-        header: Of the columns.
-        rows: Cells; the first column is aligned to the left, the others to the right.
-        rule_before: Of this row stands a second rule.
+        header: Column names.
+        rows: Cells; the first column is left-aligned, the others right-aligned.
+        rule_before: Index of the row that is preceded by a second rule.
     """
     header, rows = [visible(cell) for cell in header], [[visible(cell) for cell in row] for row in rows]
     widths = [max(terminal_columns(row[i]) for row in [header, *rows]) for i in range(len(header))]
@@ -52,6 +52,6 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: i
 
 
 def terminal_columns(text: str) -> int:
-    """Columns that ``text`` takes on a terminal: two for a wide East Asian character, none for marks and joiners."""
+    """Terminal columns that ``text`` occupies: two for a wide East Asian character, none for combining marks and joiners."""
     unseen = ("Mn", "Me", "Cf")
     return sum(0 if unicodedata.category(c) in unseen else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

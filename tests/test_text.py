@@ -52,7 +52,7 @@ def test_all_line_ends_are_read(end):
 
 
 def test_open_quotes_name_the_line():
-    with pytest.raises(DataError, match="t.csv:2: cannot be read as CSV"):
+    with pytest.raises(DataError, match="t.csv:2: not valid CSV"):
         list(csv_rows('a,b\n"1,2\n3,4\n', "t.csv"))
 
 

@@ -1,4 +1,4 @@
-"""The config language, and what checks a config before anything is built: signatures, sections, registries, plugins."""
+"""The config language, and everything that checks a config before it is built: signatures, sections, registries, plugins."""
 
 from clipzoo.config.config import SECTIONS, Config, differences, foreign_name
 

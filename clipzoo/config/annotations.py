@@ -1,6 +1,6 @@
-"""Type annotations as rules for plain values: whether a value fits one, and what it wants in words. For configs, constructors and files.
+"""Type annotations as rules for plain values: whether a value fits, and how to describe what is expected.
 
-Ranges are part of an annotation, under the names of the package annotated-types: ``Annotated[float, Gt(0)]``.
+Used for configs, constructors and files. Ranges are written with the package annotated-types: ``Annotated[float, Gt(0)]``.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen, Mul
 
 from clipzoo.errors import did_you_mean
 
-_LONGEST = 200  # characters of a value that a message repeats
+_LONGEST = 200  # characters of a value that are repeated in a message
 
 
 @dataclass(frozen=True)
 class UserPath:
-    """Mark of a string that is a path of the user's: ``Annotated[str, UserPath()]``."""
+    """Marks a string as a path given by the user: ``Annotated[str, UserPath()]``."""
 
 
 @dataclass(frozen=True)
 class FieldsOf:
-    """Mark of a dict whose keys are fields of a dataclass, whose annotations hold: ``Annotated[dict, FieldsOf(LoRA)]``."""
+    """Marks a dict whose keys are fields of a dataclass, with the dataclass's annotations: ``Annotated[dict, FieldsOf(LoRA)]``."""
 
     cls: type
 
 
 def hints_of(function: object) -> dict[str, Any]:
-    """The annotations of a function or class, resolved, without those that exist for type checkers only."""
+    """The resolved annotations of a function or class; those that exist for type checkers only are omitted."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except NameError:
@@ -56,7 +56,7 @@ def hints_of(function: object) -> dict[str, Any]:
 
 
 def fits(value: object, annotation: object) -> bool:
-    """Does a plain config value fit a type annotation? Annotations other than plain types accept everything.
+    """Does a plain config value fit a type annotation? Annotations that are not plain types accept everything.
 
     >>> fits(3, float), fits(True, int), fits('x', Literal['x', 'y']), fits([1, 2], list[int])
     (True, False, True, True)
@@ -94,7 +94,7 @@ def fits(value: object, annotation: object) -> bool:
 
 
 def _base_and_rules(annotation: object) -> tuple[object, list]:
-    """``Annotated[base, rules…]`` in its parts, ``Interval`` and ``Len`` as the single rules that they stand for."""
+    """Split ``Annotated[base, rules…]`` into base and rules; ``Interval`` and ``Len`` are expanded to single rules."""
     base, *metadata = get_args(annotation)
     return base, [rule for data in metadata for rule in (data if isinstance(data, GroupedMetadata) else [data])]
 
@@ -112,12 +112,12 @@ def _fits_ruled(value: object, base: object, rules: list) -> bool:
 def _is_finite(number: numbers.Real) -> bool:
     try:
         return math.isfinite(number)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def _can_be_a_path(value: str | os.PathLike) -> bool:
-    """Whether the system can look for it: there is no NUL in it, and it is not too long."""
+    """Can the system look up this path? It must not contain NUL or be too long."""
     try:
         os.lstat(value)
     except ValueError:
@@ -140,7 +140,7 @@ _HOLDS = {
 
 
 def misfits(value: object, annotation: object) -> Iterator[tuple[str, str]]:
-    """What is wrong with a value: where below it (``'.rank'``, ``'.1'``; empty for itself), and in words. Nothing where it fits.
+    """Yield the location (``'.rank'``, ``'.1'``; empty for the value itself) and description of everything wrong with a value.
 
     >>> list(misfits([0.9, 2], list[Annotated[float, Lt(1)]]))
     [('.1', '2 is not a number below 1')]
@@ -162,7 +162,7 @@ def _members(annotation: object) -> tuple:
 
 
 def _holds_items(value: object, annotation: object) -> bool:
-    """Is ``value`` a container of the kind and the length that ``annotation`` says, so that only its items can be wrong?"""
+    """Is ``value`` a container of the kind and length that ``annotation`` requires, so that only its items can be wrong?"""
     if get_origin(annotation) is Annotated:
         base, rules = _base_and_rules(annotation)
         others = [rule for rule in rules if not isinstance(rule, FieldsOf)]
@@ -199,20 +199,20 @@ def _field_misfits(value: Mapping, cls: type) -> Iterator[tuple[str, str]]:
         if key in known:
             yield from ((f".{key}{below}", what) for below, what in misfits(item, hints[key]))
         else:
-            yield "", f"there is no '{key}'.{did_you_mean(key, known)} Known: {', '.join(known)}"
+            yield "", f"unknown key '{key}'.{did_you_mean(key, known)} Known: {', '.join(known)}"
 
 
 def in_words(value: object) -> str:
-    """``repr`` of a value for messages, cut where it is long."""
+    """``repr`` of a value for messages, truncated if long."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no integers of thousands of digits
-        return "a number of thousands of digits"
+    except ValueError:  # Python does not print integers with thousands of digits
+        return "a number with thousands of digits"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def is_plain(annotation: object) -> bool:
-    """Does an annotation want strings or numbers, alone or in a list, and nothing that is built?
+    """Does an annotation describe strings or numbers, alone or in a list, rather than objects to be built?
 
     >>> is_plain(list[str]), is_plain(str | None), is_plain(str | dict), is_plain(list)
     (True, True, False, False)
@@ -240,7 +240,7 @@ _WORDS = {
 
 
 def described(annotation: object) -> str:
-    """An annotation in words, for messages.
+    """Describe an annotation in words, for messages.
 
     >>> described(float | None), described(Literal['a', 'b'])
     ('a number or None', "one of 'a', 'b'")
@@ -296,7 +296,7 @@ def _range_words(rules: dict[type, Any]) -> str:
 
 
 def _limits(rules: dict[type, Any]) -> tuple[Any, Any]:
-    """The lowest and the highest allowed number, whether they are allowed themselves or not; ``None`` where there is none."""
+    """The lower and the upper limit, inclusive or not; ``None`` where unlimited."""
     low = rules[Ge].ge if Ge in rules else rules[Gt].gt if Gt in rules else None
     high = rules[Le].le if Le in rules else rules[Lt].lt if Lt in rules else None
     return low, high
@@ -313,7 +313,7 @@ def _length_words(rules: dict[type, Any]) -> str:
 
 
 def shown(annotation: object) -> str:
-    """An annotation in the short form of a list of arguments.
+    """The short form of an annotation in a list of arguments.
 
     >>> shown(Annotated[float, Gt(0)] | None), shown(list[int])
     ('float > 0 | None', 'list[int]')

@@ -1,4 +1,4 @@
-"""Constructor arguments: the ranges that many of them share, and the rule that holds them wherever an object is made.
+"""Constructor arguments: common ranges, and a decorator that enforces annotations wherever an object is created.
 
 >>> @checked
 ... class Thing:
@@ -38,15 +38,15 @@ FilePath = Annotated[str, UserPath()]
 
 
 def checked(target: T, owner: str | None = None) -> T:
-    """Let a function, or the constructor that a class itself defines, refuse arguments that do not fit, and expand ``~`` in paths.
+    """Make a function, or a constructor that the class itself defines, refuse arguments of the wrong type, and expand ``~`` in paths.
 
-    ``Registry.register_module`` does this to what it registers; a base class, a dataclass of no registry or a function is decorated.
-    Signature, pickling and ``isinstance`` stay what they are. A rule between several arguments that a config shall be checked for is a
-    static method ``check_together(where, arguments)``, which raises a ConfigError that begins with ``where`` and the argument to blame.
+    ``Registry.register_module`` applies this to registered classes; base classes, unregistered dataclasses and functions are decorated
+    explicitly. Signature, pickling and ``isinstance`` are unaffected. A rule that involves several arguments is a static method
+    ``check_together(where, arguments)``, which raises a ConfigError whose message starts with ``where`` and the offending argument.
 
     Args:
-        target: Classes that inherit their constructor are left alone: it is checked where it is defined.
-        owner: First word of a message; ``None`` for the name of the class that is made, or of the function.
+        target: Function or class. A class that inherits its constructor is left unchanged, since that is checked where it is defined.
+        owner: First word of a message; ``None`` for the name of the created class, or of the function.
     """
     if inspect.isfunction(target):
         return _checked(target, lambda _: owner or target.__name__, lambda: hints_of(target), lambda: None)
@@ -60,7 +60,7 @@ def checked(target: T, owner: str | None = None) -> T:
 
 
 def _checked(function: Callable, where_of: Callable, hints_later: Callable, rule_later: Callable) -> Callable:
-    """``function`` behind its annotations, which are resolved at the first call, when every name of its module is there."""
+    """Wrap ``function`` with a check of its annotations, which are resolved at the first call, when all names of its module exist."""
     signature = inspect.signature(function)
     hints_once = functools.cache(hints_later)
 
@@ -68,7 +68,7 @@ def _checked(function: Callable, where_of: Callable, hints_later: Callable, rule
     def guarded(*args, **kwargs):
         try:
             bound = signature.bind(*args, **kwargs)
-        except TypeError:  # the function says it better
+        except TypeError:  # the function itself gives the better message
             return function(*args, **kwargs)
         hints, where, rule = hints_once(), where_of(args[0] if args else None), rule_later()
         given = {name: value for name, value in bound.arguments.items() if name in hints}
@@ -85,19 +85,19 @@ def _checked(function: Callable, where_of: Callable, hints_later: Callable, rule
 
 
 def argument_hints(cls: type) -> dict[str, Any]:
-    """The resolved annotations of the constructor's arguments; a dataclass may have inherited fields from another module."""
+    """The resolved annotations of the constructor's arguments; dataclasses may inherit fields from another module."""
     owner = constructor_owner(cls)
     written = owner.__dataclass_params__.init is False if "__dataclass_fields__" in vars(owner) else True
     return hints_of(owner.__init__ if written else owner)
 
 
 def constructor_owner(cls: type) -> type:
-    """The class of which ``cls`` has its constructor."""
+    """The class that defines the constructor of ``cls``."""
     return next(base for base in cls.__mro__ if "__init__" in vars(base))
 
 
 def rule_of(cls: type) -> Callable[[str, Mapping[str, Any]], None] | None:
-    """The rule between the arguments of a constructor, ``check_together`` of the class that defines it."""
+    """The rule for several arguments of a constructor: ``check_together`` of the class that defines the constructor."""
     rule = vars(constructor_owner(cls)).get("check_together")
     return None if rule is None else rule.__func__
 

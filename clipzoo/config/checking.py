@@ -1,4 +1,4 @@
-"""Checks a config against the signatures of what it names, before anything is built; all problems are reported at once."""
+"""Checks a config against the signatures of the classes it names, before anything is built; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from clipzoo.errors import ConfigError, RegistryError, did_you_mean
 from clipzoo.registries import SLOTS
 
 REQUIRED_SECTIONS = ("model", "data", "splits")
-# Sections built by one table; hooks is a list of them.
+# Sections that are built by one registry; hooks is a list of such specs.
 _BUILT = {name: name for name in ("model", "splits", "optimizer", "schedule")}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a config.
+    """One problem in a config.
 
     Attributes:
-        where: Dotted path that the message starts with.
-        what: The rest of the message.
-        key: The key below ``where`` that is to blame, whose line in the config file is shown; empty for ``where`` itself.
+        where: Dotted path that starts the message.
+        what: Rest of the message.
+        key: Offending key below ``where``, whose line in the config file is shown; empty for ``where`` itself.
     """
 
     where: str
@@ -36,21 +36,21 @@ class Problem:
     key: str = ""
 
     def line(self, config: Config) -> str:
-        """The message, with the file and line (or ``--cfg-options``) it comes from."""
+        """The message, with the file and line (or ``--cfg-options``) that set the value."""
         origin = config.origin(f"{self.where}.{self.key}" if self.key else self.where)
         return f"{self.where}: {self.what}" + ("" if origin == "default" else f"  [{origin}]")
 
 
 def check(config: Config, sections: Collection[str] = SECTIONS) -> None:
-    """Check every section, or some of them.
+    """Check all sections, or the given ones.
 
     Raises:
-        ConfigError: With one line per problem: where it is, what is wrong, and what was probably meant.
+        ConfigError: The config has problems; the message has one line for each: where it is, what is wrong, and the likely intention.
     """
     problems: list[Problem] = []
     for section in REQUIRED_SECTIONS:
         if section in sections and section not in config:
-            problems.append(Problem(section, "the config has no such section. Inherit one, e.g. _base_ = ['../_base_/…/….py']"))
+            problems.append(Problem(section, "missing section. Inherit one, e.g. _base_ = ['../_base_/…/….py']"))
     for section in sections:
         if section not in config:
             continue
@@ -69,7 +69,7 @@ def check(config: Config, sections: Collection[str] = SECTIONS) -> None:
 
 
 def check_spec(registry: Registry, spec: object, where: str, problems: list[Problem]) -> None:
-    """Append to ``problems`` what is wrong with one dict (or name, or short spelling) of ``registry``."""
+    """Append to ``problems`` everything wrong with one spec (a dict, name or short spelling) of ``registry``."""
     try:
         arguments = registry.expand(spec)
         name = arguments.pop("type")
@@ -82,7 +82,7 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
     hints = argument_hints(cls)
     before = len(problems)
     for key in sorted(set(arguments) & set(registry.runtime)):
-        problems.append(Problem(where, f"{cls.__name__} gets '{key}' when it is built. Leave it out", key))
+        problems.append(Problem(where, f"'{key}' is passed to {cls.__name__} by clipzoo. Remove it", key))
         arguments.pop(key)
     required = {
         key for key, p in parameters.items() if p.default is inspect.Parameter.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
@@ -90,8 +90,8 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
     known = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and key not in registry.runtime]
     _check_arguments(cls.__name__, arguments, where, problems, known=known, hints=hints, open_ended=open_ended)
     for key in sorted(required - set(arguments) - set(registry.runtime)):
-        problems.append(Problem(where, f"{cls.__name__} needs '{key}'. {_signature(cls.__name__, known)}"))
-    # What is wrong inside of arguments that are built hides no rule between the others.
+        problems.append(Problem(where, f"{cls.__name__} requires '{key}'. {_signature(cls.__name__, known)}"))
+    # Problems inside arguments that are built do not hide violations of rules between the others.
     own_fit = all(_is_built(key, hints) or fits(value, hints.get(key, Any)) for key, value in arguments.items())
     if rule_of(cls) is not None and own_fit and not any(problem.where == where for problem in problems[before:]):
         defaults = {key: p.default for key, p in parameters.items()}
@@ -99,14 +99,14 @@ def check_spec(registry: Registry, spec: object, where: str, problems: list[Prob
 
 
 def _takes_nothing(cls: type) -> bool:
-    """Has ``cls`` no constructor of its own? ``nn.Module``'s has a signature that accepts everything, and then refuses it."""
+    """Does ``cls`` lack a constructor of its own? ``nn.Module``'s signature accepts everything, but the call then fails."""
     return constructor_owner(cls).__module__.startswith("torch.")
 
 
 def check_settings(cls: type, section: object, where: str, problems: list[Problem]) -> None:
-    """Append to ``problems`` what is wrong with a section that has no ``type``."""
+    """Append to ``problems`` everything wrong with a section that has no ``type``."""
     if not isinstance(section, Mapping):
-        problems.append(Problem(where, f"a dict is expected, not {in_words(section)}"))
+        problems.append(Problem(where, f"expected a dict, not {in_words(section)}"))
         return
     before = len(problems)
     known = [f.name for f in fields(cls)]
@@ -119,7 +119,7 @@ def check_settings(cls: type, section: object, where: str, problems: list[Proble
 
 
 def _collect(problems: list[Problem], rule: Callable[[], object]) -> None:
-    """Append the error that ``rule`` raises, if it does."""
+    """Append the error that ``rule`` raises, if any."""
     try:
         rule()
     except ConfigError as error:
@@ -128,9 +128,9 @@ def _collect(problems: list[Problem], rule: Callable[[], object]) -> None:
 
 
 def check_slot(slot: str, value: object, where: str, problems: list[Problem], *, many: bool = False) -> None:
-    """Append to ``problems`` what is wrong with an argument that is built: one spec, or a list of them."""
+    """Append to ``problems`` everything wrong with an argument that is built: one spec, or a list of them."""
     if many and not isinstance(value, list):
-        problems.append(Problem(where, f"a list is expected, not {in_words(value)}"))
+        problems.append(Problem(where, f"expected a list, not {in_words(value)}"))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             check_spec(SLOTS[slot], item, f"{where}.{index}", problems)
@@ -156,14 +156,14 @@ def _is_built(key: str, hints: Mapping[str, Any]) -> bool:
 
 
 def _check_built(slot: str, value: object, where: str, problems: list[Problem], annotation: object) -> None:
-    """An argument that is built fits where its own annotation wants one, a list, or None."""
+    """Check that an argument to be built is a single spec, a list or ``None``, as its annotation requires."""
     members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     is_open = Any in members
     takes_list = any(list in (member, get_origin(member)) for member in members)
     if value is None and not is_open and type(None) not in members and None not in members:
-        problems.append(Problem(where, f"None is not allowed; {_article(SLOTS[slot].name)} is needed"))
+        problems.append(Problem(where, f"None is not allowed; {_article(SLOTS[slot].name)} is required"))
     elif isinstance(value, list) and not is_open and not takes_list:
-        problems.append(Problem(where, f"one {SLOTS[slot].name} is expected, not a list of {len(value)}"))
+        problems.append(Problem(where, f"expected one {SLOTS[slot].name}, not a list of {len(value)}"))
     else:
         check_slot(slot, value, where, problems, many=takes_list and len([m for m in members if m is not type(None)]) == 1)
 

@@ -1,10 +1,10 @@
-"""The config language: a Python file with at most ten plain-data sections, which may inherit from base files.
+"""The config language: a Python file with up to ten sections of plain data, which may inherit from base files.
 
     _base_ = ['../_base_/models/clip.py', '../_base_/runtime/default.py']
     model = dict(image_encoder='resnet18')          # merged into the base's dict
-    optimizer = dict(_delete_=True, type='SGD')     # replaces it; so does naming another type
+    optimizer = dict(_delete_=True, type='SGD')     # replaces it; so does giving another type
 
-Names that start with an underscore are the file's own. After loading a config is frozen and knows where every key came from.
+Names that start with an underscore are private to the file. A loaded config is frozen and records where every key was set.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ SECTIONS = ("model", "data", "splits", "optimizer", "schedule", "train", "evalua
 
 OVERRIDE = "--cfg-options"
 
-_DEEPEST = 50  # levels of dicts and lists
+_DEEPEST = 50  # nesting levels of dicts and lists
 
-# Names that users of mmlab's toolboxes will type, and what they are called here.
+# Names that users of OpenMMLab toolboxes may type, and their clipzoo equivalents.
 FOREIGN_NAMES = {
     "optim_wrapper": "optimizer",
     "param_scheduler": "schedule",
@@ -63,12 +63,12 @@ FOREIGN_NAMES = {
 
 
 def foreign_name(name: str) -> str:
-    """Return a sentence that translates a name of another toolbox, or an empty string."""
-    return f" clipzoo calls '{name}' '{FOREIGN_NAMES[name]}'." if name in FOREIGN_NAMES else ""
+    """Return a sentence that translates a name from another toolbox, or an empty string."""
+    return f" In clipzoo, '{name}' is '{FOREIGN_NAMES[name]}'." if name in FOREIGN_NAMES else ""
 
 
 class Config(ConfigDict):
-    """A loaded config: ten sections, by attribute or by key.
+    """A loaded config: ten sections, accessed by attribute or by key.
 
     >>> config = Config.from_dict({'train': {'epochs': 3}})
     >>> config.train.epochs
@@ -84,8 +84,8 @@ class Config(ConfigDict):
             overrides: What ``--cfg-options`` takes.
 
         Raises:
-            ConfigError: The file is missing or fails, a section is unknown, a value is not plain data, two bases disagree, or an override
-                does not fit.
+            ConfigError: The file is missing or fails to run, a section is unknown, a value is not plain data, two bases disagree, or an
+                override is invalid.
         """
         found = find(path)
         values, origins = _read(found, ())
@@ -96,7 +96,7 @@ class Config(ConfigDict):
 
     @classmethod
     def from_dict(cls, values: Mapping, name: str = "config") -> Config:
-        """Make a config from plain dicts, for use from Python."""
+        """Create a config from plain dicts, for use from Python."""
         plain = {key: _plain(value, key, f"<{name}>") for key, value in values.items()}
         _check_sections(plain, f"<{name}>")
         return cls._frozen(plain, {}, name, {})
@@ -112,11 +112,11 @@ class Config(ConfigDict):
 
     @property
     def name(self) -> str:
-        """The file's name without its ending; runs are called after it."""
+        """The file name without its extension; runs are named after it."""
         return self.__dict__["_name"]
 
     def origin(self, path: str) -> str:
-        """``file:line`` (or ``--cfg-options``) where the key at ``path`` got its value; the nearest parent's where it has none itself."""
+        """``file:line`` (or ``--cfg-options``) that set the key at ``path``; the origin of the nearest parent if the key has none."""
         origins = self.__dict__["_origins"]
         while path:
             if path in origins:
@@ -125,12 +125,12 @@ class Config(ConfigDict):
         return "default"
 
     def overridden(self) -> list[tuple[str, object]]:
-        """Dotted path and value of every key that ``--cfg-options`` set."""
+        """Dotted path and value of every key set by ``--cfg-options``."""
         origins = self.__dict__["_origins"]
         return [(path, value_at(self, path)) for path, origin in origins.items() if origin == OVERRIDE]
 
     def dropped(self) -> list[tuple[str, object]]:
-        """Dotted path and value of what the config file says of one type, and ``--cfg-options`` left out by naming another."""
+        """Dotted path and value of every argument in the config file that was dropped because ``--cfg-options`` gave another type."""
         origins = self.__dict__["_origins"]
         return [(path, value) for path, value in self.__dict__["_dropped"].items() if path not in origins]
 
@@ -139,13 +139,13 @@ class Config(ConfigDict):
         return self.to_dict()
 
     def dump(self) -> str:
-        """The config as Python text that loads back equal, without bases."""
+        """The config as Python text without bases, which loads back equal."""
         sections = [f"{name} = {pprint.pformat(value, sort_dicts=False, width=110)}" for name, value in self.plain().items()]
         return "\n\n".join(sections) + "\n"
 
 
 def value_at(config: Mapping, path: str) -> object:
-    """The value at a dotted path; numbers are positions in lists."""
+    """The value at a dotted path; numbers are list indices."""
     value: object = config
     for key in path.split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
@@ -153,7 +153,7 @@ def value_at(config: Mapping, path: str) -> object:
 
 
 def differences(old: object, new: object, path: str = "") -> list[str]:
-    """Where two plain configs differ, one ``path: old -> new`` each."""
+    """The differences between two plain configs, each as ``path: old -> new``."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = [*old, *(k for k in new if k not in old)]
         missing = object()
@@ -172,7 +172,7 @@ def differences(old: object, new: object, path: str = "") -> list[str]:
 
 
 def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
-    """One file with its bases merged in: its values, and ``dotted path -> file:line`` of every key."""
+    """Load one file and its bases: the merged values, and ``dotted path -> file:line`` of every key."""
     content = content_of(path)
     if path.resolve() in parents:
         raise ConfigError(f"{path}: inherits from itself through _base_")
@@ -180,7 +180,7 @@ def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
     bases = variables.get("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, (list, tuple)) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: _base_ is {in_words(bases)}; a path or a list of paths is expected")
+        raise ConfigError(f"{path}: _base_ must be a path or a list of paths, not {in_words(bases)}")
     own = {}
     for name, value in variables.items():
         if name.startswith("_") or (name not in SECTIONS and isinstance(value, (types.ModuleType, types.FunctionType, type))):
@@ -201,26 +201,26 @@ def _check_sections(values: dict, where: str) -> None:
         if name not in SECTIONS:
             hint = foreign_name(name) or did_you_mean(name, SECTIONS)
             raise ConfigError(
-                f"{where}: there is no section {in_words(name)}.{hint} Sections: {', '.join(SECTIONS)}; the file's own names start with '_'"
+                f"{where}: unknown section {in_words(name)}.{hint} Sections: {', '.join(SECTIONS)}; private names start with '_'"
             )
 
 
 def _plain(value: object, path: str, file: str, depth: int = 0) -> object:
-    """A copy of ``value`` made of dict, list, str, int, float, bool and None; tuples become lists."""
+    """A copy of ``value`` consisting of dict, list, str, int, float, bool and None; tuples become lists."""
     if depth > _DEEPEST:
         start = ".".join(path.split(".")[:3])
-        raise ConfigError(f"{file}: {start}: nested more than {_DEEPEST} levels deep, or contained in itself")
+        raise ConfigError(f"{file}: {start}: nested more than {_DEEPEST} levels deep, or contains itself")
     if isinstance(value, Mapping):
         return {_key(key, path, file): _plain(v, f"{path}.{key}", file, depth + 1) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v, f"{path}.{i}", file, depth + 1) for i, v in enumerate(value)]
     problem = None
     if isinstance(value, float) and not math.isfinite(value):
-        problem = f"{value} cannot be kept in a config. Use None or a finite number"
+        problem = f"{value} is not allowed in a config. Use None or a finite number"
     elif type(value) is int and not -(2**63) <= value < 2**63:
-        problem = f"{in_words(value)} cannot be kept in a config. Whole numbers have 64 bits"
+        problem = f"{in_words(value)} does not fit a 64-bit integer"
     elif type(value) is str and not value.isascii() and not _is_unicode(value):
-        problem = f"{in_words(value)} is not text, but half a character or a file name of another encoding. Rename the file"
+        problem = f"{in_words(value)} is not valid text (half of a surrogate pair, or a file name in another encoding). Rename the file"
     elif value is not None and type(value) not in (str, int, float, bool):
         kind = f"{type(value).__name__} {in_words(value)}"
         problem = f"a config holds plain data (dict, list, str, int, float, bool, None), not {kind}"
@@ -240,7 +240,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _join_bases(into: dict, into_origins: dict, other: dict, other_origins: dict, path: str) -> None:
-    """Merge a further base: equal values are fine, different ones are an error that names both."""
+    """Merge another base; equal values are fine, conflicting values raise an error that names both."""
     for key, value in other.items():
         where = f"{path}.{key}" if path else key
         if key in into and isinstance(into[key], dict) and isinstance(value, dict):
@@ -256,20 +256,20 @@ def _join_bases(into: dict, into_origins: dict, other: dict, other_origins: dict
 
 
 def _merge(base: dict, child: dict, origins: dict, child_origins: dict, path: str) -> dict:
-    """Lay ``child`` over ``base``; ``origins`` is updated in place to what the result came from."""
+    """Merge ``child`` into ``base``; ``origins`` is updated in place with the origin of each value."""
     merged = dict(base)
     for key, value in child.items():
         where = f"{path}.{key}" if path else key
         old = merged.get(key)
         if isinstance(value, dict):
             if isinstance(old, str) and "type" not in value:
-                old = {"type": old}  # a short spelling that gets further arguments
+                old = {"type": old}  # a short spelling that receives further arguments
             replaces = value.get("_delete_", False) or not isinstance(old, dict) or value.get("type", old.get("type")) != old.get("type")
             value = {k: v for k, v in value.items() if k != "_delete_"}
             if not replaces:
                 merged[key] = _merge(old, value, origins, child_origins, where)
                 continue
-            value = _merge({}, value, {}, {}, where)  # drops _delete_ further down
+            value = _merge({}, value, {}, {}, where)  # removes nested _delete_ keys
         for known in [p for p in origins if p == where or p.startswith(f"{where}.")]:
             del origins[known]
         merged[key] = value
@@ -282,29 +282,29 @@ def _copy_origins(into: dict, source: dict, path: str) -> None:
 
 
 def _arguments(value: object) -> dict:
-    """What a dict says besides its ``type``."""
+    """The entries of a dict besides ``type``."""
     return {key: item for key, item in value.items() if key != "type"} if isinstance(value, dict) else {}
 
 
 def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, object]:
-    """Set one ``a.b.c=value``. Whether a new key is an argument of the constructor there is checked with everything else.
+    """Set one ``a.b.c=value``. Whether a new key is a valid argument is checked later, with everything else.
 
     Returns:
-        Dotted path and value of every argument of another type that is gone.
+        Dotted path and value of every argument dropped because the type changed.
     """
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"--cfg-options: {in_words(override)} is not of the form key.path=value")
     if not _is_unicode(override):
-        raise ConfigError(f"--cfg-options: {in_words(override)} is not text. Rename the file, or use another terminal encoding")
+        raise ConfigError(f"--cfg-options: {in_words(override)} is not valid text. Rename the file, or use another terminal encoding")
     section, *keys = path.split(".")
     if len(keys) > _DEEPEST:
         raise ConfigError(f"--cfg-options: '{section}.{keys[0]}…' is more than {_DEEPEST} levels deep")
     if section not in SECTIONS:
         hint = foreign_name(section) or did_you_mean(section, SECTIONS)
-        raise ConfigError(f"--cfg-options: there is no section {in_words(section)}.{hint}")
+        raise ConfigError(f"--cfg-options: unknown section {in_words(section)}.{hint}")
     if "_delete_" in keys:
-        raise ConfigError(f"--cfg-options: {in_words(path)}: _delete_ works in config files only. Here, another type drops old arguments")
+        raise ConfigError(f"--cfg-options: {in_words(path)}: _delete_ works in config files only. Here, a new type drops the old arguments")
     value = _parse(text, in_words(path)[1:-1])
     parent: dict | list = values
     walked = section
@@ -314,7 +314,7 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, ob
         if child is None:
             child = {}
         elif isinstance(child, str):
-            child = {"type": child}  # a short spelling that gets further arguments
+            child = {"type": child}  # a short spelling that receives further arguments
         elif not isinstance(child, (dict, list)):
             raise ConfigError(f"--cfg-options: {in_words(walked)[1:-1]} is {in_words(child)} and has no {in_words(following)}")
         parent[key] = child
@@ -322,7 +322,7 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, ob
     old = {}
     if key == "type" and isinstance(parent, dict) and parent.get("type") not in (None, value):
         old = {f"{path.rpartition('.')[0]}.{name}": item for name, item in _arguments(parent).items()}
-        parent.clear()  # another type takes none of the old one's arguments, just as in a config file
+        parent.clear()  # a new type drops the arguments of the old one, as in a config file
         for known in [p for p in origins if p.startswith(path.removesuffix("type"))]:
             del origins[known]
     before = parent.get(key) if isinstance(parent, dict) else None
@@ -340,7 +340,7 @@ def _list_index(child: dict | list, key: str, walked: str) -> str | int:
         return key
     positions = {str(index): index for index in range(len(child))}
     if key not in positions:
-        there = f"a list of {len(child)}; {in_words(key)} is not one of its positions 0 … {len(child) - 1}" if child else "an empty list"
+        there = f"a list of {len(child)}; {in_words(key)} is not one of its indices 0 … {len(child) - 1}" if child else "an empty list"
         raise ConfigError(f"--cfg-options: {in_words(walked)[1:-1]} is {there}")
     return positions[key]
 
@@ -348,7 +348,7 @@ def _list_index(child: dict | list, key: str, walked: str) -> str | int:
 def _parse(text: str, path: str) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in what may be no literal at all
+            warnings.simplefilter("ignore")  # about escapes in text that may not be a literal
             value = ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:
         if text.startswith("dict("):
@@ -358,5 +358,5 @@ def _parse(text: str, path: str) -> object:
         return text
     except (TypeError, MemoryError, RecursionError) as error:
         what = str(error) if isinstance(error, TypeError) else "nested too deeply"
-        raise ConfigError(f"--cfg-options: {path}: {in_words(text)} is no value ({what})") from error
+        raise ConfigError(f"--cfg-options: {path}: {in_words(text)} is not a valid value ({what})") from error
     return _plain(value, path, "--cfg-options")

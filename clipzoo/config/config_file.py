@@ -1,4 +1,4 @@
-"""A config file as it stands: its bytes, the names that it defines, and the line of each of them."""
+"""Reading of a single config file: its bytes, the names it defines, and the line of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clipzoo.files import kind_of, read_bytes, reason
 
 
 def content_of(path: Path) -> bytes:
-    """The bytes of a config file; Python finds their encoding (UTF-8, or what a coding line says)."""
+    """The bytes of a config file; Python detects the encoding (UTF-8, or that of a coding line)."""
     try:
         state = os.stat(path)
     except FileNotFoundError as error:
@@ -25,21 +25,21 @@ def content_of(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(f"{in_words(str(path))}: cannot be read ({reason(error)})") from error
     if not stat.S_ISREG(state.st_mode):
-        raise ConfigError(f"{path}: {kind_of(state.st_mode)}, not a config file")
+        raise ConfigError(f"{path}: is {kind_of(state.st_mode)}, not a config file")
     try:
         content = read_bytes(path)
     except DataError as error:
         raise ConfigError(str(error)) from error
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ConfigError(f"{path}: UTF-16, which Python does not read. Save the file as UTF-8")
+        raise ConfigError(f"{path}: encoded as UTF-16, which Python does not support. Save the file as UTF-8")
     return content
 
 
 def run(path: Path, content: bytes) -> dict:
-    """The names that a config file defines."""
+    """Run a config file and return the names it defines."""
     variables = {"__name__": "<config>", "__file__": str(path)}
     try:
-        exec(compile(content, str(path), "exec"), variables)  # a config is a Python file of the user's
+        exec(compile(content, str(path), "exec"), variables)  # a config is a Python file written by the user
     except SyntaxError as error:
         where = path if not error.lineno else f"{path}:{error.lineno}"
         raise ConfigError(f"{where}: not valid Python ({error.msg})") from error
@@ -51,7 +51,7 @@ def run(path: Path, content: bytes) -> dict:
 
 
 def origins_of(path: Path, content: bytes, values: dict) -> dict[str, str]:
-    """``dotted path -> file:line`` of every key that ``path`` itself writes; the file alone where the line cannot be read off its text."""
+    """``dotted path -> file:line`` of every key set in ``path`` itself; the file alone if the line cannot be determined."""
     lines: dict[str, int] = {}
     for node in ast.parse(content).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):

@@ -1,4 +1,4 @@
-"""Dicts and lists of a config: read by attribute, and frozen once the config is loaded."""
+"""Dicts and lists of a config, with attribute access, and frozen once the config is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipzoo.errors import ConfigError, did_you_mean
 
 
 def _guarded(name: str, base: type) -> Callable:
-    """The method ``name`` of ``base``, refused where ``self`` is frozen."""
+    """The method ``name`` of ``base``, which raises if ``self`` is frozen."""
     method = getattr(base, name)
 
     @functools.wraps(method)
@@ -30,10 +30,10 @@ def _guard(cls: type, base: type, *names: str) -> None:
 
 
 class ConfigList(list):
-    """A list that refuses to change once it is frozen, with what is in it; copies are ordinary lists."""
+    """A list that can be frozen together with its items; copies are ordinary lists."""
 
     def freeze(self, frozen: bool = True) -> None:
-        """Refuse changes from now on."""
+        """Refuse all further changes."""
         self.__dict__["__frozen"] = frozen
         for item in self:
             if isinstance(item, (ConfigDict, ConfigList)):
@@ -51,31 +51,31 @@ _guard(ConfigList, list, "__setitem__", "__delitem__", "__iadd__", "__imul__")
 
 
 class ConfigDict(Dict):
-    """A dict with attribute access that refuses to invent missing keys, and to change once it is frozen.
+    """A dict with attribute access that raises on missing keys, and can be frozen.
 
-    Keys that are also methods of a dict (``freeze``, ``items``, ``copy`` …) are read with square brackets.
+    Keys that are also dict methods (``freeze``, ``items``, ``copy`` …) must be accessed with square brackets.
     """
 
     @classmethod
     def _hook(cls, item: object) -> object:
-        """Nested dicts are ``ConfigDict``, and lists ``ConfigList``, whatever they are nested in."""
+        """Convert nested dicts to ``ConfigDict`` and lists to ``ConfigList``."""
         if isinstance(item, (list, tuple)):
             return ConfigList(cls._hook(element) for element in item)
         return ConfigDict(item) if type(item) is dict else super()._hook(item)
 
     def freeze(self, shouldFreeze: bool = True) -> None:  # noqa: N803, addict's own spelling
-        """Refuse changes from now on, also in what is inside."""
+        """Refuse all further changes, including to nested items."""
         self.__dict__["__frozen"] = shouldFreeze
         for value in self.values():
             if isinstance(value, (ConfigDict, ConfigList)):
                 value.freeze(shouldFreeze)
 
     def to_dict(self) -> dict:
-        """The same as ordinary dicts and lists."""
+        """A copy made of ordinary dicts and lists."""
         return {key: _ordinary(value) for key, value in self.items()}
 
     def __missing__(self, name: str) -> None:
-        raise KeyError(f"no key '{name}'.{did_you_mean(name, self)} There are: {', '.join(self) or 'none'}")
+        raise KeyError(f"no key '{name}'.{did_you_mean(name, self)} Available: {', '.join(self) or 'none'}")
 
     def __getattr__(self, name: str) -> object:
         try:

@@ -1,7 +1,7 @@
-"""Third-party modules: importing one registers what it defines.
+"""Third-party modules; importing one registers its classes.
 
-A package is named by the user, in the config (``plugins = ['my_package']``) or on the command line, or announces itself through the entry
-point group ``clipzoo.config.plugins``. A checkpoint comes from anywhere: what it names is imported only where the user names it too.
+A plugin is named by the user, in the config (``plugins = ['my_package']``) or on the command line, or by the entry point group
+``clipzoo.config.plugins`` of an installed package. Plugins named in a checkpoint are imported only if the user names them too.
 """
 
 import importlib
@@ -17,16 +17,16 @@ GROUP = "clipzoo.config.plugins"
 
 
 def import_plugins(names: Iterable[str] = ()) -> list[str]:
-    """Import the modules ``names`` and every installed entry point.
+    """Import the modules ``names`` and all installed entry points.
 
     Args:
-        names: What the user trusts. Where there are some, the working directory counts as a place to find them.
+        names: Modules the user trusts. If there are any, the working directory is searched too.
 
     Returns:
-        The names of all imported modules.
+        Names of all imported modules.
 
     Raises:
-        ConfigError: ``names`` are no names, or a module cannot be imported; the message says where and why.
+        ConfigError: ``names`` is not a list of module names, or an import fails; the message gives the place and the reason.
     """
     if not are_names(names):
         raise ConfigError(f"plugins: {names!r} is not a list of module names. Write plugins = ['my_package']")
@@ -44,19 +44,19 @@ def import_plugins(names: Iterable[str] = ()) -> list[str]:
 
 
 def are_names(names: object) -> bool:
-    """Could these be names of modules?"""
+    """Could these be module names?"""
     if isinstance(names, (str, bytes, Mapping)) or not isinstance(names, Collection):
         return False
     return all(isinstance(name, str) and all(part.isidentifier() for part in name.split(".")) for name in names)
 
 
 def not_imported(names: Iterable[str]) -> list[str]:
-    """Which of these modules are not there."""
+    """The given modules that are not imported."""
     return [name for name in names if name not in sys.modules]
 
 
 def _reason(error: Exception) -> str:
-    """Type, first line and place of ``error``, whose traceback is not shown."""
+    """Type, first line and location of ``error``, whose traceback is not shown."""
     message = (str(error).strip() or "no message").splitlines()[0]
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
     place = f" at {own[-1].filename}:{own[-1].lineno}" if own and not isinstance(error, SyntaxError) else ""
@@ -69,5 +69,5 @@ def _is_machinery(file: str) -> bool:
 
 def _advice(error: Exception, name: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
-        return "Install the package, put its folder into PYTHONPATH, or start from the folder it lies in"
-    return "Correct or uninstall it; --debug shows the traceback"
+        return "Install the package, add its parent folder to PYTHONPATH, or start from that folder"
+    return "Fix or uninstall it; --debug shows the traceback"

@@ -1,4 +1,4 @@
-"""A registry: names to classes, filled by a decorator and by the modules of one home package.
+"""Registries: tables from names to classes, filled by a decorator when their home package is imported.
 
 >>> LOSSES = Registry('loss', home=None)
 >>> @LOSSES.register_module()
@@ -20,16 +20,16 @@ from clipzoo.errors import RegistryError, did_you_mean, shortened
 
 
 class Registry:
-    """A table of classes under their own names.
+    """A table of classes by name.
 
     Args:
-        name: What one entry is called in messages, in the singular (``'loss'``).
-        home: The package whose import registers the project's own entries; imported at the first lookup. ``None`` for none.
-        slots: Which constructor arguments are themselves built, and by which registry, unless they are annotated as plain strings or
-            numbers. Shared by all tables of a project.
-        runtime: Constructor arguments that the builder supplies and no config may set.
-        speller: ``'module:function'`` that turns a short spelling (``'resnet18'``) into a dict with ``type`` and arguments, and returns
-            ``None`` for what it does not know. ``None`` where the table has no short spellings.
+        name: Noun for an entry in messages, singular (``'loss'``).
+        home: Package whose import registers the built-in entries, imported at the first lookup. ``None`` for no such package.
+        slots: Constructor arguments that are themselves built, with the registry that builds each, unless annotated as plain strings or
+            numbers. Shared by all registries of a project.
+        runtime: Constructor arguments supplied by the builder, which a config must not set.
+        speller: ``'module:function'`` that expands a short spelling (``'resnet18'``) to a dict with ``type`` and arguments, and returns
+            ``None`` for unknown spellings. ``None`` for a registry without short spellings.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Registry:
         self._classes: dict[str, type] = {}
 
     def register_module(self) -> Callable[[type], type]:
-        """A decorator that registers a class under its own name, and lets its constructor refuse what does not fit its annotations.
+        """A decorator that registers a class under its name and makes its constructor check arguments against the annotations.
 
         Raises:
-            RegistryError: Another class has that name already; the message names both places.
+            RegistryError: Another class already has that name; the message gives the location of both.
         """
 
         def register(cls: type) -> type:
             known = self._classes.get(cls.__name__)
             if known is not None and _place(known) != _place(cls):
                 raise RegistryError(
-                    f"{self.name} '{cls.__name__}': registered twice, in {_place(known)} and in {_place(cls)}. Rename one of the classes"
+                    f"{self.name} '{cls.__name__}': registered twice, in {_place(known)} and {_place(cls)}. Rename one of the classes"
                 )
             self._classes[cls.__name__] = checked(cls)
             return cls
@@ -71,23 +71,23 @@ class Registry:
         """The class registered as ``name``.
 
         Raises:
-            RegistryError: There is none; the message suggests the closest name and lists what exists.
+            RegistryError: There is no such class; the message suggests the closest name and lists the registered ones.
         """
         self._load_home()
         if name not in self._classes:
-            raise RegistryError(f"no {self.name} is called '{name}'.{did_you_mean(name, self)} Known: {shortened(sorted(self), 20)}")
+            raise RegistryError(f"unknown {self.name} '{name}'.{did_you_mean(name, self)} Known: {shortened(sorted(self), 20)}")
         return self._classes[name]
 
     def expand(self, spec: object) -> dict:
-        """Turn a short spelling, alone or as the ``type`` of a dict, into a plain dict; other dicts are returned as they are.
+        """Expand a short spelling, alone or as the ``type`` of a dict, to a plain dict; other dicts are returned unchanged.
 
         Raises:
-            RegistryError: ``spec`` is neither a dict with ``type``, nor a name, nor a spelling this table understands.
+            RegistryError: ``spec`` is not a dict with ``type``, a name, or a known short spelling.
         """
         if isinstance(spec, str):
             spec = {"type": spec}
         if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
-            raise RegistryError(f"{self.name}: give a name or a dict with 'type', not {spec!r}")
+            raise RegistryError(f"{self.name}: expected a name or a dict with 'type', not {spec!r}")
         self._load_home()
         if spec["type"] in self._classes or self._speller is None:
             return dict(spec)
@@ -98,18 +98,18 @@ class Registry:
         return {**spelled, **{key: value for key, value in spec.items() if key != "type"}}
 
     def slot(self, argument: str, annotation: object) -> Registry | None:
-        """The table that builds a constructor argument; ``None`` for one that is not built, such as names in a ``list[str]``."""
+        """The registry that builds a constructor argument; ``None`` for arguments that are not built, such as names in a ``list[str]``."""
         return None if is_plain(annotation) else self.slots.get(argument)
 
     def build(self, spec: object, **runtime: object) -> object:
-        """Make the object that ``spec`` describes; arguments named in ``slots`` are built first, recursively.
+        """Build the object that ``spec`` describes; arguments named in ``slots`` are built first, recursively.
 
         Args:
-            spec: A dict with ``type`` and constructor arguments, a name, a short spelling, or an object that is built already.
-            runtime: Further arguments that no config can hold (a device, a table of classes).
+            spec: A dict with ``type`` and constructor arguments, a name, a short spelling, or an object that is already built.
+            runtime: Further arguments that a config cannot hold (a device, a class list).
 
         Raises:
-            RegistryError: The name or the spelling is unknown.
+            RegistryError: The name or spelling is unknown.
         """
         if not isinstance(spec, (str, Mapping)):
             return spec
@@ -140,10 +140,10 @@ class Registry:
         return f"Registry({self.name!r}, {len(self._classes)} loaded)"
 
     def _load_home(self) -> None:
-        """Import the home package once; a failed import leaves the table unloaded, so that the next lookup shows the error again."""
+        """Import the home package once; if the import fails, the next lookup tries again and raises the same error."""
         if self._home_loaded:
             return
-        self._home_loaded = True  # set first: the home's own modules may look things up while they are imported
+        self._home_loaded = True  # set first: modules of the home package may do lookups during import
         try:
             importlib.import_module(self._home)
         except BaseException:

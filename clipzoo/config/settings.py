@@ -1,4 +1,4 @@
-"""The config sections that have no ``type``: what they hold, and what it means. Checked like constructor arguments."""
+"""Config sections without a ``type``: their fields and meaning. Checked like constructor arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from annotated_types import Interval, MinLen
 from clipzoo.config.arguments import Count, FilePath, Positive, Seed, Whole, checked
 from clipzoo.errors import ConfigError
 
-# Far above every use, and where a process still lives: 100 000 threads are a segmentation fault.
+# Far above any practical use, and still safe: 100 000 threads cause a segmentation fault.
 MOST_THREADS = 1024
 MOST_WORKERS = 256
 MOST_EPOCHS = 1_000_000
@@ -21,28 +21,28 @@ BatchSize = Annotated[int, Interval(ge=1, le=1_048_576)]
 
 
 class Settings:
-    """Base of the sections' dataclasses; ``section`` is the section's name."""
+    """Base class of the section dataclasses; ``section`` is the section's name."""
 
     section: ClassVar[str]
 
     @classmethod
     def of(cls, config: Mapping) -> Settings:
-        """The section as a checked config says it, or its defaults."""
+        """The section of a checked config, or its defaults."""
         return cls(**config.get(cls.section, {}))
 
 
 @dataclass(frozen=True)
 class DataSettings(Settings):
-    """Section ``data``: the dataset and how batches are made of it.
+    """Section ``data``: the dataset, and how it is batched.
 
     Attributes:
-        dataset: What DATASETS builds.
-        batch_size: Cases per step and process.
-        augmentation: ``'none'``, ``'minimal'``, ``'standard'``, or what AUGMENTATIONS builds. Used for training only.
-        sampler: What SAMPLERS builds; ``None`` visits every training case once per epoch.
-        num_workers: Loader processes; 0 reads in the training process. Results do not depend on it.
+        dataset: Spec for DATASETS.
+        batch_size: Cases per step and per process.
+        augmentation: ``'none'``, ``'minimal'``, ``'standard'``, or a spec for AUGMENTATIONS. Applied in training only.
+        sampler: Spec for SAMPLERS; ``None`` visits every training case once per epoch.
+        num_workers: Data loader processes; 0 loads in the training process. Results do not depend on it.
         eval_batch_size: Cases per step in evaluation; ``None`` means twice ``batch_size``.
-        allow_overlong_captions: Captions longer than the text encoder's context are cut instead of refused.
+        allow_overlong_captions: Whether to truncate captions longer than the text encoder's context instead of refusing them.
     """
 
     section: ClassVar[str] = "data"
@@ -56,28 +56,28 @@ class DataSettings(Settings):
 
     @property
     def scored_batch_size(self) -> int:
-        """Cases per step in evaluation."""
+        """Cases per evaluation step."""
         return self.eval_batch_size or 2 * self.batch_size
 
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
-    """Section ``train``: how long, and how a step is made.
+    """Section ``train``: training length, and how a step is computed.
 
     Attributes:
         epochs: Passes over the training part.
-        steps: Optimizer steps of the whole run; where given it counts instead of ``epochs``, and the last epoch may be a part of one.
-        clip_grad: Largest gradient norm, over all parameters; ``None`` does not clip.
-        accumulation: Batches whose gradients are averaged into one optimizer step. It adds no negatives, unless ``cached_features``.
-        cached_features: The loss is taken over all cases of an accumulated group at once, with the memory of one batch and the exact
-            gradient: features first, without gradient; then the loss; then every batch once more. About a third slower.
-        gradient_checkpointing: The towers keep the activations between blocks only, and compute the others again in the backward pass:
-            much less memory, about a third slower, the same gradients.
-        ema_decay: Keep a moving average of the weights, ``average = decay * average + (1 - decay) * weights`` after every step, with a
-            smaller decay at first, min(decay, (1 + n) / (10 + n)) in step n. It is what is evaluated, scored and saved as the best.
-        unfreeze: Stages from which more of a tower learns, as ``[dict(epoch=3, image_encoder=2), dict(epoch=6, image_encoder='all')]``:
-            when so many epochs are finished, the last so many depth groups of the tower, or all. ``None``: what learns, learns from the
-            start.
+        steps: Optimizer steps of the whole run; overrides ``epochs``, and the last epoch may be partial.
+        clip_grad: Maximum gradient norm over all parameters; ``None`` disables clipping.
+        accumulation: Batches whose gradients are averaged in one optimizer step. Adds no negatives, unless ``cached_features`` is set.
+        cached_features: Whether to compute the loss over all cases of an accumulated group, with the memory of one batch and the exact
+            gradient: first the features without gradient, then the loss, then every batch again. About a third slower.
+        gradient_checkpointing: Whether the towers keep only the activations between blocks and recompute the others in the backward pass:
+            much less memory, about a third slower, identical gradients.
+        ema_decay: Decay of a moving average of the weights, ``average = decay * average + (1 - decay) * weights`` after every step; in
+            step n the decay is min(decay, (1 + n) / (10 + n)). The averaged weights are evaluated, scored and saved as the best.
+        unfreeze: Stages of gradual unfreezing, such as ``[dict(epoch=3, image_encoder=2), dict(epoch=6, image_encoder='all')]``: after
+            that many epochs, the last so many depth groups of the tower become trainable, or all. ``None``: the trainable parameters do
+            not change.
     """
 
     section: ClassVar[str] = "train"
@@ -92,20 +92,20 @@ class TrainSettings(Settings):
 
     def __post_init__(self) -> None:
         if self.cached_features and self.accumulation == 1:
-            raise ConfigError("train.cached_features: it joins the batches of train.accumulation, which is 1")
+            raise ConfigError("train.cached_features: has no effect with train.accumulation=1. Set train.accumulation to 2 or more")
         _check_stages(self.unfreeze)
 
 
 @dataclass(frozen=True)
 class EvaluationSettings(Settings):
-    """Section ``evaluation``: what is measured, and what chooses the epoch.
+    """Section ``evaluation``: the metrics, and the choice of the best epoch.
 
     Attributes:
-        metrics: What METRICS builds, in the order of the tables. ``None``: accuracy, balanced accuracy, F1, AUROC and log loss where cases
-            have classes; recalls, ranks and similarities of retrieval where they have captions only.
-        select: Name of the metric that chooses the best epoch on the val part. ``None``: ``balanced_accuracy``, or ``rsum``.
-        every: Evaluate on the val part every so many epochs; the last epoch is always evaluated.
-        every_steps: Evaluate every so many optimizer steps instead; the last step is always evaluated.
+        metrics: Specs for METRICS, in table order. ``None``: accuracy, balanced accuracy, F1, AUROC and log loss for cases with classes;
+            retrieval recalls, ranks and similarities for cases with captions only.
+        select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, or ``rsum``.
+        every: Epochs between evaluations on the val part; the last epoch is always evaluated.
+        every_steps: Optimizer steps between evaluations, instead of ``every``; the last step is always evaluated.
     """
 
     section: ClassVar[str] = "evaluation"
@@ -117,24 +117,24 @@ class EvaluationSettings(Settings):
 
 @dataclass(frozen=True)
 class RuntimeSettings(Settings):
-    """Section ``runtime``: the machine.
+    """Section ``runtime``: device, precision, processes and caches.
 
     Attributes:
-        seed: Of initial weights, order, augmentation and dropout.
-        device: ``'auto'`` takes a GPU where there is one; ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``.
-        precision: ``'auto'`` takes bf16 or fp16 autocast where the device gains from it; ``'fp32'``, ``'bf16'``, ``'fp16'``.
-        threads: CPU threads of torch; ``None`` leaves torch's own choice.
-        log_every: Steps between two lines of training progress; the device is waited for at these steps only.
-        deterministic: Prefer deterministic GPU kernels (slower), and warn where there is none. CPU runs are always reproducible.
-        channels_last: Memory order of images and convolutions.
-        save_every: Epochs between two writings of ``checkpoint_latest.pth``; the end, a stop and Ctrl-C always write it.
-        save_every_steps: Write it also every so many optimizer steps, for epochs that take hours.
-        feature_cache: Folder for the features of frozen image towers, which see every image once and for all runs; ``'auto'`` is
-            ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` keeps none: every epoch runs the tower.
-        strategy: What several processes share. ``'ddp'``: each holds the whole model. ``'fsdp'``: each holds a part of the towers' weights,
-            gradients and optimizer state, for towers that do not fit; the result is the same up to rounding.
-        timeout: Seconds until a wait for another process ends the run: for a batch from ``data.num_workers``, or for the other processes of
-            the training, of which one may write, score or prepare while the others wait.
+        seed: Seed of initial weights, data order, augmentation and dropout.
+        device: ``'auto'`` uses a GPU if available; or ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``.
+        precision: ``'auto'`` uses bf16 or fp16 autocast if the device benefits; or ``'fp32'``, ``'bf16'``, ``'fp16'``.
+        threads: CPU threads of torch; ``None`` keeps torch's default.
+        log_every: Steps between progress lines; the device is synchronised at these steps only.
+        deterministic: Whether to prefer deterministic GPU kernels (slower), warning where none exists. CPU runs are always reproducible.
+        channels_last: Whether images and convolutions use the channels-last memory format.
+        save_every: Epochs between saves of ``checkpoint_latest.pth``; it is always saved at the end, on a stop, and on Ctrl-C.
+        save_every_steps: Optimizer steps between additional saves, for epochs that take hours.
+        feature_cache: Folder for features of frozen image towers, which then process every image once for all runs; ``'auto'`` means
+            ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` disables the cache: every epoch runs the tower.
+        strategy: Distributed strategy. ``'ddp'``: every process holds the whole model. ``'fsdp'``: the towers' weights, gradients and
+            optimizer state are sharded, for towers that do not fit one device; the result is the same up to rounding.
+        timeout: Seconds to wait for another process before the run ends: for a batch from ``data.num_workers``, or for the other training
+            processes, one of which may be writing, scoring or preparing while the others wait.
     """
 
     section: ClassVar[str] = "runtime"
@@ -153,17 +153,17 @@ class RuntimeSettings(Settings):
 
 
 def _check_stages(stages: list[dict] | None) -> None:
-    """Refuse stages of ``TrainSettings.unfreeze`` that do not follow one another; the towers are not known here."""
+    """Refuse stages of ``TrainSettings.unfreeze`` that are out of order; the towers are unknown here."""
     done, learning = 0, {}
     for index, stage in enumerate(stages or ()):
         where = f"train.unfreeze.{index}"
         epoch, towers = stage.get("epoch"), {name: blocks for name, blocks in stage.items() if name != "epoch"}
         if not isinstance(epoch, int) or epoch <= done or not towers:
-            raise ConfigError(f"{where}: {stage} needs a tower, and an epoch after {done}")
+            raise ConfigError(f"{where}: {stage} must name a tower, and an epoch after {done}")
         for name, blocks in towers.items():
             count = math.inf if blocks == "all" else blocks
             if count < learning.get(name, 0):
-                raise ConfigError(f"{where}.{name}: {blocks} is less than learns before; a stage takes no block back")
+                raise ConfigError(f"{where}.{name}: {blocks} is less than an earlier stage; a stage cannot freeze a block again")
             learning[name] = count
         done = epoch
 

@@ -1,4 +1,4 @@
-"""Data: cases, their images, their captions, and how batches are drawn from them. Importing this package registers the datasets."""
+"""Datasets: cases, their images and captions, and batching. Importing this package registers the datasets."""
 
 from clipzoo.datasets import image_folder, pairs, tiny_imagenet
 from clipzoo.datasets.base import Dataset

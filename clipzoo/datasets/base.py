@@ -1,4 +1,4 @@
-"""What every dataset is: cases in a fixed order, one image each, and a table of captions that is shared by all of them."""
+"""Base class of all datasets: cases in a fixed order, one image per case, and one shared table of captions."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ if TYPE_CHECKING:
 
 
 class Dataset:
-    """Cases sorted by id, with their classes and captions. Reads images on demand; knows no tensors, towers or folds.
+    """Cases sorted by id, with their classes and captions. Reads images on demand; independent of tensors, towers and folds.
 
-    A subclass calls this constructor and implements ``read_image``.
+    Subclasses call this constructor and implement ``read_image``.
 
     Args:
-        cases: In any order; they are sorted by id. A *row* is a position in that order.
-        classes: Class names; ``case.label`` indexes them. Empty where cases have no class.
-        captions: The distinct sentences of the dataset.
-        captions_of_case: For every case id, the ids of the captions that describe it, at least one; none where there are
-            classes, and the case has none of them.
-        captions_of_class: For every class, the ids of the captions that stand for it, at least one.
-        notes: What the reader of a result should know about the data, one sentence each.
+        cases: Cases in any order; they are sorted by id. A *row* is an index into the sorted cases.
+        classes: Class names, indexed by ``case.label``. Empty if cases have no class.
+        captions: Distinct captions of the dataset.
+        captions_of_case: Caption ids by case id, at least one per case; may be empty for cases with a class.
+        captions_of_class: Caption ids of every class, at least one per class.
+        notes: Remarks for the reader of a result, one sentence each.
 
     Raises:
-        DataError: Two cases have the same id, or there is none.
+        DataError: Two cases have the same id, or there are no cases.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Dataset:
         self._captions_of_row = [list(captions_of_case[case.id]) for case in self.cases]
         self._captions_of_class = [list(ids) for ids in captions_of_class]
         if not self.cases:
-            raise DataError(f"{type(self).__name__}: there is no case")
+            raise DataError(f"{type(self).__name__}: there are no cases")
         if len(self.rows) != len(self.cases):
             twice = [i for i, n in Counter(case.id for case in self.cases).items() if n > 1]
             raise DataError(f"{type(self).__name__}: case ids are not unique: {shortened(twice, 3)}")
@@ -64,32 +63,32 @@ class Dataset:
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        """The row of every case id."""
+        """Row by case id."""
         return {case.id: row for row, case in enumerate(self.cases)}
 
     def rows_of(self, case_ids: Sequence[str]) -> np.ndarray:
-        """``[N]`` int64 rows of case ids, in their order."""
+        """``[N]`` int64 rows of the given case ids, in order."""
         import numpy as np
 
         return np.array([self.rows[case_id] for case_id in case_ids], dtype=np.int64)
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """``[N]`` int64 class index of every row; -1 where a case has no class."""
+        """``[N]`` int64 class index of every row; -1 for cases without a class."""
         import numpy as np
 
         return np.array([-1 if case.label is None else case.label for case in self.cases], dtype=np.int64)
 
     def captions_of(self, row: int) -> list[int]:
-        """Ids of all captions that describe the case in ``row``."""
+        """Ids of all captions of the case in ``row``."""
         return self._captions_of_row[row]
 
     def class_captions(self) -> list[list[int]]:
-        """For every class, the ids of the captions that stand for it in evaluation; empty where there are no classes."""
+        """Caption ids of every class, for evaluation; empty if there are no classes."""
         return self._captions_of_class
 
     def read_image(self, row: int) -> Image.Image:
-        """The image of the case in ``row``, in Pillow's mode RGB, upright.
+        """The image of the case in ``row``, upright, in Pillow's mode RGB.
 
         Raises:
             DataError: The file cannot be read; the message names it.
@@ -97,20 +96,20 @@ class Dataset:
         raise NotImplementedError
 
     def source_of(self, row: int) -> str | None:
-        """The path of the file whose bytes are all that the image in ``row`` depends on; ``None`` where there is none, as here."""
+        """The path of the file whose bytes fully determine the image in ``row``; ``None`` if there is no such file, as here."""
         return None
 
     def content_digest(self, row: int) -> str:
-        """Hexadecimal digest that changes with the image in ``row``: here of its size and its pixels.
+        """Hexadecimal digest that changes with the image in ``row``; here, of its size and pixels.
 
         Raises:
-            DataError: As ``read_image``.
+            DataError: The image cannot be read.
         """
         image = self.read_image(row)
         return hashlib.blake2b(f"{image.width}x{image.height}:".encode() + image.tobytes(), digest_size=16).hexdigest()
 
     def describe(self) -> list[str]:
-        """Lines for the log: how many cases, groups and captions, in total, per given part and per class, then the notes."""
+        """Lines for the log: numbers of cases, groups and captions, in total, per given part and per class, followed by the notes."""
         num_groups = len({case.group for case in self.cases})
         lines = [f"{len(self.cases)} cases, {len(self.classes)} classes, {num_groups} groups, {len(self.captions)} distinct captions"]
         parts = Counter(case.part for case in self.cases if case.part is not None)

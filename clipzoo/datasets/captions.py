@@ -1,4 +1,4 @@
-"""The table of captions: every distinct sentence of a dataset lives here once, and is tokenised once."""
+"""The caption table: every distinct sentence of a dataset is stored and tokenised once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MAX_WARNINGS = 5
 
 
 def clean(sentence: str) -> str:
-    """The form in which a sentence is stored and compared: NFC, no white space around it. The same in training and inference.
+    """The normalised form in which a sentence is stored and compared: NFC, without surrounding whitespace. Same in training and inference.
 
     Raises:
-        DataError: It holds bytes that are no UTF-8, which no tokenizer takes.
+        DataError: The sentence contains bytes that are not UTF-8, which tokenizers do not accept.
 
     >>> clean('  髋关节 ')
     '髋关节'
@@ -25,21 +25,21 @@ def clean(sentence: str) -> str:
     try:
         sentence.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"'{visible(sentence)}' holds bytes that are not UTF-8. Write the text in UTF-8") from error
+        raise DataError(f"'{visible(sentence)}' contains bytes that are not UTF-8. Save the text as UTF-8") from error
     return unicodedata.normalize("NFC", sentence).strip()
 
 
 class Captions:
-    """Distinct sentences; a sentence's id is its position.
+    """Distinct sentences; the id of a sentence is its position.
 
     Args:
-        names_only: The sentences are class names so far: a template goes round them once the text tower is known, see ``worded``.
+        names_only: Whether the sentences are class names, to be put into a template once the text tower is known; see ``worded``.
 
     Attributes:
-        sentences: In order of id.
-        labels: The class that each sentence describes, ``None`` where it describes no class.
-        warnings: What the last ``tokenise`` wants the user to know, one sentence each.
-        note: Which template it chose, and why; empty where none was.
+        sentences: Sentences in order of id.
+        labels: Class of each sentence; ``None`` if it describes no class.
+        warnings: Warnings of the last ``tokenise``, one sentence each.
+        note: The chosen template and the reason; empty if none was chosen.
 
     >>> captions = Captions()
     >>> captions.add('一只猫'), captions.add(' 一只猫'), captions.add('一只狗')
@@ -53,7 +53,7 @@ class Captions:
         self.note = ""
         self.names_only = names_only
         self._ids: dict[str, int] = {}
-        self._names: list[str] = []  # what a template of ours was put round
+        self._names: list[str] = []  # class names that were put into a built-in template
 
     @classmethod
     def of_classes(cls, sentences: Sequence[Sequence[str]]) -> tuple[Captions, list[list[int]]]:
@@ -69,22 +69,22 @@ class Captions:
         return len(self.sentences)
 
     def add(self, sentence: str, label: int | None = None) -> int:
-        """The id of ``sentence``, which is added where it is new.
+        """The id of ``sentence``, which is added if new.
 
         Args:
-            sentence: Any text; it is cleaned first.
-            label: The class it describes, ``None`` for no class.
+            sentence: Any text; it is normalised first.
+            label: Class of the sentence; ``None`` for no class.
 
         Raises:
-            DataError: It is empty, or describes another class already: nothing could then tell the two classes apart.
+            DataError: The sentence is empty, or already describes another class, which would make the two classes indistinguishable.
         """
         cleaned = clean(sentence)
         if not cleaned:
-            raise DataError("captions: a caption is empty. Give every class and every image a sentence")
+            raise DataError("captions: empty caption. Give every class and every image a sentence")
         known = self._ids.get(cleaned)
         if known is not None:
             if self.labels[known] != label:
-                raise DataError(f"captions: '{_short(cleaned)}' describes two classes. Describe every class by a sentence of its own")
+                raise DataError(f"captions: '{_short(cleaned)}' describes two classes. Describe every class by a distinct sentence")
             return known
         self._ids[cleaned] = len(self.sentences)
         self.sentences.append(cleaned)
@@ -92,10 +92,10 @@ class Captions:
         return len(self.sentences) - 1
 
     def worded(self, tokenizer: Tokenizer | None) -> Captions:
-        """The table as a text tower reads it, with the same ids: class names get the template of the tower's language.
+        """The table as read by a text tower, with the same ids: class names are put into the template of the tower's language.
 
         Args:
-            tokenizer: The text tower's own; ``None`` where there is no text tower.
+            tokenizer: Tokenizer of the text tower; ``None`` if there is no text tower.
         """
         if not self.names_only:
             return self
@@ -108,17 +108,17 @@ class Captions:
         return worded
 
     def tokenise(self, tokenizer: Tokenizer, where: str, *, allow_overlong: bool = True, classes: Sequence[str] | None = None) -> Tokens:
-        """Tokens of the whole table as ``worded`` for this tower, in order of id; fills ``warnings`` and ``note``.
+        """Tokens of the whole table as ``worded`` for this tower, in order of id; sets ``warnings`` and ``note``.
 
         Args:
-            tokenizer: The text encoder's own.
-            where: What the tokenizer belongs to, for messages (``'model.text_encoder'``).
-            allow_overlong: Cut sentences that are longer than the encoder's context, with a warning, instead of refusing them.
-            classes: Class names for messages; ``None`` shows class numbers.
+            tokenizer: Tokenizer of the text encoder.
+            where: Owner of the tokenizer, for messages (``'model.text_encoder'``).
+            allow_overlong: Whether to truncate sentences longer than the encoder's context, with a warning, instead of refusing them.
+            classes: Class names for messages; ``None`` shows class indices.
 
         Raises:
-            DataError: A sentence is too long and ``allow_overlong`` is false, or the captions of two classes have the same tokens
-                (cut at the same place, or made of characters that the vocabulary lacks): the encoder could not tell the classes apart.
+            DataError: A sentence is too long and ``allow_overlong`` is false, or captions of two classes have equal tokens (cut at the
+                same place, or with characters outside the vocabulary), which would make the classes indistinguishable.
         """
         if self.names_only:
             worded = self.worded(tokenizer)
@@ -135,15 +135,15 @@ class Captions:
         return tokens
 
     def _check_lengths(self, overlong: list[int], counts: list[int], context: int, where: str, allowed: bool) -> None:
-        lines = [f"'{_short(self.sentences[i])}' has {counts[i]} tokens, {context} fit" for i in overlong]
+        lines = [f"'{_short(self.sentences[i])}' has {counts[i]} tokens, at most {context} fit" for i in overlong]
         if lines and not allowed:
             raise DataError(
                 f"{where}: {len(lines)} captions are too long, the first: {lines[0]}. Shorten them, choose a text encoder with a longer "
-                "context or a vocabulary for their language, or set data.allow_overlong_captions=True to cut them"
+                "context or a vocabulary for their language, or set data.allow_overlong_captions=True to truncate them"
             )
-        self.warnings += [f"{where}: caption cut: {line}" for line in lines[:MAX_WARNINGS]]
+        self.warnings += [f"{where}: caption truncated: {line}" for line in lines[:MAX_WARNINGS]]
         if len(lines) > MAX_WARNINGS:
-            self.warnings.append(f"{where}: {len(lines)} captions are cut in all")
+            self.warnings.append(f"{where}: {len(lines)} captions truncated in total")
 
     def _check_distinct(self, tokens: Tokens, overlong: set[int], where: str, classes: Sequence[str] | None) -> None:
         first: dict[tuple[int, ...], int] = {}
@@ -155,16 +155,16 @@ class Captions:
             merged += 1
             if self.labels[i] != self.labels[j]:
                 names = " and ".join(f"'{label if classes is None else classes[label]}'" for label in (self.labels[j], self.labels[i]))
-                why = "both are cut" if {i, j} <= overlong else "its vocabulary does not tell them apart"
+                why = "both are truncated" if {i, j} <= overlong else "its vocabulary does not tell them apart"
                 raise DataError(
                     f"{where}: the captions of the classes {names} have the same tokens ({why}): '{_short(self.sentences[j])}' and "
-                    f"'{_short(self.sentences[i])}'. Put what differs first, shorten them, or choose a text encoder for their language"
+                    f"'{_short(self.sentences[i])}'. Put the difference first, shorten them, or choose a text encoder for their language"
                 )
         if merged:
             self.warnings.append(f"{where}: {merged} captions have the same tokens as another one")
 
     def _check_language(self, tokens: Tokens, counts: list[int], tokenizer: Tokenizer, where: str) -> None:
-        """Warn of texts in a language that the tower does not read, and of what its vocabulary lacks."""
+        """Warn about texts in a language that the tower does not read, and about text outside its vocabulary."""
         languages, texts = _languages(tokenizer), self._names or self.sentences
         foreign = [i for i, text in enumerate(texts) if languages and not _readable(text, languages)]
         if foreign:
@@ -182,7 +182,7 @@ class Captions:
         if lacking:
             first = _short(self.sentences[lacking[0]])
             self.warnings.append(
-                f"{where}: {len(lacking)} of {len(self)} captions have words or characters that the vocabulary lacks, such as '{first}'"
+                f"{where}: {len(lacking)} of {len(self)} captions contain words or characters outside the vocabulary, such as '{first}'"
             )
 
 
@@ -195,7 +195,7 @@ def _words(languages: Sequence[str]) -> str:
 
 
 def _readable(text: str, languages: Sequence[str]) -> bool:
-    """Is ``text`` in one of the languages? Numbers and signs are in all of them."""
+    """Is ``text`` in one of the languages? Digits and punctuation belong to all of them."""
     if is_chinese(text):
         return "zh" in languages
     return "en" in languages or not any(c.isalpha() for c in text)

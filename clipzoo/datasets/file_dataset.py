@@ -1,4 +1,4 @@
-"""What datasets have in common whose cases are image files."""
+"""Base class of datasets whose cases are image files."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class FileDataset(Dataset):
-    """A dataset with one image file per case. A subclass finds the files and calls this constructor.
+    """A dataset with one image file per case. Subclasses find the files and call this constructor.
 
     Args:
-        cases: As ``Dataset``.
-        classes: As ``Dataset``.
-        paths: For every case id, the real path of its image. It may be spelt otherwise than the id: ids are NFC-normalised.
-        captions: As ``Dataset``.
-        captions_of_case: As ``Dataset``.
-        captions_of_class: As ``Dataset``.
-        notes: As ``Dataset``.
+        cases: See ``Dataset``.
+        classes: See ``Dataset``.
+        paths: Actual image path by case id. Its spelling may differ from the id, which is NFC-normalised.
+        captions: See ``Dataset``.
+        captions_of_case: See ``Dataset``.
+        captions_of_class: See ``Dataset``.
+        notes: See ``Dataset``.
 
     Raises:
-        DataError: As ``Dataset``.
+        DataError: See ``Dataset``.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class FileDataset(Dataset):
         return read_image(self._paths[row])
 
     def path_of(self, row: int) -> Path:
-        """The real path of the image in ``row``."""
+        """The actual path of the image in ``row``."""
         return Path(self._paths[row])
 
     def source_of(self, row: int) -> str | None:
-        """See ``Dataset.source_of``; none where a subclass reads or digests images in its own way."""
+        """See ``Dataset.source_of``; ``None`` if a subclass overrides how images are read or digested."""
         own = type(self)
         usual = own.read_image is FileDataset.read_image and own.content_digest is FileDataset.content_digest
         return self._paths[row] if usual else None
 
     def content_digest(self, row: int) -> str:
-        """See ``Dataset.content_digest``; of the bytes of the file, which is not decoded unless a subclass reads images in its own way."""
+        """See ``Dataset.content_digest``; of the file's bytes, without decoding, unless a subclass overrides how images are read."""
         if type(self).read_image is not FileDataset.read_image:
             return super().content_digest(row)
         return self.digests.of(self._paths[row]).digest
@@ -76,15 +76,15 @@ def check_distinct(given: Mapping[str, str], argument: str) -> None:
     """Refuse a file or folder that is the source of two parts.
 
     Args:
-        given: The source of each part.
-        argument: Which constructor argument names it, with ``{part}`` in it.
+        given: Source of each part.
+        argument: Name of the constructor argument, containing ``{part}``.
 
     Raises:
-        LeakError: Two parts have the same.
+        LeakError: Two parts have the same source.
     """
     part_of: dict[str, str] = {}
     for part, source in given.items():
         other = part_of.setdefault(os.path.realpath(source), part)
         if other != part:
             where = argument.format(part=part)
-            raise LeakError(f"data.dataset.{where}: '{source}' is the source of the {other} part too. Give every part images of its own")
+            raise LeakError(f"data.dataset.{where}: '{source}' is also the source of the {other} part. Use different images for every part")

@@ -1,4 +1,4 @@
-"""Class folders: one folder per class, images anywhere below it, descriptions and groups in files beside them."""
+"""Class folders: one folder per class with images at any depth; descriptions and groups in separate files."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from clipzoo.text import clean_name, differences, lookalike
 
 @DATASETS.register_module()
 class ImageFolderDataset(FileDataset):
-    """One folder per class; the folder's name is the class name, Chinese or any other.
+    """One folder per class; the folder name, in Chinese or any other language, is the class name.
 
-    Images are found at any depth below a class folder (symbolic links are followed). Hidden files and files that are no images by their
-    extension are ignored. Case ids are paths below ``root`` with ``/``; they and class names are NFC-normalised and without blanks at their
-    ends, so that they are the same on every system and meet what files say about them.
-    Byte-identical images become one group, whatever else the groups say: a copy must not be tested by a model that was trained on it.
+    Images are found at any depth below a class folder (symbolic links are followed). Hidden files, and files without an image extension,
+    are ignored. Case ids are paths below ``root`` with ``/``; ids and class names are NFC-normalised and without surrounding blanks, so
+    that they are the same on every system and match the names in other files.
+    Byte-identical images become one group, whatever the given groups: a model must not be tested on a copy of a training image.
 
-    Where ``val_root`` or ``test_root`` is given, every case has its part, which ``splits.type='AsGiven'`` follows, and ids start with the
+    If ``val_root`` or ``test_root`` is given, every case has a part, which ``splits.type='AsGiven'`` follows, and ids start with the
     part: ``train/cat/1.png``, also in ``groups``. The classes are those of ``root``.
 
-    Files are checked when the dataset is made for being empty, or no image by their first bytes; damage further inside shows when the
-    image is read.
+    When the dataset is created, empty files and files whose first bytes are not those of an image are refused; damage further inside
+    is detected when the image is read.
 
     Args:
-        root: The folder that holds the class folders: of all images, or of the train part where ``val_root`` or ``test_root`` is given.
+        root: Folder that contains the class folders: of all images, or of the train part if ``val_root`` or ``test_root`` is given.
         class_texts: JSON file ``{class name: description or list of descriptions}`` for all classes; ``None`` uses ``template``.
-        template: The caption of a class without ``class_texts``; ``{class_name}`` stands for its name. ``None``: in the language of the
+        template: Caption of a class without ``class_texts``; ``{class_name}`` stands for its name. ``None``: in the language of the
             text tower, ``'a photo of a {class_name}'`` or ``'这是一张{class_name}的图片'``.
-        groups: CSV file ``path,group`` (header required; paths below ``root``) that says which images belong together, such as a patient's.
-        group_pattern: Instead of ``groups``: a regular expression that is searched in the file name (in the whole id where the pattern
+        groups: CSV file ``path,group`` (header required; paths below ``root``) of images that belong together, such as a patient's.
+        group_pattern: Alternative to ``groups``: a regular expression that is searched in the file name (in the whole id if the pattern
             contains ``/``); its first group is the case's group.
-        classes: The class names in the order of their labels, as an external test set needs them: a folder of another name is an error,
-            a class without a folder has no case. ``None`` takes the folders, in natural order of their names: 2 before 10.
-        allow_label_conflicts: Accept byte-identical images in two classes.
-        val_root: The folder that holds the class folders of the val part; a class may be absent.
-        test_root: Of the test part, likewise.
+        classes: Class names in label order, as needed for an external test set: a folder of another name is an error,
+            a class without a folder has no cases. ``None`` uses the folders, in natural order of their names: 2 before 10.
+        allow_label_conflicts: Whether to accept byte-identical images in two classes.
+        val_root: Folder that contains the class folders of the val part; a class may be absent.
+        test_root: Folder that contains the class folders of the test part, likewise.
 
     Raises:
-        ConfigError: Two arguments exclude each other, or the template or the pattern is wrong.
-        DataError: The folder, a file in it, the descriptions or the groups are not as described above; the message says where.
+        ConfigError: Two arguments exclude each other, or the template or pattern is invalid.
+        DataError: The folder, a file in it, the descriptions or the groups are not as described above; the message gives the location.
         LeakError: Two parts have the same folder.
 
     Example:
@@ -72,7 +72,7 @@ class ImageFolderDataset(FileDataset):
         test_root: FilePath | None = None,
     ):
         if groups is not None and group_pattern is not None:
-            raise ConfigError("data.dataset: groups and group_pattern exclude each other. Keep one of them")
+            raise ConfigError("data.dataset: groups and group_pattern are mutually exclusive. Remove one of them")
         roots = {part: str(folder) for part, folder in zip(PARTS, (root, val_root, test_root), strict=True) if folder is not None}
         check_distinct(roots, "{part}_root")
         self.roots: tuple[str, ...] = tuple(roots.values())
@@ -104,7 +104,7 @@ class ImageFolderDataset(FileDataset):
 
 
 def _scan(roots: dict[str, str], classes: list[str] | None) -> tuple[list[ImageFile], list[str], list[str]]:
-    """The images of every part, the classes (those of the first part where they are not given), and what a reader should know."""
+    """The images of every part, the classes (those of the first part unless given), and the notes."""
     files: list[ImageFile] = []
     names, ignored, notes = classes, Counter(), []
     for part, root in roots.items():
@@ -141,17 +141,17 @@ def _class_names(root: str, files: list[ImageFile], classes: list[str] | None) -
     for name, written in zip(names, classes, strict=True):
         if name in given:
             what = "" if given[name] == written else f" ({differences(given[name], written)})"
-            raise ConfigError(f"data.dataset.classes: '{name}' is repeated{what}. Name every class once")
+            raise ConfigError(f"data.dataset.classes: '{name}' is repeated{what}. List every class once")
         given[name] = written
     unknown = [name for name in found if name not in set(names)]
     if unknown:
         hint = did_you_mean(unknown[0], names) + lookalike(unknown[0], names)
-        raise DataError(f"{root}/{unknown[0]}: no such class.{hint} The classes are {shortened(names)}")
+        raise DataError(f"{root}/{unknown[0]}: unknown class.{hint} Classes: {shortened(names)}")
     return names
 
 
 def _check_headers(files: list[ImageFile]) -> None:
-    """Refuse empty files and files that are no images by their first bytes. One short read per file: about 15 µs when cached."""
+    """Refuse empty files, and files whose first bytes are not those of an image. One short read per file: about 15 µs when cached."""
     empty = [file.path for file in files if file.size == 0]
     if empty:
         raise DataError(f"{empty[0]}: the file is empty (zero bytes){_and_more(empty)}. Replace or remove it")

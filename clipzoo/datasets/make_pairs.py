@@ -1,4 +1,4 @@
-"""A table of image paths and captions out of class folders and a list of class names: what training CLIP from scratch starts with."""
+"""Creation of a table of image paths and captions from class folders and a list of class names, for training a CLIP from scratch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _BY_SUFFIX = {".csv": "comma", ".tsv": "tab", ".txt": "tab"}
 
 @dataclass(frozen=True)
 class Columns:
-    """How a table is written.
+    """Format of a table.
 
     Attributes:
-        image: Name of the column of image paths.
-        caption: Name of the column of captions.
-        separator: ``'tab'``, ``'comma'`` or ``'semicolon'``; ``None`` takes the one that the file's name stands for.
+        image: Name of the image path column.
+        caption: Name of the caption column.
+        separator: ``'tab'``, ``'comma'`` or ``'semicolon'``; ``None`` chooses by the file's extension.
     """
 
     image: str = "filepath"
@@ -46,15 +46,15 @@ class Columns:
 
 @dataclass(frozen=True)
 class Made:
-    """One table that was made.
+    """A created table.
 
     Attributes:
-        path: The file.
-        images: How many images it names.
-        classes: Of how many classes.
-        captions: How many distinct captions it has.
-        text: Its content.
-        unlabelled: How many other images there are, without an annotation.
+        path: Table file.
+        images: Number of images.
+        classes: Number of classes.
+        captions: Number of distinct captions.
+        text: Content of the table.
+        unlabelled: Number of other images, without an annotation.
     """
 
     path: Path
@@ -85,38 +85,38 @@ def make_pairs(
     seed: int = 0,
     force: bool = False,
 ) -> list[Made]:
-    """Write a table that ``PairsDataset`` reads (and other programs that train CLIP): one row for every image and caption.
+    """Write a table for ``PairsDataset`` (and other programs that train CLIP) with one row per image and caption.
 
-    Image paths are relative to the table's folder. All tables are made before the first is written.
+    Image paths are relative to the table's folder. All tables are created before the first is written.
 
     Args:
-        images: Class folders, with images at any depth below each; or, with ``annotations``, a folder of images.
-        out: The table, ``.csv`` or ``.tsv``.
-        class_list: Names of the classes, see ``read_class_list``; ``None`` takes the names of the folders.
-        annotations: The class of every image, see ``read_annotations``, instead of class folders.
-        template: Makes a caption of a class name.
-        names: Of a class with several names: its first name; all in one caption, with commas between; or each in a caption (and a row)
-            of its own.
-        columns: How the table is written.
-        group_pattern: A regular expression that finds in the file name which images belong together, as in ``PairsDataset``. The table has
-            the column ``group`` then.
-        val_fraction: Share of the images that go to ``val_out``, classes in proportion, whole groups; byte-identical images are one group.
-        val_out: The table of the val part.
-        limit_per_class: At most so many images of every class, drawn.
-        seed: Of all draws.
-        force: Write over tables of other content.
+        images: Folder of class folders, with images at any depth; or, with ``annotations``, a folder of images.
+        out: Table file, ``.csv`` or ``.tsv``.
+        class_list: Names of the classes, see ``read_class_list``; ``None`` uses the folder names.
+        annotations: Class of every image, see ``read_annotations``; replaces class folders.
+        template: Template that turns a class name into a caption.
+        names: Which names of a class to use: the first; all in one caption, separated by commas; or each in a separate caption
+            (and row).
+        columns: Format of the table.
+        group_pattern: Regular expression that finds the group of an image in its file name, as in ``PairsDataset``. Adds the column
+            ``group`` to the table.
+        val_fraction: Share of the images that go to ``val_out``, stratified by class, in whole groups; identical images form one group.
+        val_out: Table file of the val part.
+        limit_per_class: Maximum number of images per class, drawn at random.
+        seed: Seed of all random draws.
+        force: Whether to overwrite tables of different content.
 
     Returns:
-        What was written, or was there already in just this form.
+        The tables that were written, or that already existed with exactly this content.
 
     Raises:
-        ConfigError: The template or the pattern is wrong.
-        DataError: The images, the list or the annotations cannot be used, two classes have the same caption, or a table is there already.
+        ConfigError: The template or pattern is invalid.
+        DataError: The images, list or annotations are unusable, two classes have the same caption, or a table already exists.
     """
     _check(val_fraction, val_out, limit_per_class)
     paths = [Path(out), *([] if val_out is None else [Path(val_out)])]
     if len({os.path.realpath(path) for path in paths}) < len(paths):
-        raise DataError(f"{out}: is the table of both parts. Give val_out another name")
+        raise DataError(f"{out}: used for both parts. Give val_out another name")
     separators = [_separator(path, columns) for path in paths]
     found, unlabelled = (scan_class_folders(Path(images))[0], 0) if annotations is None else _annotated(str(images), annotations)
     empty = [file.path for file in found if file.size == 0]
@@ -140,7 +140,7 @@ def make_pairs(
 
 
 def _annotated(images: str, annotations: str | Path) -> tuple[list[ImageFile], int]:
-    """The images of ``annotations``, whose paths start at ``images`` or at its folder ``images/``; and how many others there are."""
+    """The images of ``annotations``, whose paths start at ``images`` or at ``images/images/``; and the number of other images."""
     if not os.path.isdir(images):
         raise DataError(f"{images}: no such folder")
     there: dict[str, tuple[str, int]] = {}
@@ -160,7 +160,7 @@ def _annotated(images: str, annotations: str | Path) -> tuple[list[ImageFile], i
             missing.append(key)
     if missing:
         hint = did_you_mean(missing[0], sorted(there)[:2000])
-        what = f"there is no image '{missing[0]}' below {images}{_more(len(missing))}"
+        what = f"no image '{missing[0]}' below {images}{_more(len(missing))}"
         raise DataError(f"{annotations}: {what}.{hint} Paths start at that folder")
     return sorted(files, key=lambda file: file.id), len(there) - len({file.id for file in files})
 
@@ -188,24 +188,24 @@ def _captions(classes: Sequence[str], class_list: str | Path | None, template: s
         chosen = {"first": listed[name][:1], "all": [", ".join(listed[name])], "each": listed[name]}[names]
         captions[name] = [clean(sentence) for ((sentence,),) in (texts_from_template(template, [word], "template") for word in chosen)]
         for caption in captions[name]:
-            other = described.setdefault(" ".join(caption.casefold().split()), name)  # many text towers do not tell capitals apart
+            other = described.setdefault(" ".join(caption.casefold().split()), name)  # many text towers ignore case
             if other != name:
                 both = " and ".join(f"'{one}' ({', '.join(listed[one])})" for one in (other, name))
                 advice = "Put all their names into one caption (--names all), or give them" if names != "all" else "Give them"
-                raise DataError(f"'{caption}' would describe two classes, {both}. {advice} names of their own in the class list")
+                raise DataError(f"'{caption}' would describe two classes, {both}. {advice} distinct names in the class list")
     return captions
 
 
 def _divided(
     files: list[ImageFile], classes: Sequence[str], groups: dict[str, str], fraction: float, seed: int
 ) -> tuple[list[ImageFile], list[ImageFile]]:
-    """Training and val images: no group, and no image under two names, is on both sides; every class keeps a group for training."""
+    """Training and val images: no group, and no image under two names, is in both; every class keeps a group for training."""
     groups = merge_groups(groups, copies_among((file.id, file.path, file.size) for file in files))
     label_of = {name: label for label, name in enumerate(classes)}
     table = CaseTable([Case(file.id, label_of[file.class_name], groups[file.id]) for file in files], classes)
     val = set(table.ids_of(carve(table.counts_GC, fraction, random_state(seed, 0))))
     if not val:
-        raise DataError(f"val_fraction: {fraction} of {len(files)} images is nothing that the classes could spare. Use a larger share")
+        raise DataError(f"val_fraction: {fraction} of {len(files)} images leaves no images for the val part. Use a larger share")
     return [file for file in files if file.id not in val], [file for file in files if file.id in val]
 
 
@@ -218,7 +218,7 @@ def _table(
     separator: str,
     groups: dict[str, str] | None,
 ) -> str:
-    """The text of one table; paths in it start at its folder, or are absolute where there is no way from there (two drives)."""
+    """The text of one table; paths are relative to its folder, or absolute if no relative path exists (two drives)."""
     root = os.path.realpath(images)
     try:
         start = os.path.relpath(root, os.path.realpath(path.parent))
@@ -227,7 +227,7 @@ def _table(
     rows = [[columns.image, columns.caption, *([] if groups is None else ["group"])]]
     for file in files:
         written = os.path.normpath(os.path.join(start, os.path.relpath(file.path, images))).replace(os.sep, "/")
-        written = f"./{written}" if is_formula(written) else written  # other programs read this table: the same file, and no formula
+        written = f"./{written}" if is_formula(written) else written  # for other programs that read this table: same file, not a formula
         for caption in captions[file.class_name]:
             rows.append([written, caption, *([] if groups is None else [groups[file.id]])])
     return csv_text(rows, separator=SEPARATORS[separator])
@@ -237,7 +237,7 @@ def _write(made: Sequence[Made], force: bool) -> None:
     same = {table.path for table in made if table.path.is_file() and table.path.read_bytes() == table.text.encode("utf-8")}
     for table in made:
         if table.path.exists() and table.path not in same and not (force and table.path.is_file()):
-            raise DataError(f"{table.path}: exists already, with other content. Choose another name, or overwrite it with --force")
+            raise DataError(f"{table.path}: already exists with different content. Choose another name, or overwrite it with --force")
     for table in made:
         if table.path not in same:
             write_text(table.path, table.text)
@@ -245,21 +245,19 @@ def _write(made: Sequence[Made], force: bool) -> None:
 
 def _check(val_fraction: float, val_out: str | Path | None, limit_per_class: int | None) -> None:
     if not 0 <= val_fraction < 1:
-        raise DataError(f"val_fraction: {val_fraction} is not allowed; give a share below 1")
+        raise DataError(f"val_fraction: {val_fraction} is not allowed; use a share below 1")
     if (val_fraction > 0) != (val_out is not None):
-        raise DataError(
-            "val_fraction and val_out go together: the share of the images, and the table that names them. Give both or neither"
-        )
+        raise DataError("val_fraction and val_out must be given together: the share of the images, and their table")
     if limit_per_class is not None and limit_per_class < 1:
-        raise DataError(f"limit_per_class: {limit_per_class} is not allowed; 1 or more")
+        raise DataError(f"limit_per_class: {limit_per_class} is not allowed; use 1 or more")
 
 
 def _separator(path: Path, columns: Columns) -> str:
     suffix = path.suffix.lower()
     if suffix not in _BY_SUFFIX:
-        raise DataError(f"{path}: end the name of a table with {', '.join(_BY_SUFFIX)}; that is how it will be recognised")
+        raise DataError(f"{path}: unknown table format. Use one of the extensions {', '.join(_BY_SUFFIX)}")
     if columns.image == columns.caption or "group" in (columns.image, columns.caption):
-        raise DataError(f"{path}: the columns need different names, and none may be called 'group'")
+        raise DataError(f"{path}: the columns must have different names, and none may be named 'group'")
     return columns.separator or _BY_SUFFIX[suffix]
 
 

@@ -1,4 +1,4 @@
-"""Image–text pairs: every distinct image is a case, with all captions that were written for it."""
+"""Image–text pairs: every distinct image is a case, with all captions written for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipzoo.text import clean_name, clean_path, differences
 
 @dataclass
 class _Image:
-    """One image: its real path (which may be NFD), where it was first named, what is written about it, and in the end its id."""
+    """One image: its actual path (which may be NFD), where it was first named, its captions and group, and finally its id."""
 
     path: str
     size: int
@@ -37,39 +37,39 @@ class _Image:
 
 @DATASETS.register_module()
 class PairsDataset(FileDataset):
-    """Images and sentences that describe them, without classes; scored by retrieval.
+    """Images and sentences that describe them, without classes; evaluated by retrieval.
 
     A source is one of:
 
     * a JSON list of ``{image_path, caption}``, where a caption may be a list of sentences;
     * a table (CSV, TSV) whose first line names the columns, such as ``filepath,title`` or ``image_path,caption``;
     * a folder with ``images/NAME.*`` and ``captions/NAME.txt``, one caption per line, or with a ``data.json`` or ``captions.json``, which
-      then is what counts.
+      then takes precedence.
 
-    An image that is listed several times is one case with several captions. A sentence that describes several images is stored once, so
-    that none of them is taken for a wrong answer. Relative image paths start at the folder of the file that names them. Case ids are paths
-    below that folder (of several sources, below the deepest folder that holds them all; and below the deepest folder that holds all images,
-    where some lie elsewhere), with ``/``, NFC-normalised and without blanks at the ends of names. Byte-identical images become one group,
-    whatever else the groups say.
+    An image listed several times is one case with several captions. A sentence that describes several images is stored once, so that none
+    of them counts as a wrong answer. Relative image paths start at the folder of the file that names them. Case ids are paths below that
+    folder (of several sources, below the deepest common folder; and below the deepest folder that contains all images, if some lie
+    elsewhere), with ``/``, NFC-normalised and without surrounding blanks in names. Byte-identical images become one group, whatever the
+    given groups.
 
-    Images are not opened when the dataset is made, only looked for; damage shows when one is read.
+    Images are located but not opened when the dataset is created; damage is detected when one is read.
 
     Args:
-        path: The source: all pairs, or those of the training part where ``val_path`` or ``test_path`` is given.
+        path: Source of all pairs, or of the training part if ``val_path`` or ``test_path`` is given.
         val_path: Source of the val part; ``splits.type='AsGiven'`` follows it.
         test_path: Source of the test part, likewise.
-        image_key: Column or key of the image path; ``None`` takes the one that has a usual name.
+        image_key: Column or key of the image path; ``None`` uses the one with a common name.
         caption_key: Column or key of the caption, likewise.
-        separator: Between the columns of a table: ``'tab'``, ``'comma'``, ``'semicolon'`` or another character; ``None`` finds it.
-        image_root: The folder that relative image paths and case ids start at; ``None`` takes each source's own.
-        group_key: Column or key that says which images belong together, such as a patient's.
-        group_pattern: Instead of ``group_key``: a regular expression that is searched in the file name (in the whole id where the pattern
+        separator: Column separator of a table: ``'tab'``, ``'comma'``, ``'semicolon'`` or another character; ``None`` detects it.
+        image_root: Folder that relative image paths and case ids start from; ``None`` uses each source's own.
+        group_key: Column or key of the group of images that belong together, such as a patient's.
+        group_pattern: Alternative to ``group_key``: a regular expression that is searched in the file name (in the whole id if the pattern
             contains ``/``); its first group is the case's group.
-        allow_duplicates: Merge an image and caption that are listed together more than once, instead of refusing them.
+        allow_duplicates: Whether to merge repeated pairs of image and caption instead of refusing them.
 
     Raises:
-        ConfigError: Two arguments exclude each other, or one has no meaning for these sources.
-        DataError: A source, or an image that it names, is not as described above; the message says which file and line.
+        ConfigError: Two arguments exclude each other, or one does not apply to these sources.
+        DataError: A source, or an image named in it, is not as described above; the message gives file and line.
         LeakError: An image is in two sources.
 
     Example:
@@ -90,7 +90,7 @@ class PairsDataset(FileDataset):
         allow_duplicates: bool = False,
     ):
         if group_key is not None and group_pattern is not None:
-            raise ConfigError("data.dataset: group_key and group_pattern exclude each other. Keep one of them")
+            raise ConfigError("data.dataset: group_key and group_pattern are mutually exclusive. Remove one of them")
         keys = Keys(image_key, caption_key, group_key, separator)
         given = {part: str(source) for part, source in zip(PARTS, (path, val_path, test_path), strict=True) if source is not None}
         check_distinct(given, "{part}_path")
@@ -116,7 +116,7 @@ class PairsDataset(FileDataset):
         self.sources: tuple[str, ...] = tuple(file.name for file in files)
 
     def describe(self) -> list[str]:
-        """Lines for the log: sources, how many images, groups and captions, how they go together, the given parts, then the notes."""
+        """Lines for the log: sources, numbers of images, groups and captions, captions per image, the given parts, then the notes."""
         per_image = [len(self.captions_of(row)) for row in range(len(self))]
         images_of = Counter(caption for row in range(len(self)) for caption in self.captions_of(row))
         shared = {caption: n for caption, n in images_of.items() if n > 1}
@@ -140,10 +140,10 @@ class PairsDataset(FileDataset):
 
 
 def _check_used(files: Sequence[PairsFile], keys: Keys, image_root: str | None) -> None:
-    """Refuse arguments that no source could mean."""
+    """Refuse arguments that apply to none of the sources."""
     found = {file.kind for file in files}
     if keys.separator is not None and "table" not in found:
-        raise ConfigError(f"data.dataset.separator: {files[0].name} is no table. Leave it out")
+        raise ConfigError(f"data.dataset.separator: {files[0].name} is not a table. Remove this option")
     if found == {"folder"}:
         for name, value in (
             ("image_key", keys.image),
@@ -152,16 +152,16 @@ def _check_used(files: Sequence[PairsFile], keys: Keys, image_root: str | None) 
             ("image_root", image_root),
         ):
             if value is not None:
-                raise ConfigError(f"data.dataset.{name}: means nothing for the images/ and captions/ in {files[0].name}. Leave it out")
+                raise ConfigError(f"data.dataset.{name}: does not apply to images/ and captions/ in {files[0].name}. Remove it")
     if image_root is not None and not os.path.isdir(image_root):
         raise DataError(f"{image_root}: no such folder (data.dataset.image_root)")
 
 
 class _Collector:
-    """Finds the images of all pairs and brings the captions of each together.
+    """Finds the images of all pairs, and collects the captions of each.
 
     Args:
-        files: What was read.
+        files: Sources that were read.
         image_root: See ``PairsDataset``.
         allow_duplicates: See ``PairsDataset``.
     """
@@ -179,7 +179,7 @@ class _Collector:
         """All images, sorted by id.
 
         Raises:
-            DataError: An image is missing or empty, is in two groups, or a pair is repeated.
+            DataError: An image is missing, empty or in two groups, or a pair is repeated.
             LeakError: An image is in two sources.
         """
         for source, file in enumerate(self.files):
@@ -219,7 +219,7 @@ class _Collector:
 
     def _add(self, image: _Image, pair: Pair) -> None:
         if pair.group != image.group:
-            raise DataError(f"{pair.where}: '{pair.image}' is in group '{pair.group}', but at {image.where} in group '{image.group}'")
+            raise DataError(f"{pair.where}: '{pair.image}' is in group '{pair.group}' here, but at {image.where} in group '{image.group}'")
         if pair.caption not in image.captions:
             image.captions[pair.caption] = pair.where
         elif not self.allow_duplicates:
@@ -235,28 +235,28 @@ class _Collector:
         if self.leaked:
             image, pair = next(iter(self.leaked.values()))
             raise LeakError(
-                f"{pair.where}: image '{pair.image}' is at {image.where} too, in another part{_more(self.leaked)}. "
+                f"{pair.where}: image '{pair.image}' is also at {image.where}, in another part{_more(self.leaked)}. "
                 "Remove it from one of the files"
             )
         if self.repeated:
             pair, first = self.repeated[0]
             raise DataError(
-                f"{pair.where}: image '{pair.image}' has this caption at {first} already{_more(self.repeated)}. Remove the repetition, "
+                f"{pair.where}: image '{pair.image}' already has this caption at {first}{_more(self.repeated)}. Remove the duplicate, "
                 "or set data.dataset.allow_duplicates=True"
             )
 
 
 class _Folders:
-    """Finds files by names that may be spelt otherwise than on the disk: other slashes, other Unicode spellings, blanks at their ends."""
+    """Finds files whose names are spelt differently on disk: other slashes, other Unicode normalisation, surrounding blanks."""
 
     def __init__(self) -> None:
         self._inside: dict[str, dict[str, list[str]]] = {}
 
     def locate(self, root: str, written: str) -> tuple[str, int] | None:
-        """Real path and size of a file; ``None`` where there is none.
+        """Actual path and size of a file; ``None`` if there is none.
 
         Raises:
-            DataError: There is something, but no regular file or folder; or several files are meant.
+            DataError: The entry is neither a regular file nor a folder, or the name is ambiguous.
         """
         for name in (written, written.replace("\\", "/")):
             path = os.path.normpath(os.path.join(root, name))
@@ -268,7 +268,7 @@ class _Folders:
         return None if found is None else (path, found)
 
     def _respelt(self, root: str, written: str) -> str | None:
-        """The path below ``root`` that has the same clean name, part by part."""
+        """The path below ``root`` with the same clean name, part by part."""
         path = os.path.normpath(root)
         parts = os.path.normpath(clean_path(written)).split("/")
         if parts[0] in ("", ".."):
@@ -276,7 +276,7 @@ class _Folders:
         for part in parts:
             names = self._names(path).get(part, [])
             if len(names) > 1:
-                raise DataError(f"{path}: {differences(*names[:2])}; '{written}' may be either. Rename one of them")
+                raise DataError(f"{path}: {differences(*names[:2])}; '{written}' matches both. Rename one of them")
             if not names:
                 return None
             path = os.path.join(path, names[0])
@@ -293,10 +293,10 @@ class _Folders:
 
 
 def _size(path: str) -> int | None:
-    """Of a file; ``None`` where there is nothing, or a folder.
+    """Size of a file; ``None`` if there is nothing, or a folder.
 
     Raises:
-        DataError: There is something else, or a link that leads nowhere.
+        DataError: The entry is something else, or a broken link.
     """
     try:
         if os.path.isdir(path) or not os.path.lexists(path):
@@ -307,8 +307,8 @@ def _size(path: str) -> int | None:
 
 
 def _top(roots: Sequence[str], paths: Iterable[str]) -> str:
-    """What ids leave out of the paths: the deepest folder that holds all roots, or all images where one lies elsewhere; with its slash."""
-    first, last = min(paths), max(paths)  # what these two start with, all paths between them do
+    """The prefix that ids omit from paths: the deepest folder containing all roots, or all images if one lies elsewhere; with its slash."""
+    first, last = min(paths), max(paths)  # all paths between these two share their common prefix
     try:
         top = os.path.join(os.path.commonpath(roots), "")
         if not (first.startswith(top) and last.startswith(top)):
@@ -319,20 +319,20 @@ def _top(roots: Sequence[str], paths: Iterable[str]) -> str:
 
 
 def _missing(root: str, pairs: list[Pair], image_root: str | None) -> str:
-    """The message about images that are not there."""
+    """The message about missing images."""
     first = pairs[0]
     if first.image.lower().startswith(("http://", "https://")):
-        return f"{first.where}: '{first.image}' is a web address. Download the images, and write where they are"
+        return f"{first.where}: '{first.image}' is a URL. Download the images, and give their local paths"
     others = f" ({len(pairs) - 1} more are missing: {shortened([pair.image for pair in pairs[1:]], 3)})" if len(pairs) > 1 else ""
     folder, name = os.path.split(os.path.normpath(os.path.join(root, first.image.replace("\\", "/"))))
     try:
         hint = did_you_mean(name, sorted(other for other in os.listdir(folder) if other.lower().endswith(EXTENSIONS))[:2000])
     except OSError:
-        hint = f" There is no folder {folder}."
+        hint = f" The folder {folder} does not exist."
     start = (
         "their file's own folder; data.dataset.image_root sets another" if image_root is None else f"data.dataset.image_root, {image_root}"
     )
-    return f"{first.where}: there is no image '{first.image}'{others}.{hint} Relative paths start at {start}"
+    return f"{first.where}: no image '{first.image}'{others}.{hint} Relative paths start at {start}"
 
 
 def _more(found: Sequence | dict) -> str:

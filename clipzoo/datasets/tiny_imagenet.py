@@ -25,37 +25,37 @@ if TYPE_CHECKING:
 
 SPLITS = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
 
-# The normalisation of the CLIPs of OpenAI (Radford et al., 2021).
+# The normalisation of OpenAI's CLIP models (Radford et al., 2021).
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @DATASETS.register_module()
 class TinyImageNetDataset(FileDataset):
-    """Tiny ImageNet-200, or some of its classes; in a config, and from Python as a dataset of ``(image, label)``.
+    """Tiny ImageNet-200, or some of its classes, for use in a config, or from Python as a dataset of ``(image, label)``.
 
-    A label is the place of a class in ``wnids.txt``, counted among the chosen classes, which are the same in every split. A class is called
-    by the first of its names in ``words.txt``; where two classes share that one, by all of them. Test images have no label: -1 from
-    Python, ``None`` in a case; and all of them are there, whatever the number of classes.
+    Labels are the positions of the chosen classes in ``wnids.txt``, the same in every split. A class is named after its first name in
+    ``words.txt``, or after all of its names if two classes share the first. Test images have no label: -1 from Python, ``None`` in a
+    case; all of them are included, whatever the number of classes.
 
-    Case ids are paths below ``root``. Byte-identical images become one group, and a note says so, also where they are in two classes.
-    With ``split='trainval'`` every case has its part, which ``splits.type='AsGiven'`` follows. A train image with the bytes of a val image
-    is left out then, and a note says so: nothing may be tested that was trained on.
+    Case ids are paths below ``root``. Byte-identical images become one group, with a note, even if they are in two classes.
+    With ``split='trainval'`` every case has a part, which ``splits.type='AsGiven'`` follows. Train images that are copies of a val image
+    are then omitted, with a note: no training image may be tested.
 
-    Files are looked for when the dataset is made, but not for being sound; damage shows when an image is read.
+    Files are located when the dataset is created, but not verified; damage is detected when an image is read.
 
     Args:
-        root: The folder with ``wnids.txt``.
+        root: Folder that contains ``wnids.txt``.
         split: ``'train'``, ``'val'``, ``'test'``, or ``'trainval'`` for both labelled ones.
-        transform: What ``dataset[i]`` makes of a Pillow image; ``None`` leaves it. A config has ``data.augmentation`` instead.
-        num_classes: How many classes are drawn from those in ``wnids.txt``.
-        random_seed: Of that draw.
-        template: The caption of a class; ``{class_name}`` stands for its name. ``None``: in the language of the text tower.
-        all_names: A caption for every name of a class in ``words.txt``, instead of the first alone; evaluation takes their mean.
-        allow_copies: Keep the train images that ``'trainval'`` would leave out: the parts exactly as they are published.
+        transform: Function that ``dataset[i]`` applies to a Pillow image; ``None`` for none. A config uses ``data.augmentation`` instead.
+        num_classes: Number of classes to draw from those in ``wnids.txt``.
+        random_seed: Seed of that draw.
+        template: Caption of a class; ``{class_name}`` stands for its name. ``None``: in the language of the text tower.
+        all_names: Whether to use a caption for every name of a class in ``words.txt``, averaged in evaluation, instead of only the first.
+        allow_copies: Whether to keep the train images that ``'trainval'`` would omit: the parts exactly as published.
 
     Raises:
-        ConfigError: There is no such split or number of classes, or the template is wrong.
-        DataError: The folder is not as described above; the message says where.
+        ConfigError: The split or number of classes is invalid, or the template is malformed.
+        DataError: The folder is not as described above; the message gives the location.
 
     Example:
         ``dict(type='TinyImageNetDataset', root='data/tiny-imagenet-200', split='trainval', num_classes=50)``
@@ -99,8 +99,8 @@ class TinyImageNetDataset(FileDataset):
         )
 
     def __getitem__(self, index: int) -> tuple[Image.Image | Tensor, int]:
-        """The image of a row (what ``transform`` makes of it), and its label; -1 for a test image."""
-        row = range(len(self))[index]  # also from the end; and stops an iteration
+        """The image of a row (after ``transform``) and its label; -1 for a test image."""
+        row = range(len(self))[index]  # supports negative indices, and ends iteration
         image = self.read_image(row)
         return image if self.transform is None else self.transform(image), int(self.labels[row])
 
@@ -108,7 +108,7 @@ class TinyImageNetDataset(FileDataset):
         """The name of a class, such as ``'Egyptian cat'``.
 
         Raises:
-            DataError: There is no such label.
+            DataError: The label does not exist.
         """
         return self.classes[self._known(label)]
 
@@ -116,7 +116,7 @@ class TinyImageNetDataset(FileDataset):
         """The WordNet id of a class, such as ``'n02124075'``.
 
         Raises:
-            DataError: There is no such label.
+            DataError: The label does not exist.
         """
         return self.wnids[self._known(label)]
 
@@ -127,7 +127,7 @@ class TinyImageNetDataset(FileDataset):
     def _known(self, label: int) -> int:
         if not 0 <= label < len(self.classes):
             what = "the test images have no label" if label == -1 else f"labels are 0 … {len(self.classes) - 1}"
-            raise DataError(f"label {label}: there is no such class; {what}")
+            raise DataError(f"label {label}: unknown class; {what}")
         return int(label)
 
 
@@ -143,25 +143,25 @@ def create_dataloaders(
     preprocessing: Preprocessing | None = None,
     augmentation: str | dict = "none",
 ) -> tuple[Loader, Loader, Loader]:
-    """Loaders of the train, val and test split, for a training loop of one's own.
+    """Loaders of the train, val and test split, for a custom training loop.
 
     Args:
-        root: As ``TinyImageNetDataset``.
-        batch_size: Images per batch; the last one holds the rest and is never left out.
-        num_classes: As ``TinyImageNetDataset``.
+        root: See ``TinyImageNetDataset``.
+        batch_size: Images per batch; the last, partial batch is kept.
+        num_classes: See ``TinyImageNetDataset``.
         image_size: Height and width of the tensors.
-        num_workers: Processes that read images; 0 reads in this one.
-        random_seed: Of the drawn classes, and of the order of the train images.
-        preprocessing: How images are normalised and made square, such as a tower's; ``None`` takes the mean and deviation of CLIP.
-        augmentation: Of the train images: ``'none'``, ``'minimal'``, ``'standard'`` or what AUGMENTATIONS builds. It draws from torch's
-            global generator.
+        num_workers: Worker processes that read images; 0 reads in this process.
+        random_seed: Seed of the drawn classes, and of the order of the train images.
+        preprocessing: Normalisation and squaring of images, such as a tower's; ``None`` uses the mean and deviation of CLIP.
+        augmentation: Augmentation of the train images: ``'none'``, ``'minimal'``, ``'standard'`` or a spec for AUGMENTATIONS. Uses
+            torch's global generator.
 
     Returns:
         Loaders of ``(images, labels)``: ``[B, 3, image_size, image_size]`` float32, normalised, and ``[B]`` int64, -1 for test images.
 
     Raises:
-        ConfigError: A number is too small, or as ``TinyImageNetDataset``.
-        DataError: As ``TinyImageNetDataset``.
+        ConfigError: A number is too small; or see ``TinyImageNetDataset``.
+        DataError: See ``TinyImageNetDataset``.
     """
     import torch
     from torch.utils.data import default_collate
@@ -188,7 +188,7 @@ def create_dataloaders(
 
 
 def _class_names(words: dict[str, list[str]]) -> dict[str, str]:
-    """The shortest name that no other class of the collection has: the first, all of them, or these and the WordNet id."""
+    """The shortest unique name of every class: the first name, all of them, or these and the WordNet id."""
     spellings = [{wnid: spell(wnid, names) for wnid, names in words.items()} for spell in (_first, _all, _with_id)]
     counts = [Counter(spelling.values()) for spelling in spellings]
     return {wnid: next(s[wnid] for s, n in zip(spellings, counts, strict=True) if n[s[wnid]] == 1) for wnid in words}
@@ -207,7 +207,7 @@ def _with_id(wnid: str, names: list[str]) -> str:
 
 
 def _captions(words: list[list[str]], names: list[str], template: str | None) -> tuple[Captions, list[list[int]]]:
-    """The table, and the captions of every class. A name that several classes have describes none of them."""
+    """The caption table, and the captions of every class. Names shared by several classes are not used."""
     of_names = Counter(name for group in words for name in dict.fromkeys(group))
     captions = Captions(names_only=template is None)
     of_class = []

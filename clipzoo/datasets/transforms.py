@@ -1,19 +1,19 @@
-"""From a Pillow image to the tensor a tower wants: the same geometry in training and evaluation, plus random changes in training.
+"""Conversion of Pillow images to tower inputs: the same geometry in training and evaluation, plus random changes in training.
 
-Geometry is ``Preprocessing.fit``. ``'pad'``, the default: the whole image is scaled, with its proportions, to fit into ``size x size`` and
-is centred on black ("letterbox"). ``'crop'``, "shorter side, then centre crop", cuts off the stem tip of a tall radiograph, and
-``'squash'`` changes the very angles and diameters that tell implants apart; but published CLIPs were trained with one of these two, and
-their towers ask for it. For square images all three are the same.
+The geometry is ``Preprocessing.fit``. ``'pad'``, the default: the whole image is scaled, with its aspect ratio, to fit ``size x size``
+and is centred on black ("letterbox"). ``'crop'``, "shorter side, then centre crop", cuts off the stem tip of a tall radiograph, and
+``'squash'`` distorts the very angles and diameters that distinguish implants; but published CLIPs were trained with one of these two,
+and their towers require it. For square images all three are the same.
 
-``'crop'`` and ``'squash'`` are Pillow's resize, so that weights from elsewhere see exactly the pixels that they see there (open_clip's
-transform: no difference). The faster resize of ``'pad'`` differs from Pillow's by at most one grey level of 255 where it makes smaller and
-two where it makes larger, 0.003 to 0.006 on average, and the features of a ViT-S/32 by up to 6e-5.
+``'crop'`` and ``'squash'`` use Pillow's resize, so that external weights see exactly the pixels they were trained on (open_clip's
+transform: no difference). The faster resize of ``'pad'`` differs from Pillow's by at most one grey level of 255 when downscaling and
+two when upscaling, 0.003 to 0.006 on average, and the features of a ViT-S/32 by up to 6e-5.
 
-Order of ``'pad'``, the fastest correct one of those measured (224 px, one core; Pillow's resize of a 640 x 480 image takes 2.0 ms, this one
-0.8 ms): resize as a channels-last uint8 tensor with antialiasing, then float, then colour, then padding (so that bars stay black), then
-rotation and shift, then normalisation. JPEGs are decoded in full: a reduced ("draft") decoding is faster, but not the same image.
+The order of operations of ``'pad'`` is the fastest correct one measured (224 px, one core; Pillow's resize of a 640 x 480 image takes
+2.0 ms, this one 0.8 ms): resize as a channels-last uint8 tensor with antialiasing, then float, colour, padding (so that bars stay black),
+rotation and shift, normalisation. JPEGs are fully decoded: a reduced ("draft") decoding is faster, but not the same image.
 
-Random numbers come from torch's global generator only, so that whoever seeds it before each case owns the result.
+Random numbers come only from torch's global generator, so that seeding it before each case determines the result.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 def augmentation(text: str) -> dict | None:
-    """What ``'none'``, ``'minimal'`` and ``'standard'`` stand for; ``None`` for a class name.
+    """The class behind ``'none'``, ``'minimal'`` or ``'standard'``; ``None`` for a class name.
 
     Raises:
-        RegistryError: A mistyped one of the three.
+        RegistryError: The text is a misspelling of one of the three.
     """
     if text in SPELLINGS:
         return {"type": SPELLINGS[text]}
     hint = did_you_mean(text, SPELLINGS)
     if hint and text not in AUGMENTATIONS:
         known = ", ".join([*SPELLINGS, *sorted(AUGMENTATIONS)])
-        raise RegistryError(f"no augmentation is called '{text}'.{hint} Known: {known}")
+        raise RegistryError(f"unknown augmentation '{text}'.{hint} Known: {known}")
     return None
 
 
 class Fit:
-    """Scale an image, with its proportions, so that its longer side is ``size``; ``[3, h, w]`` uint8, h and w at most ``size``.
+    """Scale an image, keeping its aspect ratio, such that its longer side is ``size``; ``[3, h, w]`` uint8, h and w at most ``size``.
 
     Args:
-        size: Pixels.
+        size: Target size in pixels.
         interpolation: ``'bilinear'`` or ``'bicubic'``, antialiased.
     """
 
@@ -72,20 +72,20 @@ class Fit:
         width, height = image.size
         scale = self.size / max(width, height)
         shape = [max(1, round(height * scale)), max(1, round(width * scale))]
-        pixels_CHW = functional.pil_to_tensor(image)  # a channels-last view: torchvision resizes that without unpacking
+        pixels_CHW = functional.pil_to_tensor(image)  # a channels-last view, which torchvision resizes without unpacking
         if shape == [height, width]:
             return pixels_CHW
         return functional.resize(pixels_CHW, shape, interpolation=InterpolationMode(self.interpolation), antialias=True)
 
 
 class CropToSquare:
-    """Scale an image, with its proportions, so that its shorter side is ``size``, and keep the middle; ``[3, size, size]`` uint8.
+    """Scale an image, keeping its aspect ratio, such that its shorter side is ``size``, and crop the centre; ``[3, size, size]`` uint8.
 
-    Pixel for pixel what open_clip's and OpenAI's transforms make: the longer side is rounded down, and the resize is Pillow's.
+    Identical to the transforms of open_clip and OpenAI to the pixel: the longer side is rounded down, and the resize is Pillow's.
 
     Args:
-        size: Pixels.
-        interpolation: As ``Fit``.
+        size: Target size in pixels.
+        interpolation: See ``Fit``.
     """
 
     def __init__(self, size: int, interpolation: str = "bicubic"):
@@ -101,11 +101,11 @@ class CropToSquare:
 
 
 class SquashToSquare:
-    """Scale both sides of an image to ``size``, whatever its proportions; ``[3, size, size]`` uint8. The resize is Pillow's.
+    """Scale both sides of an image to ``size``, ignoring its aspect ratio; ``[3, size, size]`` uint8. The resize is Pillow's.
 
     Args:
-        size: Pixels.
-        interpolation: As ``Fit``.
+        size: Target size in pixels.
+        interpolation: See ``Fit``.
     """
 
     def __init__(self, size: int, interpolation: str = "bicubic"):
@@ -135,7 +135,7 @@ def _pixels(image: Image.Image) -> Tensor:
 
 def _check_interpolation(interpolation: str) -> None:
     if interpolation not in INTERPOLATIONS:
-        raise ConfigError(f"preprocessing: interpolation {interpolation!r} is not supported; one of {', '.join(INTERPOLATIONS)} is")
+        raise ConfigError(f"preprocessing: unknown interpolation {interpolation!r}. Known: {', '.join(INTERPOLATIONS)}")
 
 
 class PadToSquare:
@@ -154,11 +154,11 @@ class PadToSquare:
         return torch.nn.functional.pad(image_CHW, (left, self.size - width - left, top, self.size - height - top))
 
 
-FITS: dict[str, type] = {"pad": Fit, "crop": CropToSquare, "squash": SquashToSquare}  # the last two leave nothing to pad
+FITS: dict[str, type] = {"pad": Fit, "crop": CropToSquare, "squash": SquashToSquare}  # the last two need no padding
 
 
 def evaluation_transform(preprocessing: Preprocessing) -> Transform:
-    """RGB image to ``[3, size, size]`` float32, made square as ``preprocessing.fit`` says and normalised; nothing random."""
+    """RGB image to ``[3, size, size]`` float32, made square by ``preprocessing.fit`` and normalised; deterministic."""
     return _compose(preprocessing, colour=[], geometry=[])
 
 
@@ -167,7 +167,7 @@ def _compose(preprocessing: Preprocessing, colour: list, geometry: list) -> Tran
     from torchvision.transforms import v2
 
     if preprocessing.fit not in FITS:
-        raise ConfigError(f"preprocessing: fit {preprocessing.fit!r} is not known; one of {', '.join(FITS)} is")
+        raise ConfigError(f"preprocessing: unknown fit {preprocessing.fit!r}. Known: {', '.join(FITS)}")
     return v2.Compose(
         [
             FITS[preprocessing.fit](preprocessing.size, preprocessing.interpolation),
@@ -182,7 +182,7 @@ def _compose(preprocessing: Preprocessing, colour: list, geometry: list) -> Tran
 
 @AUGMENTATIONS.register_module()
 class NoAugmentation:
-    """Train on exactly what is evaluated. A frozen image tower then needs to see every image only once."""
+    """Train on exactly the images that are evaluated. A frozen image tower then processes every image only once."""
 
     def build(self, preprocessing: Preprocessing) -> Transform:
         """RGB image to ``[3, size, size]`` float32; the same as ``evaluation_transform``."""
@@ -191,12 +191,12 @@ class NoAugmentation:
 
 @AUGMENTATIONS.register_module()
 class MinimalAugmentation:
-    """Small shifts by whole pixels and small changes of exposure; nothing is rotated, scaled or mirrored.
+    """Small shifts by whole pixels and small changes of exposure; no rotation, scaling or mirroring.
 
     Args:
-        translation: Largest shift, as a fraction of the side.
-        brightness: Largest relative change of brightness.
-        contrast: Largest relative change of contrast.
+        translation: Maximum shift, as a fraction of the side.
+        brightness: Maximum relative change of brightness.
+        contrast: Maximum relative change of contrast.
     """
 
     def __init__(self, translation: Share = 0.03, brightness: Share = 0.1, contrast: Share = 0.1):
@@ -217,15 +217,15 @@ class MinimalAugmentation:
 class StandardAugmentation:
     """Small rotations, shifts, zooms and changes of exposure, as between two radiographs of one patient.
 
-    Nothing is mirrored unless asked: a mirrored image makes "left" and "right" in a caption untrue, and the heart of a radiograph wrong.
+    No mirroring by default: it would make "left" and "right" in captions untrue, and the heart of a radiograph wrong.
 
     Args:
-        rotation: Largest rotation in degrees, to both sides.
-        translation: Largest shift, as a fraction of the side.
-        scale: Largest relative change of size.
-        brightness: Largest relative change of brightness.
-        contrast: Largest relative change of contrast.
-        horizontal_flip: Mirror every second image. Only where left and right mean nothing.
+        rotation: Maximum rotation in degrees, in either direction.
+        translation: Maximum shift, as a fraction of the side.
+        scale: Maximum relative change of size.
+        brightness: Maximum relative change of brightness.
+        contrast: Maximum relative change of contrast.
+        horizontal_flip: Whether to mirror half of the images. Only for data where left and right have no meaning.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Models: towers, heads, losses, and the classes that compose them. Importing this package fills MODELS."""
+"""Models: towers, heads, losses, and the classes that combine them. Importing this package fills MODELS."""
 
 from clipzoo.models.base import Model, Tower
 from clipzoo.models.clip import CLIP

@@ -1,4 +1,4 @@
-"""What every model and every tower is."""
+"""Base classes of all models and towers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from clipzoo.structures import Batch, ClassCaptions, Preprocessing, Tokenizer, T
 
 
 class Model(nn.Module):
-    """Base of all models. The engine knows nothing else about a model.
+    """Base class of all models, and all that the engine knows about a model.
 
     Attributes:
-        preprocessing: How the image tower wants its images.
-        tokenizer: Of the text tower; ``None`` for a model without one.
-        takes_features: It has an ``image_encoder``, and understands ``Batch.features``: see ``tower_features``.
+        preprocessing: Input format of the image tower.
+        tokenizer: Tokenizer of the text tower; ``None`` for a model without one.
+        takes_features: Whether the model has an ``image_encoder`` and supports ``Batch.features``; see ``tower_features``.
 
     ``encode_image``, ``encode_captions``, ``encode`` and ``contrast`` are optional; ``lacks`` says which of them a model does not have.
 
-    A constructor argument ``num_classes`` is filled in with the dataset's number of classes; a config does not say it.
+    A constructor argument ``num_classes`` is filled in with the dataset's number of classes and must not be in a config.
     """
 
     preprocessing: Preprocessing
@@ -36,18 +36,18 @@ class Model(nn.Module):
 
     @property
     def captions(self) -> Literal["batch", "all", "none"]:
-        """Which captions a training batch must hold: those drawn for its cases, all captions of the dataset, or none."""
+        """Which captions a training batch must contain: those drawn for its cases, all captions of the dataset, or none."""
         return "batch"
 
     def forward(self, batch: Batch, feature_gradients: tuple[Tensor, ...] | None = None) -> dict[str, Tensor]:
         """Named losses of a batch, each a differentiable scalar; the training loss is their sum.
 
-        Entries whose names begin with ``in_batch_`` are measures of the batch: they are reported, and no part of the loss.
+        Entries whose names start with ``in_batch_`` are measures of the batch, which are reported but not part of the loss.
 
         Args:
-            batch: The cases and their captions.
-            feature_gradients: Only for ``train.cached_features``, and only from models with ``encode`` and ``contrast``: the gradient of
-                the loss with respect to each of the features that ``encode`` returns. The result is then the sum of their products.
+            batch: Batch of cases and captions.
+            feature_gradients: For ``train.cached_features`` only, and only for models with ``encode`` and ``contrast``: the gradient of the
+                loss with respect to each feature returned by ``encode``. The result is then the sum of their products.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
 
@@ -96,40 +96,40 @@ class Model(nn.Module):
         """``[B, C]`` fp32 logits, with the temperature applied.
 
         Args:
-            batch: Only ``images`` is read.
-            classes: What ``encode_classes`` returned.
+            batch: Batch, of which only ``images`` is used.
+            classes: Result of ``encode_classes``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method 'predict'")
 
     def encode_classes(self, captions: ClassCaptions) -> object | None:
-        """What stands for the classes in ``predict``; made once per evaluation, never per batch. ``None`` where nothing is needed."""
+        """The representation of the classes for ``predict``, computed once per evaluation, not per batch. ``None`` if none is needed."""
         return None
 
     def initialise(self, classes: ClassCaptions | None, class_counts: Tensor) -> None:
-        """Called once for a new run, on its device, before ``prepare`` and the optimizer: what the model takes from the data.
+        """Initialise the model from the data; called once per new run, on its device, before ``prepare`` and the optimizer.
 
-        Not called where weights come from a checkpoint, so what is set here must be among them.
+        Not called when weights come from a checkpoint, so everything set here must be part of the checkpoint.
 
         Args:
-            classes: The captions that stand for the classes; ``None`` where the model has no tokenizer, or the data no classes.
-            class_counts: ``[C]`` int64 cases of each class in the training part of this fold.
+            classes: Captions that represent the classes; ``None`` if the model has no tokenizer, or the data no classes.
+            class_counts: ``[C]`` int64 number of cases per class in the training part of this fold.
         """
 
     def prepare(self, captions: Tokens) -> None:
-        """Called once before training with the whole caption table, on the CPU; what stays the same all run long is computed here.
+        """Compute what stays constant during the run; called once before training with the whole caption table, on the CPU.
 
-        Never called where a trained model is used: no method but this one and ``initialise`` may change what a model holds.
+        Never called when a trained model is used: only this method and ``initialise`` may change a model's state.
         """
 
     def tower_features(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
-        """``[B, num_features]``: what ``image_encoder`` makes of images, or has made of them already, for models that have one.
+        """``[B, num_features]`` outputs of ``image_encoder``, computed or cached, for models that have one.
 
-        Outside of training a frozen tower works in full precision, also under autocast, as it did for the features that are kept: whoever
-        evaluates a model gets the same numbers.
+        Outside training a frozen tower always runs in full precision, also under autocast, as it did for the cached features, so that every
+        evaluation gets the same numbers.
 
         Args:
-            images: ``[B, 3, H, W]``; not read where ``features`` are given.
-            features: ``[B, num_features]``, if they are known already.
+            images: ``[B, 3, H, W]``; ignored if ``features`` are given.
+            features: ``[B, num_features]`` cached features, if any.
         """
         if features is not None:
             return features
@@ -137,55 +137,55 @@ class Model(nn.Module):
             return self.image_encoder(images)
 
     def checkpoint_gradients(self) -> None:
-        """From now on keep only the activations between blocks, and compute the others again in the backward pass.
+        """Keep only the activations between blocks from now on, and recompute the others in the backward pass.
 
         Raises:
-            BuildError: The model cannot.
+            BuildError: The model does not support it.
         """
-        raise BuildError(f"train.gradient_checkpointing: {type(self).__name__} cannot compute activations again. Leave it out")
+        raise BuildError(f"train.gradient_checkpointing: {type(self).__name__} does not support gradient checkpointing. Remove this option")
 
     def after_step(self) -> None:
-        """Called after every optimizer step, to put parameters back into their range in place."""
+        """Clamp parameters to their valid range in place; called after every optimizer step."""
 
     def describe(self) -> list[str]:
-        """Lines for the log: the towers, where their weights come from, and how many parameters are trained."""
+        """Lines for the log: the towers, the origin of their weights, and the numbers of trained parameters."""
         return [f"model {type(self).__name__}: {parameter_words(self)}"]
 
 
 def in_full(values: Tensor) -> Tensor:
-    """The same in fp32 at least; fp64 stays fp64."""
+    """Convert to at least fp32; fp64 stays fp64."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 @checked
 class Tower(nn.Module):
-    """An encoder of images or of text, with its weights' origin, its depth groups and its freezing.
+    """An image or text encoder, with the origin of its weights, its depth groups and its freezing.
 
-    What is frozen has ``requires_grad`` off *and* stays in evaluation mode whatever ``train()`` says: in a block none of whose parameters
-    learn, neither dropout nor the running statistics of batch norm move. The last line of a subclass constructor is
+    Frozen parameters have ``requires_grad`` off *and* their modules stay in evaluation mode regardless of ``train()``: in a block without
+    trainable parameters, dropout is inactive and the running statistics of batch norm do not change. Subclass constructors must end with
     ``self.apply_freeze()``.
 
     Args:
-        freeze: ``'none'`` trains everything, ``'all'`` nothing.
-        unfreeze_blocks: Only the last so many depth groups learn, whatever ``freeze`` says: 0 for none, ``depth`` for all. ``None`` leaves
-            it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters beside the layers of the whole tower, see ``LoRA`` in
-            ``clipzoo/models/lora.py``; the tower's own weights are frozen, but for the last ``unfreeze_blocks``. ``None`` for no adapters.
+        freeze: ``'none'`` trains the whole tower, ``'all'`` freezes it.
+        unfreeze_blocks: Number of last depth groups that are trained, regardless of ``freeze``: 0 for none, ``depth`` for all. ``None``
+            leaves the choice to ``freeze``.
+        lora: Adapters for the layers of the whole tower: ``rank``, ``alpha`` and ``dropout``, see ``LoRA`` in
+            ``clipzoo/models/lora.py``; the tower's own weights are frozen, except the last ``unfreeze_blocks``. ``None`` for no adapters.
 
     Attributes:
-        name: What the log calls it.
-        num_features: Width of its features.
-        projected: The features lie in a joint image-text space already, as those of published CLIP towers do.
-        weights: Where its weights come from, in words.
-        space: Which joint space its weights were trained for, the same words for both towers of one model; ``None`` where its weights are
-            random or were trained without another tower. Known to the tower that loaded them, and not kept in a checkpoint.
-        logit_scale: Log of 1 / temperature, and
-        logit_bias: bias of the logits that its weights were trained with; ``None`` where they say none.
-        quick_gelu: Which activation a CLIP transformer has; ``None`` for other networks.
+        name: Name in the log.
+        num_features: Width of the features.
+        projected: Whether the features are already in a joint image-text space, as those of published CLIP towers are.
+        weights: Description of the origin of the weights.
+        space: Joint space for which the weights were trained, equal for both towers of one model; ``None`` if they are random or were
+            trained without another tower. Set by loading weights, and not stored in a checkpoint.
+        logit_scale: Log of 1 / temperature that the weights were trained with; ``None`` if undefined.
+        logit_bias: Bias of the logits that the weights were trained with; ``None`` if undefined.
+        quick_gelu: Whether a CLIP transformer uses QuickGELU; ``None`` for other networks.
 
     Raises:
-        ConfigError: ``freeze`` is none of the two, there are fewer blocks than ``unfreeze_blocks``, or ``lora`` is malformed.
-        BuildError: ``lora`` without the package peft, or of a tower that no adapter fits.
+        ConfigError: ``freeze`` is invalid, there are fewer blocks than ``unfreeze_blocks``, or ``lora`` is malformed.
+        BuildError: ``lora`` is set without the package peft, or no adapter fits the tower.
     """
 
     name: str
@@ -201,7 +201,7 @@ class Tower(nn.Module):
         super().__init__()
         kind = type(self).__name__
         if lora is not None and freeze == "all":
-            raise ConfigError(f"{kind}: freeze='all' trains nothing, and lora trains adapters. Leave freeze out: lora freezes the weights")
+            raise ConfigError(f"{kind}: freeze='all' conflicts with lora, which trains adapters. Remove freeze: lora freezes the weights")
         self.freeze = freeze
         self.unfreeze_blocks = unfreeze_blocks
         self.lora = lora
@@ -209,14 +209,14 @@ class Tower(nn.Module):
 
     @property
     def first_blocks(self) -> int | None:
-        """How many of its last depth groups learn by its arguments; ``None`` for everything."""
+        """The initial number of last depth groups that are trained; ``None`` for the whole tower."""
         if self.unfreeze_blocks is not None:
             return self.unfreeze_blocks
         return 0 if self.freeze == "all" or self.lora is not None else None
 
     @property
     def frozen(self) -> bool:
-        """Nothing in this tower learns."""
+        """Whether nothing in this tower is trained."""
         return not any(parameter.requires_grad for parameter in self.parameters())
 
     @property
@@ -225,7 +225,7 @@ class Tower(nn.Module):
         return len(self.depth_groups())
 
     def apply_freeze(self) -> None:
-        """Put ``freeze``, ``unfreeze_blocks`` and ``lora`` into effect on the parameters made so far."""
+        """Apply ``freeze``, ``unfreeze_blocks`` and ``lora`` to the existing parameters."""
         fixed = {id(parameter) for parameter in self.parameters() if not parameter.requires_grad}
         if self.lora is not None:
             add_adapters(self, self.lora)
@@ -234,13 +234,13 @@ class Tower(nn.Module):
             self.unfreeze(self.first_blocks)
 
     def unfreeze(self, blocks: int | None) -> None:
-        """Let the last ``blocks`` depth groups learn and no others; adapters always learn. ``train()`` afterwards puts modes right.
+        """Train only the last ``blocks`` depth groups; adapters are always trained. Call ``train()`` afterwards to update module modes.
 
         Args:
-            blocks: 0 for none, ``None`` for all.
+            blocks: Number of groups; 0 for none, ``None`` for all.
 
         Raises:
-            ConfigError: There are fewer, or this tower does not know its depth groups.
+            ConfigError: There are fewer groups, or this tower does not define depth groups.
         """
         learning = None if blocks is None else set(self._last_groups(blocks))
         adapters = self.adapter_names()
@@ -250,19 +250,19 @@ class Tower(nn.Module):
         self.train(self.training)
 
     def adapter_names(self) -> frozenset[str]:
-        """Names of the parameters that ``lora`` added."""
+        """Names of the parameters added by ``lora``."""
         if self.lora is None:
             return frozenset()
         return frozenset(name for name, _ in self.named_parameters() if is_adapter(name))
 
     def merge_lora(self) -> None:
-        """Fold the adapters into the weights: from then on this is the plain tower, with its names and the same features up to rounding."""
+        """Merge the adapters into the weights; restores the plain tower's parameter names, with equal features up to rounding."""
         if self.lora is not None:
             merge_adapters(self)
             self.lora = None
 
     def train(self, mode: bool = True) -> Tower:
-        """As ``nn.Module.train``, except that whatever is frozen stays in evaluation mode."""
+        """Like ``nn.Module.train``, except that frozen modules stay in evaluation mode."""
         super().train(mode)
         if mode:
             _rest(self)
@@ -278,28 +278,28 @@ class Tower(nn.Module):
             return []
         kind = type(self).__name__
         if type(self).depth_groups is Tower.depth_groups:
-            raise ConfigError(f"{kind}: unfreeze_blocks={blocks}, but {kind} has no method 'depth_groups'. Write one, or use freeze")
+            raise ConfigError(f"{kind}: unfreeze_blocks={blocks}, but {kind} has no method 'depth_groups'. Define one, or use freeze")
         groups = self.depth_groups()
         if blocks > len(groups):
             raise ConfigError(
-                f"{kind}: unfreeze_blocks={blocks} is beyond its depth: {self.name} has {len(groups)} blocks, the stem included"
+                f"{kind}: unfreeze_blocks={blocks} exceeds its depth: {self.name} has {len(groups)} blocks, including the stem"
             )
         return [name for group in groups[-blocks:] for name in group]
 
     def blueprint(self) -> dict:
-        """Constructor arguments, of plain types, that make this architecture again when they are laid over those it was made with.
+        """Constructor arguments, of plain types, that override the original ones to rebuild this architecture.
 
-        Nothing is downloaded or read from a file then. A checkpoint keeps it, beside the weights, which replace those of the new tower.
+        With them nothing is downloaded or read from a file. Stored in checkpoints with the weights, which replace those of the new tower.
         """
         return {"pretrained": False} if "pretrained" in inspect.signature(type(self)).parameters else {}
 
     def checkpoint_gradients(self) -> None:
-        """From now on keep only the activations between blocks, and compute the others again in the backward pass.
+        """Keep only the activations between blocks from now on, and recompute the others in the backward pass.
 
         Raises:
-            BuildError: This tower cannot.
+            BuildError: The tower does not support it.
         """
-        raise BuildError(f"train.gradient_checkpointing: {type(self).__name__} cannot compute activations again. Leave it out")
+        raise BuildError(f"train.gradient_checkpointing: {type(self).__name__} does not support gradient checkpointing. Remove this option")
 
     def describe(self) -> str:
         """One line for the log."""
@@ -308,7 +308,7 @@ class Tower(nn.Module):
         return f"{name}: {self.num_features} features, weights {self.weights}, {parameter_words(self)}{self._freezing_words()}"
 
     def learning_words(self) -> str:
-        """How many of the depth groups learn, by their own weights: ``'last 2 of 9 blocks learn'``."""
+        """The number of trained depth groups, without adapters, in words: ``'last 2 of 9 blocks learn'``."""
         adapters = self.adapter_names()
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad} - adapters
         learning = [not trained.isdisjoint(group) for group in self.depth_groups()]
@@ -318,7 +318,7 @@ class Tower(nn.Module):
         return f"all {len(learning)} blocks learn" if first == 0 else f"last {len(learning) - first} of {len(learning)} blocks learn"
 
     def _freezing_words(self) -> str:
-        """Which part learns, where it is neither everything nor nothing."""
+        """The trained part in words, if it is neither everything nor nothing."""
         partly = not self.frozen and not all(parameter.requires_grad for parameter in self.parameters())
         words = f", {self.learning_words()}" if partly and type(self).depth_groups is not Tower.depth_groups else ""
         if self.lora is not None:
@@ -327,9 +327,9 @@ class Tower(nn.Module):
 
 
 def _rest(module: nn.Module) -> None:
-    """Put every part of ``module`` whose parameters are all frozen into evaluation mode, with all that is in it.
+    """Put every submodule of ``module`` whose parameters are all frozen into evaluation mode, recursively.
 
-    A part without parameters, such as a dropout, follows the part that it stands in.
+    A submodule without parameters, such as a dropout, follows the module that contains it.
     """
     parameters = list(module.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
@@ -340,7 +340,7 @@ def _rest(module: nn.Module) -> None:
 
 
 def groups_by_layer(names: Iterable[str], layer: str, stem: str) -> list[list[str]]:
-    """Sort parameter names into the stem, one group per numbered layer, and whatever follows, which joins the last layer.
+    """Sort parameter names into the stem, one group per numbered layer, and the rest, which joins the last layer.
 
     Args:
         names: Parameter names.
@@ -362,7 +362,7 @@ def groups_by_layer(names: Iterable[str], layer: str, stem: str) -> list[list[st
 
 
 def parameter_words(module: nn.Module) -> str:
-    """``'11.18 M parameters trained, 0 frozen'``: how many numbers of a module are trained."""
+    """``'11.18 M parameters trained, 0 frozen'``: the trained and frozen parameters of a module in words."""
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in module.parameters()) - trained
     return f"{_millions(trained)} parameters trained, {_millions(frozen)} frozen"
@@ -374,7 +374,7 @@ def _millions(count: int) -> str:
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards every part of it as it was. A model that is in this mode already is not touched."""
+    """Put the model into evaluation mode, and restore the mode of every submodule afterwards. No effect if it is already in this mode."""
     learning = [module for module in model.modules() if module.training]
     if not learning:
         yield
@@ -388,6 +388,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def full_name(tower: Tower) -> str:
-    """Its class, and what the log calls it, where that is something else."""
+    """The tower's class, followed by its name in the log if that differs."""
     name = type(tower).__name__
     return name if tower.name == name else f"{name} {tower.name}"

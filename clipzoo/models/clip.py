@@ -1,4 +1,4 @@
-"""CLIP: an image tower and a text tower in one space.
+"""CLIP: an image tower and a text tower with a joint space.
 
 Shapes: B cases · U distinct captions of the batch · S class captions · C classes · T captions of the table · D embedding width.
 """
@@ -24,34 +24,33 @@ from clipzoo.structures import TEXT_CHUNK, Batch, ClassCaptions, Tokens
 
 @MODELS.register_module()
 class CLIP(Model):
-    """Trains an image tower and a text tower so that an image lies near the captions that describe it.
+    """Trains an image tower and a text tower such that images are close to the captions that describe them.
 
     Args:
-        image_encoder: A ``Backbone``.
-        text_encoder: A ``TextEncoder``.
-        loss: A ``Loss``; ``None`` means ``MultiPositiveContrastiveLoss()``.
-        embed_dim: D, width of the joint space. ``None``: that of the towers whose features lie in a joint space already, where they agree,
+        image_encoder: Image tower, a ``Backbone``.
+        text_encoder: Text tower, a ``TextEncoder``.
+        loss: Contrastive loss, a ``Loss``; ``None`` means ``MultiPositiveContrastiveLoss()``.
+        embed_dim: Width of the joint space, D. ``None``: that of the towers whose features are already in a joint space, if they agree,
             otherwise 512.
-        temperature: Cosine similarities are divided by it; at the start, where it is learned. ``None``: what both towers' weights were
-            trained with where they come from one model, otherwise 0.07. With weights' own temperature a sigmoid loss also starts from
-            their bias.
-        learn_temperature: Learn the temperature; it then stays in [0.01, 1].
-        image_projection: A ``Head`` from the image tower to the joint space. ``None``: ``LinearProjection``, or nothing where the
-            tower's features lie in a joint space of this width already: it may be another one, as such a tower ends in a projection of
-            its own, which training turns into place.
-        text_projection: The same for the text tower.
-        in_batch_measures: Report, beside the loss, how well the captions of a training batch are told apart: see ``in_batch_measures``
-            below. The numbers depend on the batch size, and are no metrics of classification or retrieval.
+        temperature: Divisor of cosine similarities; the initial value if learned. ``None``: that of both towers' weights if they come from
+            one model, otherwise 0.07. With the temperature of weights, a sigmoid loss also starts from their bias.
+        learn_temperature: Whether to learn the temperature, which then stays in [0.01, 1].
+        image_projection: ``Head`` from the image tower to the joint space. ``None``: ``LinearProjection``, or none if the tower's features
+            are already in a joint space of this width: it may be a different space, as such a tower ends in its own projection, which is
+            adapted in training.
+        text_projection: A ``Head`` from the text tower to the joint space, likewise.
+        in_batch_measures: Whether to report, besides the loss, how well the captions of a training batch are distinguished; see
+            ``in_batch_measures`` below. The values depend on the batch size, and are not classification or retrieval metrics.
 
     Attributes:
-        logit_scale: Scalar, the log of 1 / temperature. In the checkpoint whether learned or not.
+        logit_scale: Scalar, the log of 1 / temperature. Stored in checkpoints whether learned or not.
 
     Raises:
         ConfigError: ``temperature`` is out of range.
-        BuildError: The towers come from one model, but differ in their activation; or they come from two models, and nothing between
-            them is trained; or the loss is one over the logits of a classifier.
+        BuildError: The towers come from one model but have different activations; or they come from two models and nothing between them is
+            trained; or the loss is a classification loss.
 
-    Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. Each distinct caption is encoded once, and a frozen text tower once per run.
+    Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. Each distinct caption is encoded once, with a frozen text tower once per run.
     """
 
     takes_features = True
@@ -76,7 +75,7 @@ class CLIP(Model):
             loss = MultiPositiveContrastiveLoss()
         if not hasattr(loss, "captions"):
             raise BuildError(
-                f"CLIP: {type(loss).__name__} is a loss over the logits of a classifier, and CLIP compares images with captions. "
+                f"CLIP: {type(loss).__name__} is a classification loss, but CLIP compares images with captions. "
                 "Choose CaptionCrossEntropyLoss or MultiPositiveContrastiveLoss, or the model ImageClassifier"
             )
         self.embed_dim = embed_dim = _joint_width(image_encoder, text_encoder) if embed_dim is None else embed_dim
@@ -100,36 +99,36 @@ class CLIP(Model):
 
     @property
     def captions(self) -> Literal["batch", "all"]:
-        """What the loss needs."""
+        """The captions that the loss requires."""
         return self.loss.captions
 
     def forward(self, batch: Batch, feature_gradients: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
-        """The loss between the batch's images and its captions, under the name ``image_text``; see ``Model.forward``."""
+        """The loss between the batch's images and captions, named ``image_text``; see ``Model.forward``."""
         features = self.encode(batch)
         if feature_gradients is None:
             return self.contrast(*features, batch)
         product = sum((feature * gradient).sum() for feature, gradient in zip(features, feature_gradients, strict=True))
-        # The others have their gradients already; with a zero they take part, and DDP does not wait for them.
+        # The other parameters already have their gradients; a zero term includes them, so that DDP does not wait for them.
         others = [self.logit_scale, *self.loss.parameters()]
         return {"product": product + 0 * sum(parameter.sum() for parameter in others if parameter.requires_grad)}
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """``[B, D]`` features of the batch's images and ``[U, D]`` of its captions."""
+        """``[B, D]`` image features and ``[U, D]`` caption features of the batch."""
         return self.encode_image(batch.images, batch.features), self.encode_text(batch.text, batch.caption_ids)
 
     def contrast(self, image_BD: Tensor, text_UD: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The loss between features, and the in-batch measures where they are wanted; of ``batch`` images and text are not read."""
+        """The loss between features, and the in-batch measures if enabled; the images and text of ``batch`` are not used."""
         losses = {"image_text": self.loss(image_BD, text_UD, self._scale(), batch)}
         if self.in_batch_measures:
             losses.update(in_batch_measures(image_BD, text_UD, self._scale(), batch))
         return losses
 
     def predict(self, batch: Batch, classes: Tensor) -> Tensor:
-        """``[B, C]`` fp32: similarity of each image to the classes' prototypes, over the temperature.
+        """``[B, C]`` fp32: similarity of each image to the class prototypes, divided by the temperature.
 
         Args:
-            batch: Only ``images``, or ``features``, is read.
-            classes: ``[C, D]`` from ``encode_classes``.
+            batch: Batch, of which only ``images``, or ``features``, is used.
+            classes: ``[C, D]`` prototypes from ``encode_classes``.
         """
         image_BD = self.encode_image(batch.images, batch.features)
         with torch.autocast(image_BD.device.type, enabled=False):
@@ -141,17 +140,17 @@ class CLIP(Model):
         return class_prototypes(text_SD, captions.labels.to(text_SD.device), captions.num_classes)
 
     def encode_captions(self, tokens: Tokens, ids: Tensor | None = None) -> Tensor:
-        """``[T, D]`` of length 1: captions of a table, a chunk at a time and in order of length, so that little padding is encoded.
+        """Encode captions of a table in chunks of similar length, which keeps padding small; ``[T, D]`` of unit length.
 
         Args:
-            tokens: The table; where it is the one that ``cache_text`` was given, a frozen tower is a lookup.
-            ids: ``[T]`` rows of it; ``None`` for all.
+            tokens: Caption table; if it is the one given to ``cache_text``, cached features are looked up.
+            ids: ``[T]`` rows of the table; ``None`` for all.
         """
         ids = torch.arange(len(tokens)) if ids is None else ids
         return self._encode_rows(tokens.take(ids.to(tokens.ids.device)), ids)
 
     def _encode_rows(self, chosen: Tokens, ids: Tensor) -> Tensor:
-        """``[T, D]`` features of ``chosen``, which are rows ``ids`` of some table; where it is the cached one, they are looked up."""
+        """``[T, D]`` features of ``chosen``, which are rows ``ids`` of some table; looked up if it is the cached one."""
         device = self.logit_scale.device
         if self._in_table(chosen, ids):
             rows_TF = self.text_table[ids.to(device)]
@@ -162,46 +161,46 @@ class CLIP(Model):
         return torch.cat([_normalised(self.text_projection(rows)) for rows in rows_TF.split(TEXT_CHUNK)])
 
     def _read_frozen(self, tokens: Tokens, chunk: int = TEXT_CHUNK) -> Tensor:
-        """``[T, F]``: what the text tower makes of captions, in full precision also under autocast."""
+        """``[T, F]`` text tower outputs for captions, in full precision also under autocast."""
         device = self.logit_scale.device
         with torch.autocast(device.type, enabled=False):
             return in_full(tokens.encoded(self.text_encoder, device, chunk))
 
     def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
-        """``[B, 3, H, W]`` to ``[B, D]`` of length 1, in fp32.
+        """``[B, 3, H, W]`` to ``[B, D]`` of unit length, in fp32.
 
         Args:
-            images: Normalised as ``preprocessing`` says; not read where ``features`` are given.
-            features: ``[B, F]``, what the image tower makes of them, if that is known already.
+            images: Images normalised by ``preprocessing``; ignored if ``features`` are given.
+            features: ``[B, F]`` cached outputs of the image tower, if any.
         """
         return _normalised(self.image_projection(self.tower_features(images, features)))
 
     def encode_text(self, tokens: Tokens | None, caption_ids: Tensor | None = None) -> Tensor:
-        """Captions to ``[U, D]`` of length 1, in fp32.
+        """Captions to ``[U, D]`` of unit length, in fp32.
 
         Args:
-            tokens: Of U captions; not read where the table is cached and ``caption_ids`` is given, and may be ``None`` then.
-            caption_ids: ``[U]`` rows of the table that ``cache_text`` was given; ``None`` always runs the tower.
+            tokens: Tokens of U captions; may be ``None`` if the table is cached and ``caption_ids`` is given.
+            caption_ids: ``[U]`` rows of the table given to ``cache_text``; ``None`` always runs the tower.
         """
         if self.text_table is not None and caption_ids is not None:
             return _normalised(self.text_projection(self.text_table[caption_ids]))
         return _normalised(self.text_projection(self.text_encoder(tokens)))
 
     def prepare(self, captions: Tokens) -> None:
-        """Encode the whole caption table once where the text tower is frozen."""
+        """Encode the whole caption table once if the text tower is frozen."""
         if self.text_encoder.frozen:
             self.cache_text(captions)
 
     @torch.no_grad()
     def cache_text(self, tokens: Tokens, chunk: int = TEXT_CHUNK) -> None:
-        """Encode the whole caption table once, in fp32; from then on the frozen text tower is a lookup. The table is not saved.
+        """Encode the whole caption table once, in fp32; the frozen text tower then becomes a lookup. The table is not saved.
 
         Args:
-            tokens: The table, T captions; row = caption id.
-            chunk: Captions encoded at a time. They are taken in order of length, so that little padding is encoded.
+            tokens: Caption table of T captions; the row is the caption id.
+            chunk: Captions per encoder call. They are sorted by length, which keeps padding small.
 
         Raises:
-            ConfigError: The text tower is trained; a table of it would be wrong after one step.
+            ConfigError: The text tower is trained, so that the table would be outdated after one step.
         """
         if not self.text_encoder.frozen:
             raise ConfigError("CLIP: only a frozen text encoder can be cached. Set text_encoder.freeze='all'")
@@ -209,17 +208,17 @@ class CLIP(Model):
         self._cached_tokens = tokens.to("cpu")
 
     def checkpoint_gradients(self) -> None:
-        """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations anyway."""
+        """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations in any case."""
         for tower in (self.image_encoder, self.text_encoder):
             if not tower.frozen:
                 tower.checkpoint_gradients()
 
     def after_step(self) -> None:
-        """Keep the learned temperature in its range."""
+        """Clamp the learned temperature to its range."""
         clamp_learned(self.logit_scale)
 
     def describe(self) -> list[str]:
-        """Lines for the log: towers, space, temperature, loss, and how many parameters are trained."""
+        """Lines for the log: towers, joint space, temperature, loss, and numbers of trained parameters."""
         temperature = math.exp(-self.logit_scale.item())
         learned = "learned" if self.logit_scale.requires_grad else "fixed"
         cached = "" if self.text_table is None else f", text table of {len(self.text_table)} captions"
@@ -231,11 +230,11 @@ class CLIP(Model):
         ]
 
     def _scale(self) -> Tensor:
-        """1 / temperature, at least in fp32."""
+        """1 / temperature, in at least fp32."""
         return in_full(self.logit_scale).exp()
 
     def _in_table(self, chosen: Tokens, ids: Tensor) -> bool:
-        """Are these tokens rows ``ids`` of the cached table? The ids of another dataset mean other sentences."""
+        """Are these tokens rows ``ids`` of the cached table? In another dataset, the ids refer to other sentences."""
         table, ids = self._cached_tokens, ids.cpu()
         if table is None or (len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= len(table))):
             return False
@@ -245,11 +244,11 @@ class CLIP(Model):
 
 @torch.no_grad()
 def in_batch_measures(image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """How well the captions of one process's batch are told apart; the more captions it holds, the harder.
+    """How well the captions of one process's batch are distinguished; harder for batches with more captions.
 
     Returns:
-        ``in_batch_accuracy``: share of the images whose most similar caption of the batch describes them. ``in_batch_similarity``: mean
-        over the images of the softmax probability, over the captions of the batch, of those that describe them.
+        ``in_batch_accuracy``: share of images whose most similar caption in the batch describes them. ``in_batch_similarity``: softmax
+            probability, over the captions of the batch, of those that describe the image, averaged over the images.
     """
     positives_BU = batch.positives()
     logits_BU = in_full(logit_scale) * in_full(image_BD) @ in_full(text_UD).T
@@ -259,34 +258,34 @@ def in_batch_measures(image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, ba
 
 
 def _joint_width(*towers: nn.Module) -> int:
-    """The width of the joint space that the towers' features lie in already; 512, as most CLIPs', where there is none or several."""
+    """The width of the joint space that the towers' features are already in; 512, as in most CLIPs, if there is none or several."""
     widths = {tower.num_features for tower in towers if tower.projected}
     return widths.pop() if len(widths) == 1 else 512
 
 
 def _one_space(image_encoder: nn.Module, text_encoder: nn.Module) -> bool:
-    """Were the weights of both towers trained together?"""
+    """Were both towers' weights trained together?"""
     return image_encoder.space is not None and image_encoder.space == text_encoder.space
 
 
 def _check_spaces(model: CLIP) -> None:
-    """Refuse towers that cannot go together.
+    """Refuse incompatible towers.
 
     Raises:
-        BuildError: With what to do.
+        BuildError: The towers are incompatible; the message gives the fix.
     """
     image, text = model.image_encoder, model.text_encoder
     said = {"image_encoder": image.quick_gelu, "text_encoder": text.quick_gelu}
     if _one_space(image, text):
         if None not in said.values() and image.quick_gelu != text.quick_gelu:
             words = ", ".join(f"{name}.quick_gelu={value}" for name, value in said.items())
-            raise BuildError(f"CLIP: {words}, but both towers come from one model ({image.weights}). Say the same for both")
+            raise BuildError(f"CLIP: {words}, but both towers come from one model ({image.weights}). Set the same value for both")
     elif image.space is not None and text.space is not None:
         projections = [*model.image_projection.parameters(), *model.text_projection.parameters()]
         if image.frozen and text.frozen and not projections:
             raise BuildError(
-                f"CLIP: the towers lie in two different joint spaces ({image.weights}; {text.weights}), both are frozen, and nothing "
-                "between them is trained. Give image_projection='LinearProjection', or freeze only one of them"
+                f"CLIP: the towers have two different joint spaces ({image.weights}; {text.weights}), both are frozen, and nothing "
+                "between them is trained. Set image_projection='LinearProjection', or freeze only one of them"
             )
 
 

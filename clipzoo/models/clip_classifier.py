@@ -1,4 +1,4 @@
-"""A CLIP image tower with a classifier, from Python alone."""
+"""A CLIP image tower with a classifier, for use from Python."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from clipzoo.structures import Batch
 
 
 class CLIPClassifier(ImageClassifier):
-    """``ImageClassifier`` on the image tower of a CLIP, for a training loop of your own.
+    """``ImageClassifier`` on the image tower of a CLIP, for a custom training loop.
 
-    Called with images it gives logits, as any torch classifier does. Configs have ``ImageClassifier`` in its place.
+    Called with images it returns logits, like any torch classifier. Configs use ``ImageClassifier`` instead.
 
     Args:
-        num_classes: At least 2.
+        num_classes: Number of classes; at least 2.
         clip_model_name: ``'ViT-B/32'``, ``'ViT-B/16'``, ``'ViT-L/14'``, ``'RN50'`` or another variant of ``CLIPVision``.
-            ``None``: the sizes of the file in ``pretrained``.
-        freeze_encoder: Train the head only.
-        device: Where to put it. ``None``: CUDA where there is one, otherwise the CPU.
-        pretrained: ``True`` takes OpenAI's weights from the hub; a string is a local file or folder with a CLIP's weights; ``False`` starts
-            at random.
-        head: A ``Head``. ``None``: ``LinearHead()``.
+                ``None``: the sizes of the file in ``pretrained``.
+        freeze_encoder: Whether to train the head only.
+        device: Target device. ``None``: CUDA if available, otherwise the CPU.
+        pretrained: ``True`` loads OpenAI's weights from the hub; a string is a local file or folder with a CLIP's weights; ``False`` for
+            random weights.
+        head: Classifier, a ``Head``. ``None``: ``LinearHead()``.
 
     Raises:
-        ConfigError: There are fewer than two classes, or no such variant.
-        BuildError: The weights cannot be had.
+        ConfigError: There are fewer than two classes, or the variant is unknown.
+        BuildError: The weights are unavailable.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class CLIPClassifier(ImageClassifier):
         self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def forward(self, batch: Batch | Tensor) -> dict[str, Tensor] | Tensor:
-        """A batch to named losses, as ``ImageClassifier``; images to logits.
+        """A batch to named losses, as in ``ImageClassifier``; images to logits.
 
         Args:
-            batch: A ``Batch``; or ``[B, 3, H, W]`` float images, normalised as ``preprocessing`` says. Those of another size than the
-                tower's are scaled to it, bicubic: the 64 pixels of Tiny ImageNet become ViT-B/32's 224.
+            batch: A ``Batch``; or ``[B, 3, H, W]`` float images, normalised by ``preprocessing``. Images of another size are resized to the
+                tower's, with bicubic interpolation: the 64 pixels of Tiny ImageNet become the 224 of ViT-B/32.
 
         Returns:
             Named losses; or ``[B, num_classes]`` logits.

@@ -1,4 +1,4 @@
-"""An image tower and a classifier on top of it.
+"""An image tower with a classifier.
 
 Shapes: B cases · F features of the tower · C classes · S class captions.
 """
@@ -23,22 +23,22 @@ from clipzoo.structures import Batch, ClassCaptions, Tokenizer, Tokens
 
 @MODELS.register_module()
 class ImageClassifier(Model):
-    """Any image tower, and a head that gives one logit per class. Training needs no captions.
+    """Any image tower, and a head with one logit per class. Training needs no captions.
 
     Args:
-        image_encoder: A ``Backbone``; the visual towers of CLIP are some.
-        num_classes: C, at least 2. A config does not say it: it is the dataset's.
+        image_encoder: Image tower, a ``Backbone``, such as the visual tower of a CLIP.
+        num_classes: Number of classes, C, at least 2. Taken from the dataset, not from the config.
         head: A ``Head`` from the tower's features to the logits. ``None``: ``LinearHead()``.
         loss: A ``ClassificationLoss``. ``None``: ``CrossEntropyLoss()``.
-        text_encoder: The text tower that was trained with the image tower. The head then starts from the class captions, as zero-shot
-            classification has them, in place of random weights, and the text tower is dropped before training.
+        text_encoder: Text tower trained with the image tower. The head is then initialised from the class captions, as in zero-shot
+            classification, instead of randomly, and the text tower is dropped before training.
 
     Raises:
         ConfigError: There are fewer than two classes.
-        BuildError: The loss is none over classes; or, with a text tower, the head cannot start from texts, or the towers have no space in
-            common.
+        BuildError: The loss is not a classification loss; or, with a text tower, the head cannot start from texts, or the towers share no
+            joint space.
 
-    Source: fine-tuning and linear probes of Radford et al. 2021 (arXiv:2103.00020), section 3.2; the start from class captions as in
+    Source: fine-tuning and linear probes of Radford et al. 2021 (arXiv:2103.00020), section 3.2; initialisation from class captions as in
     Wortsman et al. 2022 (arXiv:2109.01903), section 3.
     """
 
@@ -67,29 +67,29 @@ class ImageClassifier(Model):
 
     @property
     def captions(self) -> str:
-        """``'none'``: only labels are read in training."""
+        """``'none'``: training uses labels only."""
         return "none"
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """Of the text tower, as long as it is there."""
+        """Tokenizer of the text tower, until that is dropped."""
         return None if self.text_encoder is None else self.text_encoder.tokenizer
 
     def initialise(self, classes: ClassCaptions | None, class_counts: Tensor) -> None:
-        """Fit class weights to the training part; start the head from the class captions and drop the text tower, where there is one.
+        """Fit class weights to the training part; initialise the head from the class captions and drop the text tower, if there is one.
 
         Args:
-            classes: The captions that stand for the classes; read where there is a text tower only.
-            class_counts: ``[C]`` int64 cases of each class in the training part.
+            classes: Captions that represent the classes; used only with a text tower.
+            class_counts: ``[C]`` int64 number of cases per class in the training part.
 
         Raises:
-            BuildError: There is a text tower and no class has a caption.
+            BuildError: There is a text tower, but there are no class captions.
         """
         self.loss.fit(class_counts)
         if self.text_encoder is None:
             return
         if classes is None:
-            raise BuildError("ImageClassifier: text_encoder: the data have no class captions to start the head from. Leave it out")
+            raise BuildError("ImageClassifier: text_encoder: the data have no class captions to start the head from. Remove it")
         text_SD = _text_features(self.text_encoder, classes.tokens, next(self.parameters()).device)
         prototypes_CD = class_prototypes(text_SD, classes.labels.to(text_SD.device), classes.num_classes)
         self.head.start_from(prototypes_CD, _log_scale(self.image_encoder, self.text_encoder))
@@ -97,7 +97,7 @@ class ImageClassifier(Model):
         self.text_encoder = None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss under its own name, and ``in_batch_accuracy``, the share of right cases among those with a class."""
+        """The loss under its own name, and ``in_batch_accuracy``, the share of correct cases among those with a class."""
         logits_BC = self.logits(self.tower_features(batch.images, batch.features))
         with torch.no_grad():
             known_B = batch.labels >= 0
@@ -106,7 +106,7 @@ class ImageClassifier(Model):
         return {self.loss.name: self.loss(logits_BC, batch.labels), "in_batch_accuracy": accuracy}
 
     def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
-        """``[B, C]`` fp32 logits; only ``images``, or ``features``, is read."""
+        """``[B, C]`` fp32 logits; only ``images``, or ``features``, is used."""
         return self.logits(self.tower_features(batch.images, batch.features)).float()
 
     def logits(self, features_BF: Tensor) -> Tensor:
@@ -115,18 +115,18 @@ class ImageClassifier(Model):
             return self.head(in_full(features_BF))
 
     def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
-        """``[B, 3, H, W]`` to the tower's features ``[B, F]``, of length 1 and in fp32.
+        """``[B, 3, H, W]`` to the tower's features ``[B, F]``, of unit length and in fp32.
 
         Args:
-            images: Normalised as ``preprocessing`` says; not read where ``features`` are given.
-            features: ``[B, F]``, what the image tower makes of them, if that is known already.
+            images: Images normalised by ``preprocessing``; ignored if ``features`` are given.
+            features: ``[B, F]`` cached outputs of the image tower, if any.
         """
         features = self.tower_features(images, features)
         with torch.autocast(features.device.type, enabled=False):
             return F.normalize(in_full(features), dim=-1)
 
     def checkpoint_gradients(self) -> None:
-        """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations anyway."""
+        """See ``Model.checkpoint_gradients``; a frozen tower keeps no activations in any case."""
         if not self.image_encoder.frozen:
             self.image_encoder.checkpoint_gradients()
 
@@ -136,7 +136,7 @@ class ImageClassifier(Model):
             self.head.after_step()
 
     def describe(self) -> list[str]:
-        """Lines for the log: the tower, the head, the loss, and how many parameters are trained."""
+        """Lines for the log: tower, head, loss, and numbers of trained parameters."""
         width = self.image_encoder.num_features
         return [
             f"image encoder {self.image_encoder.describe()}",
@@ -147,44 +147,44 @@ class ImageClassifier(Model):
 
 
 def check_num_classes(where: str, num_classes: int) -> None:
-    """Refuse a number of classes that nothing can be told apart with.
+    """Refuse fewer than two classes.
 
     Raises:
-        ConfigError: It is below 2.
+        ConfigError: The number is below 2.
     """
     if num_classes < 2:
-        raise ConfigError(f"{where}: num_classes={num_classes}, but a classifier tells two classes or more apart")
+        raise ConfigError(f"{where}: num_classes={num_classes}, but a classifier requires at least 2 classes")
 
 
 def _connected(loss: nn.Module, num_classes: int) -> ClassificationLoss:
-    """``loss``, with room for the weights of ``num_classes`` classes.
+    """``loss``, prepared for the class weights of ``num_classes`` classes.
 
     Raises:
-        BuildError: It compares images with captions.
+        BuildError: The loss compares images with captions.
     """
     if not isinstance(loss, ClassificationLoss):
         raise BuildError(
-            f"ImageClassifier: {type(loss).__name__} compares images with captions, and a classifier has logits. "
+            f"ImageClassifier: {type(loss).__name__} compares images with captions, but a classifier has logits. "
             "Choose CrossEntropyLoss or FocalLoss, or the model CLIP"
         )
     return loss.connect(num_classes)
 
 
 def _check_start(image: nn.Module, text: nn.Module, head: nn.Module) -> None:
-    """Refuse to start a head from texts that say nothing about the image tower's features.
+    """Refuse to start a head from texts that are unrelated to the image tower's features.
 
     Raises:
-        BuildError: With what to do.
+        BuildError: The head cannot start from these texts; the message gives the fix.
     """
-    refusal = head.refuses_start() if isinstance(head, Head) else f"{type(head).__name__} is no Head"
+    refusal = head.refuses_start() if isinstance(head, Head) else f"{type(head).__name__} is not a Head"
     if refusal:
-        raise BuildError(f"ImageClassifier: text_encoder: {refusal}; or leave text_encoder out")
+        raise BuildError(f"ImageClassifier: text_encoder: {refusal}; or remove text_encoder")
     problem = ""
     if not (image.projected and text.projected):
         without = " and ".join(tower.name for tower in (image, text) if not tower.projected)
-        problem = f"features of {without} lie in no joint space"
+        problem = f"features of {without} are not in a joint space"
     elif image.space is None or image.space != text.space:
-        problem = f"the towers come from two models, or from none (image: {image.weights}; text: {text.weights})"
+        problem = f"the towers' weights do not come from one model (image: {image.weights}; text: {text.weights})"
     elif image.num_features != text.num_features:
         problem = f"the image tower's features are {image.num_features} wide, the text tower's {text.num_features}"
     elif None not in (image.quick_gelu, text.quick_gelu) and image.quick_gelu != text.quick_gelu:
@@ -192,18 +192,18 @@ def _check_start(image: nn.Module, text: nn.Module, head: nn.Module) -> None:
     if problem:
         raise BuildError(
             f"ImageClassifier: text_encoder: {problem}, so the head cannot start from class captions. "
-            "Give both towers of one published CLIP, as clip:ViT-B/32, or leave text_encoder out"
+            "Use both towers of one published CLIP, such as clip:ViT-B/32, or remove text_encoder"
         )
 
 
 def _log_scale(*towers: nn.Module) -> float:
-    """Log of 1 / temperature that the towers were trained with; CLIP's initial 0.07 where they say none."""
+    """Log of 1 / temperature that the towers were trained with; CLIP's initial 0.07 if undefined."""
     return next((tower.logit_scale for tower in towers if tower.logit_scale is not None), -math.log(0.07))
 
 
 @torch.no_grad()
 def _text_features(tower: nn.Module, tokens: Tokens, device: torch.device) -> Tensor:
-    """``[S, F]`` of captions, in full precision."""
+    """``[S, F]`` text features of captions, in full precision."""
     tower.eval()
     with torch.autocast(device.type, enabled=False):
         return tokens.encoded(tower, device).float()

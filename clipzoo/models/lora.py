@@ -1,13 +1,13 @@
-"""Low-rank adapters beside the layers of a tower: the weights stay as they are, and a product of two thin matrices is learned.
+"""Low-rank adapters for the layers of a tower: the weights are frozen, and a product of two thin matrices is learned.
 
 Shapes: r rank · I inputs · O outputs of a layer.
 
-Layers that are called as modules (linear ones and convolutions) get peft's own adapters. An attention layer may read the weights of its
-projections without calling them, as ``nn.MultiheadAttention`` does: an adapter put there would never run. ``ReadWeights`` adapts such
-weights from outside. Which is which is found out by calling the tower once.
+Layers that are called as modules (linear layers and convolutions) get peft's own adapters. An attention layer may read the weights of its
+projections without calling them, as ``nn.MultiheadAttention`` does: an adapter there would never run. ``ReadWeights`` adapts such weights
+from outside. Calling the tower once determines which is the case.
 
-Left out: grouped and depthwise convolutions, whose weights have no two sides that a low rank could save on; layers whose class changes
-what a linear layer or a convolution does; embeddings; norms and biases.
+Not adapted: grouped and depthwise convolutions, whose weights have no two sides that a low rank could save on; subclasses that change
+the computation of a linear layer or convolution; embeddings; norms and biases.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _ADAPTER = re.compile(r"(^|\.)lora_[AB]\.")
 @checked
 @dataclass(frozen=True)
 class LoRA:
-    """The argument ``lora`` of a tower.
+    """Settings of the adapters: the argument ``lora`` of a tower.
 
     Attributes:
-        rank: r, of every adapter.
-        alpha: What an adapter adds is multiplied by ``alpha / rank``.
-        dropout: On the inputs of the adapters of layers that are called, in [0, 1). Weights that are only read see no inputs.
+        rank: Rank of every adapter, r.
+        alpha: Numerator of the scale ``alpha / rank`` of the adapters' outputs.
+        dropout: Dropout on the inputs of adapters of called layers, in [0, 1). No effect on weights that are only read.
 
-    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1. There only the attention weights of a transformer are adapted, here every linear
+    Source: Hu et al. 2021 (arXiv:2106.09685), section 4.1. There only a transformer's attention weights are adapted, here every linear
     layer and every full convolution.
     """
 
@@ -56,12 +56,12 @@ Adapters = Annotated[dict, FieldsOf(LoRA)]
 
 
 class ReadWeights(nn.Module):
-    """Adapts weights that ``base_layer`` and what is in it read, and hands everything else through.
+    """Adapts weights that ``base_layer`` and its submodules read, and passes everything else through.
 
     Args:
-        base_layer: Any module.
-        names: Of matrices ``[O, I]`` among its parameters.
-        settings: Rank and alpha.
+        base_layer: Module to adapt.
+        names: Names of matrices ``[O, I]`` among its parameters.
+        settings: Rank and alpha of the adapters.
     """
 
     def __init__(self, base_layer: nn.Module, names: list[str], settings: LoRA):
@@ -75,10 +75,10 @@ class ReadWeights(nn.Module):
             outputs, inputs = weight.shape
             self.lora_A.append(nn.Parameter(weight.new_empty(settings.rank, inputs)))
             self.lora_B.append(nn.Parameter(weight.new_zeros(outputs, settings.rank)))
-            nn.init.kaiming_uniform_(self.lora_A[-1], a=math.sqrt(5))  # as peft
+            nn.init.kaiming_uniform_(self.lora_A[-1], a=math.sqrt(5))  # as in peft
 
     def forward(self, *inputs: object, **named: object) -> object:
-        """What ``base_layer`` returns with the adapted weights."""
+        """The result of ``base_layer`` with the adapted weights."""
         return functional_call(self.base_layer, self.adapted(), inputs, named)
 
     def adapted(self) -> dict[str, Tensor]:
@@ -90,13 +90,13 @@ class ReadWeights(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Module:
-        """``base_layer``, with the adapters added to its weights for good."""
+        """``base_layer``, with the adapters permanently added to its weights."""
         for name, weight in self.adapted().items():
             self.base_layer.get_parameter(name).copy_(weight)
         return self.base_layer
 
     def __getattr__(self, name: str) -> object:
-        """Whatever the layer has, such as the number of its heads."""
+        """Any attribute of the layer, such as its number of heads."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -104,29 +104,29 @@ class ReadWeights(nn.Module):
 
 
 def add_adapters(tower: Tower, values: dict) -> None:
-    """Put adapters beside all layers of ``tower`` that can have one, in place; features stay what they were, as B starts at zero.
+    """Add adapters to all suitable layers of ``tower`` in place; features do not change, since B is initialised to zero.
 
     Args:
-        tower: With its weights; it is called once.
-        values: ``rank``, ``alpha``, ``dropout``.
+        tower: Tower with loaded weights; it is called once.
+        values: Dict with ``rank``, ``alpha`` and ``dropout``.
 
     Raises:
         ConfigError: ``values`` are malformed.
-        BuildError: peft is not installed, or no layer fits.
+        BuildError: peft is not installed, or no layer is suitable.
     """
     where = type(tower).__name__
     settings = LoRA(**values)
     if importlib.util.find_spec("peft") is None:
-        raise BuildError(f"{where}: lora needs the package peft. Run pip install peft, or leave lora out")
+        raise BuildError(f"{where}: lora requires the package peft. Run pip install peft, or remove lora")
     called = _called(tower)
     layers = [name for name in called if _fits(tower.get_submodule(name))]
     read = _read_weights(tower, called, set(layers))
     if not layers and not read:
-        raise BuildError(f"{where}: lora: {tower.name} has no linear layer and no full convolution to adapt. Leave lora out")
+        raise BuildError(f"{where}: lora: {tower.name} has no linear layer and no full convolution to adapt. Remove lora")
     if layers:
         from peft import LoraConfig, inject_adapter_in_model
 
-        pattern = "|".join(map(re.escape, layers))  # a list would match by endings of names
+        pattern = "|".join(map(re.escape, layers))  # a list would match name suffixes
         inject_adapter_in_model(
             LoraConfig(r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=pattern), tower
         )
@@ -136,7 +136,7 @@ def add_adapters(tower: Tower, values: dict) -> None:
 
 
 def merge_adapters(tower: Tower) -> None:
-    """Add every adapter to the weights beside it and take it away; names and structure are those of the plain tower again."""
+    """Add every adapter to its weights and remove it; names and structure are then those of the plain tower."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in _adapted(tower):
@@ -149,7 +149,7 @@ def merge_adapters(tower: Tower) -> None:
 
 
 def is_adapter(name: str) -> bool:
-    """Is this the name of a parameter that an adapter has, and not of the network's own?
+    """Is this the name of an adapter's parameter, rather than of the network's own?
 
     >>> is_adapter('net.fc.lora_A.default.weight'), is_adapter('net.fc.base_layer.weight')
     (True, False)
@@ -158,13 +158,13 @@ def is_adapter(name: str) -> bool:
 
 
 def adapter_words(tower: Tower) -> str:
-    """Rank and number of adapted weights, for the log."""
+    """Rank of the adapters and number of adapted weights, for the log."""
     weights = sum(is_adapter(name) and ".lora_A." in f".{name}" for name, _ in tower.named_parameters())
     return f"LoRA of rank {LoRA(**tower.lora).rank} on {weights} weights"
 
 
 def _adapted(tower: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Adapted modules by name, inner ones first: a module that reads weights may contain one that is called."""
+    """Adapted modules by name, innermost first: a module that reads weights may contain one that is called."""
     from peft.tuners.lora import LoraLayer
 
     return [(name, module) for name, module in tower.named_modules() if isinstance(module, (LoraLayer, ReadWeights))][::-1]
@@ -172,7 +172,7 @@ def _adapted(tower: nn.Module) -> list[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def _called(tower: Tower) -> list[str]:
-    """Names of the modules that are called as modules when the tower is."""
+    """Names of the modules that are called when the tower is called."""
     seen: set[nn.Module] = set()
     handles = [module.register_forward_pre_hook(lambda module, _: seen.add(module)) for module in tower.modules()]
     mode = tower.training
@@ -190,7 +190,7 @@ def _called(tower: Tower) -> list[str]:
 
 
 def _fits(module: nn.Module) -> bool:
-    """Has peft an adapter that does what this layer does? The exact classes, as another may pad, scale or standardise in its own way."""
+    """Does peft have an equivalent adapter for this layer? Exact classes only, as subclasses may pad, scale or standardise differently."""
     if type(module) is nn.Conv2d:
         return module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
     return type(module) is nn.Linear
@@ -209,7 +209,7 @@ def _read_weights(tower: nn.Module, called: list[str], layers: set[str]) -> dict
 
 
 def _projections(tower: nn.Module, called: set[str]) -> Iterator[str]:
-    """Names of the weights of linear layers that are not called, and of the packed ones of attention layers."""
+    """Names of the weights of linear layers that are not called, and of the packed weights of attention layers."""
     for prefix, module in tower.named_modules():
         if isinstance(module, nn.Linear) and prefix not in called:
             yield f"{prefix}.weight"
@@ -218,7 +218,7 @@ def _projections(tower: nn.Module, called: set[str]) -> Iterator[str]:
 
 
 def _now(tower: nn.Module, name: str) -> str:
-    """The present name of a module, around some of whose parts adapters were put since ``name`` was found."""
+    """The current name of a module, after adapters have been put around some of its parents."""
     place = ""
     for part in name.split("."):
         module = tower.get_submodule(place)

@@ -1,10 +1,10 @@
-"""The short spellings of towers, in one place: a name in, a plain dict with ``type`` and arguments out. Imports nothing heavy.
+"""Short names of towers, in one place: converted to plain dicts with ``type`` and arguments. Imports nothing heavy.
 
 The rule: the name of an architecture (``resnet18``, ``timm:resnet18``, ``bert``) starts from random weights, and ``:pretrained``
 (or ``:true``) loads published ones. The name of published weights (``clip:ViT-B/32``, ``bert-base-chinese``, ``hf:<name or folder>``,
 ``timm:resnet18.a1_in1k``, ``openclip:<name>/<tag>``) loads them, and ``:scratch`` (or ``:false``) starts from random weights.
-``weights:<file or folder>`` is a tower of a whole CLIP that lies there, with the sizes found there; ``chinese-clip:<file or folder>``
-likewise where the text tower is a BERT.
+``weights:<file or folder>`` is a tower of a whole CLIP stored there, with the sizes found there; ``chinese-clip:<file or folder>``
+likewise if its text tower is a BERT.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TEXT: dict[str, dict] = {
     "bert-base-chinese": {"type": "BERT", "name": "bert-base-chinese"},
     "bert": {"type": "BERT"},
 }
-# bert-base-chinese:scratch is a network of that size; its vocabulary is made in code, as the published one would need the hub.
+# bert-base-chinese:scratch is a network of that size with a vocabulary created in code, since the published one would need the hub.
 _BERT_BASE = {"type": "BERT", "hidden_size": 768, "num_layers": 12, "num_heads": 12}
 _OF_CLIPS = "clip:ViT-B/32…RN101, openclip:<name>/<tag>, weights:<file or folder>, chinese-clip:<file or folder>"
 _IMAGE_FAMILIES = f"resnet18…152, starnet_s1…s4/s050/s100/s150, efficientnet-b0…b7, convnext-tiny…large, vit, timm:<name>, {_OF_CLIPS}"
@@ -37,10 +37,10 @@ _PREFIXES = ("timm:", "hf:", "openclip:", "weights:", "chinese-clip:")
 
 
 def image_encoder(text: str) -> dict | None:
-    """What a short name of an image tower means; ``None`` where it looks like a class name, which is for the registry to find.
+    """Expand the short name of an image tower; ``None`` if it looks like a class name, which the registry resolves.
 
     Raises:
-        RegistryError: It is no known name; with the closest one and the families.
+        RegistryError: The name is unknown; the message gives the closest name and the families.
 
     >>> image_encoder('starnet_s1:pretrained')
     {'type': 'StarNet', 'variant': 's1', 'pretrained': True}
@@ -64,10 +64,10 @@ def image_encoder(text: str) -> dict | None:
 
 
 def text_encoder(text: str) -> dict | None:
-    """What a short name of a text tower means; ``None`` where it looks like a class name, which is for the registry to find.
+    """Expand the short name of a text tower; ``None`` if it looks like a class name, which the registry resolves.
 
     Raises:
-        RegistryError: It is no known name; with the closest one and the families.
+        RegistryError: The name is unknown; the message gives the closest name and the families.
 
     >>> text_encoder('clip:ViT-B/32')
     {'type': 'CLIPText', 'variant': 'ViT-B/32', 'pretrained': True}
@@ -84,7 +84,7 @@ def text_encoder(text: str) -> dict | None:
     known = _known(name, _TEXT)
     if known == "bert":
         if pretrained:
-            raise RegistryError("'bert' is a small network without published weights. bert-base-chinese has some, or hf:<name or folder>")
+            raise RegistryError("'bert' is a small network without published weights. Use bert-base-chinese or hf:<name or folder>")
         return {**_TEXT["bert"], "pretrained": False}
     if known == "bert-base-chinese" and not published:
         return {**_BERT_BASE, "pretrained": False}
@@ -94,25 +94,25 @@ def text_encoder(text: str) -> dict | None:
 
 
 def _of_a_clip(name: str, pretrained: bool | None, *, openclip: str, weights: str, chinese: str) -> dict | None:
-    """What ``openclip:``, ``weights:`` and ``chinese-clip:`` mean; ``None`` for other names.
+    """Expand ``openclip:``, ``weights:`` and ``chinese-clip:``; ``None`` for other names.
 
     Raises:
-        RegistryError: The suffix makes no sense here.
+        RegistryError: The suffix does not apply.
     """
     prefix, _, rest = name.partition(":")
     if not rest:
         return None
     if prefix in ("weights", "chinese-clip"):
         if pretrained is False:
-            raise RegistryError(f"'{name}:scratch': these are weights. For random ones name an architecture, as clip:ViT-B/32:scratch")
+            raise RegistryError(f"'{name}:scratch': these are weights. For random ones use an architecture, such as clip:ViT-B/32:scratch")
         return {"type": weights if prefix == "weights" else chinese, "pretrained": rest}
     if prefix != "openclip":
         return None
-    if _is_path(rest):  # a folder with a config of open_clip's
+    if _is_path(rest):  # a folder with an open_clip config
         return {"type": openclip, "name": rest, "pretrained": pretrained is not False}
     model, _, tag = rest.partition("/")
     if not tag and pretrained:
-        raise RegistryError(f"'{name}:pretrained': which weights? Write openclip:{rest}/<tag>, or openclip:{rest} for random ones")
+        raise RegistryError(f"'{name}:pretrained': no tag of weights. Use openclip:{rest}/<tag>, or openclip:{rest} for random weights")
     return {"type": openclip, "name": model, **({"tag": tag} if tag and pretrained is not False else {})}
 
 
@@ -121,9 +121,9 @@ def _is_path(text: str) -> bool:
 
 
 def _split(text: str) -> tuple[str, bool | None]:
-    """The name, and what its suffix says about weights: ``None`` without a suffix.
+    """Split off the suffix: the name, and whether weights are loaded (``None`` without a suffix).
 
-    Only the four known suffixes count: a folder may have a colon of its own.
+    Only the four known suffixes count, as a folder name may contain a colon.
     """
     name, colon, suffix = text.strip().rpartition(":")
     if colon and suffix.lower() in _SUFFIXES:
@@ -132,16 +132,16 @@ def _split(text: str) -> tuple[str, bool | None]:
 
 
 def _known(name: str, names: dict[str, dict]) -> str | None:
-    """The spelling in ``names`` that differs from ``name`` at most in ``-`` for ``_``, as in timm's own names."""
+    """The name in ``names`` that equals ``name`` up to ``-`` instead of ``_``, as in timm."""
     folded = {known.replace("_", "-"): known for known in names}
     return folded.get(name.replace("_", "-"))
 
 
 def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: str) -> None:
-    """Refuse a name, unless it may be a class of the registry.
+    """Refuse a name, unless it may be a class in the registry.
 
     Raises:
-        RegistryError: With what was probably meant.
+        RegistryError: The name is unknown; the message suggests a fix.
     """
     base, colon, suffix = name.rpartition(":")
     if colon and (_known(base, names) or base.startswith(_PREFIXES)):
@@ -150,4 +150,4 @@ def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: 
     looks_like_class = name.isidentifier() and name[:1].isupper()
     if looks_like_class and name.casefold() not in {known.casefold() for known in names}:
         return None
-    raise RegistryError(f"no {kind} is called '{text}'.{near} Known: {families}, or a registered class; :pretrained or :scratch may follow")
+    raise RegistryError(f"unknown {kind} '{text}'.{near} Known: {families}, or a registered class; :pretrained or :scratch may follow")

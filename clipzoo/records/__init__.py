@@ -1,1 +1,1 @@
-"""What a run leaves on disk: folds, results, prediction tables, comparisons; and the seals and digests that guard them."""
+"""What a run writes to disk: folds, results, prediction tables and comparisons, with the seals and digests that protect them."""

@@ -1,6 +1,6 @@
-"""Baselines beside a trained model: what ``tools/baselines.py`` leaves in a work dir, and what it says about the training there.
+"""Comparison of a trained model with the baselines that ``tools/baselines.py`` wrote to its work dir.
 
-Needs no torch, so that it is read and printed at once.
+Does not import torch, so that results print immediately.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from clipzoo.text_tables import rows_or_columns
 FOLDER = "baselines"
 RECORD_FILE = "summary.json"
 
-# In the order of the tables; methods of plugins follow.
+# In table order; methods from plugins follow.
 WORDS = {
-    "majority": "always naming the most frequent class",
-    "zero_shot": "zero-shot classification by the class texts",
-    "prototype": "the nearest class mean of frozen features",
+    "majority": "always predicting the most frequent class",
+    "zero_shot": "zero-shot classification with the class texts",
+    "prototype": "the nearest class prototype on frozen features",
     "knn": "kNN on frozen features",
     "linear": "the linear probe on frozen features",
     "tip": "Tip-Adapter on frozen features",
@@ -30,17 +30,17 @@ WORDS = {
 
 @dataclass
 class Record:
-    """``baselines/summary.json``: what the baselines were made of.
+    """``baselines/summary.json``: the inputs of the baselines.
 
     Attributes:
         folds_digest: Digest of ``folds.json``.
-        select: The metric that decides.
-        greater_is_better: Its direction.
-        image_encoder: The image tower, in words.
-        image_digest: Of the tower with its weights, its preprocessing and the libraries that computed its features.
-        methods: For every method that is done: ``seconds``, and where it reads texts ``text_encoder``, ``text_digest`` and ``templates``.
-        notes: What a reader should know.
-        data_digest: Digest of the contents of the data.
+        select: Metric that decides the comparison.
+        greater_is_better: Whether larger values of ``select`` are better.
+        image_encoder: Description of the image tower.
+        image_digest: Digest of the tower with its weights, its preprocessing, and the libraries that computed its features.
+        methods: Finished methods, each with ``seconds``, and ``text_encoder``, ``text_digest`` and ``templates`` if it uses texts.
+        notes: Remarks for the reader.
+        data_digest: Digest of the data's contents.
     """
 
     folds_digest: str
@@ -53,20 +53,20 @@ class Record:
     data_digest: str = ""
 
     def write(self, work_dir: Path) -> None:
-        """Write it below ``work_dir``."""
+        """Write the file below ``work_dir``."""
         write_record(work_dir / FOLDER / RECORD_FILE, asdict(self))
 
     @classmethod
     def read(cls, work_dir: str | Path) -> Record | None:
-        """Read it; ``None`` where there are no baselines.
+        """Read the file; ``None`` if there are no baselines.
 
         Raises:
-            CheckpointError: It is not such a file, or is damaged.
+            CheckpointError: The file has another format or is damaged.
         """
         path = Path(work_dir) / FOLDER / RECORD_FILE
         if not path.exists():
             return None
-        return read_record(cls, path, f"Delete the folder {path.parent} to make the baselines again")
+        return read_record(cls, path, f"Delete the folder {path.parent} to compute the baselines again")
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Comparison:
     """The baselines of a work dir.
 
     Attributes:
-        record: What they were made of.
-        summaries: The result of every method, in the order of the tables.
+        record: Inputs of the baselines.
+        summaries: Results by method, in table order.
     """
 
     record: Record
@@ -83,7 +83,7 @@ class Comparison:
 
     @classmethod
     def read(cls, work_dir: str | Path) -> Comparison | None:
-        """Read all that are done; ``None`` where there are none.
+        """Read all finished baselines; ``None`` if there are none.
 
         Raises:
             CheckpointError: A file is damaged.
@@ -97,10 +97,10 @@ class Comparison:
         return cls(record, summaries) if summaries else None
 
     def text(self, trained: Summary | None = None) -> str:
-        """The table of all, what it means for a trained model, and notes."""
+        """The table of all methods, the verdict on a trained model, and the notes."""
         record = self.record
         if trained is not None and trained.folds_digest != record.folds_digest:
-            return f"baselines: made with other folds than the training, so not compared. Delete the folder {FOLDER} to make them again"
+            return f"baselines: not compared, their folds differ from the training's. Delete the folder {FOLDER} to compute them again"
         parts = [f"baselines on the same folds, frozen image tower {record.image_encoder}", self.table(trained)]
         if trained is not None:
             parts.append("\n".join(self.verdict(trained)))
@@ -108,8 +108,8 @@ class Comparison:
         return "\n\n".join([*parts, *(f"note: {note}" for note in dict.fromkeys(notes))])
 
     def table(self, trained: Summary | None = None) -> str:
-        """A row for every method, and one for the trained model: each metric over all tested cases at once; of the one that decides also
-        mean and standard deviation over the folds, where there are several.
+        """One row per method and one for the trained model, with each metric pooled over all tested cases; for the deciding metric also
+        mean and standard deviation over the folds, if there are several.
         """
         select = self.record.select
         rows = {**self.summaries, **({} if trained is None else {"trained model": trained})}
@@ -120,14 +120,14 @@ class Comparison:
         return rows_or_columns("pooled", columns, num_totals=0 if trained is None else 1)
 
     def verdict(self, trained: Summary) -> list[str]:
-        """Which baselines the trained model lost to, by the metric that decides, pooled; or that it lost to none."""
+        """The baselines that beat the trained model in the deciding metric, pooled; or a line that there are none."""
         select, up = self.record.select, self.record.greater_is_better
         own = trained.pooled.get(select, math.nan)
         values = {name: summary.pooled.get(select, math.nan) for name, summary in self.summaries.items()}
         known = {name: value for name, value in values.items() if not math.isnan(value)}
         if math.isnan(own) or not known:
             return [f"{select} is not defined, so the trained model cannot be compared with the baselines"]
-        mark = " (and its own figure is optimistic)" if trained.optimistic else ""
+        mark = " (whose own score is optimistic)" if trained.optimistic else ""
         best_first = sorted(known, key=known.__getitem__, reverse=up)
         lost = [name for name in best_first if (known[name] > own if up else known[name] < own)]
         equal = [name for name in best_first if known[name] == own]
@@ -142,7 +142,7 @@ class Comparison:
 
 
 def folder_of(work_dir: str | Path, method: str) -> Path:
-    """Where the results of a method lie."""
+    """Folder with the results of a method."""
     return Path(work_dir) / FOLDER / method
 
 

@@ -1,6 +1,6 @@
-"""Cases, and how they are split: made once, verified, kept in ``folds.json``, and read by everything after that.
+"""Cases and their splits: created once, verified, stored in ``folds.json``, and read by everything that follows.
 
-A split holds case ids, not row numbers, so that the file stays true when a folder is read in another order.
+A split holds case ids rather than row numbers, so that the file stays valid when a folder is listed in another order.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Case:
     """One labelled image (or image–text pair).
 
     Attributes:
-        id: Unique and stable: the path below the dataset's root, ``/`` between folders, NFC-normalised.
-        label: Class index, or ``None`` where cases have no class.
-        group: Cases of one group (a patient) stay together in every split. Its own id where a case stands alone.
-        part: ``'train'``, ``'val'`` or ``'test'`` where the data's own files assign one; the splitter ``AsGiven`` follows it.
+        id: Unique, stable id: the path below the dataset root, with ``/`` between folders, NFC-normalised.
+        label: Class index; ``None`` if cases have no class.
+        group: Group (patient) of the case, which every split keeps together. The case's own id if it stands alone.
+        part: ``'train'``, ``'val'`` or ``'test'`` if the data's own files assign one, which the splitter ``AsGiven`` follows.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Case:
     part: str | None = None
 
     def plain(self) -> dict:
-        """As it stands in ``folds.json``; ``part`` only where there is one."""
+        """The entry in ``folds.json``; ``part`` is included only if set."""
         return {key: value for key, value in asdict(self).items() if key != "part" or value is not None}
 
 
@@ -48,13 +48,13 @@ class Split:
     """The three parts of one fold, as sorted case ids.
 
     Attributes:
-        name: ``fold_1`` …; also the name of the fold's folder, so that it is an identifier.
-        train: What the weights, and everything else that is fitted, may see.
-        val: Chooses epoch and threshold; may be empty, then the last epoch is scored.
-        test: Scored once, after training.
+        name: Name of the fold (``fold_1`` …), and of its folder.
+        train: Cases that the weights, and everything else that is fitted, may use.
+        val: Cases that choose epoch and threshold; may be empty, in which case the last epoch is scored.
+        test: Cases that are scored once, after training.
 
     Raises:
-        DataError: The name is not up to 64 letters, digits, ``_`` and ``-`` (which is not the first).
+        DataError: The name is not 1 to 64 letters, digits, ``_`` and ``-`` (not in first position).
     """
 
     name: str
@@ -65,8 +65,8 @@ class Split:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _FOLD_NAME.fullmatch(self.name):
             raise DataError(
-                f"folds: {self.name!r} cannot be the name of a fold, because a folder is called like it. "
-                "Give up to 64 letters, digits, _ and -, such as fold_1"
+                f"folds: {self.name!r} is not a valid fold name, because it also names a folder. "
+                "Use up to 64 letters, digits, _ and -, such as fold_1"
             )
 
 
@@ -77,10 +77,10 @@ class Folds:
     Attributes:
         cases: Sorted by id.
         classes: Class names; ``case.label`` indexes them.
-        splits: One per fold.
+        splits: One split per fold.
         spec: How the folds were made: the splitter's type and arguments.
-        exhaustive: Every case is tested exactly once (cross-validation); otherwise at most once (holdout).
-        notes: What the reader of a result should know, such as a class that is missing from a part.
+        exhaustive: Whether every case is tested exactly once (cross-validation), rather than at most once (holdout).
+        notes: Remarks for the reader of a result, such as a class missing from a part.
     """
 
     cases: tuple[Case, ...]
@@ -92,7 +92,7 @@ class Folds:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over cases, groups, labels and parts: equal digests mean equal experiments."""
+        """SHA-256 over cases, groups, labels and parts; equal digests mean equal experiments."""
         content = {
             "cases": [c.plain() for c in self.cases],
             "classes": list(self.classes),
@@ -101,10 +101,10 @@ class Folds:
         return digest_of(content)
 
     def verify(self) -> None:
-        """Refuse everything that would make a score dishonest.
+        """Refuse everything that would make a score misleading.
 
         Raises:
-            LeakError: A case is in two parts of a fold, is tested twice or never, or a group is on two sides of a split.
+            LeakError: A case is in two parts of a fold, is tested twice or never, or a group is split between parts.
             DataError: A part names a case that does not exist, a train or test part is empty, or two folds would share a folder.
         """
         self._verify_names()
@@ -124,16 +124,16 @@ class Folds:
             raise LeakError(f"folds: {len(never)} cases are never tested, the first is '{never[0]}'")
 
     def _verify_names(self) -> None:
-        """File systems may take names for equal that differ in capitals, or in their Unicode spelling, alone."""
+        """Refuse names that some file systems treat as equal: those that differ only in case or Unicode normalisation."""
         names: dict[str, str] = {}
         for split in self.splits:
             same = clean_name(split.name).casefold()
             if same in names:
-                raise DataError(f"folds: two folds are called {names[same]!r} and {split.name!r}. Give every fold a name of its own")
+                raise DataError(f"folds: two folds are called {names[same]!r} and {split.name!r}. Give every fold a distinct name")
             names[same] = split.name
 
     def counts(self, split: Split) -> dict[str, list[int]]:
-        """How many cases of each class each part of ``split`` has, in the order of ``classes``."""
+        """Number of cases per class in each part of ``split``, in the order of ``classes``."""
         labels = {c.id: c.label for c in self.cases}
         table = {}
         for part in PARTS:
@@ -162,14 +162,14 @@ class Folds:
         """Read and verify ``folds.json``.
 
         Raises:
-            DataError: The file is not what ``write`` makes, or its digest does not fit its content.
+            DataError: The file has another format, or its digest does not match its content.
             LeakError: See ``verify``.
         """
-        again = f"Make it again with: {typed('make_folds')}"
+        again = f"Create it again with: {typed('make_folds')}"
         content = read_record(_FoldsFile, path, again, DataError)
         for fold in content.folds:
             if {type(fold.get(part)) for part in PARTS} != {list} or not isinstance(fold.get("name"), str):
-                raise DataError(f"{path}: a fold is not a name and the lists {', '.join(PARTS)}. {again}")
+                raise DataError(f"{path}: a fold must have a name and the lists {', '.join(PARTS)}. {again}")
         folds = cls(
             cases=tuple(as_record(Case, case, path, again, DataError) for case in content.cases),
             classes=tuple(content.classes),
@@ -179,14 +179,14 @@ class Folds:
             notes=tuple(content.notes),
         )
         if content.digest != folds.digest:
-            raise DataError(f"{path}: the digest does not fit the content; the file was edited. {again}")
+            raise DataError(f"{path}: the digest does not match the content; the file was edited. {again}")
         folds.verify()
         return folds
 
 
 @dataclass(frozen=True)
 class _FoldsFile:
-    """What ``folds.json`` holds."""
+    """Contents of ``folds.json``."""
 
     version: Literal[1]
     digest: str
@@ -204,7 +204,7 @@ def _verify_split(split: Split, groups: dict[str, str]) -> None:
     for part in PARTS:
         for case_id in getattr(split, part):
             if case_id not in groups:
-                raise DataError(f"{split.name}: the {part} part names '{case_id}', which is not a case of the dataset")
+                raise DataError(f"{split.name}: the {part} part contains '{case_id}', which is not a case of the dataset")
             if case_id in part_of_case:
                 raise LeakError(f"{split.name}: case '{case_id}' is in {part_of_case[case_id]} and in {part}")
             part_of_case[case_id] = part

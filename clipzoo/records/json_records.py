@@ -1,6 +1,6 @@
-"""The door for JSON files that a run leaves: one dataclass per kind of file, whose annotations say what is in it.
+"""Reading and writing of the JSON files of a run: one dataclass per kind of file, whose annotations define the content.
 
-Each holds a SHA-256 of its own content, so that an edited or damaged file is noticed, whatever was changed in it.
+Each file contains a SHA-256 of its own content, so that any edit or damage is detected.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ DIGEST = "sha256"
 
 
 def write_record(path: str | Path, content: Mapping) -> None:
-    """Write plain ``content`` with its digest, atomically; NaN becomes ``null``."""
+    """Write plain ``content`` and its digest atomically; NaN becomes ``null``."""
     plain = finite(content)
     write_json(path, {**plain, DIGEST: digest_of(plain)})
 
 
 def read_record(cls: type[T], path: str | Path, advice: str, error: type[ClipzooError] = CheckpointError) -> T:
-    """Read the JSON file of the dataclass ``cls``. Where it wants a float, ``null`` is NaN, as ``write_json`` writes it.
+    """Read a JSON file into the dataclass ``cls``. In float fields ``null`` is read as NaN, the inverse of ``write_json``.
 
     Args:
-        cls: Its fields are the keys, its annotations their types; fields with a default may be missing.
-        path: The file.
-        advice: Last sentence of a message: what to do.
-        error: Kind of the error.
+        cls: Dataclass whose fields are the keys, with their types; fields with a default are optional.
+        path: JSON file.
+        advice: Last sentence of error messages: what to do.
+        error: Class of the raised error.
 
     Raises:
-        CheckpointError: The file is missing, unreadable, no JSON or damaged, or keys are missing, unknown or of another type.
+        CheckpointError: The file is missing, unreadable, damaged or not JSON, or has missing, unknown or mistyped keys.
     """
     return as_record(cls, read_plain(path, advice, error), path, advice, error)
 
 
 def read_plain(path: str | Path, advice: str, error: type[ClipzooError] = CheckpointError) -> dict:
-    """What ``write_record`` wrote, compared with its digest.
+    """Read what ``write_record`` wrote, and verify its digest.
 
     Raises:
-        CheckpointError: The file is missing, unreadable, no JSON, or damaged.
+        CheckpointError: The file is missing, unreadable, damaged or not JSON.
     """
     try:
         content = read_json(path)
@@ -56,13 +56,13 @@ def read_plain(path: str | Path, advice: str, error: type[ClipzooError] = Checkp
         raise error(f"{path}: must be a JSON object, not {json_kind(content)}. {advice}")
     digest = content.pop(DIGEST, None)
     if digest != digest_of(content):
-        what = "has no digest of its content" if digest is None else "damaged or edited (its content does not fit its digest)"
+        what = "has no digest of its content" if digest is None else "damaged or edited (its content does not match its digest)"
         raise error(f"{path}: {what}. {advice}")
     return content
 
 
 def as_record(cls: type[T], content: Mapping, where: object, advice: str, error: type[ClipzooError] = CheckpointError) -> T:
-    """The dataclass that plain ``content`` describes; see ``read_record``."""
+    """Convert plain ``content`` to the dataclass; see ``read_record``."""
     hints = _hints(cls)
     needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     known = {f.name for f in fields(cls)}
@@ -71,7 +71,7 @@ def as_record(cls: type[T], content: Mapping, where: object, advice: str, error:
     values = {name: _with_nan(value, hints[name]) for name, value in content.items() if name in known}
     problems += [f"{name} is not {described(hints[name])}" for name, value in values.items() if not fits(value, hints[name])]
     if problems:
-        raise error(f"{where}: damaged, or of another version: {shortened(problems, 3)}. {advice}")
+        raise error(f"{where}: damaged, or from another version: {shortened(problems, 3)}. {advice}")
     return cls(**values)
 
 
@@ -81,7 +81,7 @@ def _hints(cls: type) -> dict:
 
 
 def _with_nan(value: object, hint: object) -> object:
-    """``null`` as NaN where only a float fits."""
+    """Convert ``null`` to NaN where only a float fits."""
     if value is None and hint is float:
         return math.nan
     if isinstance(value, Mapping) and getattr(hint, "__args__", (None, None))[-1] is float:

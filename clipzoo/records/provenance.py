@@ -1,6 +1,6 @@
-"""What a file of a run was made from: a file of another fold, run, config or data in the right place would be a leak.
+"""Provenance of a run's files: a file from another fold, run, config or dataset would be a leak.
 
-Every checkpoint and every result holds the digests below; whoever reads one compares them with what is expected.
+Every checkpoint and result holds the digests below; readers compare them with the expected ones.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from clipzoo.errors import CheckpointError
 
-# What may differ between two starts of one experiment and changes nothing, to the bit.
+# Keys that may differ between two starts of one experiment without any effect on the results.
 FREE_KEYS = ("data.num_workers", "runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout")
-# What may differ and changes the last digits, because sums are formed in another order: accepted, and noted in the summary.
+# Keys that may differ and only change rounding, because sums are formed in another order: accepted, and noted in the summary.
 ROUNDING_KEYS = ("data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.feature_cache")
-# Hooks that only watch, and may differ too; any other may end the training, which changes its results.
+# Hooks that only observe, and may differ too; any other hook may end the training, which changes its results.
 WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook")
 
 
 def decisive(config: Mapping) -> dict:
-    """What of a plain config decides the results, but for rounding."""
+    """The part of a plain config that determines the results, up to rounding."""
     free = (*FREE_KEYS, *ROUNDING_KEYS)
     hooks = [hook for hook in config.get("hooks", []) if (hook if isinstance(hook, str) else hook.get("type")) not in WATCHERS]
     kept = {}
@@ -34,21 +34,21 @@ def decisive(config: Mapping) -> dict:
 
 
 def digest_of(value: object) -> str:
-    """SHA-256 of plain data, whatever the order of keys."""
+    """SHA-256 of plain data, independent of key order."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of a fold's files.
+    """Provenance of a fold's files.
 
     Attributes:
         fold: Name of the fold.
-        config: Digest of what of the config is decisive.
+        config: Digest of the decisive part of the config.
         folds: Digest of all folds, as in ``folds.json``.
-        data: Digest of the contents of the data: images, groups, labels, texts.
-        earlier_data: Digests of what the data were before, where a change was accepted.
+        data: Digest of the data's contents: images, groups, labels, texts.
+        earlier_data: Digests of earlier versions of the data whose change was accepted.
     """
 
     fold: str
@@ -59,23 +59,23 @@ class Provenance:
 
     @classmethod
     def of(cls, config: Mapping, fold: str, folds: str, data: str = "", earlier_data: tuple[str, ...] = ()) -> Provenance:
-        """Of a fold of a plain config."""
+        """The provenance of one fold, from a plain config."""
         return cls(fold=fold, config=digest_of(decisive(config)), folds=folds, data=data, earlier_data=earlier_data)
 
     def plain(self) -> dict[str, str]:
-        """As it is kept in files."""
+        """The form stored in files."""
         return {"fold": self.fold, "config": self.config, "folds": self.folds, "data": self.data}
 
     def check(self, found: Mapping, where: object, advice: str) -> None:
-        """Refuse a file of another fold, config, split or data.
+        """Refuse a file from another fold, config, split or dataset.
 
         Args:
-            found: What the file holds.
-            where: The file, first words of a message.
-            advice: Last sentence of a message.
+            found: Provenance stored in the file.
+            where: File name that starts the message.
+            advice: Last sentence of the message.
 
         Raises:
-            CheckpointError: With everything that differs.
+            CheckpointError: The provenance differs; the message lists every difference.
         """
         own = self.plain()
         wrong = [name for name, value in own.items() if found.get(name) != value]
@@ -84,4 +84,4 @@ class Provenance:
         if wrong:
             fold = f"{found.get('fold')}, not {self.fold}"
             words = {"config": "another config", "folds": "other folds", "data": "other data", "fold": fold}
-            raise CheckpointError(f"{where}: is of {' and of '.join(words[name] for name in wrong)}. {advice}")
+            raise CheckpointError(f"{where}: belongs to {' and to '.join(words[name] for name in wrong)}. {advice}")

@@ -1,6 +1,6 @@
-"""What a run leaves on disk besides weights and predictions: one result per fold, one summary per experiment, and its tables.
+"""Results on disk besides weights and predictions: one result per fold, one summary per experiment, and its tables.
 
-Needs no torch, so that a summary is printed at once.
+Does not import torch, so that summaries print immediately.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ OUT_OF_FOLD_FILE = "oof_predictions.csv"
 
 @dataclass(frozen=True)
 class FoldResult:
-    """``result.json``: written last, so that its presence says that the fold is done.
+    """``result.json``: written last, so that its presence marks the fold as finished.
 
     Attributes:
         fold: Name of the fold.
         selection: Which checkpoint was scored, and why.
-        checkpoint: Its file name.
-        epoch: Its epoch, counted from 1; as it says itself.
-        epochs_trained: How many epochs ran.
-        metrics: Test metrics by name; NaN where one is not defined.
-        counts: Cases per part.
-        provenance: What it was made from; see ``Provenance``.
-        seconds: Wall time of training and scoring, since the last restart.
-        device: Where it was trained.
+        checkpoint: File name of the scored checkpoint.
+        epoch: Epoch of the scored checkpoint, counted from 1, as recorded in it.
+        epochs_trained: Number of epochs trained.
+        metrics: Test metrics by name; NaN if undefined.
+        counts: Number of cases per part.
+        provenance: Provenance of the result; see ``Provenance``.
+        seconds: Wall time of training and scoring since the last restart.
+        device: Device used for training.
         precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
-        processes: How many trained together.
+        processes: Number of training processes.
         step: Optimizer steps of the scored checkpoint.
-        checkpoint_digest: Of the scored checkpoint's file; empty where there is none.
-        predictions_digest: Of ``predictions.csv`` beside it.
-        rounding: The value of every key that changes the last digits only.
-        notes: What a reader should know of how it was trained.
+        checkpoint_digest: Digest of the scored checkpoint's file; empty if there is none.
+        predictions_digest: Digest of ``predictions.csv`` in the same folder.
+        rounding: Values of all config keys that only change rounding.
+        notes: Remarks on the training.
     """
 
     fold: str
@@ -67,7 +67,7 @@ class FoldResult:
 
     @property
     def folds_digest(self) -> str:
-        """Digest of the ``folds.json`` that this fold was trained with."""
+        """Digest of the ``folds.json`` used for training this fold."""
         return self.provenance.get("folds", "")
 
     def write(self, folder: Path) -> None:
@@ -79,30 +79,30 @@ class FoldResult:
         """Read ``folder/result.json``.
 
         Raises:
-            CheckpointError: It is not such a file, or is damaged.
+            CheckpointError: The file has another format or is damaged.
         """
         return read_record(cls, folder / RESULT_FILE, f"Delete {folder} to train that fold again")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """``cv_summary.json``: every number can be computed again from ``oof_predictions.csv`` and the folds' results.
+    """``cv_summary.json``: every number can be recomputed from ``oof_predictions.csv`` and the folds' results.
 
     Attributes:
         name: The config's name.
         folds: One dict per fold: name, epoch, selection, metrics.
-        mean: Mean over folds of each metric; folds where it is not defined are left out.
-        sd: Standard deviation over folds (ddof 1); it describes the spread of the folds and is no confidence interval.
-        pooled: Each metric over all out-of-fold predictions at once. The primary figure.
+        mean: Mean of each metric over the folds where it is defined.
+        sd: Standard deviation over folds (ddof 1); it describes the spread of the folds and is not a confidence interval.
+        pooled: Each metric over all out-of-fold predictions at once; the primary result.
         per_class: One dict per class over the pooled predictions.
-        confusion: ``confusion[i][j]``: pooled cases of class i predicted as class j.
+        confusion: Confusion matrix; ``confusion[i][j]`` is the number of pooled cases of class i predicted as class j.
         classes: Class names.
         selection: How the scored epoch was chosen.
-        optimistic: The reported cases also chose the epoch (``select_on_test``).
+        optimistic: Whether the reported cases also chose the epoch (``select_on_test``).
         folds_digest: Digest of ``folds.json``.
-        notes: What a reader should know about the splits.
+        notes: Remarks on the splits.
         seconds: Sum of the folds' ``seconds``.
-        predictions_digest: Of ``oof_predictions.csv`` beside it.
+        predictions_digest: Digest of ``oof_predictions.csv`` in the same folder.
     """
 
     name: str
@@ -129,18 +129,18 @@ class Summary:
         """Read ``work_dir/cv_summary.json``.
 
         Raises:
-            CheckpointError: The file is missing (not all folds are done) or damaged, or ``oof_predictions.csv`` beside it is another table.
+            CheckpointError: The file is missing (not all folds are finished) or damaged, or ``oof_predictions.csv`` does not match it.
         """
         work_dir = Path(work_dir)
-        again = f"Delete {work_dir / SUMMARY_FILE} and run {typed('train')}, which makes it again from the folds"
+        again = f"Delete {work_dir / SUMMARY_FILE} and run {typed('train')}, which recreates it from the folds"
         summary = read_record(cls, work_dir / SUMMARY_FILE, again)
         table = work_dir / OUT_OF_FOLD_FILE
         if summary.predictions_digest and table.exists() and file_sha256(table) != summary.predictions_digest:
-            raise CheckpointError(f"{table}: damaged or edited: the summary is of another table. {again}")
+            raise CheckpointError(f"{table}: damaged or edited: does not match the summary. {again}")
         return summary
 
     def tables(self) -> str:
-        """The folds' table, the classes' table and the confusion matrix as aligned text."""
+        """The fold table, the class table and the confusion matrix as aligned text."""
         mark = "  (OPTIMISTIC: the test part chose the epoch)" if self.optimistic else ""
         parts = [f"{self.name}: {self.selection}{mark}", self.metric_table()]
         parts += self.class_tables() if self.classes else []
@@ -148,7 +148,7 @@ class Summary:
         return "\n\n".join(parts)
 
     def metric_table(self) -> str:
-        """Metrics of every fold, their mean and spread, and pooled: a row per fold, or, where there are many metrics, a column."""
+        """Metrics of every fold, mean ± sd, and the pooled values: one row per fold, or one column if there are many metrics."""
         columns: dict[str, dict[str, str]] = {}
         for fold in self.folds:
             columns[fold["fold"]] = {"epoch": str(fold["epoch"]), **{n: _number(fold["metrics"].get(n)) for n in self.pooled}}
@@ -159,7 +159,7 @@ class Summary:
         return rows_or_columns("fold", columns, num_totals=2)
 
     def class_tables(self) -> list[str]:
-        """Precision and the like of every class, and the confusion matrix where it fits a terminal."""
+        """Per-class precision and related metrics, and the confusion matrix if it fits a terminal."""
         keys = ["precision", "recall", "f1", "auroc"]
         rows = [[c["class"], str(c["cases"]), *(_number(c.get(k)) for k in keys)] for c in self.per_class]
         parts = [aligned(["class (pooled)", "cases", *keys], rows)]
@@ -170,7 +170,7 @@ class Summary:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (ddof 1) of the defined values; NaN where there are too few.
+    """Mean and standard deviation (ddof 1) of the defined values; NaN if there are too few.
 
     >>> mean_and_sd([1.0, 3.0, math.nan])
     (2.0, 1.4142135623730951)

@@ -1,7 +1,7 @@
-"""Zip archives that know their own content: checkpoints and caches, as torch and numpy write them, with a SHA-256 in the archive's comment.
+"""Sealed zip archives: checkpoints and caches, as torch and numpy write them, with a SHA-256 in the archive's comment.
 
-Neither library verifies what it reads: a flipped bit in a weight is loaded. The seal covers every byte before it and is compared itself, so
-no flip passes. An archive without a seal was written by another program.
+Neither library verifies what it reads: a flipped bit in a weight loads without error. The seal covers every byte before it and is
+itself compared, so that every flip is detected. An archive without a seal was written by another program.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from clipzoo.files import check_regular, reason
 
 _MARK = b"clipzoo sha256 "
 _SEAL_BYTES = len(_MARK) + 64
-_LENGTH = struct.Struct("<H")  # of the comment; the last field of a zip archive
+_LENGTH = struct.Struct("<H")  # length of the comment; the last field of a zip archive without one
 
 
 def seal(path: str | Path) -> str:
-    """Put the digest of the archive at ``path``, which has no comment yet, into its comment.
+    """Write the digest of the archive at ``path``, which must have no comment yet, into its comment.
 
     Returns:
         The digest, 64 hexadecimal digits.
@@ -35,30 +35,30 @@ def seal(path: str | Path) -> str:
 
 
 def check_seal(path: str | Path) -> str:
-    """The digest of a sealed archive, after a comparison with every byte of it.
+    """Verify every byte of a sealed archive and return its digest.
 
     Raises:
-        DataError: There is no such regular file, it has no seal, or its content is not what was sealed.
+        DataError: The file is missing or not a regular file, has no seal, or its content does not match the seal.
     """
     check_regular(path)
     try:
         with open(path, "rb") as file:
             end = file.seek(0, os.SEEK_END) - _SEAL_BYTES - _LENGTH.size
             if end < 0:
-                raise DataError(f"{path}: cut short, or not a file of this project")
+                raise DataError(f"{path}: truncated, or not written by clipzoo")
             digest = _digest(file, end)
             length, mark, sealed = (file.read(size) for size in (_LENGTH.size, len(_MARK), 64))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from error
     if length != _LENGTH.pack(_SEAL_BYTES) or mark != _MARK:
-        raise DataError(f"{path}: cut short, or not a file of this project (it has no digest of its content)")
+        raise DataError(f"{path}: truncated, or not written by clipzoo (it has no digest of its content)")
     if sealed != digest.encode("ascii"):
-        raise DataError(f"{path}: damaged (its content does not fit its digest)")
+        raise DataError(f"{path}: damaged (its content does not match its digest)")
     return digest
 
 
 def _digest(file, end: int) -> str:
-    """SHA-256 of the first ``end`` bytes; the file is then at ``end``."""
+    """SHA-256 of the first ``end`` bytes; leaves the file position at ``end``."""
     file.seek(0)
     digest, left = hashlib.sha256(), end
     while left > 0 and (chunk := file.read(min(left, 1 << 20))):

@@ -1,6 +1,6 @@
-"""What is written down of every scored case: predictions of classes, or ranks of retrieval. All reported numbers are computed from it.
+"""Tables with one row per scored case: class predictions or retrieval ranks. All reported numbers are computed from them.
 
-Needs no torch, so that a table is read at once.
+Does not import torch, so that tables are read quickly.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from clipzoo.text import csv_rows, csv_text
 DIRECTIONS = ("image_to_text", "text_to_image")
 
 _PREDICTION_COLUMNS = ("case_id", "group", "fold", "label", "prediction")
-_OFF = 1e-3  # from 1, at most: the sum of a case's probabilities, or the length of a cosine
+_OFF = 1e-3  # largest accepted deviation from 1: the sum of a case's probabilities, or the magnitude of a cosine
 _KINDS = {"predictions": "not a table of predictions", "ranks": "not a table of retrieval ranks"}
 
-Rows = Sequence[tuple[int, list[str]]]  # the line that each starts at, and its cells
+Rows = Sequence[tuple[int, list[str]]]  # first line number and cells of each row
 
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """Predictions as they stand in a CSV file.
+    """Class predictions, as stored in a CSV file.
 
     Attributes:
         classes: C class names.
@@ -35,10 +35,10 @@ class PredictionTable:
         groups: N group names.
         folds: N fold names.
         labels: ``[N]`` int64 true classes; -1 where unknown.
-        probabilities: ``[N, C]`` float32; each row sums to 1, or is NaN where the model's output was not finite.
+        probabilities: ``[N, C]`` float32; each row sums to 1, or is NaN if the model's output was not finite.
 
     Raises:
-        DataError: There is no class, or two have the same name, or one has an empty name, which in the file means an unknown label.
+        DataError: There are no classes, two have the same name, or one has an empty name, which marks an unknown label in the file.
     """
 
     classes: tuple[str, ...]
@@ -53,7 +53,7 @@ class PredictionTable:
             raise DataError(f"predictions: {problem}")
 
     def write(self, path: str | Path) -> None:
-        """Write ``case_id,group,fold,label,prediction,p_<class>…``; probabilities keep all nine digits of a float32."""
+        """Write ``case_id,group,fold,label,prediction,p_<class>…``; probabilities keep nine significant digits, enough for a float32."""
         predicted = self.probabilities.argmax(axis=1)
         rows: list[list[str]] = [[*_PREDICTION_COLUMNS, *(f"p_{name}" for name in self.classes)]]
         for row, case_id in enumerate(self.case_ids):
@@ -67,7 +67,7 @@ class PredictionTable:
         """Read what ``write`` wrote.
 
         Raises:
-            DataError: The file is missing or is not such a table; the message says at which line.
+            DataError: The file is missing or has another format; the message gives the line.
         """
         return cls._from_rows(path, *_read_rows(path))
 
@@ -99,10 +99,10 @@ class PredictionTable:
 
     @classmethod
     def join(cls, tables: Sequence[PredictionTable]) -> PredictionTable:
-        """All rows of ``tables``, sorted by case id.
+        """Concatenate ``tables``, sorted by case id.
 
         Raises:
-            DataError: The tables have different classes, or a case stands in two of them.
+            DataError: The tables have different classes, or a case is in two of them.
         """
         classes = tables[0].classes
         if any(t.classes != classes for t in tables):
@@ -125,23 +125,23 @@ class PredictionTable:
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTable:
-    """Where every query found what belongs to it, as it stands in a CSV file: one row per query, in both directions.
+    """Retrieval ranks, as stored in a CSV file: one row per query, in both directions.
 
-    An attribute is a column, of Q rows. Similarities are cosines. Two that differ by at most 1e-6, about what a float32 dot product
-    resolves, are tied. Where features were not finite, both similarities are NaN, ``best_match`` is empty, and all others are ahead.
+    Each attribute is a column of Q rows. Similarities are cosines; two that differ by at most 1e-6, about the resolution of a float32
+    dot product, are tied. If features were not finite, both similarities are NaN, ``best_match`` is empty, and all others are ahead.
 
     Attributes:
         direction: ``'image_to_text'`` or ``'text_to_image'``.
         query: Case id of the image, or the caption itself.
-        group: Group of the image; empty for a caption, which may belong to images of several groups.
-        fold: Name of the fold whose test part the query and its gallery are.
-        gallery: ``[Q]`` int64: how many items were searched.
-        ahead: ``[Q]`` int64: how many items that do not belong to the query are more similar to it than the best one that does.
-        tied: ``[Q]`` int64: how many that do not belong to it are exactly as similar as that.
-        positives: ``[Q]`` int64: how many that do belong to it are as similar as the best of them; 1 or more.
-        positive_similarity: ``[Q]`` float64: mean cosine to all that belongs to it.
-        negative_similarity: ``[Q]`` float64: mean cosine to everything else; NaN where there is nothing else.
-        best_match: The item most similar to the query: a caption, or the case id of an image.
+        group: Group of the image; empty for a caption, which may describe images of several groups.
+        fold: Name of the fold whose test part contains the query and its gallery.
+        gallery: ``[Q]`` int64 number of searched items.
+        ahead: ``[Q]`` int64 number of non-matching items more similar to the query than its best match.
+        tied: ``[Q]`` int64 number of non-matching items exactly as similar as the best match.
+        positives: ``[Q]`` int64 number of matching items as similar as the best one; 1 or more.
+        positive_similarity: ``[Q]`` float64 mean cosine to all matching items.
+        negative_similarity: ``[Q]`` float64 mean cosine to all other items; NaN if there are none.
+        best_match: Item most similar to the query: a caption, or the case id of an image.
     """
 
     direction: np.ndarray
@@ -161,15 +161,15 @@ class RetrievalTable:
 
     @property
     def case_ids(self) -> tuple[str, ...]:
-        """Ids of the images that are queries."""
+        """Case ids of the image queries."""
         return tuple(self.query[self.direction == DIRECTIONS[0]])
 
     def take(self, rows: np.ndarray) -> RetrievalTable:
-        """Some rows: indices, or a ``[Q]`` bool mask."""
+        """Select rows by index, or by a ``[Q]`` bool mask."""
         return RetrievalTable(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def write(self, path: str | Path) -> None:
-        """Write one column per attribute, in their order; similarities keep every digit."""
+        """Write one column per attribute, in declaration order; similarities keep every digit."""
         columns = (getattr(self, name).tolist() for name in _RETRIEVAL_COLUMNS)
         write_text(path, csv_text([_RETRIEVAL_COLUMNS]) + csv_text(zip(*columns, strict=True), quote_text=True))
 
@@ -178,7 +178,7 @@ class RetrievalTable:
         """Read what ``write`` wrote.
 
         Raises:
-            DataError: The file is missing or is not such a table; the message says at which line.
+            DataError: The file is missing or has another format; the message gives the line.
         """
         return cls._from_rows(path, *_read_rows(path))
 
@@ -190,7 +190,7 @@ class RetrievalTable:
         for line, cells in rows:
             if cells[0] not in DIRECTIONS:
                 raise _not("ranks", path, line, f"the direction is {cells[0]!r}")
-        # an image is a query once; a caption that several folds hold is one in each of them
+        # an image is a query once; a caption shared by several folds is a query in each of them
         _check_once("ranks", path, [(line, (*cells[:2], cells[3] if cells[0] == DIRECTIONS[1] else "")) for line, cells in rows])
         columns: list[Iterable] = list(zip(*(cells for _, cells in rows), strict=True)) if rows else [()] * len(header)
         first = _RETRIEVAL_COLUMNS.index("gallery")
@@ -202,7 +202,7 @@ class RetrievalTable:
         too_many = table.ahead + table.tied + table.positives > table.gallery
         for wrong, what in (
             ((table.ahead < 0) | (table.tied < 0) | (table.positives < 1), "a count is too small"),
-            (too_many, "more items are counted than the gallery has"),
+            (too_many, "the counts exceed the size of the gallery"),
             (_beyond_cosine(table.positive_similarity) | _beyond_cosine(table.negative_similarity), "a similarity is not between -1 and 1"),
         ):
             if wrong.any():
@@ -211,13 +211,13 @@ class RetrievalTable:
 
     @classmethod
     def from_columns(cls, *columns: Iterable, **named: Iterable) -> RetrievalTable:
-        """From one iterable per attribute, in their order or by name; numbers may be text."""
+        """Create a table from one iterable per attribute, in declaration order or by name; numbers may be strings."""
         named = {**dict(zip(_RETRIEVAL_COLUMNS, columns, strict=False)), **named}
         return cls(**{name: np.array(list(values), dtype=_COLUMN_TYPES.get(name, object)) for name, values in named.items()})
 
     @classmethod
     def join(cls, tables: Sequence[RetrievalTable]) -> RetrievalTable:
-        """All rows of ``tables``: images before captions, each sorted. A caption that several folds hold is a query in each of them.
+        """Concatenate ``tables``: images before captions, each sorted. A caption shared by several folds is a query in each of them.
 
         Raises:
             DataError: An image is a query in two tables.
@@ -238,10 +238,10 @@ _COLUMN_TYPES = {
 
 
 def read_table(path: str | Path) -> PredictionTable | RetrievalTable:
-    """Read a table of either kind; its header says which.
+    """Read a table of either kind, detected by its header.
 
     Raises:
-        DataError: The file is missing or is neither.
+        DataError: The file is missing or is neither kind of table.
     """
     header, rows = _read_rows(path)
     for cls, columns in ((PredictionTable, _PREDICTION_COLUMNS), (RetrievalTable, _RETRIEVAL_COLUMNS)):
@@ -254,16 +254,16 @@ def read_table(path: str | Path) -> PredictionTable | RetrievalTable:
 
 
 def _read_rows(path: str | Path) -> tuple[list[str], Rows]:
-    """Header and rows of a CSV file; the header of an empty file is empty."""
+    """Header and rows of a CSV file; an empty file has an empty header."""
     rows = list(csv_rows(read_text(path), path))
     return (rows[0][1], rows[1:]) if rows else ([], [])
 
 
 def _problem_of(classes: Sequence[str]) -> str:
-    """What is wrong with class names; an empty one would mean an unknown label in the file."""
+    """What is wrong with the class names; an empty name would mark an unknown label in the file."""
     if classes and "" not in classes and len(set(classes)) == len(classes):
         return ""
-    return f"classes need names that differ and are not empty, not: {shortened(map(repr, classes)) or 'none'}"
+    return f"class names must be distinct and not empty, not: {shortened(map(repr, classes)) or 'none'}"
 
 
 def _not(kind: str, path: str | Path, line: int, what: str) -> DataError:
@@ -277,12 +277,12 @@ def _check_lengths(kind: str, path: str | Path, header: list[str], rows: Rows) -
 
 
 def _check_once(kind: str, path: str | Path, keys: Sequence[tuple[int, object]]) -> None:
-    """Refuse two rows for one thing."""
+    """Refuse two rows with the same key."""
     seen: dict[object, int] = {}
     for line, key in keys:
         if seen.setdefault(key, line) != line:
             name = key[1] if isinstance(key, tuple) else key
-            raise _not(kind, path, line, f"{name!r} stands at line {seen[key]}, too")
+            raise _not(kind, path, line, f"{name!r} is also on line {seen[key]}")
 
 
 def _floats(kind: str, path: str | Path, line: int, cells: Sequence[str]) -> list[float]:
@@ -300,16 +300,16 @@ def _integers(path: str | Path, line: int, cells: Sequence[str]) -> list[int]:
 
 
 def _check_probabilities(path: str | Path, rows: Rows, probabilities: np.ndarray, predicted: np.ndarray) -> None:
-    """Refuse rows that no model gives: each is NaN throughout, or sums to 1, and its largest is that of the predicted class."""
+    """Check that each row is all NaN, or sums to 1 with its largest value at the predicted class."""
     undefined = np.isnan(probabilities).all(axis=1)
     with np.errstate(invalid="ignore"):  # infinity - infinity
         fits = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) <= _OFF)
     if not (fits | undefined).all():
         line = rows[int((fits | undefined).argmin())][0]
-        raise _not("predictions", path, line, "the probabilities of a case are between 0 and 1 and sum to 1")
+        raise _not("predictions", path, line, "the probabilities of a case must be between 0 and 1 and sum to 1")
     agrees = probabilities.argmax(axis=1) == predicted
     if not agrees.all():
-        raise _not("predictions", path, rows[int(agrees.argmin())][0], "the prediction is not the class of the largest probability")
+        raise _not("predictions", path, rows[int(agrees.argmin())][0], "the prediction is not the class with the largest probability")
 
 
 def _beyond_cosine(values: np.ndarray) -> np.ndarray:

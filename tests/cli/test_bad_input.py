@@ -88,7 +88,7 @@ def mistyped_key(place: Place) -> list:
     return place.train(model={"embde_dim": 32})
 
 
-@bad("model.loss: no loss is called 'ContrastivLoss'. Did you mean 'ContrastiveLoss'?", "tiny.py")
+@bad("model.loss: unknown loss 'ContrastivLoss'. Did you mean 'ContrastiveLoss'?", "tiny.py")
 def mistyped_type(place: Place) -> list:
     return place.train(model={"loss": {"type": "ContrastivLoss"}})
 
@@ -121,7 +121,7 @@ def workers_that_the_machine_cannot_make(place: Place) -> list:
     return place.train("--cfg-options", "data.num_workers=1000")
 
 
-@bad("data.batch_size: ", "9223372036854775808 cannot be kept in a config")
+@bad("data.batch_size: ", "9223372036854775808 does not fit a 64-bit integer")
 def a_batch_size_beyond_64_bits(place: Place) -> list:
     return place.train("--cfg-options", f"data.batch_size={2**63}")
 
@@ -161,17 +161,17 @@ def argument_out_of_range(place: Place) -> list:
     return place.train(train={"epochs": 0})
 
 
-@bad("there is no section 'optimiser'. Did you mean 'optimizer'?")
+@bad("unknown section 'optimiser'. Did you mean 'optimizer'?")
 def unknown_section(place: Place) -> list:
     return place.train(text="\noptimiser = dict(lr=1)\n")
 
 
-@bad("clipzoo calls 'optim_wrapper' 'optimizer'")
+@bad("In clipzoo, 'optim_wrapper' is 'optimizer'")
 def name_of_mmlab(place: Place) -> list:
     return place.train(text="\noptim_wrapper = dict(type='AdamW')\n")
 
 
-@bad("splits: the config has no such section")
+@bad("splits: missing section")
 def missing_section(place: Place) -> list:
     return ["train", place.file("short.py", "model = dict(type='CLIP', image_encoder='resnet18', text_encoder='bert')\n"
                                 "data = dict(dataset=dict(type='ImageFolderDataset', root='x'))\n")]  # fmt: skip
@@ -205,7 +205,7 @@ def override_without_value(place: Place) -> list:
     return place.train("--cfg-options", "epochs")
 
 
-@bad("--cfg-options: there is no section 'trian'. Did you mean 'train'?")
+@bad("--cfg-options: unknown section 'trian'. Did you mean 'train'?")
 def override_of_an_unknown_section(place: Place) -> list:
     return place.train("--cfg-options", "trian.epochs=3")
 
@@ -220,7 +220,7 @@ def missing_plugin(place: Place) -> list:
     return place.train(plugins=["no_such_package"])
 
 
-@bad("_base_ is 3; a path or a list of paths is expected")
+@bad("_base_ must be a path or a list of paths, not 3")
 def base_that_is_no_path(place: Place) -> list:
     return ["train", place.file("leaf.py", "_base_ = 3\n")]
 
@@ -240,7 +240,7 @@ def batches_of_one(place: Place) -> list:
     return place.train(data={"batch_size": 1})
 
 
-@bad("TimmBackbone: image_size=50 is no multiple of the patch size 16")
+@bad("TimmBackbone: image_size=50 is not a multiple of the patch size 16")
 def image_size_that_patches_do_not_fill(place: Place) -> list:
     return place.train(model={"image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 50}})
 
@@ -255,12 +255,12 @@ def argument_of_a_class_without_arguments(place: Place) -> list:
     return place.train(model={"loss": {"type": "ContrastiveLoss", "temprature": 0.1}})
 
 
-@bad("model.image_encoder: None is not allowed; an image encoder is needed")
+@bad("model.image_encoder: None is not allowed; an image encoder is required")
 def nothing_where_a_tower_is_needed(place: Place) -> list:
     return place.train("--cfg-options", "model.image_encoder=None")
 
 
-@bad("evaluation.metrics: a list is expected, not 'Accuracy'")
+@bad("evaluation.metrics: expected a list, not 'Accuracy'")
 def one_where_a_list_is_needed(place: Place) -> list:
     return place.train(evaluation={"metrics": "Accuracy"})
 
@@ -283,14 +283,14 @@ def missing_data_folder(place: Place) -> list:
     return place.train(root=place.folder / "nowhere")
 
 
-@bad("空: the class folder has no image, it is empty", "Add images or remove the folder")
+@bad("空: no images in the class folder, it is empty", "Add images or remove the folder")
 def empty_class_folder(place: Place) -> list:
     root = place.images()
     (root / "空").mkdir()
     return place.train(root=root)
 
 
-@bad("every class needs at least 2", "'圆' has 1", "Add images, remove the class folder")
+@bad("every class must have at least 2", "'圆' has 1", "Add images, remove the class folder")
 def class_of_one_image(place: Place) -> list:
     root = place.images()
     for path in sorted((root / "圆").iterdir())[1:]:
@@ -316,14 +316,14 @@ def empty_file(place: Place) -> list:
     return place.train(root=root)
 
 
-@bad("三角: a link to", "which does not exist. Remove or mend it")
+@bad("三角: broken link to", "Remove or fix it")
 def class_folder_that_is_a_dangling_link(place: Place) -> list:
     root = place.images()
     (root / "三角").symlink_to(place.folder / "unplugged" / "三角")
     return place.train(root=root)
 
 
-@bad("the file name is not UTF-8, in GBK '正位.png'", "convmv -f gbk -t utf8 -r --notest", "unzip -O cp936")
+@bad("the file name is not UTF-8, possibly GBK '正位.png'", "convmv -f gbk -t utf8 -r --notest", "unzip -O cp936")
 def file_name_in_gbk(place: Place) -> list:
     root = place.images()
     with open(os.fsencode(root / "圆") + b"/" + "正位.png".encode("gbk"), "wb"):
@@ -331,12 +331,12 @@ def file_name_in_gbk(place: Place) -> list:
     return place.train(root=root)
 
 
-@bad("texts.json:1 and :3: the key '圆' is given twice in one object. Keep one of them")
+@bad("texts.json:1 and :3: duplicate key '圆' in one object. Keep one of them")
 def class_described_twice(place: Place) -> list:
     return place.texts('{"圆": "一个圆",\n"方块": "一个方块", "条纹": "一些条纹",\n"圆": "别的"}')
 
 
-@bad("folds: '../../up' cannot be the name of a fold")
+@bad("folds: '../../up' is not a valid fold name")
 def fold_called_like_a_path(place: Place) -> list:
     content = json.loads((place.finished / "folds.json").read_text(encoding="utf-8"))
     content["folds"][0]["name"] = "../../up"
@@ -379,14 +379,14 @@ def more_folds_than_cases(place: Place) -> list:
     return place.train(root=place.images(), splits={"num_folds": 99})
 
 
-@bad("splits.type: KFold would tear groups apart", "StratifiedGroupKFold")
+@bad("splits.type: KFold would split groups", "StratifiedGroupKFold")
 def patient_on_two_sides(place: Place) -> list:
     root = place.images()
     dataset = {"type": "ImageFolderDataset", "root": str(root), "group_pattern": r"(\d\d)\d"}
     return place.train(root=root, data={"dataset": dataset}, splits={"type": "KFold"})
 
 
-@bad("folds.json: these folds are of other cases than the dataset")
+@bad("folds.json: the cases of these folds differ from the dataset")
 def folds_of_other_cases(place: Place) -> list:
     splits = {"type": "FromFile", "path": str(place.finished / "folds.json")}
     path = place.folder / "other.py"
@@ -403,12 +403,12 @@ def unknown_metric_to_select(place: Place) -> list:
 # --- towers and weights ----------------------------------------------------------------------------------------------------------------
 
 
-@bad("no image encoder is called 'resnet19'. Did you mean 'resnet18'?", "starnet_s1")
+@bad("unknown image encoder 'resnet19'. Did you mean 'resnet18'?", "starnet_s1")
 def unknown_tower(place: Place) -> list:
     return place.train(model={"image_encoder": "resnet19"})
 
 
-@bad("starnet_s050", "nobody has published weights", "starnet_s1")
+@bad("starnet_s050", "timm has no published weights", "starnet_s1")
 def tower_without_published_weights(place: Place) -> list:
     return place.train(model={"image_encoder": "starnet_s050:pretrained"})
 
@@ -477,14 +477,14 @@ def work_dir_of_other_data(place: Place) -> list:
     return arguments
 
 
-@bad("work/fold_1/checkpoint_latest.pth: cut short", "to train that fold again")
+@bad("work/fold_1/checkpoint_latest.pth: truncated", "to train that fold again")
 def truncated_checkpoint(place: Place) -> list:
     path = place.unfinished()
     path.write_bytes(path.read_bytes()[:5000])
     return place.train()
 
 
-@bad("work/fold_1/checkpoint_best.pth: cut short", "to train that fold again")
+@bad("work/fold_1/checkpoint_best.pth: truncated", "to train that fold again")
 def truncated_checkpoint_in_a_test(place: Place) -> list:
     path = place.work() / "fold_1" / "checkpoint_best.pth"
     path.write_bytes(path.read_bytes()[:-3000])
@@ -567,7 +567,7 @@ def summary_of_an_unfinished_run(place: Place) -> list:
     return ["summary", place.folder / "work"]
 
 
-@bad("三角: no such class", "方块")
+@bad("三角: unknown class", "方块")
 def external_images_of_an_unknown_class(place: Place) -> list:
     place.work()
     root = write_class_folders(place.folder / "external", classes=("圆", "三角"), per_class=2)
@@ -592,7 +592,7 @@ def grid_without_towers(place: Place) -> list:
     return ["grid", place.config(), "--work-dir", place.folder / "work"]
 
 
-@bad("no image encoder is called 'resnet19'. Did you mean 'resnet18'?")
+@bad("unknown image encoder 'resnet19'. Did you mean 'resnet18'?")
 def grid_with_an_unknown_tower(place: Place) -> list:
     return ["grid", place.config(), "--image", "resnet19", "resnet18", "--text", "bert", "--work-dir", place.folder / "work"]
 
@@ -639,7 +639,7 @@ def test_a_bad_input_is_one_clear_line(name, command, write_config, finished, sn
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"text": "\ntrian = dict()\n"}, "there is no section 'trian'", id="before torch is loaded"),
+        pytest.param({"text": "\ntrian = dict()\n"}, "unknown section 'trian'", id="before torch is loaded"),
         pytest.param({"model": {"embde_dim": 3}}, "CLIP has no argument 'embde_dim'", id="after", marks=pytest.mark.slow),
     ],
 )

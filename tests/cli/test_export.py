@@ -54,7 +54,7 @@ def test_what_was_trained_computes_the_same_elsewhere(command, trained, tmp_path
     assert one == other
 
     ended = command("export", path, "--format", "transformers", "--out", tmp_path / "b")
-    assert ended.status == 2 and "Say fit='crop' or fit='squash'" in ended.err and not (tmp_path / "b").exists()
+    assert ended.status == 2 and "Pass fit='crop' or fit='squash'" in ended.err and not (tmp_path / "b").exists()
     ended = command("export", path, "--format", "transformers", "--out", tmp_path / "b", "--fit", "crop")
     assert ended.status == 0 and f"transformers.CLIPModel.from_pretrained('{tmp_path / 'b'}')" in ended.out
     loaded = CLIPModel.from_pretrained(tmp_path / "b").eval()
@@ -100,7 +100,7 @@ def test_other_libraries_files_are_converted_too(command, tmp_path):
     assert command(*arguments, "--quick-gelu", "yes").status == 0
     assert read_clip(tmp_path / "b", "X").quick_gelu is True
     ended = command(*arguments, "--quick-gelu", "yes")
-    assert ended.status == 2 and "exists already, and nothing is overwritten" in ended.err
+    assert ended.status == 2 and "already exists and will not be overwritten" in ended.err
     ended = command("export", tmp_path / "b", "--format", "open_clip", "--out", tmp_path / "c.safetensors")
     assert ended.status == 0 and "open_clip has no name for a model of these sizes" in ended.out
     ended = command("export", tmp_path / "b", "--format", "open_clip", "--out", tmp_path / "d", "--quick-gelu", "no")
@@ -111,7 +111,7 @@ def test_what_is_no_clip_is_one_clear_line(command, finished, tmp_path):
     for path, words in (
         (
             finished / "fold_1" / "checkpoint_latest.pth",
-            "the image tower is TimmBackbone test_resnet, which other libraries' CLIPs have not",
+            "cannot export TimmBackbone test_resnet, as other libraries' CLIPs have no such image tower",
         ),
         (finished, "contains the checkpoints of 3 folds. Pass one of them"),
         (tmp_path / "nothing.pth", "nothing.pth: no such file or folder"),

@@ -77,9 +77,9 @@ def test_folds_of_pairs_show_how_many_cases_there_are(command, config, tmp_path)
 
 BAD = {
     "missing source": ({"path": "nowhere"}, "nowhere: no such file or folder"),
-    "missing image": ({"path": "b.csv"}, "b.csv:2: there is no image 'b.png'"),
+    "missing image": ({"path": "b.csv"}, "b.csv:2: no image 'b.png'"),
     "wrong column": ({"path": "a.csv", "caption_key": "captoin"}, "'captoin' (data.dataset.caption_key). Did you mean 'caption'?"),
-    "leak": ({"path": "a.csv", "val_path": "a2.csv"}, "a2.csv:2: image 'images/scene_0001.jpg' is at a.csv:2 too, in another part"),
+    "leak": ({"path": "a.csv", "val_path": "a2.csv"}, "a2.csv:2: image 'images/scene_0001.jpg' is also at a.csv:2, in another part"),
     "no parts": ({"path": "a.csv"}, "splits.type: AsGiven follows the parts"),
 }  # fmt: skip
 
@@ -104,10 +104,10 @@ def test_bad_pairs_are_one_clear_line(command, config, tmp_path, monkeypatch, na
         (["IMAGES"], "--out"),
         (["IMAGES", "--out", "t.csv", "--template", "a photo"], "template: 'a photo' does not contain {class_name}"),
         (["IMAGES", "--out", "t.csv", "--names", "al"], "--names"),
-        (["IMAGES", "--out", "t.csv", "--val-fraction", "0.1"], "val_fraction and val_out go together"),
+        (["IMAGES", "--out", "t.csv", "--val-fraction", "0.1"], "val_fraction and val_out must be given together"),
         (
             ["IMAGES", "--out", "there.csv"],
-            "there.csv: exists already, with other content. Choose another name, or overwrite it with --force",
+            "there.csv: already exists with different content. Choose another name, or overwrite it with --force",
         ),
         (["IMAGES", "--out", "t.csv", "--classlist", "x"], "Did you mean '--class-list'?"),
     ],

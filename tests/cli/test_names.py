@@ -133,7 +133,7 @@ def test_words_that_are_not_utf8_are_one_clear_line(trained, command, folders):
     model = trained[2] / "work" / "fold_1"
     for arguments in (["predict", model, folders, "--texts", GBK, "b"], ["search", model, folders, GBK]):
         ended = command(*arguments, "--device", "cpu")
-        said = r"error: '\xb9ɹǱ\xfa' holds bytes that are not UTF-8. Write the text in UTF-8" + "\n"
+        said = r"error: '\xb9ɹǱ\xfa' contains bytes that are not UTF-8. Save the text as UTF-8" + "\n"
         assert ended.status == 2 and ended.err.endswith(said)
 
 

@@ -87,7 +87,7 @@ def test_words_and_short_forms(annotation, words, short):
         ([0.9], tuple[SHARE, SHARE], [("", "[0.9] is not a list of 2 numbers in [0, 1)")]),
         ({"a": 1, "b": "x"}, dict[str, POSITIVE] | None, [(".b", "'x' is not a number above 0")]),
         ({"rank": 0}, ADAPTER | None, [(".rank", "0 is not a whole number of 1 or more")]),
-        ({"rang": 4}, ADAPTER, [("", "there is no 'rang'. Did you mean 'rank'? Known: rank, dropout")]),
+        ({"rang": 4}, ADAPTER, [("", "unknown key 'rang'. Did you mean 'rank'? Known: rank, dropout")]),
         ({3: 1.0}, dict[str, float], [("", "the key 3 is not a string")]),
         ([], Annotated[list[int], MinLen(1)], [("", "[] is not a list of whole numbers, 1 or more")]),
         ([{"a": -1}], list[dict[str, POSITIVE]], [(".0.a", "-1 is not a number above 0")]),
@@ -99,7 +99,7 @@ def test_a_misfit_says_where_and_what(value, annotation, found):
 
 
 def test_long_values_are_cut_in_messages():
-    assert len(in_words("x" * 10_000)) < 300 and in_words(10**5000) == "a number of thousands of digits"
+    assert len(in_words("x" * 10_000)) < 300 and in_words(10**5000) == "a number with thousands of digits"
     assert in_words("a\0b") == r"'a\x00b'"
 
 

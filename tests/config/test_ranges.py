@@ -152,7 +152,7 @@ def test_the_check_lists_every_value_outside_its_range_at_once(class_folders):
         check(Config.from_dict(tiny_config(class_folders, **sections)))
     assert str(caught.value).splitlines() == [
         "model.image_encoder.image_size: -5 is not a whole number from 1 to 65536 or None",
-        "model.temperature: 7 is not in [0.01, 1], where it is learned. learn_temperature=False takes any",
+        "model.temperature: 7 outside [0.01, 1]. Set learn_temperature=False to allow it",
         "splits.val_fraction: 3 is not a number in [0, 1)",
         "optimizer.lr: -1 is not a number above 0",
         "schedule.warmup_epochs: -3 is not a number from 0 to 1000000",

@@ -51,17 +51,17 @@ def test_tokens_stand_in_order_of_id():
 def test_overlong_is_a_warning_or_an_error():
     captions = table("abcdefg", "b")
     captions.tokenise(Characters(), "text")
-    assert len(captions.warnings) == 1 and "'abcdefg' has 9 tokens, 8 fit" in captions.warnings[0]
+    assert len(captions.warnings) == 1 and "'abcdefg' has 9 tokens, at most 8 fit" in captions.warnings[0]
     with pytest.raises(DataError, match=r"text: 1 captions are too long.*allow_overlong_captions"):
         captions.tokenise(Characters(), "text", allow_overlong=False)
     captions = table(*(f"{i:02d}abcdefg" for i in range(9)))
     captions.tokenise(Characters(), "text")
-    assert len(captions.warnings) == 6 and "9 captions are cut" in captions.warnings[-1]
+    assert len(captions.warnings) == 6 and "9 captions truncated" in captions.warnings[-1]
     captions.tokenise(Characters(), "text")
     assert len(captions.warnings) == 6  # not added up
 
 
-@pytest.mark.parametrize("first, second, why", [("abcdefgh", "abcdefxx", "both are cut"), ("ax", "ay", "vocabulary")])
+@pytest.mark.parametrize("first, second, why", [("abcdefgh", "abcdefxx", "both are truncated"), ("ax", "ay", "vocabulary")])
 def test_classes_that_become_equal_are_refused(first, second, why):
     with pytest.raises(DataError, match=f"classes 'cat' and 'dog' have the same tokens .*{why}"):
         table(first, second).tokenise(Characters(), "text", classes=["cat", "dog"])
@@ -129,4 +129,4 @@ def test_texts_that_the_tower_does_not_read_are_named():
 def test_unknown_tokens_are_named():
     captions = table("ax", "b")
     captions.tokenise(reading("en", unknown_id=9), "text")
-    assert captions.warnings == ["text: 1 of 2 captions have words or characters that the vocabulary lacks, such as 'ax'"]
+    assert captions.warnings == ["text: 1 of 2 captions contain words or characters outside the vocabulary, such as 'ax'"]

@@ -163,12 +163,12 @@ def test_annotations_with_spaces(tmp_path):
 
 
 BAD_LISTS = {
-    "ids alone": ("l.txt", "n01\nn02\n", r"l\.txt:1: no name for 'n01'. Write it behind a tab"),
+    "ids alone": ("l.txt", "n01\nn02\n", r"l\.txt:1: no name for 'n01'. Write it after a tab"),
     "nothing behind the tab": ("l.txt", "n01\tx\nn02\t , \n", r"l\.txt:2: no name for 'n02'"),
-    "twice": ("l.txt", "n01\tx\nn02\ty\nn01\tz\n", r"l\.txt:3: 'n01' is listed already, as 'x'"),
+    "twice": ("l.txt", "n01\tx\nn02\ty\nn01\tz\n", r"l\.txt:3: 'n01' is already listed, as 'x'"),
     "empty": ("l.txt", "\n", "the class list is empty"),
-    "starts with nothing": ("l.csv", "n01,x\n,y\n", r"l\.csv:2: the entry starts with nothing"),
-    "open quote": ("l.csv", 'n01,"x\n', r"l\.csv:1: cannot be read as CSV"),
+    "has no key": ("l.csv", "n01,x\n,y\n", r"l\.csv:2: the entry has no key"),
+    "open quote": ("l.csv", 'n01,"x\n', r"l\.csv:1: not valid CSV"),
     "json list": ("l.json", '["n01"]', "must be a JSON object .*, not a list"),
     "json number": ("l.json", '{"n01": 3}', "'n01' must be a name or a list of names, not a number"),
     "no class": ("l.txt", "n01\tx\nn02\ty\n", r"l\.txt: no name for class 'n03'\.( Did you mean 'n0\d'\?)? Add one for each"),
@@ -189,9 +189,9 @@ def test_bad_class_lists(tree, tmp_path, case):
     "content, words",
     [
         ("val_0.png\tn01\nval_1.png\n", r"a\.txt:2: no class for 'val_1.png'"),
-        ("val_0.png\tn01\nval_0.png\tn02\n", r"a\.txt:2: 'val_0.png' is of class 'n01' and of class 'n02'"),
+        ("val_0.png\tn01\nval_0.png\tn02\n", r"a\.txt:2: 'val_0.png' has both class 'n01' and class 'n02'"),
         ("val_00.png\tn01\nval_x.png\tn01", r"no image 'val_00.png' below .*\(and 1 more like it\)\. Did you mean 'images/val_0.png'"),
-        ("", "there are no annotations"),
+        ("", "no annotations in this file"),
     ],
 )
 def test_bad_annotations(tree, tmp_path, content, words):
@@ -215,37 +215,37 @@ def test_two_classes_with_one_caption(tree, tmp_path):
     (made,) = make_pairs(tree / "train", tmp_path / "out.csv", **arguments, names="all")
     assert made.captions == 3
     (tree / "words.txt").write_text("n01\tbear\nn02\tCrane\nn03\tcrane\n")
-    with pytest.raises(DataError, match=r"two classes, 'n02' \(Crane\) and 'n03' \(crane\)\. Give them names of their own"):
+    with pytest.raises(DataError, match=r"two classes, 'n02' \(Crane\) and 'n03' \(crane\)\. Give them distinct names"):
         make_pairs(tree / "train", tmp_path / "o.csv", **arguments, names="all")
 
 
 def test_nothing_is_overwritten_silently(tree, tmp_path):
     (tmp_path / "val.csv").write_text("years of work")
     arguments = {"val_fraction": 0.2, "val_out": tmp_path / "val.csv"}
-    with pytest.raises(DataError, match=r"val\.csv: exists already, with other content.*--force"):
+    with pytest.raises(DataError, match=r"val\.csv: already exists with different content.*--force"):
         make_pairs(tree / "train", tmp_path / "train.csv", **arguments)
-    assert not (tmp_path / "train.csv").exists(), "both or neither"
+    assert not (tmp_path / "train.csv").exists(), "must be given together"
     make_pairs(tree / "train", tmp_path / "train.csv", **arguments, force=True)
     assert rows(tmp_path / "val.csv")[0] == ["filepath", "title"]
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         make_pairs(tree / "train", tmp_path / "folder.csv", force=True)
 
 
 BAD_ARGUMENTS = {
     "share of one": ({"val_fraction": 1.0, "val_out": "v.csv"}, DataError, "val_fraction: 1.0 is not allowed"),
-    "no val table": ({"val_fraction": 0.1}, DataError, "val_fraction and val_out go together"),
-    "no share": ({"val_out": "v.csv"}, DataError, "val_fraction and val_out go together"),
-    "one table for both": ({"val_fraction": 0.1, "val_out": "out.csv"}, DataError, "out.csv: is the table of both parts"),
+    "no val table": ({"val_fraction": 0.1}, DataError, "val_fraction and val_out must be given together"),
+    "no share": ({"val_out": "v.csv"}, DataError, "val_fraction and val_out must be given together"),
+    "one table for both": ({"val_fraction": 0.1, "val_out": "out.csv"}, DataError, "out.csv: used for both parts"),
     "limit of none": ({"limit_per_class": 0}, DataError, "limit_per_class: 0 is not allowed"),
     "template": ({"template": "a photo"}, ConfigError, "template: 'a photo' does not contain {class_name}"),
-    "pattern": ({"group_pattern": "x+"}, DataError, "^group_pattern: .* finds no group in the name of"),
-    "one column": ({"columns": Columns("x", "x")}, DataError, "the columns need different names"),
-    "column group": ({"columns": Columns("group", "x")}, DataError, "none may be called 'group'"),
+    "pattern": ({"group_pattern": "x+"}, DataError, "^group_pattern: .* matches no group in the name of"),
+    "one column": ({"columns": Columns("x", "x")}, DataError, "the columns must have different names"),
+    "column group": ({"columns": Columns("group", "x")}, DataError, "none may be named 'group'"),
     "nothing to spare": (
         {"val_fraction": 0.3, "val_out": "v.csv", "limit_per_class": 1},
         DataError,
-        "val_fraction: 0.3 of 3 images is nothing",
+        "val_fraction: 0.3 of 3 images leaves no images",
     ),
 }
 
@@ -264,7 +264,7 @@ def test_bad_images(tree, tmp_path):
         make_pairs(tmp_path / "none", tmp_path / "out.csv")
     with pytest.raises(DataError, match="no such folder"):
         make_pairs(tmp_path / "none", tmp_path / "out.csv", annotations=tree / "val" / "val_annotations.txt")
-    with pytest.raises(DataError, match=r"out\.parquet: end the name of a table with \.csv, \.tsv"):
+    with pytest.raises(DataError, match=r"out\.parquet: unknown table format. Use one of the extensions \.csv, \.tsv"):
         make_pairs(tree / "train", tmp_path / "out.parquet")
     (tree / "train" / "n02" / "empty.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"empty\.png: the image is empty"):

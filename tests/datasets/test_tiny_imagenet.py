@@ -74,7 +74,7 @@ def test_val_labels_are_those_of_the_annotations(made):
 def test_test_images_have_no_label_and_are_all_there(made):
     data = TinyImageNetDataset(str(made), "test", num_classes=2)
     assert len(data) == 5 and [label for _, label in data] == [-1] * 5 and {case.label for case in data.cases} == {None}
-    with pytest.raises(DataError, match="label -1: there is no such class; the test images have no label"):
+    with pytest.raises(DataError, match="label -1: unknown class; the test images have no label"):
         data.get_class_name(-1)
     with pytest.raises(DataError, match=r"labels are 0 … 1"):
         data.get_wnid(2)
@@ -204,16 +204,16 @@ def edit(path, old, new):
 @pytest.mark.parametrize(
     ("split", "spoil", "message"),
     [
-        ("val", drop("words.txt"), r"words\.txt: no such file\. Expected what .*/tiny-imagenet-200\.zip holds"),
-        ("train", drop("wnids.txt"), r"no wnids\.txt in it\. Expected what http://cs231n\.stanford\.edu/tiny-imagenet-200\.zip holds"),
+        ("val", drop("words.txt"), r"words\.txt: no such file\. Expected the content of .*/tiny-imagenet-200\.zip"),
+        ("train", drop("wnids.txt"), r"no wnids\.txt in it\. Expected the content of http://cs231n\.stanford\.edu/tiny-imagenet-200\.zip"),
         ("train", edit("wnids.txt", "n02", "n05"), r"wnids\.txt: n05 is listed twice"),
         ("train", lambda root: (root / "wnids.txt").write_text("\n"), r"wnids\.txt: the file is empty"),
         ("train", edit("words.txt", "n07\t", "n77\t"), r"words\.txt: no name for n07, which wnids\.txt lists"),
         ("train", drop("train/n02"), r"train/n02/images: no such folder, but wnids\.txt lists the class"),
         ("val", drop("val/val_annotations.txt"), r"val_annotations\.txt: no such file\. Expected"),
-        ("val", drop("val/images/val_3.JPEG"), r"val_annotations\.txt: 1 images that it lists are not there: val/images/val_3\.JPEG"),
+        ("val", drop("val/images/val_3.JPEG"), r"val_annotations\.txt: 1 listed images are missing: val/images/val_3\.JPEG"),
         ("val", edit("val/val_annotations.txt", "val_4.JPEG\tn07", "val_3.JPEG\tn01"), r"1 images have no line: val/images/val_4\.JPEG"),
-        ("val", edit("val/val_annotations.txt", "n07", "n0x7"), r"lists no class 'n0x7'\. Did you mean 'n07'\?"),
+        ("val", edit("val/val_annotations.txt", "n07", "n0x7"), r"class 'n0x7' is not in wnids.txt\. Did you mean 'n07'\?"),
         ("test", drop("test/images"), r"test/images: cannot be read"),
         ("train", lambda root: (root / "train/n05/images/n05_1.JPEG").write_bytes(b""), r"n05_1\.JPEG: the file is empty \(zero bytes\)"),
     ],
@@ -227,11 +227,11 @@ def test_what_is_missing_is_said(root, split, spoil, message):
 def test_an_empty_class_and_an_empty_test_folder(root):
     for path in (root / "train/n05/images").iterdir():
         path.rename(path.with_suffix(".txt"))
-    with pytest.raises(DataError, match=r"train/n05/images: no image in it\. Supported: png"):
+    with pytest.raises(DataError, match=r"train/n05/images: no images in this folder\. Supported: png"):
         TinyImageNetDataset(str(root), num_classes=6)
     for path in (root / "test/images").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="test/images: no image in it"):
+    with pytest.raises(DataError, match="test/images: no images in this folder"):
         TinyImageNetDataset(str(root), "test", num_classes=6)
 
 

@@ -155,7 +155,7 @@ def test_augmentation_starts_from_the_same_geometry(fit, name):
 
 
 def test_bad_arguments():
-    with pytest.raises(ConfigError, match="fit 'stretch' is not known; one of pad, crop, squash is"):
+    with pytest.raises(ConfigError, match="unknown fit 'stretch'. Known: pad, crop, squash"):
         evaluation_transform(Preprocessing(fit="stretch"))
     with pytest.raises(ConfigError, match="lanczos"):
         evaluation_transform(Preprocessing(interpolation="lanczos", fit="crop"))

@@ -126,7 +126,7 @@ def test_a_fold_of_other_data_is_refused(place, tmp_path):
     config = config_for(root)
     CrossValidation(config_for(other), tmp_path / "other", console=Console(quiet=True)).train(fold=2)
     shutil.copytree(tmp_path / "other" / "fold_2", run / "fold_2")
-    with pytest.raises(CheckpointError, match="fold_2/result.json: is of .*other data"):
+    with pytest.raises(CheckpointError, match="fold_2/result.json: belongs to .*other data"):
         CrossValidation(config, run, console=Console(quiet=True)).train(accept_changed_data=True)
 
 

@@ -198,7 +198,7 @@ def test_a_checkpoint_of_other_classes_is_one_line(finished, unequal, tmp_path, 
         config = config_with(root)
         data = build.dataset(config)
         ids = tuple(case.id for case in data.cases)
-        with pytest.raises(CheckpointError, match="checkpoint_latest.pth: is of another config and of other folds") as error:
+        with pytest.raises(CheckpointError, match="checkpoint_latest.pth: belongs to another config and to other folds") as error:
             Runner(config, data, Split("fold_1", ids, (), ids), folder / "fold_1", log=make_log(quiet, None), console=quiet)
         assert "\n" not in str(error.value)
 

@@ -51,11 +51,13 @@ def test_a_finished_run_passes_all_checks(run, quiet):
 def test_a_checkpoint_of_another_fold_is_neither_continued_nor_scored(run, quiet, name):
     folder, validation = run
     shutil.copy(folder / "fold_2" / name, folder / "fold_1" / name)
-    with pytest.raises(CheckpointError, match="fold_1.*(is of fold_2, not fold_1|is not the checkpoint that was scored for result.json)"):
+    with pytest.raises(
+        CheckpointError, match="fold_1.*(belongs to fold_2, not fold_1|is not the checkpoint that was scored for result.json)"
+    ):
         rescoring.score_again(validation, make_log(quiet, None))
     (folder / "fold_1" / "result.json").unlink()
     if name == "checkpoint_latest.pth":
-        with pytest.raises(CheckpointError, match="latest.pth: is of fold_2, not fold_1. Delete .*fold_1 to train that fold again"):
+        with pytest.raises(CheckpointError, match="latest.pth: belongs to fold_2, not fold_1. Delete .*fold_1 to train that fold again"):
             validation.train(fold=1)
 
 
@@ -66,10 +68,10 @@ def test_a_fold_of_another_run_is_neither_continued_nor_summed_up(run, config_of
     shutil.rmtree(folder / "fold_1")
     shutil.copytree(tmp_path / "other" / "fold_1", folder / "fold_1")
     for call in (validation.train, validation.summarise):
-        with pytest.raises(CheckpointError, match="fold_1/result.json: is of (another config|other folds).*Delete .*fold_1 to train"):
+        with pytest.raises(CheckpointError, match="fold_1/result.json: belongs to (another config|other folds).*Delete .*fold_1 to train"):
             call()
     (folder / "fold_1" / "result.json").unlink()
-    with pytest.raises(CheckpointError, match="checkpoint_latest.pth: is of (another config|other folds)"):
+    with pytest.raises(CheckpointError, match="checkpoint_latest.pth: belongs to (another config|other folds)"):
         validation.train(fold=1)
 
 
@@ -82,10 +84,10 @@ def test_an_edited_label_a_cut_number_and_a_result_of_another_fold_are_refused(r
         validation.summarise()
     path.write_bytes(whole)
     shutil.copy(folder / "fold_2" / "result.json", folder / "fold_1" / "result.json")
-    with pytest.raises(CheckpointError, match="fold_1/result.json: is of fold_2, not fold_1"):
+    with pytest.raises(CheckpointError, match="fold_1/result.json: belongs to fold_2, not fold_1"):
         validation.summarise()
     shutil.copy(folder / "fold_2" / "predictions.csv", path)
-    with pytest.raises(CheckpointError, match="fold_1/result.json: is of fold_2"):
+    with pytest.raises(CheckpointError, match="fold_1/result.json: belongs to fold_2"):
         validation.summarise()
     for changed, words in (
         ({"labels": table.labels[::-1].copy()}, "labels differ from those of the data"),
@@ -181,7 +183,7 @@ def test_flipped_bits_of_tables_and_checkpoints_are_refused(run, quiet):
             flipped = bytearray(content)
             flipped[bit // 8] ^= 1 << bit % 8
             (folder / name).write_bytes(flipped)
-            with pytest.raises(CheckpointError, match=f"{name}: (damaged|cut short|not|.*not UTF-8)"):
+            with pytest.raises(CheckpointError, match=f"{name}: (damaged|truncated|not|.*not UTF-8)"):
                 read()
         (folder / name).write_bytes(content)
 

@@ -123,7 +123,7 @@ def test_cached_features_need_a_loss_over_the_batch(make_run):
     sections = {"train": {"accumulation": 2, "cached_features": True}}
     with pytest.raises(BuildError, match="compares with all captions anyway"):
         make_run(model={"loss": {"type": "CaptionCrossEntropyLoss"}}, **sections)
-    with pytest.raises(ConfigError, match="train.cached_features: it joins the batches of train.accumulation, which is 1"):
+    with pytest.raises(ConfigError, match="train.cached_features: has no effect with train.accumulation=1"):
         make_run(train={"cached_features": True})
 
 

@@ -110,7 +110,7 @@ def test_one_distinct_caption_gives_no_advice_that_cannot_be_followed():
     captions.add("one")
     cases = [Case(id=str(i), label=0, group=str(i)) for i in range(6)]
     data = Dataset(cases, ["a"], captions=captions, captions_of_case={case.id: (0,) for case in cases})
-    with pytest.raises(ConfigError, match=r"repeats none in a batch. Use RandomSampler with a loss") as caught:
+    with pytest.raises(ConfigError, match=r"does not repeat a caption in a batch. Use RandomSampler with a loss") as caught:
         len(EpochBatches(data, np.arange(6), DistinctCaptionSampler(), batch_size=4, seed=0))
     assert "1 or less" not in str(caught.value)
 

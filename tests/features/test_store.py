@@ -242,7 +242,7 @@ def test_a_damaged_store_is_made_again_and_what_others_wrote_is_kept(tower, seen
     expected = features_of(tower, data, store)
     (file,) = (tmp_path / "cache").rglob(FILE)
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.warns(UserWarning, match="features.npz: cut short.*; its features are computed again"):
+    with pytest.warns(UserWarning, match="features.npz: truncated.*; its features are computed again"):
         np.testing.assert_array_equal(features_of(tower, data, store), expected)
     file.unlink()
     first, second = store.shelf(tower, tower.preprocessing), store.shelf(tower, tower.preprocessing)

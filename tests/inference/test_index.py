@@ -192,6 +192,10 @@ def test_a_name_that_is_no_text(loaded, folder):
 def test_folders_without_images(loaded, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x", encoding="utf-8")
-    for name, message in (("empty", "no image in it. Supported: png"), ("nowhere", "no such folder"), ("empty/notes.txt", "is a file")):
+    for name, message in (
+        ("empty", "no images in this folder. Supported: png"),
+        ("nowhere", "no such folder"),
+        ("empty/notes.txt", "is a file"),
+    ):
         with pytest.raises(DataError, match=message):
             image_index.update(tmp_path / name, loaded)

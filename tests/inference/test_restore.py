@@ -75,7 +75,7 @@ def test_a_model_that_needs_a_plugin_is_refused_with_its_name_until_the_user_nam
     content = checkpoint.read(here / "plain.pth")
     content["config"]["model"]["image_encoder"]["type"] = "TrapNet"
     checkpoint.write(here / "x.pth", content)
-    message = r"x.pth: its model cannot be rebuilt \(no image encoder is called 'TrapNet'\). It was trained with the plugin trap, and a "
+    message = r"x.pth: its model cannot be rebuilt \(unknown image encoder 'TrapNet'\). It was trained with the plugin trap, and a "
     with pytest.raises(CheckpointError, match=message + r"checkpoint imports nothing.*Pass plugins=\['trap'\] \(--plugins trap\) if you"):
         clipzoo.load("x.pth", device="cpu")
     image = str(next((here / "images").rglob("*.png")))

@@ -224,7 +224,7 @@ def test_wrong_arguments_are_refused():
     for spec in ("MRR", {"type": "Recall", "direction": "i2t", "k": "5"}):
         check_spec(METRICS, spec, "evaluation.metrics.0", problems)
     assert [problem.what for problem in problems] == [
-        "MRR needs 'direction'. MRR(direction)",
+        "MRR requires 'direction'. MRR(direction)",
         "'i2t' is not one of 'image_to_text', 'text_to_image'",
         "'5' is not a whole number of 1 or more",
     ]

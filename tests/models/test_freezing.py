@@ -131,12 +131,12 @@ def test_what_the_network_itself_never_trains_is_left_so(folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"unfreeze_blocks": 3}, r"Known: unfreeze_blocks=3 is beyond its depth: partly has 2 blocks, the stem included"),
+        ({"unfreeze_blocks": 3}, r"Known: unfreeze_blocks=3 exceeds its depth: partly has 2 blocks, including the stem"),
         ({"unfreeze_blocks": -1}, "Known.unfreeze_blocks: -1 is not a whole number of 0 or more"),
         ({"unfreeze_blocks": True}, "unfreeze_blocks: True is not a whole number"),
         ({"unfreeze_blocks": 1.0}, "unfreeze_blocks: 1.0 is not a whole number"),
         ({"freeze": "al", "unfreeze_blocks": 1}, "Did you mean 'all'"),
-        ({"freeze": "all", "lora": {}}, "freeze='all' trains nothing, and lora trains adapters"),
+        ({"freeze": "all", "lora": {}}, "freeze='all' conflicts with lora, which trains adapters"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, words):
@@ -147,7 +147,7 @@ def test_mistakes_are_one_clear_line(arguments, words):
 
 def test_a_plugin_without_depth_groups_is_frozen_as_a_whole_only():
     assert Partly("all").frozen and not Partly(unfreeze_blocks=None).frozen and Partly(unfreeze_blocks=0).frozen
-    with pytest.raises(ConfigError, match="Partly: unfreeze_blocks=1, but Partly has no method 'depth_groups'. Write one, or use freeze"):
+    with pytest.raises(ConfigError, match="Partly: unfreeze_blocks=1, but Partly has no method 'depth_groups'. Define one, or use freeze"):
         Partly(unfreeze_blocks=1)
     assert "blocks" not in Partly("all").describe()
 

@@ -180,7 +180,7 @@ def test_what_is_read_is_adapted_from_outside_and_what_cannot_be_is_left_alone()
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"rnak": 4}, r"Odd.lora: there is no 'rnak'\. Did you mean 'rank'\? Known: rank, alpha, dropout"),
+        ({"rnak": 4}, r"Odd.lora: unknown key 'rnak'\. Did you mean 'rank'\? Known: rank, alpha, dropout"),
         ({"rank": 0}, "Odd.lora.rank: 0 is not a whole number from 1 to 65536"),
         ({"rank": 1.5}, "rank: 1.5 is not a whole number"),
         ({"alpha": 0}, "Odd.lora.alpha: 0 is not a number above 0"),
@@ -202,10 +202,10 @@ def test_without_the_package_or_a_layer_it_says_what_to_do(monkeypatch):
         def __setattr__(self, name, value):
             super().__setattr__(name, nn.Identity() if name == "stem" else value)
 
-    with pytest.raises(BuildError, match="Nothing: lora: odd has no linear layer and no full convolution to adapt. Leave lora out"):
+    with pytest.raises(BuildError, match="Nothing: lora: odd has no linear layer and no full convolution to adapt. Remove lora"):
         Nothing()
     monkeypatch.setattr(lora.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BuildError, match="Odd: lora needs the package peft. Run pip install peft, or leave lora out"):
+    with pytest.raises(BuildError, match="Odd: lora requires the package peft. Run pip install peft, or remove lora"):
         Odd(lora={})
 
 

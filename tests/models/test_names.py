@@ -92,7 +92,7 @@ def test_text_spellings_mean_the_right_tower():
         (image_encoder, "clip:ViT-B-32x", "Did you mean 'clip:ViT-B/32'"),
         (image_encoder, "clip:model.pt", "weights:<file or folder>"),
         (image_encoder, "openclip:", "openclip:<name>/<tag>"),
-        (text_encoder, "openclip:ViT-B-32:pretrained", "Write openclip:ViT-B-32/<tag>"),
+        (text_encoder, "openclip:ViT-B-32:pretrained", "Use openclip:ViT-B-32/<tag>"),
         (text_encoder, "weights:clip.pt:scratch", "as clip:ViT-B/32:scratch"),
         (text_encoder, "clip:ViT-B-32", "Did you mean 'clip:ViT-B/32'"),
         (text_encoder, "bert-base-chinse", "Did you mean 'bert-base-chinese'"),

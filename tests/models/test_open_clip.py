@@ -249,7 +249,7 @@ def test_a_tag_of_another_activation_is_refused(published):
     for tower in (OpenCLIPBackbone, OpenCLIPText):
         with pytest.raises(BuildError, match="'gelu' of tiny-vit were trained with GELU. Set quick_gelu=False"):
             tower("tiny-vit", "gelu")
-    with pytest.raises(BuildError, match="trained with QuickGELU. Write openclip:ViT-B-32-quickgelu/…"):
+    with pytest.raises(BuildError, match="trained with QuickGELU. Use openclip:ViT-B-32-quickgelu/…"):
         OpenCLIPBackbone("ViT-B-32", "openai")
 
 
@@ -288,16 +288,16 @@ def test_a_folder_as_downloaded_from_the_hub(saved, folder, tmp_path):
     assert joint.embed_dim == 24 and joint.logit_scale.item() == pytest.approx(model.logit_scale.item())
     assert OpenCLIPText(str(tmp_path / "siglip"), pretrained=False).weights == "random"
     for preprocess, words in (
-        ({"resize_mode": "longest", "fill_color": 255}, "fill_color=255; here images are padded with black"),
-        ([1], "no JSON"),
+        ({"resize_mode": "longest", "fill_color": 255}, "fill_color=255 is not supported; images are always padded with black"),
+        ([1], "not a JSON object"),
     ):
         (tmp_path / "siglip" / "open_clip_config.json").write_text(json.dumps({**config, "preprocess_cfg": preprocess}))
         with pytest.raises(BuildError, match=words):
             OpenCLIPBackbone(str(tmp_path / "siglip"))
     (tmp_path / "siglip" / "open_clip_config.json").write_text(json.dumps(config))
     (tmp_path / "siglip" / "open_clip_model.safetensors").unlink()
-    missing = "needs one weights file, such as open_clip_model.safetensors, but there is none"
-    for arguments, words in (({}, missing), ({"tag": "webli"}, "Leave out tag='webli'")):
+    missing = "must contain one weights file, such as open_clip_model.safetensors, but there is none"
+    for arguments, words in (({}, missing), ({"tag": "webli"}, "Remove tag='webli'")):
         with pytest.raises(BuildError, match=words):
             OpenCLIPBackbone(str(tmp_path / "siglip"), **arguments)
 
@@ -325,21 +325,21 @@ def test_the_configuration_of_the_list_is_not_changed(configs):
         (lambda _: OpenCLIPBackbone("ViT-B32"), BuildError, "no model 'ViT-B32', and there is no such folder. Did you mean 'ViT-B-32'"),
         (lambda _: OpenCLIPText("./nowhere"), BuildError, "no model './nowhere', and there is no such folder"),
         (lambda _: OpenCLIPBackbone("ViT-B-32", "laion2b_s34b_b79"), BuildError, "Did you mean 'laion2b_s34b_b79k'"),
-        (lambda _: OpenCLIPText("ViT-S-32", "nothing"), BuildError, "no weights 'nothing' of ViT-S-32. It has no published weights"),
-        (lambda _: OpenCLIPBackbone("tiny-vit", image_size=33), ConfigError, "image_size=33 is no multiple of 8"),
-        (lambda _: OpenCLIPBackbone("tiny-rn", image_size=48), ConfigError, "image_size=48 is no multiple of 32"),
-        (lambda _: OpenCLIPBackbone("tiny-siglip", image_size=168), ConfigError, "image_size=168 is no multiple of 16"),
+        (lambda _: OpenCLIPText("ViT-S-32", "nothing"), BuildError, "no weights 'nothing' for ViT-S-32. It has no published weights"),
+        (lambda _: OpenCLIPBackbone("tiny-vit", image_size=33), ConfigError, "image_size=33 is not a multiple of 8"),
+        (lambda _: OpenCLIPBackbone("tiny-rn", image_size=48), ConfigError, "image_size=48 is not a multiple of 32"),
+        (lambda _: OpenCLIPBackbone("tiny-siglip", image_size=168), ConfigError, "image_size=168 is not a multiple of 16"),
         (lambda _: OpenCLIPBackbone("tiny-vit", patch_dropout=1.0), ConfigError, "patch_dropout: 1.0 is not a number in"),
-        (lambda _: OpenCLIPBackbone("x", config={"embed_dim": 3}), BuildError, "'x' needs embed_dim, vision_cfg and text_cfg"),
+        (lambda _: OpenCLIPBackbone("x", config={"embed_dim": 3}), BuildError, "'x' must contain embed_dim, vision_cfg and text_cfg"),
         (
             lambda _: OpenCLIPBackbone("x", config={"embed_dim": 8, "vision_cfg": {"widht": 3}, "text_cfg": {}}),
             BuildError,
-            "open_clip cannot make 'x' .*widht",
+            "open_clip cannot build 'x' .*widht",
         ),
         (
             lambda _: OpenCLIPBackbone("x", config={"embed_dim": 8, "vision_cfg": {"timm_model_name": "resnet19"}, "text_cfg": {}}),
             BuildError,
-            "open_clip cannot make 'x' .*resnet19",
+            "open_clip cannot build 'x' .*resnet19",
         ),
         (lambda saved: OpenCLIPBackbone("tiny-rn", saved("tiny-vit")[1]), BuildError, "the weights do not fit. .* missing: attnpool"),
         (lambda saved: OpenCLIPText("tiny-rn", saved("tiny-vit")[1]), BuildError, r"positional_embedding \[77, 64\] instead of \[20, 64\]"),
@@ -358,7 +358,7 @@ def test_files_of_other_libraries_are_named(configs, tmp_path):
     )
     with pytest.raises(BuildError, match="hf.pt is not in open_clip's format; its tensors are vision_model.x"):
         OpenCLIPBackbone("tiny-rn", str(tmp_path / "hf.pt"))
-    with pytest.raises(BuildError, match="o.pt is a file of OpenAI's, trained with QuickGELU. Set quick_gelu=True"):
+    with pytest.raises(BuildError, match="o.pt is an OpenAI file, trained with QuickGELU. Set quick_gelu=True"):
         OpenCLIPText("tiny-rn", str(tmp_path / "o.pt"))
 
 

@@ -56,7 +56,7 @@ def test_equal_undefined_and_optimistic_figures():
     ]
     assert "not defined" in comparison({"knn": 0.9}).verdict(summary(math.nan))[0]
     assert "better than every baseline" in comparison({"knn": math.nan, "majority": 0.1}).verdict(summary(0.9))[0]
-    assert "(and its own figure is optimistic)" in comparison({"knn": 0.9}).verdict(summary(0.5, optimistic=True))[0]
+    assert "(whose own score is optimistic)" in comparison({"knn": 0.9}).verdict(summary(0.5, optimistic=True))[0]
     assert comparison({"mine": 0.9}).verdict(summary(0.5))[0].startswith("the baseline 'mine' is better")
 
 
@@ -82,7 +82,7 @@ def test_several_folds_have_a_mean():
 
 def test_other_folds_are_not_compared():
     text = comparison({"linear": 0.94}).text(summary(0.91, digest="other"))
-    assert "made with other folds than the training" in text and "0.94" not in text
+    assert "their folds differ from the training's" in text and "0.94" not in text
 
 
 def test_it_is_read_from_the_work_dir_in_the_order_of_the_tables(tmp_path):

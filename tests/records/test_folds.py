@@ -42,7 +42,7 @@ def test_good_folds_pass():
         ({"test": ("a1",), "train": ("b1", "b2")}, LeakError, "1 cases are never tested, the first is 'a2'"),
         ({"test": ()}, DataError, "fold_1: the test part is empty"),
         ({"train": ()}, DataError, "fold_1: the train part is empty"),
-        ({"train": ("b1", "zz")}, DataError, "fold_1: the train part names 'zz', which is not a case"),
+        ({"train": ("b1", "zz")}, DataError, "fold_1: the train part contains 'zz', which is not a case"),
     ],
 )
 def test_every_leak_is_refused(change, error, message):
@@ -65,14 +65,14 @@ def test_a_holdout_need_not_test_everything_but_nothing_twice():
     "name", ["", ".", "..", "/abs", "../up", "a/b", "a\\b", "-rf", "a b", "fold 1\n", "a\0", "\x1b[2J", "x" * 65, "fold_1.tmp", None, 3]
 )
 def test_a_fold_whose_name_is_a_path_is_refused(tmp_path, name):
-    with pytest.raises(DataError, match="cannot be the name of a fold.*letters, digits"):
+    with pytest.raises(DataError, match="is not a valid fold name.*letters, digits"):
         replace(GOOD[0], name=name)
     folds().write(tmp_path / "folds.json")
     content = json.loads((tmp_path / "folds.json").read_text(encoding="utf-8"))
     content["folds"][0]["name"] = name
     content.pop("sha256")
     write_record(tmp_path / "folds.json", content)
-    with pytest.raises(DataError, match="cannot be the name of a fold|a fold is not a name"):
+    with pytest.raises(DataError, match="is not a valid fold name|a fold must have a name"):
         Folds.read(tmp_path / "folds.json")
 
 
@@ -134,7 +134,7 @@ def test_an_edited_file_is_refused(tmp_path, edit):
         Folds.read(path)
     content.pop("sha256")
     write_record(path, content)  # by somebody who knows how
-    with pytest.raises(DataError, match="folds.json: (the digest does not fit|damaged, or of another version: digest is missing)"):
+    with pytest.raises(DataError, match="folds.json: (the digest does not match|damaged, or from another version: digest is missing)"):
         Folds.read(path)
 
 

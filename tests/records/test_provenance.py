@@ -26,8 +26,8 @@ def test_whatever_differs_is_named():
     own.check(own.plain(), "x", "")
     own.check({**own.plain(), "data": "c"}, "x", "")  # a change that was accepted
     other = Provenance.of({**CONFIG, "data": {"batch_size": 9}}, "fold_2", "g", "e")
-    words = "x.pth: is of fold_2, not fold_1 and of another config and of other folds and of other data. Go"
+    words = "x.pth: belongs to fold_2, not fold_1 and to another config and to other folds and to other data. Go"
     with pytest.raises(CheckpointError, match=words):
         own.check(other.plain(), "x.pth", "Go")
-    with pytest.raises(CheckpointError, match="of None, not fold_1"):
+    with pytest.raises(CheckpointError, match="to None, not fold_1"):
         own.check({}, "x", "")

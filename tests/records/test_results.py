@@ -30,7 +30,7 @@ def test_fold_result_keeps_undefined_metrics(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())["metrics"] == {"auroc": None, "accuracy": 0.5}
     assert math.isnan(FoldResult.read(tmp_path).metrics["auroc"])
     write_record(tmp_path / "result.json", {"fold": 1, "colour": "red"})
-    with pytest.raises(CheckpointError, match="result.json: damaged, or of another version: selection is missing"):
+    with pytest.raises(CheckpointError, match="result.json: damaged, or from another version: selection is missing"):
         FoldResult.read(tmp_path)
 
 

@@ -94,10 +94,10 @@ def test_ranks_of_any_names_come_back(tmp_path_factory, images, captions, fold):
 
 @pytest.mark.parametrize("classes", [(), ("a", ""), ("a", "b", "a")])
 def test_classes_without_a_name_of_their_own_are_refused(classes, tmp_path):
-    with pytest.raises(DataError, match="predictions: classes need names that differ and are not empty"):
+    with pytest.raises(DataError, match="predictions: class names must be distinct and not empty"):
         PredictionTable(classes, (), (), (), np.zeros(0, np.int64), np.zeros((0, len(classes)), np.float32))
     (tmp_path / "p.csv").write_text(",".join(["case_id,group,fold,label,prediction", *(f"p_{name}" for name in classes)]) + "\n")
-    with pytest.raises(DataError, match=r"p.csv:1: not a table of predictions \(classes need names"):
+    with pytest.raises(DataError, match=r"p.csv:1: not a table of predictions \(class names must"):
         PredictionTable.read(tmp_path / "p.csv")
 
 
@@ -114,13 +114,13 @@ HEADER = "case_id,group,fold,label,prediction,p_x,p_y\n"
         (HEADER + "1,2,3,,,.5,.5\n", 2, "'' or '' is not one of the classes"),
         (HEADER + '"1\n1",2,3,x,x,.6,.4\n2,2,3,x,x,.6\n', 4, "the row has 6 columns instead of 7"),
         (HEADER + "1,2,3,x,x,.6,.4\n\n2,2,3,x,x,.6,.4,0\n", 4, "the row has 8 columns instead of 7"),
-        (HEADER + "1,2,3,x,x,.6,.4\n1,2,3,x,x,.6,.4\n", 3, "'1' stands at line 2, too"),
+        (HEADER + "1,2,3,x,x,.6,.4\n1,2,3,x,x,.6,.4\n", 3, "'1' is also on line 2"),
         (HEADER + "1,2,3,x,x,.6,o4\n", 2, "could not convert string to float: 'o4'"),
         (HEADER + "1,2,3,x,x,.9,.4\n", 2, "between 0 and 1 and sum to 1"),
         (HEADER + "1,2,3,x,x,1.4,-.4\n", 2, "between 0 and 1 and sum to 1"),
         (HEADER + "1,2,3,x,x,nan,1\n", 2, "between 0 and 1 and sum to 1"),
         (HEADER + "1,2,3,x,x,inf,-inf\n", 2, "between 0 and 1 and sum to 1"),
-        (HEADER + "1,2,3,x,x,.6,.4\n2,2,3,x,x,.4,.6\n", 3, "the prediction is not the class of the largest probability"),
+        (HEADER + "1,2,3,x,x,.6,.4\n2,2,3,x,x,.4,.6\n", 3, "the prediction is not the class with the largest probability"),
     ],
 )
 def test_what_is_no_table_of_predictions_is_refused_with_its_line(tmp_path, text, line, what):
@@ -225,9 +225,9 @@ def test_what_is_neither_table_is_refused(tmp_path, content, message):
         (",20,", ",twenty,", "2: .*twenty"),
         (",20,", ",99999999999999999999,", "2: "),
         (",20,7,", ",20,-7,", "2: .*a count is too small"),
-        (",20,7,", ",20,17,", "2: .*more items are counted than the gallery has"),
+        (",20,7,", ",20,17,", "2: .*the counts exceed the size of the gallery"),
         (",nan,", ",1.1,", "2: .*a similarity is not between -1 and 1"),
-        ("b,2.png", "甲/1.png", "3: .*'甲/1.png' stands at line 2, too"),
+        ("b,2.png", "甲/1.png", "3: .*'甲/1.png' is also on line 2"),
         (',"fold_1",', ",", "2: .*the row has 10 columns instead of 11"),
         ("query", "case", "1: .*its columns are direction, case"),
         ("positive_similarity,negative_similarity", "positive_similarity", "1: .*its columns are direction"),

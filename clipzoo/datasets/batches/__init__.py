@@ -1,1 +1,1 @@
-"""How cases become batches: the order of an epoch, samplers, the worker processes, the loader."""
+"""Batching: the order of an epoch, samplers, worker processes, and the loader."""

@@ -1,35 +1,35 @@
-"""Which draws of an epoch share a batch, so that no batch holds a case, or a caption, twice.
+"""Arrangement of an epoch's draws in batches, such that no batch contains a case, or a caption, twice.
 
-A *draw* is a place in the order of an epoch; its *key* is what no batch may hold twice. Everything here is a pure function of the order
-and of the generator that is handed in, and counts in batches of all processes together.
+A *draw* is a position in the order of an epoch; its *key* must be unique in a batch. All functions are pure functions of the order and
+of the given generator, and refer to joint batches of all processes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# A sweep halves what the dealing left of its own pattern. After ten, the captions of 200 classes meet each other in the batches as often,
-# and as unevenly, as at random: their correlation began at 1, and chance alone leaves about 1 / sqrt(number of batches).
+# Each sweep halves what remains of the pattern of the dealing. After ten, the captions of 200 classes co-occur in batches as often, and
+# as unevenly, as by chance: their correlation started at 1, and chance alone leaves about 1 / sqrt(number of batches).
 _SWEEPS = 10
 
 
 def cut(num_draws: int, batch_size: int) -> np.ndarray:
-    """Sizes of the batches of ``num_draws``: as many whole ones as there are, then the rest."""
+    """Batch sizes for ``num_draws``: as many full batches as possible, then the remainder."""
     whole, rest = divmod(num_draws, batch_size)
     return np.array([batch_size] * whole + [rest] * (rest > 0), dtype=np.int64)
 
 
 def share_out(num_draws: int, num_batches: int) -> np.ndarray:
-    """Sizes of ``num_batches`` batches of all ``num_draws``, as equal as they can be."""
+    """Sizes of ``num_batches`` batches that together hold all ``num_draws``, as equal as possible."""
     share, rest = divmod(num_draws, num_batches)
     return np.array([share + 1] * rest + [share] * (num_batches - rest), dtype=np.int64)
 
 
 def most_batches(keys: np.ndarray, batch_size: int) -> int:
-    """The largest n for which n whole batches without a repeated key can be made: Σ_k min(count_k, n) ≥ n · batch_size.
+    """The largest n such that n full batches without a repeated key exist: Σ_k min(count_k, n) ≥ n · batch_size.
 
-    The left side is concave in n and begins at 0, so that it holds for every smaller n as well. 0 where there are fewer distinct keys than
-    ``batch_size``.
+    The left side is concave in n and starts at 0, so that the condition also holds for every smaller n. 0 if there are fewer distinct keys
+    than ``batch_size``.
     """
     counts = np.unique(keys, return_counts=True)[1]
     possible, impossible = 0, len(keys) // batch_size + 1
@@ -43,16 +43,16 @@ def most_batches(keys: np.ndarray, batch_size: int) -> int:
 
 
 def fitting(keys: np.ndarray, ranks: np.ndarray, num_batches: int, batch_size: int, epoch: int) -> np.ndarray:
-    """Places that get into ``num_batches`` batches, ascending: of every key at most so many, and of all of these the first that fit.
+    """Positions included in ``num_batches`` batches, ascending: at most that many per key, and of these the first that fit.
 
-    Which draws of a frequent key get in goes round with the epochs, in order of their ranks: each waits equally long for its turn.
+    The draws of a frequent key take turns over the epochs, in order of their ranks, so that each waits equally long.
 
     Args:
-        keys: ``[N]`` integers.
+        keys: ``[N]`` integer keys.
         ranks: ``[N]`` distinct numbers, which belong to the cases and are the same in every epoch.
-        num_batches: Of the epoch.
-        batch_size: At most, of all processes together.
-        epoch: From 0.
+        num_batches: Number of batches in the epoch.
+        batch_size: Maximum size of a joint batch.
+        epoch: Epoch, counted from 0.
     """
     by_key = np.lexsort((ranks, keys))
     counts = np.unique(keys, return_counts=True)[1]
@@ -63,61 +63,61 @@ def fitting(keys: np.ndarray, ranks: np.ndarray, num_batches: int, batch_size: i
 
 
 def deal(keys: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Places of all draws, batch after batch, in random order and with no key twice in a batch.
+    """Positions of all draws, batch by batch, in random order and without a repeated key in a batch.
 
-    The draws are laid side by side, those of one key together, and dealt to the batches in turn, as cards are: each key goes to as many
-    neighbours as it has draws (the wrap-around rule: McNaughton, Scheduling with Deadlines and Loss Functions, Management Science 6,
-    1959). What that leaves in order is then mixed by trades.
+    Draws are laid out in a row, those of one key together, and dealt to the batches in turn, like cards: each key goes to as many
+    neighbouring batches as it has draws (the wrap-around rule: McNaughton, Scheduling with Deadlines and Loss Functions, Management
+    Science 6, 1959). The remaining order is then mixed by trades.
 
     Args:
-        keys: ``[N]`` integers. None is more frequent than there are batches; where batches differ in size by more than one, none is more
-            frequent than there are large batches.
-        sizes: Of the batches, from large to small, of at most two kinds; they sum to N.
-        rng: Random numbers.
+        keys: ``[N]`` integer keys. No key may be more frequent than the number of batches; if batch sizes differ by more than one, than
+            the number of large batches.
+        sizes: Batch sizes in descending order, with at most two distinct values; they sum to N.
+        rng: Random number generator.
 
     Returns:
-        ``[N]`` int64 permutation of the places in ``keys``.
+        ``[N]`` int64 permutation of the positions in ``keys``.
     """
     distinct, key = np.unique(keys, return_inverse=True)
     batch = np.empty(len(keys), dtype=np.min_scalar_type(len(sizes)))
     batch[_ascending(rng.permutation(len(distinct))[key], rng)] = _turns(sizes)
-    if len(distinct) < len(keys):  # otherwise the dealing was a permutation at random
-        by_key = np.argsort(key, kind="stable")  # the order of equal ones would else depend on the processor
+    if len(distinct) < len(keys):  # otherwise the dealing was already a random permutation
+        by_key = np.argsort(key, kind="stable")  # unstable sorting would depend on the processor
         for _ in range(_SWEEPS):
             _trade(batch, key, by_key, len(sizes), rng)
     return _ascending(batch, rng)
 
 
 def _ascending(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Places in order of ``values``, equal ones at random. In time linear in their number, where they are 16-bit integers."""
+    """Positions in order of ``values``, ties in random order. Linear time for 16-bit integers."""
     shuffled = rng.permutation(len(values))
     return shuffled[np.argsort(values[shuffled], kind="stable")]
 
 
 def _turns(sizes: np.ndarray) -> np.ndarray:
-    """The batch that gets a card, for every card: all in turn until the smallest is full, then the others."""
+    """The batch that receives each card: all batches in turn until the smallest is full, then the others."""
     batches = np.arange(len(sizes))
     small, large = (sizes.min(), sizes.max()) if len(sizes) else (0, 0)
     return np.concatenate([np.tile(batches, small), np.tile(batches[sizes > small], large - small)])
 
 
 def _trade(batch: np.ndarray, key: np.ndarray, by_key: np.ndarray, num_batches: int, rng: np.random.Generator) -> None:
-    """Pair the batches at random; each pair shuffles, between the two, all draws whose key only one of them has. Sizes stay.
+    """Pair the batches at random; each pair shuffles those draws whose key only one of the two has. Sizes do not change.
 
-    Repeated, it makes every arrangement without repeats equally probable (Strona et al., A fast and unbiased procedure to randomize
+    Repeated trades make every arrangement without repeats equally probable (Strona et al., A fast and unbiased procedure to randomize
     ecological binary matrices with fixed row and column totals, Nature Communications 5, 2014).
 
     Args:
-        batch: ``[N]`` batch of every draw, changed in place.
+        batch: ``[N]`` batch of every draw, modified in place.
         key: ``[N]`` key of every draw.
-        by_key: ``[N]`` draws in order of their keys.
-        num_batches: How many there are.
-        rng: Random numbers.
+        by_key: ``[N]`` draws sorted by key.
+        num_batches: Number of batches.
+        rng: Random number generator.
     """
     pair_of_batch = np.empty(num_batches, dtype=np.min_scalar_type(num_batches))
     pair_of_batch[rng.permutation(num_batches)] = np.arange(num_batches) // 2
     pair = pair_of_batch[batch]
-    draws = by_key[np.argsort(pair[by_key], kind="stable")]  # pair after pair, and in each by key
+    draws = by_key[np.argsort(pair[by_key], kind="stable")]  # pair by pair, sorted by key in each
     in_both = np.flatnonzero((np.diff(key[draws]) == 0) & (np.diff(pair[draws]) == 0))
     free = np.ones(len(draws), dtype=bool)
     free[in_both] = free[in_both + 1] = False
@@ -126,16 +126,16 @@ def _trade(batch: np.ndarray, key: np.ndarray, by_key: np.ndarray, num_batches: 
 
 
 def without_repeats(order: np.ndarray, batch_size: int, num_cases: int, rng: np.random.Generator) -> np.ndarray:
-    """``order`` with no case twice in a batch, as long as before. An order that is so already is returned as it is.
+    """``order`` without a repeated case in any batch, with unchanged length. An order without repeats is returned unchanged.
 
-    Copies of a case go to different batches. Where a case was drawn more often than there are whole batches, others are drawn in its
-    place, with the frequencies of ``order`` itself.
+    Copies of a case go to different batches. If a case was drawn more often than there are full batches, other cases replace the surplus,
+    with the frequencies of ``order`` itself.
 
     Args:
         order: ``[num_cases]`` positions, drawn with replacement.
-        batch_size: Of all processes together; the last batch may be smaller.
-        num_cases: Positions are below it.
-        rng: Random numbers.
+        batch_size: Size of the joint batch of all processes; the last batch may be smaller.
+        num_cases: Upper bound of the positions.
+        rng: Random number generator.
     """
     counts = np.bincount(order, minlength=num_cases)
     if not len(order) or counts.max() == 1:
@@ -148,9 +148,9 @@ def without_repeats(order: np.ndarray, batch_size: int, num_cases: int, rng: np.
 
 
 def _at_most(most: int, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How often each case is drawn, when none may be more often than ``most``: the surplus goes to others, in proportion to ``counts``.
+    """Draws per case, limited to ``most``: the surplus goes to other cases, in proportion to ``counts``.
 
-    There is room for it: the draws are as many as the cases, and each case has room for at least one.
+    This always fits: there are as many draws as cases, and each case may be drawn at least once.
     """
     weights, counts = counts, np.minimum(counts, most)
     while missing := weights.sum() - counts.sum():

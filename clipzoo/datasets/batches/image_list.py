@@ -1,4 +1,4 @@
-"""The images that people hand to a loaded model: files, Pillow images and tensors, one or many, and how they become batches."""
+"""Images passed to a loaded model: files, Pillow images and tensors, one or many, and their conversion to batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clipzoo.datasets.transforms import Transform
 
 ImageLike = str | os.PathLike | Image.Image | Tensor
-_KINDS = "Give paths, Pillow images, or tensors [3, H, W] or [N, 3, H, W] (uint8 in 0 … 255, or float in 0 … 1)"
+_KINDS = "Pass paths, Pillow images, or tensors [3, H, W] or [N, 3, H, W] (uint8 in 0 … 255, or float in 0 … 1)"
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Loaded:
     """Images of one batch.
 
     Attributes:
-        rows: Which of the given images they are.
-        images: ``[B, 3, H, W]`` float32, one for each of ``rows``.
-        failed: What is wrong with those that could not be read, by row.
+        rows: Indices of the images in the given list.
+        images: ``[B, 3, H, W]`` float32, one image per row.
+        failed: Problem of each image that could not be read, by row.
     """
 
     rows: list[int]
@@ -44,10 +44,10 @@ class Loaded:
 
 
 class Preprocess:
-    """Any Pillow image to the tensor that a tower wants: upright RGB, then as in evaluation.
+    """Converts any Pillow image to the input of a tower: upright RGB, then preprocessed as in evaluation.
 
     Args:
-        preprocessing: The tower's.
+        preprocessing: Preprocessing of the tower.
     """
 
     def __init__(self, preprocessing: Preprocessing):
@@ -63,16 +63,16 @@ class Preprocess:
 
 
 def listed(images: ImageLike | Sequence[ImageLike]) -> list[Path | Image.Image | Tensor]:
-    """One entry for each image, with every file there.
+    """Convert the input to a list with one entry per image, and check that all files exist.
 
     Raises:
-        DataError: There is no image, a file is missing (all of those are named), or something is no image.
+        DataError: There are no images, files are missing (all of them are named), or an entry is not an image.
     """
     single = isinstance(images, (str, os.PathLike, Image.Image, Tensor))
     try:
         given = [images] if single else list(images)
     except TypeError as error:
-        raise DataError(f"images: {type(images).__name__} is no image. {_KINDS}") from error
+        raise DataError(f"images: {type(images).__name__} is not an image. {_KINDS}") from error
     items: list[Path | Image.Image | Tensor] = []
     for item in given:
         if isinstance(item, Tensor):
@@ -80,7 +80,7 @@ def listed(images: ImageLike | Sequence[ImageLike]) -> list[Path | Image.Image |
         else:
             items.append(Path(item) if isinstance(item, (str, os.PathLike)) else item)
     if not items:
-        raise DataError(f"images: none was given. {_KINDS}")
+        raise DataError(f"images: empty list. {_KINDS}")
     _check(items)
     return items
 
@@ -95,12 +95,12 @@ def _check(items: Sequence[object]) -> None:
         if isinstance(item, Tensor):
             _check_tensor(item, f"images: the tensor at position {index}")
         elif not isinstance(item, (Path, Image.Image)):
-            hint = " For an array, Image.fromarray(array) makes one." if type(item).__name__ == "ndarray" else ""
-            raise DataError(f"images: {type(item).__name__} at position {index} is no image.{hint} {_KINDS}")
+            hint = " Convert arrays with Image.fromarray(array)." if type(item).__name__ == "ndarray" else ""
+            raise DataError(f"images: {type(item).__name__} at position {index} is not an image.{hint} {_KINDS}")
 
 
 def _check_tensor(tensor: Tensor, where: str) -> None:
-    """Refuse what is no image in [0, 1] or 0 … 255; above all what was normalised already."""
+    """Refuse anything but images in [0, 1] or 0 … 255, above all tensors that are already normalised."""
     if tensor.ndim != 3 or tensor.shape[0] != 3 or not tensor.numel():
         raise DataError(f"{where} has the shape {list(tensor.shape)}. {_KINDS}")
     if tensor.dtype == torch.uint8:
@@ -108,18 +108,18 @@ def _check_tensor(tensor: Tensor, where: str) -> None:
     if not tensor.is_floating_point():
         raise DataError(f"{where} is {str(tensor.dtype).removeprefix('torch.')}. {_KINDS}")
     low, high = float(tensor.min()), float(tensor.max())
-    if not (low >= 0 and high <= 1):  # also where they are not numbers
+    if not (low >= 0 and high <= 1):  # also true for NaN
         raise DataError(
-            f"{where} has values from {low:.4g} to {high:.4g}; floats must lie in 0 … 1. Divide by 255 if they are 0 … 255; "
-            "images that are normalised already cannot be prepared again"
+            f"{where} has values from {low:.4g} to {high:.4g}; floats must be in [0, 1]. Divide by 255 if they are in 0 … 255; "
+            "images that are already normalised cannot be preprocessed again"
         )
 
 
 def rgb(item: Path | Image.Image | Tensor) -> Image.Image:
-    """An entry of ``listed`` as upright RGB with 8 bits per channel; floats are rounded to them, as in a file.
+    """Convert an entry of ``listed`` to upright RGB with 8 bits per channel; floats are rounded to 8 bits, as in a file.
 
     Raises:
-        DataError: It cannot be decoded.
+        DataError: The image cannot be decoded.
     """
     if isinstance(item, Path):
         return read_image(item)
@@ -133,11 +133,11 @@ def rgb(item: Path | Image.Image | Tensor) -> Image.Image:
 
 
 class ImageReader(TorchDataset):
-    """Reads and prepares one image; what cannot be read is said and not raised, as an error loses its form between processes.
+    """Reads and preprocesses one image; a failure is returned rather than raised, since exceptions change form between processes.
 
     Args:
-        items: What ``listed`` returned.
-        transform: RGB Pillow image to ``[3, H, W]``.
+        items: Output of ``listed``.
+        transform: Function from an RGB Pillow image to ``[3, H, W]``.
     """
 
     def __init__(self, items: Sequence[Path | Image.Image | Tensor], transform: Transform):
@@ -159,10 +159,10 @@ class ImageReader(TorchDataset):
 
 
 def batches(reader: ImageReader, batch_size: int, num_workers: int) -> Iterator[Loaded]:
-    """All images of ``reader`` in order.
+    """Yield all images of ``reader`` in order.
 
     Raises:
-        DataError: A Pillow image cannot be decoded and there are workers; otherwise what is wrong is in the batches.
+        DataError: A Pillow image cannot be decoded although there are workers; other failures are in the batches.
         ProcessError: A worker process died.
     """
     if num_workers:  # an open file is read here: processes would share the place in it
@@ -173,7 +173,7 @@ def batches(reader: ImageReader, batch_size: int, num_workers: int) -> Iterator[
 
 
 def workers(asked: int | None, images: int) -> int:
-    """How many processes read ``images`` images: as many as asked, or by their number, as starting one takes longer than reading a few."""
+    """Number of workers for ``images`` images: as requested, or depending on ``images``, as starting one takes longer than reading few."""
     return min(8, os.cpu_count() or 1, images // 256) if asked is None else asked
 
 
@@ -189,14 +189,14 @@ def _collate(samples: Sequence[tuple[int, Tensor | str]]) -> Loaded:
 
 
 def whole(loaded: Iterator[Loaded], progress: Callable[[int], None] | None = None) -> Iterator[Loaded]:
-    """The same batches, where every image must be readable.
+    """The same batches, but every image must be readable.
 
     Args:
-        loaded: What ``batches`` gives.
-        progress: Told how many images are through, after each batch.
+        loaded: Output of ``batches``.
+        progress: Function called with the number of finished images after each batch.
 
     Raises:
-        DataError: One is not.
+        DataError: An image is unreadable.
     """
     through = 0
     for batch in loaded:

@@ -1,5 +1,5 @@
-"""From cases to batches. What a batch holds is a pure function of (seed, epoch, position): worker processes, restarts and the number of
-processes change nothing.
+"""Conversion of cases to batches. The content of a batch is a pure function of (seed, epoch, position), independent of the number of
+processes, worker processes and restarts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from clipzoo.structures import Batch, Tokens
 
 
 class Draw(NamedTuple):
-    """One case of an epoch.
+    """One drawn case of an epoch.
 
     Attributes:
         row: Row in the dataset.
-        seed: Seeds the augmentation and the choice of the caption; differs between epochs and between two draws of one case.
-        caption: Id of the caption that was drawn for it; -1 for none (evaluation).
+        seed: Seed of the augmentation and the caption choice; differs between epochs and between two draws of a case.
+        caption: Id of the drawn caption; -1 for none (evaluation).
     """
 
     row: int
@@ -35,22 +35,22 @@ class Draw(NamedTuple):
 
 
 class EpochBatches:
-    """The batches of an epoch as lists of ``Draw``; a batch sampler for ``DataLoader``.
+    """The batches of an epoch as lists of ``Draw``, for use as a batch sampler of ``DataLoader``.
 
-    One order is drawn for all processes from the shared seed and cut into joint batches of ``world_size * batch_size`` cases, of which
-    process r takes every ``world_size``-th: the same step of all processes together holds what one process with the joint batch would
-    hold, and all have batches of the same size. In a joint batch no case, and where the sampler says so no caption, comes twice
-    (see ``Sampler``). Cases of the last batch that do not divide evenly are left out (at most ``world_size - 1`` of an epoch, others in the
-    next). A last batch of a single case per process is left out, batch normalisation cannot train on it; the only batch never is.
+    One order for all processes is drawn from the shared seed and cut into joint batches of ``world_size * batch_size`` cases, of which
+    process r takes every ``world_size``-th: the same step of all processes together contains what a single process with the joint batch
+    would see, and all batches have the same size. No case, and if the sampler requires it no caption, is repeated in a joint batch (see
+    ``Sampler``). Cases of the last batch that do not divide evenly are dropped (at most ``world_size - 1`` per epoch, different ones in the
+    next). A last batch with a single case per process is dropped, as batch normalisation cannot train on it, unless it is the only batch.
 
     Args:
-        dataset: The cases and their captions.
+        dataset: Dataset with cases and captions.
         rows: Rows of the training part in the dataset.
-        sampler: What SAMPLERS builds.
-        batch_size: Cases per batch and process.
-        seed: Of order, captions and augmentation.
-        rank: Of this process.
-        world_size: Processes.
+        sampler: An entry of SAMPLERS.
+        batch_size: Cases per batch and per process.
+        seed: Seed of order, captions and augmentation.
+        rank: Rank of this process.
+        world_size: Number of processes.
 
     Raises:
         BuildError: ``sampler.distinct`` is neither ``'case'`` nor ``'caption'``.
@@ -75,11 +75,11 @@ class EpochBatches:
             raise BuildError(f"{type(sampler).__name__}.distinct: {self.distinct!r} is neither 'case' nor 'caption'")
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Go to ``epoch``, counted from 0, and leave out its first ``start`` batches (they were consumed before a restart)."""
+        """Go to ``epoch``, counted from 0, skipping its first ``start`` batches (consumed before a restart)."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, the same for all epochs.
+        """Number of batches per epoch, the same in all epochs.
 
         Raises:
             ConfigError: The batches cannot hold distinct captions.
@@ -92,17 +92,17 @@ class EpochBatches:
 
     @property
     def smallest(self) -> int:
-        """Cases of the smallest batch that a process may get: 1, or 2 for any number above."""
+        """The smallest possible number of cases in a batch of one process: 1, or 2 for any larger ``batch_size``."""
         return 1 if self.batch_size == 1 or len(self.rows) // self.world_size == 1 else 2
 
     @property
     def joint_size(self) -> int:
-        """Cases per batch of all processes together."""
+        """Cases per joint batch of all processes."""
         return self.batch_size * self.world_size
 
     @property
     def cases_per_epoch(self) -> int:
-        """Draws of a whole epoch, of all processes together. With distinct captions an epoch may have slightly fewer."""
+        """Draws per epoch of all processes. With distinct captions an epoch may have slightly fewer."""
         return min(len(self) * self.joint_size, len(self.rows) // self.world_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -117,7 +117,7 @@ class EpochBatches:
             ]
 
     def _arranged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions and seeds of this epoch's draws for all processes, joint batch after joint batch, and the sizes of these."""
+        """Positions and seeds of this epoch's draws for all processes, joint batch by joint batch, and the sizes of the joint batches."""
         rng = generator(self.seed, self.epoch, 0, 0)
         positions, seeds = self._drawn(self.epoch)
         if self.distinct == "case":
@@ -125,7 +125,7 @@ class EpochBatches:
             return positions, seeds, arrange.cut(len(positions), self.joint_size)
         captions = self._captions(positions, seeds)
         if arrange.most_batches(captions, min(self.batch_size, 2) * self.world_size) < len(self):
-            # Of very few cases chance may draw so few captions that a process would get less than two. The first epoch's are enough.
+            # With very few cases, so few captions may be drawn that a process would get fewer than two. The first epoch's are sufficient.
             positions, seeds = self._drawn(0)
             captions = self._captions(positions, seeds)
         ranks = generator(self.seed).permutation(len(self.rows))[positions]
@@ -135,13 +135,13 @@ class EpochBatches:
         return positions[places], seeds[places], sizes
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The sampler's order of ``epoch``, and a seed for every place in it."""
+        """The sampler's order of ``epoch``, and a seed for every position in it."""
         positions = np.asarray(self.sampler.order(self.dataset.labels[self.rows], epoch, self.seed))
         name = type(self.sampler).__name__
         if len(positions) != len(self.rows):
-            raise BuildError(f"{name}.order: {len(positions)} positions for {len(self.rows)} cases; there must be as many")
+            raise BuildError(f"{name}.order: {len(positions)} positions for {len(self.rows)} cases; the numbers must be equal")
         if self.distinct == "caption" and len(np.unique(positions)) < len(positions):
-            raise BuildError(f"{name}.order: a sampler of distinct captions must give every case once")
+            raise BuildError(f"{name}.order: a sampler of distinct captions must return every case once")
         return positions, np.random.SeedSequence([self.seed, epoch]).generate_state(len(positions), dtype=np.uint64) >> np.uint64(1)
 
     def _caption(self, row: int, seed: int) -> int:
@@ -165,10 +165,10 @@ class EpochBatches:
         fits = distinct // self.world_size
         return (
             f"data.batch_size: {self.batch_size}{f' on {self.world_size} processes' * several} makes batches of {self.joint_size} cases, "
-            f"but the captions drawn for the {len(self.rows)} training cases are {distinct} distinct ones, "
-            f"and {type(self.sampler).__name__} repeats none in a batch. "
+            f"but only {distinct} distinct captions were drawn for the {len(self.rows)} training cases, "
+            f"and {type(self.sampler).__name__} does not repeat a caption in a batch. "
             + (f"Use {fits} or less{' per process' * several}, or " if fits > 1 else "Use fewer processes, or " if several else "Use ")
-            + "RandomSampler with a loss that knows positives by caption"
+            + "RandomSampler with a loss that identifies positives by caption"
         )
 
 
@@ -176,8 +176,8 @@ class CaseReader(torch.utils.data.Dataset):
     """Reads and transforms the image of a ``Draw``.
 
     Args:
-        dataset: The cases.
-        transform: PIL image to ``[3, H, W]`` tensor; it draws from torch's generator, which is seeded per case.
+        dataset: Dataset with the cases.
+        transform: Function from a PIL image to a ``[3, H, W]`` tensor; uses torch's generator, which is seeded per case.
     """
 
     def __init__(self, dataset: Dataset, transform: Callable):
@@ -189,18 +189,18 @@ class CaseReader(torch.utils.data.Dataset):
         except ClipzooError as error:
             if torch.utils.data.get_worker_info() is None:
                 raise
-            return error  # ``Loader`` raises it: what a worker raises, torch raises anew with all its tracebacks for a message
+            return error  # ``Loader`` raises it: torch re-raises a worker's exception with all tracebacks in its message
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed notes a call, with its stack, for a GPU it has not met
+            torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed would also record the call stack for an uninitialised GPU
             tensor = self.transform(image)
         return draw.row, tensor, draw.caption
 
 
 class FeatureReader(torch.utils.data.Dataset):
-    """Looks up the features of the case of a ``Draw``, for which no image is read.
+    """Looks up the cached features of the case of a ``Draw``; no image is read.
 
     Args:
-        features_NF: ``[N, F]`` float32, a row for every case of the dataset.
+        features_NF: ``[N, F]`` float32, one row per case of the dataset.
     """
 
     def __init__(self, features_NF: torch.Tensor):
@@ -211,13 +211,13 @@ class FeatureReader(torch.utils.data.Dataset):
 
 
 class Collate:
-    """Makes a ``Batch``: the distinct captions of its cases, trimmed; nothing is tokenised here.
+    """Builds a ``Batch`` with the distinct captions of its cases, trimmed; tokenisation happens earlier.
 
     Args:
-        dataset: The cases and their captions.
-        tokens: The whole caption table, tokenised; ``None`` makes batches without text (evaluation, and models that read none).
-        all_captions: Every batch carries the whole table, for losses that compare with all captions.
-        of_features: The samples are features and not images.
+        dataset: Dataset with cases and captions.
+        tokens: The whole tokenised caption table; ``None`` for batches without text (evaluation, and models without a text tower).
+        all_captions: Whether every batch contains the whole caption table, for losses that compare with all captions.
+        of_features: Whether the samples are features instead of images.
     """
 
     def __init__(self, dataset: Dataset, tokens: Tokens | None, *, all_captions: bool = False, of_features: bool = False):
@@ -274,11 +274,11 @@ def train_loader(
     features: torch.Tensor | None = None,
     timeout: float = TIMEOUT,
 ) -> Loader:
-    """A loader of training batches; call ``batches.set_epoch`` before each pass.
+    """A loader of training batches; call ``batches.set_epoch`` before each epoch.
 
     Args:
-        features: ``[N, F]`` of all cases, in the place of their images; ``transform`` and ``num_workers`` mean nothing then.
-        timeout: Seconds that worker processes may take for a batch.
+        features: ``[N, F]`` features of all cases, used instead of images; ``transform`` and ``num_workers`` are then ignored.
+        timeout: Maximum seconds that worker processes may take per batch.
     """
     collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None)
     options = {"pin_memory": pin_memory, "name": "training cases", "timeout": timeout}
@@ -302,9 +302,9 @@ def eval_loader(
     """A loader of ``rows`` in order; with several processes each reads its share, and no case is read twice.
 
     Args:
-        features: As for ``train_loader``.
-        timeout: As for ``train_loader``.
-        name: What ``rows`` are, in words, for messages.
+        features: See ``train_loader``.
+        timeout: See ``train_loader``.
+        name: Description of ``rows`` for messages.
     """
     draws = [Draw(int(row), 0) for row in rows[rank::world_size]]
     batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]

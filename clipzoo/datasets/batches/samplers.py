@@ -1,7 +1,7 @@
-"""The order in which an epoch visits the training cases: a pure function of the labels of the training part, the seed and the epoch.
+"""Samplers: the order in which an epoch visits the training cases, a pure function of their labels, the seed and the epoch.
 
-There is no state to save: epoch 7 is the same after a restart, in every fold alone or in sequence, and on every process of a distributed
-run. How the order becomes batches is in ``loader.EpochBatches``.
+There is no state to save: epoch 7 is the same after a restart, in any fold, and on every process of a distributed run. For how the order
+becomes batches, see ``loader.EpochBatches``.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class Sampler(Protocol):
-    """What every sampler does.
+    """Interface of all samplers.
 
-    No case comes twice in a batch (of all processes together), whatever the order: where it would, the draws of the epoch are arranged
-    anew (``arrange.without_repeats``). A sampler with the attribute ``distinct = "caption"`` asks for more: no *caption* comes twice in
-    a batch. Its order must then hold every case once; what cannot be in the epoch's batches is left out, see DistinctCaptionSampler.
+    No case is repeated in a joint batch, whatever the order: if necessary, the draws of the epoch are rearranged
+    (``arrange.without_repeats``). A sampler with the attribute ``distinct = "caption"`` requires more: no *caption* is repeated in a
+    batch. Its order must then contain every case once; cases that do not fit are dropped, see DistinctCaptionSampler.
     """
 
     def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
         """Positions to visit in ``epoch``.
 
         Args:
-            labels: ``[N]`` int64 classes of the training part, and of nothing else; -1 for none.
-            epoch: From 0.
-            seed: Of the run.
+            labels: ``[N]`` int64 classes of the training part only; -1 for none.
+            epoch: Epoch, counted from 0.
+            seed: Seed of the run.
 
         Returns:
             ``[N]`` int64 positions in ``labels``.
@@ -40,7 +40,7 @@ class Sampler(Protocol):
 
 @SAMPLERS.register_module()
 class RandomSampler:
-    """Every case exactly once, in an order that is new in every epoch."""
+    """Every case exactly once, in a new random order each epoch."""
 
     def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
         """See ``Sampler.order``."""
@@ -49,7 +49,7 @@ class RandomSampler:
 
 @SAMPLERS.register_module()
 class WeightedSampler:
-    """Rare classes are drawn more often than they occur. An epoch still has as many draws as there are training cases.
+    """Draws rare classes more often than they occur. An epoch still has as many draws as there are training cases.
 
     With n_c cases of class c in the training part, C classes and the smooth factor s:
 
@@ -61,22 +61,22 @@ class WeightedSampler:
     ``balanced``      none, s has no effect             1 / C, ± one draw           without replacement until a class is used up
     ================  ================================  ==========================  =================================================
 
-    ``inverse_freq`` makes the classes equally frequent *on average* (exactly so with s = 0); some cases come up several times in an
-    epoch and some, about 1/e in a class of average size, not at all. ``inverse_sqrt`` goes half the way: the share of a class grows with
+    ``inverse_freq`` makes the classes equally frequent *on average* (exactly so with s = 0); some cases are drawn several times in an
+    epoch and some, about 1/e in a class of average size, not at all. ``inverse_sqrt`` is a compromise: the share of a class grows with
     the square root of its size. ``balanced`` makes the classes equally frequent *in every epoch*, and repeats no case before all others
-    of its class had their turn; what an epoch leaves over of a large class comes first in the next one.
-    The smooth factor pulls towards the natural frequencies, most of all for classes that are small compared with s: s cases of each class
-    are imagined on top of those that exist. s → ∞ draws every case equally often.
+    of its class have been drawn; the undrawn cases of a large class come first in the next epoch.
+    The smooth factor pulls towards the natural frequencies, most of all for classes that are small compared with s: it acts as if every
+    class had s additional cases. s → ∞ draws every case equally often.
 
-    No batch holds a case twice (see ``Sampler``), so that a case comes at most as often in an epoch as there are whole batches. A class of
-    very few cases is drawn less often than the table says where the batches are few: 4 cases in an epoch of 10 batches come 40 times, even
-    if a third of 300 draws is theirs by the table; the other classes fill their places.
+    No batch contains a case twice (see ``Sampler``), so that a case is drawn at most as often in an epoch as there are full batches. If
+    there are few batches, a very small class is drawn less often than the table says: 4 cases in an epoch of 10 batches are drawn 40
+    times, even if the table gives them a third of 300 draws; other classes fill their places.
 
-    Do not combine it with a loss that has ``class_weights``: that corrects twice, and the run warns.
+    Do not combine with a loss that has ``class_weights``: that corrects twice, and the run warns about it.
 
     Args:
-        method: See above.
-        smooth_factor: s, at least 0, in cases.
+        method: Weighting method, see the table.
+        smooth_factor: The term s, in cases; 0 or more.
 
     Raises:
         ConfigError: The method is unknown, or the smooth factor negative.
@@ -105,7 +105,7 @@ class WeightedSampler:
         return generator(seed, epoch).choice(len(labels), size=len(labels), replace=True, p=weights)
 
     def weights(self, labels: np.ndarray) -> np.ndarray:
-        """``[N]`` float64 probability of each case in one draw of the two random methods; they sum to 1."""
+        """``[N]`` float64 probability of each case per draw, for the two random methods; they sum to 1."""
         import numpy as np
 
         weights = weight_of_a_case(np.bincount(labels), self.method, self.smooth_factor)[labels]
@@ -114,26 +114,26 @@ class WeightedSampler:
 
 @SAMPLERS.register_module()
 class DistinctCaptionSampler(RandomSampler):
-    """No caption twice in a batch of all processes together: to the standard contrastive loss a repeated one is a false negative.
+    """No repeated caption in a joint batch: for the standard contrastive loss, a repeated caption is a false negative.
 
-    A case counts with the one of its captions that is drawn for it in this epoch. All epochs have the same number of batches: as many as
-    can be filled with the captions drawn in the first one. What does not fit is left out, above all cases whose caption is more frequent
-    than the batches are: one that describes 500 cases comes 80 times in 80 batches. Cases of one caption take turns, each epoch goes on
-    with those that waited longest; what is left over at the end, less than a batch, is others every time. In an epoch whose captions are
-    drawn less favourably the batches are slightly smaller, not fewer. There must be as many distinct captions as a batch has cases.
+    A case counts with the caption drawn for it in the current epoch. All epochs have the same number of batches: as many as can be filled
+    with the captions drawn in the first epoch. The rest is dropped, above all cases whose caption is more frequent than there are batches:
+    a caption of 500 cases is used 80 times in 80 batches. Cases that share a caption take turns, those that waited longest first; the
+    remainder at the end, less than a batch, differs every time. If an epoch's captions are drawn less favourably, its batches are slightly
+    smaller, not fewer. There must be at least as many distinct captions as a batch has cases.
 
-    What is distinct are the captions that were drawn. Where images have several, the one drawn for another image may describe this one as
-    well, which the standard loss takes for a false negative. The losses that know all positives (``MultiPositiveContrastiveLoss``) do not,
-    and need this sampler less: with RandomSampler an epoch leaves no case out.
+    Only the drawn captions are distinct. If images have several captions, the one drawn for another image may also describe this one,
+    which the standard loss treats as a false negative. Losses that know all positives (``MultiPositiveContrastiveLoss``) do not, and
+    need this sampler less: with RandomSampler no case is dropped.
     """
 
     distinct = "caption"
 
 
 def _balanced_order(labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-    """Every class N // C times, and N % C of them once more, these rotating from epoch to epoch.
+    """Every class N // C times, and N % C of the classes once more, rotating from epoch to epoch.
 
-    The cases of a class form an endless stream of permutations, of which each epoch takes the next piece.
+    The cases of a class form an infinite stream of permutations, of which each epoch takes the next segment.
     """
     import numpy as np
 
@@ -149,12 +149,12 @@ def _balanced_order(labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
 
 
 def _extra_turns(dealt: int, place: int, num_places: int) -> int:
-    """How many of ``dealt`` cards, dealt around the table from place 0, lie at ``place``."""
+    """How many of ``dealt`` cards, dealt around the table from place 0, end up at ``place``."""
     return max(0, -(-(dealt - place) // num_places))
 
 
 def _stream(length: int, start: int, stop: int, seed: int, label: int) -> np.ndarray:
-    """Positions ``start`` … ``stop`` of the endless sequence of permutations of ``range(length)``."""
+    """Positions ``start`` … ``stop`` of the infinite sequence of permutations of ``range(length)``."""
     import numpy as np
 
     first, last = start // length, (stop - 1) // length
@@ -163,9 +163,9 @@ def _stream(length: int, start: int, stop: int, seed: int, label: int) -> np.nda
 
 
 def generator(seed: int, *path: int) -> np.random.Generator:
-    """Random numbers of their own for every path of numbers from 0.
+    """An independent random number generator for every path of non-negative integers.
 
-    The length goes in as well: numpy takes [1, 2] and [1, 2, 0] for the same seed.
+    The length of the path is included: numpy treats [1, 2] and [1, 2, 0] as the same seed.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
-"""The processes that read images. Every wait for one has an end, one that dies is one line, and none outlives the loader.
+"""Worker processes that read images. Every wait is bounded, a dead worker is reported in one line, and no worker outlives the loader.
 
-Torch's own answer to a worker that dies is an exception in the middle of whatever the training process does at that moment; here it is an
-error of the wait that the worker left unanswered.
+Torch reports the death of a worker by an exception at an arbitrary point of the training process; here it is an error of the wait that
+the worker left unanswered.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from clipzoo import signals
 from clipzoo.errors import ClipzooError, ProcessError
 
-TIMEOUT = 1800.0  # seconds; what runtime.timeout is by default
-_SLICE = 1.0  # of a wait: so soon a signal or a dead worker is noticed
-_RESERVE = 2**28  # bytes of shared memory that are left free
-_GRACE = 3.0  # seconds in which a worker ends by itself when it is asked to
-_KILLED = 5.0  # seconds in which one that was killed is gone, unless it hangs in a read of the system's
+TIMEOUT = 1800.0  # seconds; default of runtime.timeout
+_SLICE = 1.0  # seconds of a wait, after which signals and dead workers are noticed
+_RESERVE = 2**28  # bytes of shared memory kept free
+_GRACE = 3.0  # seconds for a worker to end when asked to
+_KILLED = 5.0  # seconds for a killed worker to disappear, unless it hangs in a system read
 
 _NO_SHARED_MEMORY = (
-    "note: /dev/shm has no room for the batches of the worker processes, so they come through pipes, which is slower. "
+    "note: /dev/shm has no room for the batches of the worker processes, so pipes are used, which are slower. "
     "In Docker, start the container with --shm-size=8g or --ipc=host"
 )
 
 
 class Watch(Protocol):
-    """Who waits for batches."""
+    """Interface of whoever waits for batches."""
 
     def waits(self, seconds: float) -> None:
-        """Told before every batch (0 seconds), and every second of a wait; may raise to end it."""
+        """Called before every batch (with 0 seconds) and every second of a wait; may raise to end the wait."""
 
     def note(self, line: str) -> None:
-        """Told what its user should know."""
+        """Called with a note for the user."""
 
 
 class Loader(DataLoader):
     """Batches in order, read by worker processes or, with ``num_workers=0``, by this one.
 
-    What a worker returns as a ``ClipzooError`` is raised here as it is: what a worker raises, torch raises anew with its tracebacks.
-    Close it in the end; a closed loader starts again where it is asked to.
+    A ``ClipzooError`` returned by a worker is raised here unchanged; torch would re-raise a worker's exception with its tracebacks.
+    Close the loader after use; a closed loader restarts on demand.
 
     Args:
-        dataset: As for ``DataLoader``.
-        collate: Makes a batch, or returns a ``ClipzooError``.
-        num_workers: Processes.
-        name: What is read, in words, for messages.
-        timeout: Seconds that a batch may take.
-        options: Of ``DataLoader``.
+        dataset: Dataset, as for ``DataLoader``.
+        collate: Function that builds a batch, or returns a ``ClipzooError``.
+        num_workers: Number of worker processes.
+        name: Description of what is read, for messages.
+        timeout: Maximum seconds per batch.
+        options: Further arguments of ``DataLoader``.
 
     Attributes:
-        watch: Who is told of waits.
+        watch: Object that is notified of waits.
     """
 
     def __init__(self, dataset: object, collate: Callable, num_workers: int, *, name: str, timeout: float = TIMEOUT, **options: object):
-        options.setdefault("generator", torch.Generator())  # its own, so that loading draws nothing from the run's generator
+        options.setdefault("generator", torch.Generator())  # separate, so that loading does not use the run's generator
         workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0, "worker_init_fn": _begin}
         super().__init__(dataset, collate_fn=_Sent(collate), **workers, **options)
         self.name, self.seconds = name, timeout
@@ -86,12 +86,12 @@ class Loader(DataLoader):
             yield batch
 
     def say(self, line: str) -> None:
-        """Pass on what the user should know."""
+        """Pass a note on to the user."""
         if self.watch is not None:
             self.watch.note(line)
 
     def close(self) -> None:
-        """End the worker processes, if there are any."""
+        """End the worker processes, if any."""
         workers, self._iterator = self._iterator, None
         if workers is not None:
             workers.end()
@@ -104,13 +104,13 @@ class Loader(DataLoader):
                 return _Workers(self)
         except OSError as error:  # no more processes, memory, open files or room for a semaphore
             raise ProcessError(
-                f"data.num_workers: {self.num_workers} processes to read the {self.name} cannot be started ({error.strerror or error}). "
-                "Use fewer"
+                f"data.num_workers: {self.num_workers} workers for the {self.name} could not be started ({error.strerror or error}). "
+                "Use fewer workers"
             ) from error
 
 
 class _Workers(_MultiProcessingDataLoaderIter):
-    """Torch's worker processes, with another way to wait for them."""
+    """Torch's worker processes, with a different way to wait for them."""
 
     waiting: ClassVar[_Workers | None] = None
     is_listening: ClassVar[bool] = False
@@ -118,7 +118,7 @@ class _Workers(_MultiProcessingDataLoaderIter):
     def __init__(self, loader: Loader):
         self.loader, self.since = loader, None
         super().__init__(loader)
-        if self._worker_pids_set:  # torch would raise their deaths wherever the training process is
+        if self._worker_pids_set:  # torch would raise on their death at an arbitrary point
             signal_handling._remove_worker_pids(id(self))
             self._worker_pids_set = False
         if not _Workers.is_listening and threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
@@ -126,17 +126,17 @@ class _Workers(_MultiProcessingDataLoaderIter):
             _listen()
 
     def _try_get_data(self, timeout: float = _SLICE) -> tuple[bool, Any]:
-        """One slice of a wait: whether there is something, and what."""
+        """Wait for one slice of time: whether a batch arrived, and the batch."""
         self.since = self.since or time.monotonic()
-        _Workers.waiting = self  # what a worker that dies has half sent would be waited for without an end
+        _Workers.waiting = self  # a half-sent batch of a dead worker would be waited for forever
         try:
             self.check()
             found, data = super()._try_get_data(_SLICE)
         except (OSError, EOFError, RuntimeError) as error:
             self.check()
             raise ProcessError(
-                f"data.num_workers: what the processes that read the {self.loader.name} send cannot be received "
-                f"({(str(error) or type(error).__name__).splitlines()[0][:160]}). Use fewer, or raise the limit of open files: "
+                f"data.num_workers: cannot receive from the worker processes of the {self.loader.name} "
+                f"({(str(error) or type(error).__name__).splitlines()[0][:160]}). Use fewer workers, or raise the limit of open files: "
                 "ulimit -n 65536"
             ) from error
         finally:
@@ -150,38 +150,38 @@ class _Workers(_MultiProcessingDataLoaderIter):
     def _next_data(self) -> Any:
         try:
             return super()._next_data()
-        except (OSError, EOFError, RuntimeError):  # of the thread that pins memory, too
+        except (OSError, EOFError, RuntimeError):  # also from the thread that pins memory
             self.check()
             raise
 
     def check(self) -> None:
-        """Refuse to wait for a worker that is dead.
+        """Refuse to wait for a dead worker.
 
         Raises:
-            ProcessError: One is.
+            ProcessError: A worker is dead.
         """
         for worker in self._workers:
             if not worker.is_alive():
                 raise ProcessError(_obituary(self.loader, worker.pid, worker.exitcode))
 
     def patience(self, seconds: float) -> None:
-        """Go on waiting, or not.
+        """Continue waiting, unless the timeout has passed.
 
         Raises:
-            ProcessError: It took too long.
+            ProcessError: The timeout has passed.
         """
         if self.loader.watch is not None:
             self.loader.watch.waits(seconds)
         if seconds > self.loader.seconds:
             raise ProcessError(
-                f"data.num_workers: the {len(self._workers)} processes that read the {self.loader.name} gave no batch for "
-                f"{self.loader.seconds:g} s (runtime.timeout). Is the disk or the network share of the images alive? "
+                f"data.num_workers: the {len(self._workers)} worker processes for the {self.loader.name} delivered no batch for "
+                f"{self.loader.seconds:g} s (runtime.timeout). Is the disk or network share with the images available? "
                 "data.num_workers=0 reads in the training process"
             )
 
     def end(self) -> None:
         """Ask all workers to end, and kill those that do not."""
-        ending = threading.Thread(target=self._shutdown_workers, daemon=True)  # it may wait for what a dead worker has half sent
+        ending = threading.Thread(target=self._shutdown_workers, daemon=True)  # it may wait for a half-sent batch of a dead worker
         ending.start()
         ending.join(_GRACE)
         alive = [worker for worker in self._workers if worker.is_alive()]
@@ -193,7 +193,7 @@ class _Workers(_MultiProcessingDataLoaderIter):
 
 
 def _listen() -> None:
-    """Interrupt a read of what a worker has half sent when it dies."""
+    """Interrupt the read of a half-sent batch when its worker dies."""
     previous = signal.getsignal(signal.SIGCHLD)
 
     def child_ended(number: int, frame: object) -> None:
@@ -206,20 +206,20 @@ def _listen() -> None:
 
 
 def _obituary(loader: Loader, pid: int | None, status: int) -> str:
-    died = f"was ended by {signals.described(-status)}" if status < 0 else f"ended with exit status {status}"
+    died = f"was killed by {signals.described(-status)}" if status < 0 else f"ended with exit status {status}"
     advice = "data.num_workers=0 reads in the training process and shows where"
     if status == -signal.SIGKILL:
-        advice = "Was there no memory left? Use fewer workers or a smaller data.batch_size; training goes on from the last checkpoint"
+        advice = "Was there too little memory? Use fewer workers or a smaller data.batch_size; training resumes from the last checkpoint"
     elif status == -getattr(signal, "SIGBUS", 0):
         advice = "Was /dev/shm full? In Docker, start the container with --shm-size=8g or --ipc=host, or use data.num_workers=0"
-    return f"data.num_workers: one of {loader.num_workers} processes that read the {loader.name} {died} (process {pid}). {advice}"
+    return f"data.num_workers: one of {loader.num_workers} worker processes for the {loader.name} {died} (process {pid}). {advice}"
 
 
 class Parcel:
-    """A batch that comes through a pipe.
+    """A batch sent through a pipe.
 
     Args:
-        batch: Anything that can be pickled.
+        batch: Any picklable object.
     """
 
     def __init__(self, batch: object):
@@ -233,16 +233,16 @@ class Parcel:
         return self.batch
 
     def pin_memory(self) -> Parcel:
-        """The same with a batch in page-locked memory; the DataLoader calls this."""
+        """The same parcel with its batch in page-locked memory; the DataLoader calls this."""
         if hasattr(self.opened(), "pin_memory"):
             self.batch = self.batch.pin_memory()
         return self
 
 
 class _Sent:
-    """Lets a worker put its batches where the training process can read them: in shared memory, or where that is full, into a parcel.
+    """Lets a worker send its batches in shared memory, or as a parcel when that is full.
 
-    Torch would do so in a thread of the worker, whose error nobody hears: the batch is then waited for without an end.
+    Torch would do so in a thread of the worker whose errors are lost: the batch would then be waited for forever.
     """
 
     def __init__(self, collate: Callable):
@@ -264,16 +264,16 @@ class _Sent:
 
 
 def has_room(size: int) -> bool:
-    """Does ``/dev/shm`` hold ``size`` more bytes, and keep what other libraries and the semaphores of later workers need?"""
+    """Does ``/dev/shm`` have room for ``size`` more bytes, besides the reserve for other libraries and later workers' semaphores?"""
     try:
         found = os.statvfs("/dev/shm")
-    except (AttributeError, OSError):  # another system, which keeps shared memory elsewhere
+    except (AttributeError, OSError):  # other systems keep shared memory elsewhere
         return True
     return found.f_bavail * found.f_frsize - size >= min(found.f_blocks * found.f_frsize // 4, _RESERVE)
 
 
 def tensors_of(value: object) -> Iterator[torch.Tensor]:
-    """All tensors in a batch: in dataclasses, sequences and dicts of any depth."""
+    """All tensors in a batch, in dataclasses, sequences and dicts of any depth."""
     if isinstance(value, torch.Tensor):
         yield value
     elif dataclasses.is_dataclass(value):

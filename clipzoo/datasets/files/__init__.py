@@ -1,1 +1,1 @@
-"""What is read from a data folder: images, class folders, tables of pairs, groups, and the digests of their bytes."""
+"""Reading of data folders: images, class folders, tables of pairs, groups, and file digests."""

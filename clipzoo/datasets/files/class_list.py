@@ -1,4 +1,4 @@
-"""What folders are called in words, and which class every image is of: the lists that come with image collections."""
+"""Class lists of image collections: folder names in words, and the class of every image."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _HEADER_WORDS = ("folder", "class", "class_id", "wnid", "synset", "id", "label")
 
 
 def read_class_list(path: str | Path) -> dict[str, list[str]]:
-    """The names of every class, by its folder, from one of:
+    """Read the names of every class, by folder, from one of:
 
     * JSON: ``{folder: name or list of names}``;
     * CSV: the folder first, then names; a header is recognised by a first cell such as ``folder`` or ``wnid``;
     * text: a folder, a tab (or a space), and names with commas between, as in the ``words.txt`` of ImageNet.
 
-    Folders that do not exist may be in it.
+    Folders that do not exist may be listed.
 
     Raises:
-        DataError: The file is not of such a form, or a folder has no name, or is in it twice with different names.
+        DataError: The file has another form, or a folder has no name or is listed twice with different names.
     """
     listed: dict[str, list[str]] = {}
     whole = _kind(path) == "json"  # a name may contain a comma there
@@ -40,25 +40,25 @@ def read_class_list(path: str | Path) -> dict[str, list[str]]:
         words = values if whole else [word for value in values for word in value.split(",")]
         names = list(dict.fromkeys(filter(None, map(clean, words))))
         if not names:
-            raise DataError(f"{where}: no name for '{key}'. Write it behind a tab, as in: {key}<tab>brown bear, bruin")
+            raise DataError(f"{where}: no name for '{key}'. Write it after a tab, as in: {key}<tab>brown bear, bruin")
         if listed.setdefault(key, names) != names:
-            raise DataError(f"{where}: '{key}' is listed already, as '{listed[key][0]}'. Give all its names in one entry")
+            raise DataError(f"{where}: '{key}' is already listed, as '{listed[key][0]}'. Give all its names in one entry")
     if not listed:
         raise DataError(f"{path}: the class list is empty")
     return listed
 
 
 def read_annotations(path: str | Path) -> dict[str, str]:
-    """The class of every image, by its path, from one of:
+    """Read the class of every image, by path, from one of:
 
     * JSON: ``{image: class}``;
     * CSV: the image first, then the class; a header is recognised by a first cell such as ``image`` or ``filename``;
     * text: an image, a tab (or a space), and the class, as in the ``val_annotations.txt`` of Tiny ImageNet.
 
-    What follows the class is ignored.
+    Anything after the class is ignored.
 
     Raises:
-        DataError: The file is not of such a form, or an image has no class, or two.
+        DataError: The file has another form, or an image has no class or two classes.
     """
     classes: dict[str, str] = {}
     for key, values, where in _entries(path, clean_path, splits=2):
@@ -66,9 +66,9 @@ def read_annotations(path: str | Path) -> dict[str, str]:
         if not name:
             raise DataError(f"{where}: no class for '{key}'")
         if classes.setdefault(key, name) != name:
-            raise DataError(f"{where}: '{key}' is of class '{classes[key]}' and of class '{name}'")
+            raise DataError(f"{where}: '{key}' has both class '{classes[key]}' and class '{name}'")
     if not classes:
-        raise DataError(f"{path}: there are no annotations")
+        raise DataError(f"{path}: no annotations in this file")
     return classes
 
 
@@ -77,18 +77,18 @@ def _kind(path: str | Path) -> str:
 
 
 def _entries(path: str | Path, cleaned: Callable[[str], str], splits: int = 1) -> Iterator[tuple[str, list[str], str]]:
-    """Key, values, and file and line of every entry.
+    """Yield key, values, and file and line of every entry.
 
     Args:
-        path: The file.
-        cleaned: Makes keys that can be compared.
-        splits: How many spaces separate in a line of text without tabs; further ones are part of the last value.
+        path: The list file.
+        cleaned: Function that normalises keys.
+        splits: Maximum number of spaces that separate fields in a text line without tabs; further spaces belong to the last value.
     """
     text = read_text(path)
     rows = {"json": _json_rows, "csv": _csv_rows, "text": partial(_text_rows, splits=splits)}[_kind(path)]
     for where, (key, *values) in rows(path, text):
         if not key.strip():
-            raise DataError(f"{where}: the entry starts with nothing. A folder or an image comes first")
+            raise DataError(f"{where}: the entry has no key. Start it with a folder or an image")
         yield cleaned(key), values, where
 
 

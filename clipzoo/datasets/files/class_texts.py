@@ -1,4 +1,4 @@
-"""The sentences that describe the classes: from a JSON file, or from a template."""
+"""Class texts: the sentences that describe the classes, from a JSON file or a template."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TEMPLATES = {"zh": "这是一张{class_name}的图片", "en": "a photo of a {cla
 
 
 def read_class_texts(path: str, classes: list[str]) -> list[list[str]]:
-    """The descriptions of every class, in the order of ``classes``.
+    """Read the descriptions of every class, in the order of ``classes``.
 
     Args:
-        path: UTF-8 JSON, ``{class name: sentence or list of sentences}``.
-        classes: Class names; compared, as those of the file, as ``clean_name`` makes them.
+        path: UTF-8 JSON file, ``{class name: sentence or list of sentences}``.
+        classes: Class names; both sides are compared after ``clean_name``.
 
     Raises:
-        DataError: The file is not of that form, describes a class that does not exist, or leaves one out.
+        DataError: The file has another form, describes an unknown class, or omits a class.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -52,12 +52,12 @@ def texts_from_template(template: str, classes: list[str], where: str = "data.da
     """One sentence per class: ``template`` with ``{class_name}`` replaced.
 
     Args:
-        template: Any text with ``{class_name}`` in it.
+        template: Text that contains ``{class_name}``.
         classes: Class names.
-        where: What the template belongs to, for messages.
+        where: Owner of the template, for messages.
 
     Raises:
-        ConfigError: The template does not contain ``{class_name}``, or contains something else in braces.
+        ConfigError: The template does not contain ``{class_name}``, or has anything else in braces.
 
     >>> texts_from_template('这是一张{class_name}的图片', ['猫'])
     [['这是一张猫的图片']]
@@ -75,17 +75,17 @@ def texts_from_template(template: str, classes: list[str], where: str = "data.da
 
 
 def texts_from_templates(templates: Sequence[str], classes: list[str], where: str) -> list[list[str]]:
-    """For every class a sentence of each template, in their order; see ``texts_from_template``."""
+    """One sentence per class and template, in order; see ``texts_from_template``."""
     by_template = [texts_from_template(template, classes, where) for template in templates]
     return [[sentence for (sentence,) in of_class] for of_class in zip(*by_template, strict=True)]
 
 
 def default_template(names: Sequence[str], languages: Sequence[str]) -> tuple[str, str]:
-    """The caption of a class for which none is given, and why it is this one.
+    """The default template for class captions, and the reason for the choice.
 
     Args:
         names: Class names.
-        languages: What the text tower reads, ``'zh'`` or ``'en'``; none or several leave it to the names.
+        languages: Languages of the text tower, ``'zh'`` or ``'en'``; with none or several, the class names decide.
 
     >>> default_template(['cat'], ('zh',))
     ('这是一张{class_name}的图片', 'as the text tower reads Chinese')
@@ -103,5 +103,5 @@ def _sentences(where: str, value: object) -> list[str]:
     if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
         raise DataError(f"{where}: must be a sentence or a list of sentences, not {json_kind(value)}")
     if not sentences or not all(sentence.strip() for sentence in sentences):
-        raise DataError(f"{where}: the description is empty. Write a sentence, or leave out the file and use a template")
+        raise DataError(f"{where}: empty description. Write a sentence, or remove the file and use a template")
     return sentences

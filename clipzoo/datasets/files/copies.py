@@ -1,4 +1,4 @@
-"""Which files are copies of each other, byte for byte."""
+"""Detection of byte-identical files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from clipzoo.datasets.files.groups import merge_groups
 from clipzoo.errors import DataError, shortened
 from clipzoo.files import reason
 
-_BLOCK = 1 << 14  # bytes; a few rows in the middle of a radiograph
+_BLOCK = 1 << 14  # bytes; a few rows of a radiograph
 
 
 def copies_among(files: Iterable[tuple[str, str, int]]) -> list[list[str]]:
     """Sets of names whose files have the same bytes, each in the given order.
 
-    Only files of equal size are opened, and of large ones three blocks: the rest is read where these are equal, too. Radiographs of one
-    machine all have the same size, and reading all of them at every start would take longer than a short training.
+    Only files of equal size are opened, and for large files first three blocks: the rest is read only if these are equal. Radiographs of
+    one machine all have the same size, and reading them completely at every start would take longer than a short training.
 
     Args:
-        files: For each file a name, its path and its size in bytes.
+        files: Name, path and size in bytes of each file.
 
     Raises:
         DataError: A file cannot be read.
@@ -37,7 +37,7 @@ def copies_among(files: Iterable[tuple[str, str, int]]) -> list[list[str]]:
 
 
 def _alike(files: list[tuple[str, str]], digest: Callable[[str], bytes]) -> list[list[tuple[str, str]]]:
-    """Those of ``files``, names and paths, that share a digest with another one."""
+    """The given files (names and paths) that share a digest with another one."""
     if len(files) < 2:
         return []
     found: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
@@ -60,7 +60,7 @@ def _sample(path: str, size: int) -> bytes:
 
 
 def merge_copies(groups: dict[str, str], copies: list[list[str]]) -> tuple[dict[str, str], list[str]]:
-    """The groups with every set of copies in one of them, and the note that says so; unchanged, and no note, where there are no copies.
+    """Merge every set of copies into one group; returns the groups, and a note if there are copies.
 
     >>> merge_copies({'a': 'a', 'b': 'b'}, [['a', 'b']])
     ({'a': 'a', 'b': 'a'}, ['1 sets of byte-identical images, each kept together in every split: a, b'])
@@ -75,7 +75,7 @@ def file_digest(path: str | Path) -> bytes:
     """BLAKE2b-128 of the bytes of a file.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     try:

@@ -1,4 +1,4 @@
-"""Digests of files that are read once: later, size and times vouch for the bytes, unless the clock was too coarse to tell a change."""
+"""Cached file digests: size and times stand for the bytes, unless the clock was too coarse to detect a change."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _TICK = 2 * 10**9  # nanoseconds; no file system has a coarser clock than FAT
 
 
 class FileState(NamedTuple):
-    """What is compared without reading a file.
+    """File attributes that are compared without reading the file.
 
     Attributes:
-        size: In bytes.
-        modified: When the content was changed, in nanoseconds since 1970.
-        changed: When anything of the file was changed. Programs set the other time back, but not this one.
+        size: Size in bytes.
+        modified: Time of the last content change, in nanoseconds since 1970.
+        changed: Time of the last change of anything in the file's inode. Programs can set the other time back, but not this one.
     """
 
     size: int
@@ -26,12 +26,12 @@ class FileState(NamedTuple):
 
 
 class FileDigest(NamedTuple):
-    """Of a file's bytes.
+    """Digest of a file's bytes.
 
     Attributes:
         digest: BLAKE2b-128, hexadecimal.
-        state: Of the file, from before it was read.
-        read_at: When, in nanoseconds since 1970.
+        state: State of the file before it was read.
+        read_at: Time of reading, in nanoseconds since 1970.
     """
 
     digest: str
@@ -39,25 +39,25 @@ class FileDigest(NamedTuple):
     read_at: int
 
     def holds_for(self, state: FileState) -> bool:
-        """Does a file in this state still have these bytes? A file that had just been written may have changed within a tick since."""
+        """Does a file in this state still have these bytes? A file written just before may have changed within the clock resolution."""
         return self.state == state and max(state.modified, state.changed) < self.read_at - _TICK
 
 
 class FileDigests:
-    """Digests by path; those that are known and still hold are not computed again. For any number of threads."""
+    """Digests by path; valid known digests are not computed again. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[str, FileDigest] = {}
 
     def add(self, path: str, found: FileDigest) -> None:
-        """What an earlier process found."""
+        """Add a digest found by an earlier process."""
         self._known.setdefault(path, found)
 
     def of(self, path: str) -> FileDigest:
-        """The digest of a file as it is now.
+        """The digest of a file in its current state.
 
         Raises:
-            DataError: It is missing, not a regular file, or cannot be read.
+            DataError: The file is missing, not a regular file, or unreadable.
         """
         status, now = check_regular(path), time.time_ns()
         state = FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,4 +1,4 @@
-"""What lies below a folder: class folders and their images, hidden and foreign entries left out."""
+"""Listing of folders: class folders and their images, without hidden and foreign entries."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from clipzoo.errors import DataError, shortened
 from clipzoo.files import check_regular, natural, reason
 from clipzoo.text import clean_name, clean_path, differences, visible
 
-_IGNORED_FOLDERS = ("__MACOSX", "@eaDir")  # made by archive programs and file servers
+_IGNORED_FOLDERS = ("__MACOSX", "@eaDir")  # created by archive programs and file servers
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image below the root: its stable id, its class (both of them clean names), its real path and its size in bytes."""
+    """One image below the root: its stable id and its class (both clean names), its actual path, and its size in bytes."""
 
     id: str
     class_name: str
@@ -30,21 +30,21 @@ class ImageFile:
 
 
 def expected_tree(root: str) -> str:
-    """What the folder should look like, and how to get sample data, for messages."""
+    """The expected folder layout, and how to get sample data, for messages."""
     return (
         "Expected one folder per class:\n"
         f"    {root}/\n"
         "    ├── class A/   image1.png  image2.jpg  …\n"
         "    └── class B/   …\n"
-        f"To make sample data: {typed('make_sample_data digits --out data/digits')}   (then the root is data/digits/images)"
+        f"To create sample data: {typed('make_sample_data digits --out data/digits')}   (then the root is data/digits/images)"
     )
 
 
 def scan_class_folders(root: Path) -> tuple[list[ImageFile], Counter[str]]:
-    """All images below the class folders of ``root`` sorted by id, and how many other files there are of each extension.
+    """All images below the class folders of ``root``, sorted by id, and the number of other files per extension.
 
     Raises:
-        DataError: There is no such folder, it holds no class folder, a class folder holds no image, or images lie beside the class folders.
+        DataError: The folder is missing or has no class folders, a class folder has no images, or images lie next to the class folders.
     """
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
@@ -55,10 +55,10 @@ def scan_class_folders(root: Path) -> tuple[list[ImageFile], Counter[str]]:
     folders = by_clean_name(entry for entry in inside if entry.is_dir())
     loose = [entry.name for entry in inside if not entry.is_dir() and entry.name.lower().endswith(EXTENSIONS)]
     if not folders:
-        raise DataError(f"{root}: no class folder. {expected_tree(str(root))}")
+        raise DataError(f"{root}: no class folders. {expected_tree(str(root))}")
     if loose:
         names = shortened(sorted(loose, key=natural), 3)
-        raise DataError(f"{root}: {len(loose)} images lie beside the class folders ({names}). Move them into a class folder")
+        raise DataError(f"{root}: {len(loose)} images lie next to the class folders ({names}). Move them into a class folder")
     for name in sorted(folders, key=natural):
         files += _scan_class(name, folders[name].path, ignored)
     _check_level(root, files, folders)
@@ -81,9 +81,9 @@ def _scan_class(class_name: str, folder: str, ignored: Counter[str]) -> list[Ima
         case_id = f"{class_name}/{clean_path(entry.path[len(folder) + 1 :])}"
         files.append(ImageFile(case_id, class_name, entry.path, size_of(entry)))
     if not files:
-        found = f"it holds {kinds(others)} files" if others else "it is empty"
+        found = f"it contains {kinds(others)} files" if others else "it is empty"
         raise DataError(
-            f"{folder}: the class folder has no image, {found}. Supported: {' '.join(e[1:] for e in EXTENSIONS)}. "
+            f"{folder}: no images in the class folder, {found}. Supported: {' '.join(e[1:] for e in EXTENSIONS)}. "
             "Add images or remove the folder"
         )
     ignored.update(others)
@@ -91,25 +91,25 @@ def _scan_class(class_name: str, folder: str, ignored: Counter[str]) -> list[Ima
 
 
 def _check_level(root: Path, files: list[ImageFile], folders: dict[str, os.DirEntry]) -> None:
-    """Notice a root that is one level too high: a single folder that holds several folders, and no image itself."""
+    """Detect a root that is one level too high: a single folder that contains several folders and no images."""
     parts = [file.id.split("/") for file in files]
     if len(folders) == 1 and all(len(p) > 2 for p in parts) and len({p[1] for p in parts}) > 1:
         (only,) = folders.values()
-        raise DataError(f"{root}: its only folder, '{only.name}', holds folders and no image. Did you mean root='{only.path}'?")
+        raise DataError(f"{root}: its only folder, '{only.name}', contains folders but no images. Did you mean root='{only.path}'?")
 
 
 Odd = Callable[[os.DirEntry, DataError], None]
 
 
 def entries(folder: str, odd: Odd | None = None) -> list[os.DirEntry]:
-    """What ``folder`` holds, without hidden and foreign entries: regular files, and folders.
+    """The content of ``folder`` without hidden and foreign entries: regular files and folders.
 
     Args:
-        folder: To list.
-        odd: Is told of what is neither, instead of an error; names that are no text are accepted then.
+        folder: Folder to list.
+        odd: Function called with any other entry, instead of an error; undecodable names are then accepted.
 
     Raises:
-        DataError: It cannot be listed, or something in it is neither, leads nowhere, or has a name that is no text.
+        DataError: The folder cannot be listed, or an entry is neither file nor folder, is a broken link, or has an undecodable name.
     """
     try:
         with os.scandir(folder) as scan:
@@ -138,7 +138,7 @@ def _check_name(entry: os.DirEntry) -> None:
 
 
 def _check_kind(entry: os.DirEntry) -> None:
-    """Costs nothing for files and folders, whose kind is known from listing them; only links are followed."""
+    """Free for files and folders, whose kind is known from the listing; only links are followed."""
     try:
         known = entry.is_file() or entry.is_dir()
     except OSError:  # a link that leads back to itself
@@ -147,14 +147,14 @@ def _check_kind(entry: os.DirEntry) -> None:
         try:
             check_regular(entry.path)
         except DataError as error:
-            raise DataError(f"{error}. Remove or mend it; only files and folders are read") from error
+            raise DataError(f"{error}. Remove or fix it; only files and folders are read") from error
 
 
 def size_of(entry: os.DirEntry) -> int:
-    """Bytes of a file.
+    """Size of a file in bytes.
 
     Raises:
-        DataError: Its folder may be listed, but not searched.
+        DataError: Its folder can be listed but not searched.
     """
     try:
         return entry.stat().st_size
@@ -163,28 +163,28 @@ def size_of(entry: os.DirEntry) -> int:
 
 
 def undecodable(path: str) -> str:
-    """The message for a file name that is not UTF-8, as archives that were packed on a Chinese Windows give after unpacking.
+    """The error for a file name that is not UTF-8, as left by archives packed on a Chinese Windows.
 
     Args:
-        path: As Python has it, a surrogate for each byte that it could not decode.
+        path: Path as decoded by Python, with a surrogate for each undecodable byte.
     """
     name = os.fsencode(path.rstrip("/").rpartition("/")[2])
     try:
-        meant = f", in GBK '{visible(name.decode('gbk'))}'"
+        meant = f", possibly GBK '{visible(name.decode('gbk'))}'"
     except UnicodeDecodeError:
         meant = ""
     folder = visible(shlex.quote(os.path.dirname(path) or "."))
     return (
-        f"{visible(path)}: the file name is not UTF-8{meant}. Rename all at once: convmv -f gbk -t utf8 -r --notest {folder}; "
+        f"{visible(path)}: the file name is not UTF-8{meant}. Rename all such files with: convmv -f gbk -t utf8 -r --notest {folder}; "
         "or unpack the archive again: unzip -O cp936 ARCHIVE"
     )
 
 
 def by_clean_name(found: Iterable[os.DirEntry]) -> dict[str, os.DirEntry]:
-    """Files or folders by their clean names.
+    """Files or folders by clean name.
 
     Raises:
-        DataError: Two have the same.
+        DataError: Two entries have the same clean name.
     """
     names: dict[str, os.DirEntry] = {}
     for entry in found:
@@ -195,14 +195,14 @@ def by_clean_name(found: Iterable[os.DirEntry]) -> dict[str, os.DirEntry]:
 
 
 def walk(folder: str, odd: Odd | None = None) -> Iterator[os.DirEntry]:
-    """Every file below ``folder``, in no order, without hidden and foreign ones.
+    """Every file below ``folder``, in no particular order, without hidden and foreign entries.
 
     Args:
-        folder: Links in it are followed.
-        odd: As ``entries``.
+        folder: Root folder; links in it are followed.
+        odd: See ``entries``.
 
     Raises:
-        DataError: As ``entries``, or a link leads back.
+        DataError: See ``entries``; or a link leads back to a parent folder.
     """
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
     while waiting:
@@ -211,7 +211,7 @@ def walk(folder: str, odd: Odd | None = None) -> Iterator[os.DirEntry]:
         state = os.stat(folder)
         here = (state.st_dev, state.st_ino)
         if here in above:
-            raise DataError(f"{folder}: a symbolic link that leads back to a folder it is in. Remove it")
+            raise DataError(f"{folder}: symbolic link to one of its own parent folders. Remove it")
         for entry in inside:
             if entry.is_dir():
                 waiting.append((entry.path, (*above, here)))
@@ -220,5 +220,5 @@ def walk(folder: str, odd: Odd | None = None) -> Iterator[os.DirEntry]:
 
 
 def kinds(extensions: Counter[str]) -> str:
-    """How many files there are of which extension, for messages."""
+    """The number of files per extension, for messages."""
     return shortened([f"{n} {extension}" for extension, n in extensions.most_common()], 4)

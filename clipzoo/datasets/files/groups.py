@@ -1,4 +1,4 @@
-"""Which cases belong together (a patient's images): from a table, or from the file names. Groups are never split."""
+"""Groups of cases that belong together (such as a patient's images), from a table or from file names. Groups are never split."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from clipzoo.text import clean_name, clean_path, csv_rows, find_separator, looka
 
 
 def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
-    """The group of every case, from a table with the columns ``path`` and ``group``; other columns are ignored.
+    """Read the group of every case from a table with the columns ``path`` and ``group``; other columns are ignored.
 
     Args:
-        path: UTF-8, or UTF-16 with a byte-order mark; separated by commas, tabs or semicolons.
+        path: Table in UTF-8, or UTF-16 with a byte-order mark; separated by commas, tabs or semicolons.
         ids: Case ids: paths below ``root``.
-        root: For messages.
+        root: Dataset root, for messages.
 
     Raises:
-        DataError: The file cannot be read, a column or a group is missing, a row names no case or names one twice with different groups,
-            or a case has no row: to guess that it stands alone could put one patient on two sides of a split.
+        DataError: The file cannot be read, a column or a group is missing, a row names an unknown case or gives one two groups, or
+            a case has no row (treating it as a group of its own could put one patient into two parts).
     """
     known = set(ids)
     groups: dict[str, str] = {}
@@ -28,20 +28,20 @@ def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
     line, names = next(rows, (1, []))
     columns = [clean_name(name) for name in names]
     if not {"path", "group"} <= set(columns):
-        raise DataError(f"{path}:{line}: needs the columns path,group; found: {shortened(columns or ['nothing'])}")
+        raise DataError(f"{path}:{line}: the columns path,group are required; found: {shortened(columns or ['nothing'])}")
     twice = next((name for name in ("path", "group") if columns.count(name) > 1), None)
     if twice:
-        raise DataError(f"{path}:{line}: two columns are called '{twice}'. Rename one of them")
+        raise DataError(f"{path}:{line}: duplicate column '{twice}'. Rename one of them")
     for line, cells in rows:
         if any(cell.strip() for cell in cells[len(columns) :]):
-            advice = "Put what contains a comma in double quotes"
+            advice = "Put cells that contain a comma in double quotes"
             raise DataError(f"{path}:{line}: the row has {len(cells)} columns, the first line names {len(columns)}. {advice}")
         values = dict(zip(columns, cells, strict=False))
         if any(cell.strip() for cell in cells):
             _add_row(groups, known, clean_path(values.get("path", "")), clean_name(values.get("group", "")), f"{path}:{line}", root)
     missing = [case_id for case_id in ids if case_id not in groups]
     if missing:
-        raise DataError(f"{path}: {len(missing)} images have no row, the first is '{missing[0]}'. Give every image a group")
+        raise DataError(f"{path}: {len(missing)} images have no row, the first one is '{missing[0]}'. Give every image a group")
     return groups
 
 
@@ -49,33 +49,33 @@ def _add_row(groups: dict[str, str], known: set[str], case_id: str, group: str, 
     if case_id not in known:
         near = _near(case_id, known)
         hint = did_you_mean(case_id, near) + lookalike(case_id, near)
-        raise DataError(f"{where}: there is no image '{case_id}' below {root}.{hint} Paths start at that folder")
+        raise DataError(f"{where}: no image '{case_id}' below {root}.{hint} Paths start at that folder")
     if not group:
-        raise DataError(f"{where}: '{case_id}' has an empty group")
+        raise DataError(f"{where}: empty group for '{case_id}'")
     if groups.setdefault(case_id, group) != group:
-        raise DataError(f"{where}: '{case_id}' is in group '{groups[case_id]}' and in group '{group}'")
+        raise DataError(f"{where}: '{case_id}' is in both group '{groups[case_id]}' and group '{group}'")
 
 
 def _near(case_id: str, known: set[str], limit: int = 500) -> list[str]:
-    """Ids with the same file name, else in the same folder: to compare with all of tens of thousands would take seconds."""
+    """Ids with the same file name, or else in the same folder: comparing with tens of thousands would take seconds."""
     folder, _, name = case_id.rpartition("/")
     same_name = sorted(i for i in known if i.rpartition("/")[2] == name)
     return (same_name or sorted(i for i in known if i.rpartition("/")[0] == folder))[:limit]
 
 
 def groups_from_pattern(pattern: str, ids: list[str], where: str = "data.dataset.group_pattern") -> dict[str, str]:
-    """The group of every case: what the first group of ``pattern`` (the whole match where it has none) finds in the file name.
+    """Find the group of every case: what the first group of ``pattern`` (or the whole match) matches in the file name.
 
-    A pattern with ``/`` is searched in the whole id instead, for patients who have a folder each; no file name contains ``/``.
+    A pattern that contains ``/`` is searched in the whole id instead, for patients with a folder each; file names never contain ``/``.
 
     Args:
-        pattern: A regular expression.
-        ids: Case ids: paths.
-        where: What the pattern belongs to, for messages.
+        pattern: Regular expression.
+        ids: Case ids (paths).
+        where: Owner of the pattern, for messages.
 
     Raises:
         ConfigError: ``pattern`` is not a regular expression.
-        DataError: It is not found in a file name, or finds nothing there.
+        DataError: The pattern does not match a file name, or its group is empty.
 
     >>> groups_from_pattern('^(P[0-9]+)_', ['a/P001_view1.png', 'b/P001_view2.png'])
     {'a/P001_view1.png': 'P001', 'b/P001_view2.png': 'P001'}
@@ -91,13 +91,13 @@ def groups_from_pattern(pattern: str, ids: list[str], where: str = "data.dataset
         match = compiled.search(case_id if "/" in pattern else case_id.rsplit("/", 1)[-1])
         group = match and match.group(1 if compiled.groups else 0)
         if not group:
-            raise DataError(f"{where}: {pattern!r} finds no group in the name of '{case_id}'. It must fit every image")
+            raise DataError(f"{where}: {pattern!r} matches no group in the name of '{case_id}'. It must match every image")
         groups[case_id] = group
     return groups
 
 
 def merge_groups(groups: dict[str, str], together: list[list[str]]) -> dict[str, str]:
-    """The same groups, but all cases of each list in ``together`` (and all cases of their groups) share one, named like the first of them.
+    """The same groups, but all cases of each list in ``together`` (and of their groups) share one, named after the first.
 
     >>> merge_groups({'a': 'A', 'b': 'B', 'c': 'B', 'd': 'D'}, [['a', 'b']])
     {'a': 'A', 'b': 'A', 'c': 'A', 'd': 'D'}

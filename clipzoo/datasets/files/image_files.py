@@ -1,7 +1,7 @@
-"""Image files reduced to what their pixels need, and the orientation that they are to be shown in.
+"""Reduction of image files to the data that their pixels need, and their orientation.
 
-Metadata of any sort (text, EXIF, XMP, ICC and Photoshop blocks, previews, further frames) is left out before an image is decoded: what is
-wrong with it, or too large, cannot refuse an image. Of all of it, only the orientation changes what people see.
+All metadata (text, EXIF, XMP, ICC and Photoshop blocks, previews, further frames) is removed before decoding, so that damaged or
+oversized metadata never makes an image unreadable. Only the orientation affects what people see, and is kept.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])""
 _ORIENTATION = 0x0112
 _APPLICATION = re.compile(rb"[\xe0-\xef\xfe]")  # markers of application data and comments
 _COLOURS = re.compile(rb"\xff\xe0..JFIF\0.{9}|\xff\xee..Adobe.{7}", re.DOTALL)
-_LARGEST_EXIF = 1 << 20  # bytes; a JPEG holds 64 KiB of it
+_LARGEST_EXIF = 1 << 20  # bytes; a JPEG can hold 64 KiB
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What is decoded.
+    """Decodable pixel data.
 
     Attributes:
-        content: A file of the same format without metadata.
-        orientation: 1 … 8, as EXIF numbers them; 1 is upright.
-        gray: How to understand the values of a TIFF, where Pillow's are not these.
-        tiff: What the pixels of a TIFF are, in words; empty for other formats.
+        content: The image in the same format, without metadata.
+        orientation: EXIF orientation, 1 … 8; 1 is upright.
+        gray: Interpretation of TIFF values, if Pillow's differs.
+        tiff: Description of a TIFF's pixels; empty for other formats.
     """
 
     content: bytes
@@ -42,7 +42,7 @@ class Pixels:
 
 
 def looks_like_an_image(head: bytes) -> bool:
-    """Do the first 16 bytes of a file belong to a format that is read, whatever the file is called?
+    """Do the first 16 bytes of a file belong to a supported format, whatever its name?
 
     >>> looks_like_an_image(b'\\x89PNG\\r\\n\\x1a\\n'), looks_like_an_image(b'hello')
     (True, False)
@@ -53,10 +53,10 @@ def looks_like_an_image(head: bytes) -> bool:
 
 
 def pixels_only(content: bytes) -> Pixels:
-    """``content`` without what its pixels do not need.
+    """``content`` without anything that its pixels do not need.
 
     Raises:
-        DataError: A PNG or a TIFF is damaged, or a TIFF is of a kind that cannot be read exactly.
+        DataError: A PNG or TIFF is damaged, or a TIFF is of a kind that cannot be read exactly.
     """
     if content.startswith(_PNG):
         return _png(content)
@@ -69,7 +69,7 @@ def pixels_only(content: bytes) -> Pixels:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation in a block of EXIF, with or without its six bytes of introduction; 0 where it says none that is defined.
+    """The orientation in an EXIF block, with or without its six-byte header; 0 if it is missing or undefined.
 
     >>> exif_orientation(b'MM\\0*\\0\\0\\0\\x08\\0\\x01\\x01\\x12\\0\\x03\\0\\0\\0\\x01\\0\\x06\\0\\0\\0\\0\\0\\0')
     6
@@ -83,7 +83,7 @@ def exif_orientation(exif: bytes) -> int:
             tag, kind = struct.unpack_from(order + "HH", exif, entry)
             if tag == _ORIENTATION:
                 return _defined(*struct.unpack_from(order + {1: "B", 3: "H", 4: "I"}.get(kind, "H"), exif, entry + 8))
-    except struct.error:  # it ends too early
+    except struct.error:  # truncated
         pass
     return 0
 
@@ -98,7 +98,7 @@ def _defined(orientation: int) -> int:
 
 
 def _png(content: bytes) -> Pixels:
-    """Critical chunks and transparency; the image of an animation is its first, or what stands for it."""
+    """Critical chunks and transparency; of an animation, the first image or its fallback."""
     kept, exif, text, position = [_PNG], b"", b"", len(_PNG)
     while position + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, position)
@@ -106,7 +106,7 @@ def _png(content: bytes) -> Pixels:
         chunk = content[position:end]
         if kind[:1].isupper() or kind == b"tRNS":
             if end <= len(content) and zlib.crc32(chunk[4:-4]) != struct.unpack(">I", chunk[-4:])[0]:
-                raise DataError(f"the checksum of a chunk of the PNG ({kind!r}) is wrong. It is damaged: replace or remove the file")
+                raise DataError(f"wrong checksum in a chunk of the PNG ({kind!r}). The file is damaged: replace or remove it")
             kept.append(chunk)
         elif kind == b"eXIf":
             exif = exif or chunk[8:-4]
@@ -119,7 +119,7 @@ def _png(content: bytes) -> Pixels:
 
 
 def _raw_profile(kind: bytes, data: bytes) -> bytes:
-    """EXIF as ImageMagick writes it into text: the profile's name, its length, and hexadecimal digits."""
+    """EXIF as ImageMagick stores it in text: profile name, length, and hexadecimal digits."""
     key, _, text = data.partition(b"\0")
     if key != b"Raw profile type exif" or kind == b"iTXt":
         return b""
@@ -132,7 +132,7 @@ def _raw_profile(kind: bytes, data: bytes) -> bytes:
 
 
 def _jpeg(content: bytes) -> Pixels:
-    """All segments before the first scan but comments and application data; of these, what says which colours the numbers mean."""
+    """All segments before the first scan except comments and application data; of the latter, those that define the colours are kept."""
     kept, exif, xmp, position = [content[:2]], b"", b"", 2
     while content[position : position + 1] == b"\xff":
         marker = content[position + 1 : position + 2]
@@ -142,7 +142,7 @@ def _jpeg(content: bytes) -> Pixels:
         size = int.from_bytes(content[position + 2 : position + 4], "big")
         segment = content[position : position + 2 + size]
         if marker < b"\xc0" or b"\xd0" <= marker <= b"\xda" or size < 2 or len(segment) < 2 + size:
-            break  # the scan, or something that the decoder must judge
+            break  # the scan, or something for the decoder to handle
         body = segment[4:]
         if marker == b"\xe1":
             exif = exif or (body if body.startswith(_EXIF) else b"")
@@ -154,7 +154,7 @@ def _jpeg(content: bytes) -> Pixels:
 
 
 def _webp(content: bytes) -> Pixels:
-    """WebP keeps metadata behind the pixels, and its decoder does not look at them."""
+    """WebP stores metadata after the pixels, and its decoder ignores it."""
     exif, xmp, position = b"", b"", 12
     while position + 8 <= len(content):
         kind, size = struct.unpack_from("<4sI", content, position)

@@ -1,14 +1,14 @@
-"""Reading images: every mode that Pillow knows becomes upright 8-bit RGB, without clipping and without guessing.
+"""Image reading: every mode supported by Pillow is converted to upright 8-bit RGB, without clipping or guessing.
 
-What is decided here, and why:
+Rules and reasons:
 
-* Gray of more than 8 bits (Pillow's modes ``I;16*``, ``I``, ``F``) is rescaled linearly from the image's own minimum and maximum to
+* Gray of more than 8 bits (Pillow's modes ``I;16*``, ``I``, ``F``) is rescaled linearly from the image's minimum and maximum to
   0 … 255. ``convert('RGB')`` would clip everything above 255 to white, and dividing by 65 535 would leave a 12-bit radiograph almost black.
   The absolute exposure is lost; a constant image becomes black.
-* Alpha is composited on black, the background of a radiograph; the colour stored under transparent pixels never shows.
-* The orientation that EXIF (or a TIFF, or XMP) says is applied; the image is as the viewer shows it. Other metadata is not read at all.
-* Of several pages or frames the first is read.
-* 16-bit *colour* is cut to its upper 8 bits by Pillow while decoding; that is a full-range linear rescaling.
+* Alpha is composited on black, the background of a radiograph; the colour of transparent pixels never shows.
+* The EXIF (or TIFF or XMP) orientation is applied, so that the image is as a viewer shows it. Other metadata is not read.
+* Only the first page or frame is read.
+* 16-bit *colour* is reduced to its upper 8 bits by Pillow while decoding, which is a linear rescaling of the full range.
 * A TIFF that Pillow would not read exactly is refused (``tiff_pages``).
 """
 
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
 
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-# what Pillow's decoders raise on damaged content
+# exceptions that Pillow's decoders raise on damaged content
 _DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262  # tag; value 0 = WhiteIsZero, DICOM's MONOCHROME1
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # those of EXTENSIONS; another plugin may start another program
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # those of EXTENSIONS; other plugins may start external programs
 
 
 def read_image(path: str | Path) -> Image.Image:
     """Read an image file as upright RGB, 8 bits per channel.
 
     Raises:
-        DataError: The file is missing, empty, truncated, corrupt, not an image, or could not be read exactly; the message names it.
+        DataError: The file is missing, empty, truncated, corrupt, not an image, or cannot be read exactly; the message names it.
     """
     content = read_bytes(path)
     try:
@@ -55,10 +55,10 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def decode(content: bytes) -> Image.Image:
-    """What ``read_image`` makes of the content of a file.
+    """Decode the content of a file as ``read_image`` does.
 
     Raises:
-        DataError: As ``read_image``.
+        DataError: See ``read_image``.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -67,25 +67,25 @@ def decode(content: bytes) -> Image.Image:
     pixels = pixels_only(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # radiographs are large, and the hard limit stays; what is wrong is an error below
+            warnings.simplefilter("ignore")  # radiographs are large; the hard limit still applies, and problems raise an error below
             with Image.open(io.BytesIO(pixels.content), formats=_FORMATS) as image:
                 image.load()
                 return _upright(_gray_to_rgb(image, pixels.gray) if pixels.gray else to_rgb(image), pixels.orientation)
     except UnidentifiedImageError as error:
         raise unreadable(pixels.tiff) if pixels.tiff else DataError("not an image, or a damaged one. Replace or remove the file") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"the image is larger than the limit ({error}). Make it smaller") from error
+        raise DataError(f"the image exceeds the size limit ({error}). Downscale it") from error
     except MemoryError as error:
-        raise DataError("the image is larger than the memory that is free. Make it smaller") from error
+        raise DataError("too little memory for the image. Downscale it") from error
     except _DAMAGE as error:
         raise DataError(_damaged(error)) from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """What ``read_image`` makes of an image that Pillow opened.
+    """Convert an image opened by Pillow as ``read_image`` does.
 
     Raises:
-        DataError: It cannot be decoded, or a floating point image holds NaN or infinity.
+        DataError: The image cannot be decoded, or has floating point values that are NaN or infinite.
     """
     try:
         content = _content(image)
@@ -98,7 +98,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _content(image: Image.Image) -> bytes | None:
-    """The file of an image that is not decoded yet, if it is of the formats that are read here; as it is, so that both ways agree."""
+    """The file content of an image that is not decoded yet, if its format is supported, so that both ways of reading agree."""
     stream = getattr(image, "fp", None)
     if stream is None or not getattr(image, "tile", None) or image.format not in (*_FORMATS, "MPO") or image.tell():
         return None
@@ -110,7 +110,7 @@ def _content(image: Image.Image) -> bytes | None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Of a decoded image; what is wrong with its metadata cannot refuse it."""
+    """The orientation of a decoded image; invalid metadata is ignored."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except _DAMAGE:
@@ -119,7 +119,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turn and mirror an image that is stored in one of the eight orientations of EXIF."""
+    """Rotate and mirror an image stored in one of the eight EXIF orientations."""
     from PIL.Image import Transpose
 
     turns = {
@@ -135,18 +135,18 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _damaged(error: BaseException) -> str:
-    return f"the image cannot be decoded ({error}). It is truncated or damaged: replace or remove the file"
+    return f"the image cannot be decoded ({error}). The file is truncated or damaged: replace or remove it"
 
 
 def to_rgb(image: Image.Image, *, inverted: bool = False) -> Image.Image:
-    """Convert an image of any Pillow mode to RGB by the rules at the top of this module.
+    """Convert an image of any Pillow mode to RGB by the rules in the module docstring.
 
     Args:
-        image: Decoded, upright.
-        inverted: Wide gray in which small values are bright.
+        image: Decoded, upright image.
+        inverted: Whether small values of wide gray are bright.
 
     Raises:
-        DataError: A floating point image holds NaN or infinity.
+        DataError: A floating point image contains NaN or infinity.
     """
     from PIL import Image
 
@@ -164,11 +164,11 @@ def to_rgb(image: Image.Image, *, inverted: bool = False) -> Image.Image:
 
 
 def rescale(values: np.ndarray, *, inverted: bool = False) -> np.ndarray:
-    """Map the range of ``values`` linearly to 0 … 255, rounded; a constant image becomes 0.
+    """Map the range of ``values`` linearly to 0 … 255, rounded; constant images become 0.
 
     Args:
-        values: ``[H, W]``, any integer or floating type, finite.
-        inverted: The largest value becomes 0.
+        values: ``[H, W]`` of any integer or floating type, finite.
+        inverted: Whether the largest value becomes 0.
 
     Returns:
         ``[H, W]`` uint8.
@@ -185,7 +185,7 @@ def rescale(values: np.ndarray, *, inverted: bool = False) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError("the image holds values that are not finite numbers. Replace them before training")
+        raise DataError("the image contains NaN or infinite values. Replace them before training")
     if high == low:
         return np.zeros(values.shape, dtype=np.uint8)
     scaled = (values - low) * (255.0 / (high - low))
@@ -193,7 +193,7 @@ def rescale(values: np.ndarray, *, inverted: bool = False) -> np.ndarray:
 
 
 def _gray_to_rgb(image: Image.Image, gray: Gray) -> Image.Image:
-    """Gray whose values Pillow handed on as bits of another type."""
+    """Convert gray values that Pillow returned as bits of another type."""
     values = _values(image)
     values = values.byteswap() if gray.swapped else values
     return _rescaled(values.view(gray.dtype), gray.inverted)
@@ -208,12 +208,12 @@ def _rescaled(values: np.ndarray, inverted: bool) -> Image.Image:
 def _values(image: Image.Image) -> np.ndarray:
     import numpy as np
 
-    values = np.asarray(image)  # Pillow gives every I;16 variant its byte order
+    values = np.asarray(image)  # Pillow keeps the byte order of every I;16 variant
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
 
 
 def _white_is_zero(image: Image.Image) -> bool:
-    """Pillow inverts 1- and 8-bit TIFFs of this kind itself, the wider ones not."""
+    """Pillow inverts 1- and 8-bit TIFFs of this kind, but not wider ones."""
     tags = getattr(image, "tag_v2", None)
     return tags is not None and image.mode in _WIDE_MODES and tags.get(_TIFF_PHOTOMETRIC) == 0
 

@@ -1,6 +1,6 @@
-"""Reading image–text pairs as they are written down: a JSON list, a table (CSV, TSV), or a folder of images and a folder of captions.
+"""Reading of image–text pairs: a JSON list, a table (CSV, TSV), or a folder of images and a folder of captions.
 
-Looks at no image; ``PairsDataset`` does.
+Does not access images; ``PairsDataset`` does.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Pair(NamedTuple):
     """One caption of one image.
 
     Attributes:
-        image: Path as it is written.
-        caption: Cleaned, not empty.
-        group: ``None`` where no group is asked for.
+        image: Image path as written.
+        caption: Normalised, non-empty caption.
+        group: Group of the image; ``None`` if no group is requested.
         where: File and line, for messages.
     """
 
@@ -49,12 +49,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Keys:
-    """Where to find what; ``None`` finds it by the usual names.
+    """Names of columns or keys; ``None`` finds them by common names.
 
     Attributes:
-        image: Column (of a table) or key (of a JSON object) of the image path.
-        caption: Of the caption.
-        group: Of the group; ``None`` reads no group.
+        image: Column (of a table) or key (of a JSON object) with the image path.
+        caption: Column or key with the caption.
+        group: Column or key with the group; ``None`` reads no groups.
         separator: ``'tab'``, ``'comma'``, ``'semicolon'`` or a character.
     """
 
@@ -71,22 +71,22 @@ class Keys:
         if separator is not None and separator not in SEPARATORS and (len(separator) != 1 or separator in '"\r\n'):
             hint = did_you_mean(separator, SEPARATORS)
             raise ConfigError(
-                f"data.dataset.separator: {separator!r} is not allowed.{hint} Give tab, comma, semicolon or a single character"
+                f"data.dataset.separator: {separator!r} is not allowed.{hint} Use tab, comma, semicolon or a single character"
             )
         if self.image is not None and self.image == self.caption:
-            raise ConfigError(f"data.dataset: image_key and caption_key are both '{self.image}'. They name two columns")
+            raise ConfigError(f"data.dataset: image_key and caption_key are both '{self.image}'. They must name two columns")
 
 
 @dataclass(frozen=True)
 class PairsFile:
-    """What one source holds.
+    """The pairs of one source.
 
     Attributes:
-        name: The file or folder that was read, for messages.
-        kind: What it is.
-        root: The folder that relative image paths start at.
-        pairs: In the order of the source, at least one.
-        notes: What the reader of a result should know, one sentence each.
+        name: File or folder that was read, for messages.
+        kind: Kind of the source.
+        root: Folder that relative image paths start from.
+        pairs: Pairs in the order of the source, at least one.
+        notes: Remarks for the reader of a result, one sentence each.
     """
 
     name: str
@@ -97,23 +97,23 @@ class PairsFile:
 
 
 def expected_pairs(path: str) -> str:
-    """What pairs may look like, and how to get sample data, for messages."""
+    """The supported forms of pairs, and how to get sample data, for messages."""
     return (
         "Expected one of:\n"
         '    data.json      [{"image_path": "images/1.jpg", "caption": "…"}, …]; a caption may be a list of sentences\n'
-        "    data.csv       a first line with the names of the columns, such as filepath,title or image_path,caption; also .tsv\n"
+        "    data.csv       a header with the column names, such as filepath,title or image_path,caption; also .tsv\n"
         f"    {path + '/':<14} images/NAME.jpg … and captions/NAME.txt …, one caption per line; or a data.json in it\n"
-        f"To make sample data: {typed('make_sample_data pairs --out data/pairs')}   (then the path is data/pairs)"
+        f"To create sample data: {typed('make_sample_data pairs --out data/pairs')}   (then the path is data/pairs)"
     )
 
 
 def read_pairs(path: str, keys: Keys) -> PairsFile:
-    """Read one source, by what it is: a folder, ``.json``, or a table (``.csv``, ``.tsv``, ``.txt``).
+    """Read one source, depending on its kind: a folder, ``.json``, or a table (``.csv``, ``.tsv``, ``.txt``).
 
-    In a folder, ``data.json`` or ``captions.json`` is read where there is one; otherwise ``images/`` and ``captions/``.
+    In a folder, ``data.json`` or ``captions.json`` is read if present, otherwise ``images/`` and ``captions/``.
 
     Raises:
-        DataError: It is missing or not of such a form; the message says which file and line.
+        DataError: The source is missing or has another form; the message gives file and line.
     """
     if os.path.isdir(path):
         return _read_folder(path, keys)
@@ -122,14 +122,14 @@ def read_pairs(path: str, keys: Keys) -> PairsFile:
     check_regular(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix != ".json" and suffix not in _TABLES:
-        raise DataError(f"{path}: what kind of file is this? Supported: .json, {', '.join(_TABLES)}, or a folder")
+        raise DataError(f"{path}: unknown kind of file. Supported: .json, {', '.join(_TABLES)}, or a folder")
     text = read_text(path)
     if not text.strip():
-        raise DataError(f"{path}: the file is empty. Was it half-written? Write it again")
+        raise DataError(f"{path}: the file is empty. It may have been partly written; write it again")
     read = _read_json if suffix == ".json" else _read_table
     pairs = list(read(path, text, keys))
     if not pairs:
-        raise DataError(f"{path}: holds no pair, {'the list is empty' if suffix == '.json' else 'only the names of the columns'}")
+        raise DataError(f"{path}: contains no pairs, {'the list is empty' if suffix == '.json' else 'only a header'}")
     return PairsFile(path, "json" if suffix == ".json" else "table", os.path.dirname(path) or ".", pairs)
 
 
@@ -151,7 +151,7 @@ def _read_json(path: str, text: str, keys: Keys) -> Iterator[Pair]:
             caption_key = _find_key(where, "key", list(item), keys.caption, CAPTION_KEYS, "caption")
         for key in (image_key, caption_key, keys.group):
             if key is not None and key not in item:
-                raise DataError(f"{where}: has no '{key}'.{did_you_mean(key, item)} It has: {shortened(item) or 'nothing'}")
+                raise DataError(f"{where}: no key '{key}'.{did_you_mean(key, item)} Keys: {shortened(item) or 'none'}")
         image, captions = item[image_key], item[caption_key]
         if not isinstance(image, str):
             raise DataError(f"{where}: '{image_key}' must be a path, not {json_kind(image)}")
@@ -180,7 +180,7 @@ def _group_of(value: object, where: str, key: str) -> str:
 
 
 def _lines_of_items(text: str) -> Iterator[int]:
-    """The line on which each item of a valid JSON list starts."""
+    """The line number of each item in a valid JSON list."""
     decode, between = JSONDecoder().raw_decode, re.compile(r"[\s,]*")
     position = before = text.index("[") + 1
     line = 1 + text.count("\n", 0, position)
@@ -200,15 +200,15 @@ def _lines_of_items(text: str) -> Iterator[int]:
 def _read_table(path: str, text: str, keys: Keys) -> Iterator[Pair]:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{path}:{line}: the file holds zero bytes: it is no text, or was half-written. Write it again")
+        raise DataError(f"{path}:{line}: the file contains zero bytes: it is not text, or was only partly written. Write it again")
     separator = _separator(path, text, keys)
     rows = _rows(path, text, separator)
-    line, names = next(rows, (1, [""]))  # a file of nothing but blank cells has one column without a name
+    line, names = next(rows, (1, [""]))  # a file with only blank cells has one unnamed column
     names = [clean_name(name) for name in names]
     where = f"{path}:{line}"
     if len(names) == 1:
         raise DataError(
-            f"{where}: there is one column only, '{_short(names[0])}'. The first line must name the columns, separated by tab, comma or "
+            f"{where}: only one column, '{_short(names[0])}'. The first line must name the columns, separated by tab, comma or "
             "semicolon, such as filepath,title; data.dataset.separator sets another separator"
         )
     image_at = names.index(_find_key(where, "column", names, keys.image, IMAGE_KEYS, "image"))
@@ -216,14 +216,14 @@ def _read_table(path: str, text: str, keys: Keys) -> Iterator[Pair]:
     group_at = None if keys.group is None else names.index(_find_key(where, "column", names, keys.group, (), "group"))
     for line, cells in rows:
         if len(cells) != len(names):
-            few, many = "The file may be half-written", "Put captions that contain the separator in double quotes"
+            few, many = "The file may have been only partly written", "Put captions that contain the separator in double quotes"
             advice = few if len(cells) < len(names) else many
             raise DataError(f"{path}:{line}: the row has {len(cells)} columns, the first line names {len(names)}. {advice}")
         yield _pair(cells[image_at], cells[caption_at], None if group_at is None else cells[group_at], f"{path}:{line}")
 
 
 def _separator(path: str, text: str, keys: Keys) -> str:
-    """The separator that is given, or the one of three that makes the known columns out of the first line, or the most columns."""
+    """The given separator, or the one of three whose first row contains the known columns, or else the most columns."""
     if keys.separator is not None:
         return SEPARATORS.get(keys.separator, keys.separator)
 
@@ -237,7 +237,7 @@ def _separator(path: str, text: str, keys: Keys) -> str:
 
 
 def _rows(path: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows with the lines they start at, empty ones left out; the first row is never left out."""
+    """Non-empty rows with the numbers of their first lines; the first row is always included."""
     for line, cells in csv_rows(text, path, separator=separator):
         if len(cells) > 1 or cells[0].strip():
             yield line, cells
@@ -250,7 +250,7 @@ def _read_folder(path: str, keys: Keys) -> PairsFile:
     inside = {entry.name: entry for entry in entries(path)}
     found = [name for name in _INDEXES if name in inside and inside[name].is_file()]
     if len(found) > 1:
-        raise DataError(f"{path}: holds {' and '.join(found)}. Name the one that is meant: {os.path.join(path, found[0])}")
+        raise DataError(f"{path}: contains {' and '.join(found)}. Give the intended one: {os.path.join(path, found[0])}")
     if found:
         return read_pairs(os.path.join(path, found[0]), keys)
     images, captions = (os.path.join(path, name) for name in ("images", "captions"))
@@ -259,17 +259,17 @@ def _read_folder(path: str, keys: Keys) -> PairsFile:
     tables = sorted((name for name in inside if name.lower().endswith((".json", ".csv", ".tsv"))), key=natural)
     if tables:
         names = shortened([os.path.join(path, name) for name in tables], 4)
-        raise DataError(f"{path}: holds neither {' nor '.join(_INDEXES)}. Name the file that is meant: {names}")
+        raise DataError(f"{path}: contains neither {' nor '.join(_INDEXES)}. Give the intended file: {names}")
     if os.path.isdir(images):
         raise DataError(
-            f"{path}: holds images/ but no captions. Write captions/NAME.txt for every image, or a data.json; for images in class folders "
-            f"{typed('make_pairs')} writes captions"
+            f"{path}: images/ without captions. Write captions/NAME.txt for every image, or a data.json; for images in class folders "
+            f"use {typed('make_pairs')}"
         )
     raise DataError(f"{path}: no pairs in this folder. {expected_pairs(path)}")
 
 
 def _read_caption_folder(path: str, images: str, captions: str) -> PairsFile:
-    """Image and caption file belong together when their paths below ``images`` and ``captions`` differ in the extension only."""
+    """Match images and caption files whose paths below ``images`` and ``captions`` differ in the extension only."""
     image_of, ignored = _stems(images, EXTENSIONS)
     file_of, others = _stems(captions, (".txt",))
     alone = [name for name in image_of if name not in file_of]
@@ -294,7 +294,7 @@ def _read_caption_folder(path: str, images: str, captions: str) -> PairsFile:
 
 
 def _stems(folder: str, extensions: tuple[str, ...]) -> tuple[dict[str, str], Counter[str]]:
-    """Path by path below ``folder`` without extension (clean), sorted; and how many other files there are of each extension."""
+    """Path by normalised path without extension below ``folder``, sorted; and the number of other files per extension."""
     found: dict[str, str] = {}
     others: Counter[str] = Counter()
     for entry in walk(folder):
@@ -303,42 +303,42 @@ def _stems(folder: str, extensions: tuple[str, ...]) -> tuple[dict[str, str], Co
         if extension.lower() not in extensions:
             others[extension.lower() or "(none)"] += 1
         elif found.setdefault(name, entry.path) != entry.path:
-            raise DataError(f"{entry.path}: {found[name]!r} has the same name but for the extension. Rename one of them, and its captions")
+            raise DataError(f"{entry.path}: {found[name]!r} differs only in the extension. Rename one of them, and its captions")
     return dict(sorted(found.items())), others
 
 
-# ---- what all share ----
+# ---- shared ----
 
 
 def _pair(image: str, caption: str, group: str | None, where: str) -> Pair:
     image, caption = image.strip(), clean(caption)
     if not image:
-        raise DataError(f"{where}: the image path is empty")
+        raise DataError(f"{where}: empty image path")
     if not caption:
-        raise DataError(f"{where}: the caption of '{image}' is empty. Write a sentence, or remove the entry")
+        raise DataError(f"{where}: empty caption for '{image}'. Write a sentence, or remove the entry")
     if group is not None:
         group = clean(group)
         if not group:
-            raise DataError(f"{where}: the group of '{image}' is empty. To guess that it stands alone could put one patient on two sides")
+            raise DataError(f"{where}: empty group for '{image}'. Treating it as a group of its own could split a patient")
     return Pair(image, caption, group, where)
 
 
 def _find_key(where: str, what: str, names: list[str], wanted: str | None, usual: tuple[str, ...], role: str) -> str:
-    """The column or key of ``role``: ``wanted``, or the only one with a usual name."""
+    """The column or key for ``role``: ``wanted``, or the only one with a common name."""
     setting = f"data.dataset.{role}_key"
     found = [name for name in names if (name.casefold() in usual if wanted is None else name == wanted)]
     if len(found) == 1:
         return found[0]
     named = f"{'Columns' if what == 'column' else 'Keys'}: {shortened([_short(name) for name in names]) or 'none'}"
     if len(found) != len(set(found)):
-        raise DataError(f"{where}: two columns are called '{max(found, key=found.count)}'. Rename one of them")
+        raise DataError(f"{where}: duplicate column '{max(found, key=found.count)}'. Rename one of them")
     if found:
-        raise DataError(f"{where}: '{found[0]}' or '{found[1]}', which {what} is the {role}? Set {setting}. {named}")
+        raise DataError(f"{where}: ambiguous {role}: {what} '{found[0]}' or '{found[1]}'. Set {setting}. {named}")
     if wanted is not None:
-        raise DataError(f"{where}: there is no {what} '{wanted}' ({setting}).{did_you_mean(wanted, names)} {named}")
+        raise DataError(f"{where}: no {what} '{wanted}' ({setting}).{did_you_mean(wanted, names)} {named}")
     if any(name.lower().endswith(EXTENSIONS) for name in names):
-        raise DataError(f"{where}: the first line must name the columns, such as filepath and title, and this one looks like data. {named}")
-    raise DataError(f"{where}: which {what} is the {role}? None has a usual name such as '{usual[0]}'. Set {setting}. {named}")
+        raise DataError(f"{where}: the first line must name the columns, such as filepath and title, but it looks like data. {named}")
+    raise DataError(f"{where}: cannot find the {what} for the {role}: none has a common name such as '{usual[0]}'. Set {setting}. {named}")
 
 
 def _near(path: str) -> str:

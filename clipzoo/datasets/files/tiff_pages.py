@@ -1,7 +1,7 @@
-"""TIFF files reduced to the pixels of their first page, and refused where Pillow would not read these exactly.
+"""Reduction of TIFF files to the pixels of the first page; files that Pillow would not read exactly are refused.
 
-Pillow reads many TIFFs otherwise than they are meant, without a word. Compared with the values that were written, in both byte orders, as
-strips and as tiles, plain and compressed (Pillow 13):
+Pillow silently misreads many TIFFs. Compared with the written values, in both byte orders, as strips and as tiles, uncompressed and
+compressed (Pillow 13):
 
 =====================================================  ==============================================  =====================
 kind                                                   Pillow                                          here
@@ -21,7 +21,7 @@ no PhotometricInterpretation                           as WhiteIsZero           
 BigTIFF, big-endian                                    refused                                         refused
 =====================================================  ==============================================  =====================
 
-Only the tags that pixels need are handed on, so that nothing that is wrong with another one can refuse an image.
+Only tags needed for the pixels are passed on, so that invalid other tags never make an image unreadable.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
 
-# Gray for whose values Pillow has no mode of its own: the numpy type they have, and the sample format under which Pillow hands on the bits.
+# Gray types without a Pillow mode: the numpy type of the values, and the sample format under which Pillow returns their bits.
 _WIDE = {
     (_UNSIGNED, 12): ("uint16", _UNSIGNED),
     (_UNSIGNED, 16): ("uint16", _UNSIGNED),
@@ -63,12 +63,12 @@ _MOST_SAMPLES = 16
 
 @dataclass(frozen=True)
 class Gray:
-    """What the values of gray mean that Pillow hands on as bits.
+    """Interpretation of gray values that Pillow returns as bits.
 
     Attributes:
-        dtype: Name of their numpy type.
-        inverted: Small values are bright.
-        swapped: Pillow gives the bytes of each value the wrong way round.
+        dtype: Name of the numpy type.
+        inverted: Whether small values are bright.
+        swapped: Whether Pillow returns each value's bytes in the wrong order.
     """
 
     dtype: str
@@ -81,11 +81,11 @@ class Page:
     """The first page of a TIFF.
 
     Attributes:
-        content: The file with a directory of the tags that pixels need, as Pillow reads it right.
-        orientation: As the tag says, 1 where it says nothing that is defined.
-        gray: ``None`` where Pillow's pixels are the values.
-        xmp: The bytes of that tag, which may hold an orientation too.
-        kind: What the pixels are, in words.
+        content: The file with a directory of only the tags needed for the pixels, in a form that Pillow reads correctly.
+        orientation: Value of the orientation tag; 1 if missing or undefined.
+        gray: Interpretation of the values; ``None`` if Pillow's pixels are correct.
+        xmp: Bytes of the XMP tag, which may also contain an orientation.
+        kind: Description of the pixels.
     """
 
     content: bytes
@@ -99,7 +99,7 @@ def first_page(content: bytes) -> Page:
     """The pixels of the first page.
 
     Raises:
-        DataError: The file is damaged, or of a kind that could not be read exactly.
+        DataError: The file is damaged, or of a kind that cannot be read exactly.
     """
     try:
         directory = _Directory(content)
@@ -108,26 +108,26 @@ def first_page(content: bytes) -> Page:
     if directory.big and directory.order == ">":
         raise unreadable("BigTIFF, big-endian")
     if any(tag in _PIXEL_TAGS and entry[1] and not directory.data(tag) for tag, entry in directory.entries.items()):
-        raise DataError("a tag of the TIFF points out of the file. It is truncated or damaged: replace or remove the file")
+        raise DataError("a tag of the TIFF points outside the file. The file is truncated or damaged: replace or remove it")
     orientation, xmp = directory.integer(ORIENTATION, 1), directory.data(XMP)
     gray, kind = _readable(directory, len(content))
     return Page(directory.rewritten(), orientation, gray, xmp, kind)
 
 
 def unreadable(kind: str) -> DataError:
-    """The message for a TIFF of ``kind``."""
+    """The error for a TIFF of ``kind``."""
     return DataError(f"a TIFF of a kind that cannot be read exactly ({kind}). Save it as 8- or 16-bit gray, or as 8-bit RGB")
 
 
 class _Directory:
-    """The tags of the first page, each with its type, its number of values, and its values or where they are.
+    """The tags of the first page, each with type, number of values, and values or their offset.
 
     Args:
-        content: The file.
+        content: Content of the file.
 
     Raises:
-        struct.error: It ends too early.
-        OverflowError: The directory is farther away than any file is long.
+        struct.error: The file is truncated.
+        OverflowError: The directory's offset exceeds any file size.
     """
 
     def __init__(self, content: bytes):
@@ -142,10 +142,10 @@ class _Directory:
         self.entries: dict[int, tuple[int, int, bytes]] = {}
         for position in range(start, start + min(number, 65_535) * entry.size, entry.size):
             tag, kind, count, value = entry.unpack_from(content, position)
-            self.entries.setdefault(tag, (kind, count, value))  # of two, libtiff reads the first
+            self.entries.setdefault(tag, (kind, count, value))  # libtiff reads the first of duplicate tags
 
     def data(self, tag: int) -> bytes:
-        """The bytes of a tag; none where it is missing, or points out of the file."""
+        """The bytes of a tag; empty if it is missing or points outside the file."""
         kind, count, value = self.entries.get(tag, (1, 0, b""))
         size = _SIZES.get(kind, 1) * count
         if size <= self.room:
@@ -155,7 +155,7 @@ class _Directory:
         return found if len(found) == size else b""
 
     def integers(self, tag: int) -> tuple[int, ...]:
-        """The values of a tag of whole numbers; none where there is no such tag."""
+        """The values of an integer tag; empty if it is missing."""
         kind = self.entries.get(tag, (0,))[0]
         found = self.data(tag)
         return struct.unpack(f"{self.order}{len(found) // _SIZES[kind]}{_INTEGERS[kind]}", found) if kind in _INTEGERS else ()
@@ -165,7 +165,7 @@ class _Directory:
         return (self.integers(tag) or (default,))[0]
 
     def write(self, tag: int, values: tuple[int, ...]) -> None:
-        """Give a tag other values, 16 bits each, which are put behind the file where they are many."""
+        """Set the values of a tag, 16 bits each; long lists are appended to the file."""
         packed = struct.pack(f"{self.order}{len(values)}H", *values)
         if len(packed) > self.room:
             self.content += b"\0" * (len(self.content) % 2)
@@ -174,7 +174,7 @@ class _Directory:
         self.entries[tag] = (3, len(values), packed.ljust(self.room, b"\0"))
 
     def rewritten(self) -> bytes:
-        """The file with a directory behind it that holds the tags that pixels need, and no further page."""
+        """The file with an appended directory that contains only the tags needed for the pixels, and no further pages."""
         entries = {tag: entry for tag, entry in sorted(self.entries.items()) if tag in _PIXEL_TAGS}
         content = self.content + b"\0" * (len(self.content) % 2)
         start = 16 if self.big else 8
@@ -185,18 +185,18 @@ class _Directory:
 
 
 def _readable(directory: _Directory, size: int) -> tuple[Gray | None, str]:
-    """Check that Pillow will read the page exactly, and change the tags that would hinder it.
+    """Check that Pillow will read the page exactly, and modify the tags that would prevent it.
 
     Args:
-        directory: Is changed.
-        size: Of the file.
+        directory: Directory, modified in place.
+        size: File size in bytes.
 
     Returns:
-        As ``Page.gray`` and ``Page.kind``.
+        See ``Page.gray`` and ``Page.kind``.
     """
     compression, photometric = directory.integer(COMPRESSION, _RAW), directory.integer(PHOTOMETRIC, -1)
     if photometric == -1 and compression != _OLD_JPEG:
-        raise DataError("the TIFF does not say what its values mean (no PhotometricInterpretation). Save it again with another program")
+        raise DataError("the TIFF does not define what its values mean (no PhotometricInterpretation). Save it with another program")
     samples = directory.integer(SAMPLES, 3 if compression == _OLD_JPEG else 1)
     bits = directory.integers(BITS) or (1,)
     kind = f"{samples} x {'/'.join(map(str, dict.fromkeys(bits)))} bits, {_NAMES.get(photometric, f'photometric {photometric}')}"
@@ -212,7 +212,7 @@ def _readable(directory: _Directory, size: int) -> tuple[Gray | None, str]:
         raise unreadable(f"in planes, {kind}")
     if photometric == 6 and compression == _RAW and not _plain_ycbcr(directory):
         raise unreadable("YCbCr with fewer colour samples than pixels, or with unusual coefficients")
-    if 1 in extra:  # colours that were multiplied by alpha are their own composition on black
+    if 1 in extra:  # premultiplied colours are already composited on black
         directory.write(EXTRA_SAMPLES, tuple(0 if value == 1 else value for value in extra))
     if photometric == 3:
         _widen_palette(directory)
@@ -233,12 +233,12 @@ def _wide_gray(directory: _Directory, sample_format: int, bits: int, photometric
         raise unreadable(kind)
     directory.write(PHOTOMETRIC, (1,))
     directory.write(SAMPLE_FORMAT, (wide[1],))
-    swapped = not raw and directory.order == ">" and bits == 32  # libtiff gives values, and Pillow takes them for the bytes of the file
+    swapped = not raw and directory.order == ">" and bits == 32  # libtiff returns values, which Pillow treats as file bytes
     return Gray(wide[0], photometric == 0, swapped)
 
 
 def _check_blocks(directory: _Directory, bits: tuple[int, ...], compression: int, planar: bool, size: int) -> None:
-    """Refuse a page with strips or tiles missing, or that end behind the file."""
+    """Refuse a page whose strips or tiles are missing or extend beyond the file."""
     width, height = directory.integer(WIDTH, 0), directory.integer(LENGTH, 0)
     tiled = TILE_OFFSETS in directory.entries
     places = directory.integers(TILE_OFFSETS if tiled else STRIP_OFFSETS)
@@ -246,17 +246,17 @@ def _check_blocks(directory: _Directory, bits: tuple[int, ...], compression: int
     across = directory.integer(TILE_WIDTH, 0) if tiled else width
     down = directory.integer(TILE_LENGTH, 0) if tiled else min(directory.integer(ROWS_PER_STRIP, height), height)
     if min(width, height, across, down) < 1:
-        raise DataError("the TIFF does not say how large the image is. It is damaged: replace or remove the file")
+        raise DataError("the TIFF does not define the image size. The file is damaged: replace or remove it")
     per_plane = ceil(width / across) * ceil(height / down)
     expected = per_plane * (len(bits) if planar else 1)
     what = "tiles" if tiled else "strips"
     if len(places) != expected:
-        raise DataError(f"the TIFF has {len(places)} {what}, and its size needs {expected}. It is damaged: replace or remove the file")
+        raise DataError(f"the TIFF has {len(places)} {what}, but its size requires {expected}. The file is damaged: replace or remove it")
     if compression == _RAW:
         row = (across * (bits[0] if planar else sum(bits)) + 7) // 8
         sizes = tuple(row * (down if tiled else min(down, height - down * (i % per_plane))) for i in range(expected))
     if any(start + length > size for start, length in zip(places, sizes, strict=False)):
-        raise DataError(f"the file ends before the last of the {what} of the TIFF. It is truncated: replace or remove the file")
+        raise DataError(f"the file ends before the last of the TIFF's {what}. It is truncated: replace or remove it")
 
 
 def _plain_ycbcr(directory: _Directory) -> bool:
@@ -264,7 +264,7 @@ def _plain_ycbcr(directory: _Directory) -> bool:
 
 
 def _widen_palette(directory: _Directory) -> None:
-    """Colours have 16 bits; where none is above 255, the program that wrote them gave them 8."""
+    """Scale palette colours to 16 bits; if none exceeds 255, they were written as 8-bit values."""
     colours = directory.integers(COLOUR_MAP)
     if colours and max(colours) < 256:
         directory.write(COLOUR_MAP, tuple(257 * colour for colour in colours))

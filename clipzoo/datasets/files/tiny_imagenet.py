@@ -1,4 +1,4 @@
-"""The files of Tiny ImageNet: which classes it lists, what they are called, and which images each part has."""
+"""The files of Tiny ImageNet: its classes, their names, and the images of each part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import read_text
 
 _LAYOUT = (
-    "Expected what http://cs231n.stanford.edu/tiny-imagenet-200.zip holds:\n"
+    "Expected the content of http://cs231n.stanford.edu/tiny-imagenet-200.zip:\n"
     "    {root}/\n"
     "    ├── wnids.txt  words.txt\n"
     "    ├── train/<wnid>/images/*.JPEG\n"
@@ -24,10 +24,10 @@ _LAYOUT = (
 
 
 def read_wnids(root: str) -> list[str]:
-    """The classes of the collection, in the order of their labels.
+    """The classes of the collection, in label order.
 
     Raises:
-        DataError: ``root`` is not the folder of the collection, or ``wnids.txt`` is not a list of classes.
+        DataError: ``root`` is not the collection's folder, or ``wnids.txt`` is not a list of classes.
     """
     folder = Path(root)
     if not (folder / "wnids.txt").is_file():
@@ -42,23 +42,23 @@ def read_wnids(root: str) -> list[str]:
 
 
 def draw(listed: list[str], num_classes: int, seed: int, root: str) -> tuple[str, ...]:
-    """Some of the classes, in the order in which they are listed.
+    """Draw some of the classes, in the order in which they are listed.
 
     Raises:
-        ConfigError: There are not so many.
+        ConfigError: ``num_classes`` is out of range.
     """
     if not isinstance(num_classes, int) or not 1 <= num_classes <= len(listed):
-        there = f"{root}/wnids.txt lists {len(listed)} classes, so 1 … {len(listed)}"
+        there = f"{root}/wnids.txt lists {len(listed)} classes, so use 1 … {len(listed)}"
         raise ConfigError(f"num_classes: {num_classes!r} cannot be drawn; {there}")
     chosen = set(random.Random(seed).sample(listed, num_classes))
     return tuple(wnid for wnid in listed if wnid in chosen)
 
 
 def read_words(root: str, listed: list[str]) -> dict[str, list[str]]:
-    """All names of every class of ``wnids.txt``; those of ``words.txt`` that are none of them are left out.
+    """All names of every class in ``wnids.txt``; other entries of ``words.txt`` are ignored.
 
     Raises:
-        DataError: There is no ``words.txt``, or it has no name for one of them.
+        DataError: ``words.txt`` is missing, or has no name for a class.
     """
     path = Path(root) / "words.txt"
     if not path.is_file():
@@ -80,7 +80,7 @@ def _train_files(root: str, wnids: tuple[str, ...], _: list[str]) -> list[ImageF
             raise DataError(f"{root}/{folder}: no such folder, but wnids.txt lists the class. {_LAYOUT.format(root=root)}")
         found = [ImageFile(case_id, wnid, *file) for case_id, file in _images(root, folder).items()]
         if not found:
-            raise DataError(f"{root}/{folder}: no image in it. Supported: {' '.join(e[1:] for e in EXTENSIONS)}")
+            raise DataError(f"{root}/{folder}: no images in this folder. Supported: {' '.join(e[1:] for e in EXTENSIONS)}")
         files += found
     return files
 
@@ -92,11 +92,11 @@ def _val_files(root: str, wnids: tuple[str, ...], listed: list[str]) -> list[Ima
     class_of = {f"val/images/{name}": wnid for name, wnid in read_annotations(path).items()}
     foreign = next((wnid for wnid in class_of.values() if wnid not in set(listed)), None)
     if foreign is not None:
-        raise DataError(f"{path}: wnids.txt lists no class '{foreign}'.{did_you_mean(foreign, listed)}")
+        raise DataError(f"{path}: class '{foreign}' is not in wnids.txt.{did_you_mean(foreign, listed)}")
     found = _images(root, "val/images")
     missing, unlisted = sorted(class_of.keys() - found), sorted(found.keys() - class_of)
     if missing:
-        raise DataError(f"{path}: {len(missing)} images that it lists are not there: {shortened(missing, 3)}. Unpack the collection again")
+        raise DataError(f"{path}: {len(missing)} listed images are missing: {shortened(missing, 3)}. Unpack the collection again")
     if unlisted:
         raise DataError(f"{path}: {len(unlisted)} images have no line: {shortened(unlisted, 3)}. Add a line for each: file<tab>wnid")
     files = [ImageFile(case_id, wnid, *found[case_id]) for case_id, wnid in class_of.items() if wnid in set(wnids)]
@@ -108,17 +108,17 @@ def _val_files(root: str, wnids: tuple[str, ...], listed: list[str]) -> list[Ima
 def _test_files(root: str, _: tuple[str, ...], __: list[str]) -> list[ImageFile]:
     found = _images(root, "test/images")
     if not found:
-        raise DataError(f"{root}/test/images: no image in it. {_LAYOUT.format(root=root)}")
+        raise DataError(f"{root}/test/images: no images in this folder. {_LAYOUT.format(root=root)}")
     return [ImageFile(case_id, "", *file) for case_id, file in found.items()]
 
 
 def files_of(part: str, root: str, wnids: tuple[str, ...], listed: list[str]) -> list[ImageFile]:
-    """The images of a part, found and not opened. The class of a test image is ``''``.
+    """The images of a part, found but not opened. The class of a test image is ``''``.
 
     Args:
         part: ``'train'``, ``'val'`` or ``'test'``.
         root: The folder of the collection.
-        wnids: The chosen classes; test images are not chosen by class.
+        wnids: Chosen classes; test images are not filtered by class.
         listed: All classes of the collection.
 
     Raises:
@@ -128,7 +128,7 @@ def files_of(part: str, root: str, wnids: tuple[str, ...], listed: list[str]) ->
 
 
 def _images(root: str, folder: str) -> dict[str, tuple[str, int]]:
-    """Real path and size of the images in a folder below ``root``, by case id; none is opened."""
+    """Actual path and size of the images in a folder below ``root``, by case id; none is opened."""
     there = by_clean_name(entry for entry in entries(f"{root}/{folder}") if entry.is_file() and entry.name.lower().endswith(EXTENSIONS))
     found = {f"{folder}/{name}": (entry.path, size_of(entry)) for name, entry in there.items()}
     empty = next((path for path, size in found.values() if size == 0), None)
@@ -141,9 +141,9 @@ Parts = dict[str, list[ImageFile]]
 
 
 def grouped(parts: Parts, allow_copies: bool) -> tuple[Parts, dict[str, str], list[str]]:
-    """The files that stay, their groups, and what a reader should know about copies.
+    """The files that are kept, their groups, and notes about copies.
 
-    A set of copies on both sides of train and val loses its train images or, with ``allow_copies``, becomes two groups.
+    A set of copies in both train and val loses its train images or, with ``allow_copies``, becomes two groups.
     """
     part_of = {file.id: part for part, files in parts.items() for file in files}
     class_of = {file.id: file.class_name for files in parts.values() for file in files}

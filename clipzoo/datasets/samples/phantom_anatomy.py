@@ -20,7 +20,7 @@ NECK: Point = (0.766, 0.643)  # from the head down the neck, at 130 degrees to t
 
 
 def disc(centre: Point, radius: float, start: float = 0.0, stop: float = 2 * math.pi) -> list[Point]:
-    """A disc, or the part of it between two angles in radians, which run from +x over +y."""
+    """A disc, or its sector between two angles in radians, measured from +x towards +y."""
     steps = 48
     angles = [start + (stop - start) * i / steps for i in range(steps + 1)]
     return [(centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)) for a in angles]
@@ -63,7 +63,7 @@ def shaft(y: float) -> float:
 
 
 def draw_body(film: Film, body: np.random.Generator) -> None:
-    """Soft tissue and pelvis; the femur comes with the implant, which cuts it."""
+    """Soft tissue and pelvis; the femur is drawn with the implant, which cuts it."""
     fat = body.uniform(0.75, 1.3)
     skin = [(95, -150), (98, -70), (104, 10), (98, 90), (86, 240), (-52, 240), (-64, 110), (-76, 88), (-96, 84), (-170, 92), (-170, -150)]
     film.add(0.16 * fat, smooth(skin), soft=6)
@@ -77,7 +77,7 @@ def draw_body(film: Film, body: np.random.Generator) -> None:
     ischium = [(-34, 8), (-14, 22), (-18, 44), (-24, 74), (-38, 94), (-54, 92), (-52, 78), (-42, 62), (-38, 40)]
     film.add_bone(*rami, smooth(ischium), spongy=0.32, cortex=0.42, wall=2.4)
     socket = film.mask(disc((0, 0), 27.5), soft=1)
-    film.multiply(0.72, socket)  # the joint has less bone than what surrounds it
+    film.multiply(0.72, socket)  # the joint has less bone than its surroundings
     film.add(0.22, _arc((0, 0), 27, 31, math.radians(195), math.radians(335)), soft=1.2)  # the sclerotic roof
 
 
@@ -120,7 +120,7 @@ def _cemented(film: Film, body: np.random.Generator) -> None:
     angle = _opening(body)
     cup = disc((0, 0), body.uniform(23, 25), angle + math.pi / 2, angle + 3 * math.pi / 2)
     film.add(CEMENT, disc((-1, -1), 30, angle + math.pi / 2, angle + 3 * math.pi / 2), soft=1.5)
-    film.multiply(0.42, film.mask(cup, soft=0.8))  # polyethylene lets the rays through
+    film.multiply(0.42, film.mask(cup, soft=0.8))  # polyethylene is radiolucent
     wire = _arc((0, 0), 22.2, 23.6, angle + math.pi / 2, angle + 3 * math.pi / 2)
     film.add(1.6, wire, bar(along((0, 0), _unit(angle + math.pi / 2), 23), along((0, 0), _unit(angle - math.pi / 2), 23), 1.3), soft=0.4)
     film.add(METAL, disc((0, 0), body.uniform(11, 14)), soft=0.5)
@@ -190,7 +190,7 @@ def _unit(angle: float) -> Point:
 
 
 def _opening(body: np.random.Generator) -> float:
-    """Where a cup opens: down and outwards; its inclination varies between 35 and 55 degrees."""
+    """The direction in which a cup opens: down and outwards, with an inclination between 35 and 55 degrees."""
     return math.pi / 2 - math.radians(body.uniform(35, 55))
 
 

@@ -1,7 +1,7 @@
-"""An X-ray film for drawing on: attenuation in millimetres, exposed to 16-bit gray of about 12 bits of range.
+"""A simulated X-ray film: shapes with attenuation, exposed to 16-bit gray with a range of about 12 bits.
 
-Shapes are given in millimetres around the centre of the hip: x grows to the patient's outside, y grows downwards. Their attenuation is
-added up; 1 - exp(-sum) makes metal white and still shows bone beside it.
+Shapes are given in millimetres relative to the hip centre: x increases laterally, y increases downwards. Attenuations are
+added; 1 - exp(-sum) makes metal white while bone next to it remains visible.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Point = tuple[float, float]
 
 
 class Film:
-    """Attenuation that adds up, and the way from millimetres to pixels in this view.
+    """Accumulated attenuation, and the mapping from millimetres to pixels of this view.
 
     Args:
-        body: The patient's generator: side and size of the film.
-        shot: The view's generator: pose.
+        body: Generator of the patient: side and film size.
+        shot: Generator of the view: pose.
     """
 
     oversampling = 2  # polygons have hard edges; they are drawn larger and averaged
@@ -30,12 +30,12 @@ class Film:
     def __init__(self, body: np.random.Generator, shot: np.random.Generator):
         import numpy as np
 
-        self.side = 1 if body.random() < 0.5 else -1  # the patient's left hip has its outside on the right of the film
+        self.side = 1 if body.random() < 0.5 else -1  # the lateral side of a left hip is on the right of the film
         self.width, self.height = int(body.choice([248, 256, 264])), int(body.choice([296, 304, 320]))
         self.stature = body.uniform(0.93, 1.07)
         scale = shot.uniform(1.2, 1.36)  # pixels per millimetre
         turn = math.radians(shot.normal(0, 4))
-        stretch = shot.uniform(0.93, 1.0)  # the leg turned inwards or outwards narrows what is seen
+        stretch = shot.uniform(0.93, 1.0)  # rotation of the leg narrows its projection
         x0 = self.width / 2 + shot.normal(0, 7) - self.side * 8
         y0 = self.height * 0.36 + shot.normal(0, 8)
         cos, sin = math.cos(turn) * scale * self.stature, math.sin(turn) * scale * self.stature
@@ -56,13 +56,13 @@ class Film:
         return self._blurred(image.reduce(self.oversampling), soft)
 
     def add(self, weight: float, *polygons: list[Point], soft: float = 0.4) -> np.ndarray:
-        """Add evenly attenuating shapes; the mask is returned."""
+        """Add shapes of even attenuation; returns their mask."""
         mask = self.mask(*polygons, soft=soft)
         self.attenuation += weight * mask
         return mask
 
     def add_bone(self, *polygons: list[Point], spongy: float = 0.38, cortex: float = 0.62, wall: float = 3.0) -> np.ndarray:
-        """Add bone: spongy inside, with a denser wall of about ``wall`` millimetres."""
+        """Add bone: spongy inside, with a denser wall about ``wall`` millimetres thick."""
         import numpy as np
 
         mask = self.mask(*polygons, soft=0.5)
@@ -82,7 +82,7 @@ class Film:
         return np.asarray(image, dtype=np.float32) / 255
 
     def expose(self, shot: np.random.Generator) -> Image.Image:
-        """What the detector reads: mottle, exposure, quantum noise, collimation, the side marker; as 16-bit gray."""
+        """The detector image: mottle, exposure, quantum noise, collimation and side marker, as 16-bit gray."""
         import numpy as np
 
         size = (self.width, self.height)
@@ -90,7 +90,7 @@ class Film:
         film = 1 - np.exp(-attenuation * shot.uniform(0.85, 1.15))
         film = np.clip(film, 0, 1) ** shot.uniform(0.85, 1.2)
         noise = shot.normal(0, 1, film.shape) * shot.uniform(0.006, 0.02)
-        film = film + noise * np.sqrt(1.15 - film)  # the fewer quanta are stopped, the more arrive
+        film = film + noise * np.sqrt(1.15 - film)  # the fewer quanta are absorbed, the more arrive
         film = film * _collimation(shot, size)
         film = np.maximum(film, _marker(shot, size, "L" if self.side > 0 else "R"))
         low, high = shot.uniform(20, 220), shot.uniform(2400, 4000)
@@ -110,7 +110,7 @@ def _mottle(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 
 def _collimation(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] 1 inside the collimated field and nearly 0 outside; half of the films are exposed to their edges."""
+    """[H, W] 1 inside the collimated field and almost 0 outside; half of the films are exposed to their edges."""
     import numpy as np
 
     width, height = size

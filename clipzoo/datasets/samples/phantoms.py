@@ -1,6 +1,6 @@
-"""Drawn phantom radiographs of hips with a prosthesis: who the patients are, and one view of one of them.
+"""Drawn phantom radiographs of hips with a prosthesis: the patients, and single views of them.
 
-The shapes are schematic: they differ as the kinds of prostheses do (cup, head, stem length and shape, cement), and are no patient's.
+The shapes are schematic: they differ as real kinds of prostheses do (cup, head, stem length and shape, cement), and depict no patient.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ CLASS_TEXTS: dict[str, list[str]] = {
         "髋关节翻修假体，组配式长柄，股骨外有环扎钢丝",
     ],
 }
-_SHARES = (0.26, 0.24, 0.18, 0.12, 0.10, 0.10)  # of the patients, in the order of CLASS_TEXTS: uneven, as in a hospital
+_SHARES = (0.26, 0.24, 0.18, 0.12, 0.10, 0.10)  # share of patients per class, in the order of CLASS_TEXTS: uneven, as in a hospital
 _VIEWS = 4  # per patient, on average
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What is the same in all views of a patient.
+    """The properties shared by all views of a patient.
 
     Attributes:
-        id: ``P012``.
+        id: Patient id, such as ``P012``.
         class_name: A key of ``CLASS_TEXTS``.
-        num_views: At least one.
-        seed: Of body and implant.
+        num_views: Number of views; at least one.
+        seed: Seed of body and implant.
     """
 
     id: str
@@ -62,13 +62,13 @@ class Patient:
 
 
 def make_patients(num_images: int, seed: int) -> list[Patient]:
-    """Patients with ``num_images`` views in all, at least one patient per class, in random order of classes."""
+    """Create patients with ``num_images`` views in total, at least one patient per class, in random order of classes."""
     import numpy as np
 
     rng = np.random.default_rng([seed % 2**32, 0])
     num_patients = max(len(CLASS_TEXTS), round(num_images / _VIEWS))
     counts = np.ones(len(CLASS_TEXTS), dtype=int)
-    while counts.sum() < num_patients:  # the class that is furthest below its share gets the next patient
+    while counts.sum() < num_patients:  # the class furthest below its share gets the next patient
         counts[np.argmax(np.array(_SHARES) * num_patients - counts)] += 1
     classes = rng.permutation(np.repeat(list(CLASS_TEXTS), counts))
     views = np.ones(num_patients, dtype=int)
@@ -82,12 +82,12 @@ def make_patients(num_images: int, seed: int) -> list[Patient]:
 
 
 def draw_view(patient: Patient, view: int, seed: int) -> Image.Image:
-    """One radiograph of a patient: 16-bit gray, about 256 x 304 pixels, values of about 12 bits.
+    """Draw one radiograph of a patient: 16-bit gray, about 256 x 304 pixels, with a range of about 12 bits.
 
     Args:
-        patient: Body and implant.
-        view: Number of the view; changes pose, exposure, noise and collimation.
-        seed: Of the data set.
+        patient: Patient with body and implant.
+        view: Number of the view, which changes pose, exposure, noise and collimation.
+        seed: Seed of the dataset.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
-"""Sample data to try everything on, without a download: real handwritten digits, drawn radiographs, drawn scenes with captions.
+"""Sample data for trying everything out without a download: real handwritten digits, drawn radiographs, drawn scenes with captions.
 
-Needs numpy, Pillow and scikit-learn only. The same arguments make the same files.
+Requires only numpy, Pillow and scikit-learn. The same arguments produce the same files.
 """
 
 from __future__ import annotations
@@ -74,33 +74,33 @@ def create_sample_dataset(
     *,
     progress: Progress | None = None,
 ) -> Path:
-    """Make sample data in the new folder ``root``: either all of it, or nothing.
+    """Create sample data in the new folder ``root``: either completely or not at all.
 
     * ``digits``: ``images/<class>/*.png``, 8-bit gray, 32 px, and ``class_texts.json``.
     * ``hip``: ``images/<class>/P012_view2.png``, 16-bit gray, not square, ``groups.csv`` and ``class_texts.json``. A patient has one class.
     * ``pairs``: ``images/*.jpg``, ``captions.json``, ``captions_en.json`` and ``captions/*.txt``.
 
     Args:
-        root: Must not exist, or be empty.
-        kind: See above.
-        num_samples: Images; ``None`` means all 1 797 digits, 240 radiographs, 400 scenes.
-        seed: Of what is drawn, and of which digits are taken.
-        progress: Called with (images written, images in all).
+        root: Target folder; must be missing or empty.
+        kind: Kind of data, see above.
+        num_samples: Number of images; ``None`` means all 1 797 digits, 240 radiographs, or 400 scenes.
+        seed: Seed of the drawings and of the choice of digits.
+        progress: Function called with (images written, images in total).
 
     Returns:
         ``root``. For class folders, the root of ``ImageFolderDataset`` is ``root / 'images'``.
 
     Raises:
-        DataError: ``root`` holds something, cannot be written, or ``num_samples`` is impossible.
+        DataError: ``root`` is not empty or cannot be written, or ``num_samples`` is out of range.
     """
     if kind not in get_args(Kind):
-        raise DataError(f"sample data: no kind is called {kind!r}.{did_you_mean(kind, get_args(Kind))} Known: {', '.join(get_args(Kind))}")
+        raise DataError(f"sample data: unknown kind {kind!r}.{did_you_mean(kind, get_args(Kind))} Known: {', '.join(get_args(Kind))}")
     root = Path(root)
     write = {"digits": _write_digits, "hip": _write_hip, "pairs": _write_pairs}[kind]
     defaults = {"digits": 1797, "hip": 240, "pairs": 400}
     count = defaults[kind] if num_samples is None else num_samples
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root}: exists already and is not empty; nothing is overwritten. Choose another folder, or remove it first")
+        raise DataError(f"{root}: already exists, is not empty, and will not be overwritten. Choose another folder, or remove it first")
     with new_folder(root) as temporary:
         for done in write(temporary, count, seed):
             if progress is not None:
@@ -129,7 +129,7 @@ def _write_digits(folder: Path, count: int, seed: int) -> Iterator[int]:
 
 
 def _even_subset(labels, count: int, seed: int) -> list[int]:
-    """``count`` positions of ``labels``, sorted: the first of every class in random order, then the second of every class, and so on."""
+    """``count`` positions of ``labels``, sorted: the first of every class in random order, then the second of every class, etc."""
     import numpy as np
 
     order = np.random.default_rng(seed).permutation(len(labels))

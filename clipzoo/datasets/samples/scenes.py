@@ -1,4 +1,4 @@
-"""Drawn scenes with composed captions: one or two coloured shapes of some size at some place."""
+"""Drawn scenes with composed captions: one or two coloured shapes with a size and a place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLACES = {  # English: Chinese, centre as fractions of the side
 
 @dataclass(frozen=True)
 class Figure:
-    """One shape of a scene; every field is a key of the table of that name."""
+    """One shape of a scene; every field is a key of the corresponding table."""
 
     size: str
     colour: str
@@ -53,7 +53,7 @@ class Figure:
 
 
 def draw_scene(seed: int, number: int) -> tuple[Image.Image, str, str]:
-    """Scene ``number`` of the set ``seed``: the image, its Chinese caption, its English caption. A third of the scenes has two shapes."""
+    """Scene ``number`` of the set ``seed``: image, Chinese caption and English caption. A third of the scenes have two shapes."""
     import numpy as np
 
     rng = np.random.default_rng([seed % 2**32, number])
@@ -72,7 +72,7 @@ def _one(rng: np.random.Generator, table: dict) -> str:
 
 
 def _background(rng: np.random.Generator) -> Image.Image:
-    """Pale paper with soft stains, so that no pixel value gives the scene away."""
+    """Pale paper with soft stains, so that no single pixel value identifies the scene."""
     import numpy as np
 
     paper = rng.uniform(205, 245, size=3)

@@ -1,4 +1,4 @@
-"""How cases are split: one class per protocol; all of them return verified ``Folds``."""
+"""Splitters, one class per protocol; all of them return verified ``Folds``."""
 
 from clipzoo.datasets.splitters.as_given import AsGiven
 from clipzoo.datasets.splitters.assign import assign, unevenness

@@ -1,4 +1,4 @@
-"""The parts that the data's own files assign."""
+"""A splitter that follows the parts assigned by the data's own files."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from clipzoo.registries import SPLITTERS
 @SPLITTERS.register_module()
 @dataclass(frozen=True)
 class AsGiven(Splitter):
-    """A single fold with the parts that the data's own files assign, such as ``val_path`` of ``PairsDataset``
+    """A single fold with the parts assigned by the data's own files, such as ``val_path`` of ``PairsDataset``
     or ``val_root`` of ``ImageFolderDataset``.
 
-    With train, val and test parts all is as given. With train and test, nothing chooses the epoch (the last is scored) unless
-    ``val_fraction`` takes a val part out of the train part. With train and val, the val part is *tested*: every split needs a part that is
-    scored once, after training, and there is no other. Choosing the epoch on it as well is ``select_on_test``, and optimistic.
+    With train, val and test parts, all are used as given. With train and test, nothing chooses the epoch (the last is scored) unless
+    ``val_fraction`` takes a val part from the train part. With train and val, the val part is *tested*, since every split needs a part
+    that is scored once, after training. Choosing the epoch on it as well is ``select_on_test``, and optimistic.
 
     Args:
-        seed: Of the draw of the val part.
-        val_fraction: Share of the given train part that becomes the val part, whole groups, classes in proportion; 0 for none. Has no
-            effect where the data give val and test parts.
-        select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part is carved then.
+        seed: Seed for drawing the val part.
+        val_fraction: Share of the given train part that becomes the val part, in whole groups, stratified by class; 0 for none. No
+            effect if the data have val and test parts.
+        select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part is then taken.
     """
 
     seed: Whole = 42
@@ -41,8 +41,8 @@ class AsGiven(Splitter):
         """The given parts, verified.
 
         Raises:
-            ConfigError: ``select_on_test`` where the data give a val part and a test part.
-            DataError: Cases have no part, or there is no train part, or nothing else.
+            ConfigError: ``select_on_test`` is set although the data have a val part and a test part.
+            DataError: Cases have no part, or there is no train part, or only a train part.
             LeakError: A group is in two parts.
         """
         table = CaseTable(cases, classes)
@@ -54,7 +54,7 @@ class AsGiven(Splitter):
         train_G, val_G, test_G = (members[part] for part in PARTS)
         complete = val_G.any() and test_G.any()
         if complete and self.select_on_test:
-            raise ConfigError("splits.select_on_test: the data give a val part, and that chooses the epoch. Leave it out")
+            raise ConfigError("splits.select_on_test: the data have a val part, which chooses the epoch. Remove this option")
         notes: tuple[str, ...] = ()
         if not test_G.any():
             val_G, test_G = test_G, val_G
@@ -84,14 +84,14 @@ def _check_parts(cases: Sequence[Case]) -> None:
     without = [f"'{case.id}'" for case in cases if case.part is None]
     if len(without) == len(cases):
         raise DataError(
-            "splits.type: AsGiven follows the parts that the data's files assign, and these data assign none. Give their files, such as "
+            "splits.type: AsGiven follows the parts that the data's files assign, but these data assign none. Give their files, such as "
             "data.dataset.val_path of PairsDataset or val_root of ImageFolderDataset, or use splits.type='Holdout', which draws a test part"
         )
     if without:
-        raise DataError(f"splits.type: AsGiven needs a part for every case, but {len(without)} have none: {shortened(without, 3)}")
+        raise DataError(f"splits.type: AsGiven requires a part for every case, but {len(without)} have none: {shortened(without, 3)}")
     if not found["train"] or len(found) == 1:
         there = ", ".join(f"{part} {found[part]}" for part in PARTS if found[part])
-        raise DataError(f"splits.type: AsGiven needs a train part, and a val or a test part. The data give: {there}")
+        raise DataError(f"splits.type: AsGiven requires a train part, and a val or a test part. The data have: {there}")
 
 
 def _check_groups(cases: Sequence[Case]) -> None:

@@ -1,7 +1,7 @@
-"""Which part every group goes to: really stratified and really grouped, for folds, for a holdout and for the val part.
+"""Assignment of groups to parts, both stratified and grouped, for folds, for a holdout and for the val part.
 
-scikit-learn's ``StratifiedGroupKFold`` places the groups one after another and never comes back to a placed one. Here the greedy start is
-improved by moves and swaps of groups until none helps, shaken and improved again, and small instances are solved exactly.
+scikit-learn's ``StratifiedGroupKFold`` places the groups one by one and never moves a placed group. Here the greedy start is
+improved by moves and swaps of groups until none helps, perturbed and improved again, and small instances are solved exactly.
 Legend: G groups · C classes · K parts · M distinct groups · F features, the C classes and the size.
 """
 
@@ -12,23 +12,23 @@ import numpy as np
 from clipzoo.datasets.splitters.exact import optimum
 from clipzoo.datasets.splitters.problem import Problem, make_problem
 
-SIZE_WEIGHT = 0.01  # classes first: among equally even splits the one with parts of even size
-ROUNDS = 30  # shakes at most
-PAIR_SAMPLE = 500  # pairs of parts that one sweep of swaps visits: all of them up to 32 parts
-SWAP_SAMPLE = 200  # kinds of groups of one part that one look for a swap compares
+SIZE_WEIGHT = 0.01  # classes first: part sizes only decide between equally even splits
+ROUNDS = 30  # maximum number of perturbations
+PAIR_SAMPLE = 500  # pairs of parts visited per sweep of swaps: all of them up to 32 parts
+SWAP_SAMPLE = 200  # kinds of groups per part that are compared when searching for a swap
 
 
 def unevenness(counts: np.ndarray, parts: np.ndarray, shares: list[float], size_weight: float = SIZE_WEIGHT) -> float:
-    """What ``assign`` minimises: Σ_c Σ_k (n_kc − N_c·s_k)² / N_c + size_weight · Σ_k (n_k − N·s_k)² / N.
+    """The objective of ``assign``: Σ_c Σ_k (n_kc − N_c·s_k)² / N_c + size_weight · Σ_k (n_k − N·s_k)² / N.
 
-    Here n_kc counts the cases of class c in part k, N_c is their sum over k, n_k and N are the same over all classes, s_k is the share of
-    part k. The division by N_c makes one misplaced case of a rare class weigh as much as many of a frequent one.
+    Here n_kc is the number of cases of class c in part k, N_c its sum over k, n_k and N are the sums over all classes, and s_k is the share
+    of part k. Dividing by N_c gives one misplaced case of a rare class the same weight as many of a frequent one.
 
     Args:
         counts: ``[G, C]`` cases of each class in each group.
         parts: ``[G]`` part of each group, 0 … K-1.
-        shares: K shares, their sum is 1.
-        size_weight: What the sizes of the parts count for, where one class counts 1.
+        shares: K shares with sum 1.
+        size_weight: Weight of the part sizes, relative to one class.
     """
     counts = np.asarray(counts, dtype=np.float64)
     total = 0.0
@@ -47,21 +47,21 @@ def assign(
     size_weight: float = SIZE_WEIGHT,
     pinned: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Assign every group to a part so that ``unevenness`` is least, and no part is empty where there are enough groups.
+    """Assign every group to a part such that ``unevenness`` is minimal and, if there are enough groups, no part is empty.
 
-    Exact on small instances, and wherever every class comes out as even as whole cases allow; otherwise the best of a seeded local search.
+    Exact on small instances, and whenever every class is as even as integers allow; otherwise the best result of a seeded local search.
     Groups with the same counts are interchangeable; which of them goes where is drawn from ``rng``. The result is the same on every
-    machine: the search works on whole numbers.
+    machine, as the search uses integers.
 
     Args:
         counts: ``[G, C]`` cases of each class in each group; no row is zero.
-        shares: K shares, their sum is 1. Unequal ones are rounded to fractions with denominators of at most 1000.
-        rng: Source of every draw. A ``RandomState``, because numpy guarantees its streams across versions.
+        shares: K shares with sum 1. Unequal shares are rounded to fractions with denominators of at most 1000.
+        rng: Source of all randomness. A ``RandomState``, because numpy guarantees its streams across versions.
         size_weight: See ``unevenness``.
-        pinned: ``[G]`` part of the groups that have no choice, -1 for the others; ``None`` pins none.
+        pinned: ``[G]`` part of the groups with a fixed part, -1 for the others; ``None`` if there are none.
 
     Returns:
-        ``[G]`` int64, the part of each group.
+        ``[G]`` int64 part of each group.
     """
     counts = np.asarray(counts, dtype=np.int64)
     pinned = np.full(len(counts), -1) if pinned is None else np.asarray(pinned)
@@ -73,7 +73,7 @@ def assign(
     if problem.symmetric:
         x_MK = x_MK[:, rng.permutation(problem.num_parts)]
 
-    # Groups of one kind in random order, then cut into the numbers each part gets of that kind.
+    # Shuffle the groups of one kind, then cut them into the numbers that each part gets.
     groups = rng.permutation(np.flatnonzero(pinned < 0))
     groups = groups[np.argsort(row_of_group[groups], kind="stable")]
     parts[groups] = np.repeat(np.tile(np.arange(problem.num_parts), len(x_MK)), x_MK.reshape(-1))
@@ -81,7 +81,7 @@ def assign(
 
 
 def _search(problem: Problem, rng: np.random.RandomState) -> np.ndarray:
-    """``[M, K]``: how many groups of each kind go to each part."""
+    """``[M, K]`` number of groups of each kind in each part."""
     enough = problem.lower_bound()
     rounds = max(1, min(ROUNDS, 10_000 // len(problem.rows_MF), 1000 // problem.num_parts))
     best, best_cost = None, None
@@ -100,7 +100,7 @@ def _search(problem: Problem, rng: np.random.RandomState) -> np.ndarray:
 
 
 def _greedy(problem: Problem, rng: np.random.RandomState) -> np.ndarray:
-    """Whole shares of every kind first, then the remaining groups one by one, large ones first, each to the part that lacks it most."""
+    """Assign whole shares of every kind first, then the remaining groups one by one, largest first, each to the part that lacks it most."""
     lacks_K = np.maximum(-problem.start_KF[:, -1], 0)  # the last feature is the size
     x_MK = problem.many_M[:, None] * lacks_K // max(1, int(lacks_K.sum()))
     rest = np.repeat(np.arange(len(x_MK)), problem.many_M - x_MK.sum(axis=1))
@@ -118,8 +118,8 @@ def _greedy(problem: Problem, rng: np.random.RandomState) -> np.ndarray:
 class _State:
     """An assignment that can be improved.
 
-    Moving v from part a to part b changes the cost by 2·scale·(p_b − p_a + scale·Σ w·v²), where p_k = Σ w·v·deviation_k; swapping v against
-    u does the same with v − u in place of v. The ``gain`` arrays leave out the factor 2·scale; a negative gain lowers the cost.
+    Moving v from part a to part b changes the cost by 2·scale·(p_b − p_a + scale·Σ w·v²), where p_k = Σ w·v·deviation_k; swapping v for
+    u does the same with v − u instead of v. The ``gain`` arrays omit the factor 2·scale; a negative gain lowers the cost.
     """
 
     def __init__(self, problem: Problem, x_MK: np.ndarray):
@@ -142,7 +142,7 @@ class _State:
         self.deviation_KF[b] += step_F
 
     def descend(self, rng: np.random.RandomState) -> None:
-        """Move and swap groups until nothing lowers the cost (of the sampled swaps, where there are very many kinds of groups or parts)."""
+        """Move and swap groups until nothing lowers the cost (swaps are sampled if there are very many kinds of groups or parts)."""
         self._moves()
         pairs = np.stack(np.triu_indices(self.problem.num_parts, 1), axis=1)
         improved = True
@@ -154,7 +154,7 @@ class _State:
             improved = self._moves() or improved
 
     def shake(self, rng: np.random.RandomState) -> None:
-        """Move a few groups anywhere."""
+        """Move a few groups to random parts."""
         for _ in range(min(20, max(2, int(self.problem.many_M.sum()) // 20))):
             cells = np.flatnonzero(self.x_MK)
             row, a = divmod(int(cells[rng.randint(len(cells))]), self.problem.num_parts)

@@ -1,4 +1,4 @@
-"""What all splitters share: the common arguments, the checks before a split, the val part, and what the reader should be told."""
+"""Base classes of the splitters: common arguments, checks before a split, the val part, and notes."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from clipzoo.records.folds import Case, Folds, Split
 
 @dataclass(frozen=True, kw_only=True)
 class Splitter:
-    """Makes ``Folds``. Every constructor argument is an attribute of the same name, so that ``spec`` can be written down.
+    """Creates ``Folds``. Every constructor argument is an attribute of the same name, from which ``spec`` is derived.
 
     Args:
-        select_on_test: The epoch is chosen on the test part. Optimistic, and labelled so; no val part is carved then, because nothing
-            would use it.
+        select_on_test: Whether the epoch is chosen on the test part. Optimistic, and labelled so; no val part is then taken, as it
+            would be unused.
     """
 
     select_on_test: bool = False
 
     @property
     def spec(self) -> dict:
-        """Type and arguments; building it again gives an equal splitter."""
+        """Type and arguments, from which an equal splitter can be built."""
         return {"type": type(self).__name__, **{name: getattr(self, name) for name in inspect.signature(type(self)).parameters}}
 
     def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
-        """Verified folds over ``cases``, whose order does not matter.
+        """Create verified folds from ``cases``, whose order does not matter.
 
         Raises:
             DataError: The cases cannot be split in this way.
-            LeakError: The split would put a group on two sides.
+            LeakError: The split would divide a group.
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSplitter(Splitter):
-    """A splitter that decides group by group; subclasses say which groups each fold tests.
+    """A splitter that assigns whole groups; subclasses choose the groups tested by each fold.
 
     Args:
-        seed: Of every draw.
-        val_fraction: Share of the training cases of a fold that become its val part, whole groups, classes in proportion; 0 for none.
-        min_groups_per_class: A class with fewer groups is refused. With one group, a class can be tested or learned, never both.
+        seed: Seed of all random draws.
+        val_fraction: Share of a fold's training cases that become its val part, in whole groups, stratified by class; 0 for none.
+        min_groups_per_class: Minimum number of groups per class. A class with a single group can be tested or learned, never both.
     """
 
     seed: Whole = 42
@@ -61,11 +61,11 @@ class GroupSplitter(Splitter):
     exhaustive: ClassVar[bool] = True
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
-        """For each fold, ``[G]`` bool: which groups it tests."""
+        """For each fold, ``[G]`` bool: the groups it tests."""
         raise NotImplementedError
 
     def check(self, table: CaseTable) -> None:
-        """Refuse cases that cannot be split in this way, before anything is split."""
+        """Refuse cases that cannot be split in this way, before splitting."""
 
     def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
         """See ``Splitter.split``."""
@@ -86,7 +86,7 @@ class GroupSplitter(Splitter):
         return folds
 
     def rng(self, stream: int) -> np.random.RandomState:
-        """Independent draws for each purpose: 0 for the test parts, the fold's number for its val part."""
+        """Independent random states per purpose: 0 for the test parts, the fold number for its val part."""
         return random_state(self.seed, stream)
 
     def _check_classes(self, table: CaseTable) -> None:
@@ -94,25 +94,25 @@ class GroupSplitter(Splitter):
         few = [f"'{name}' has {n}" for name, n in zip(table.classes, groups_C, strict=True) if n < self.min_groups_per_class]
         if few:
             raise DataError(
-                f"splits.min_groups_per_class: every class needs at least {self.min_groups_per_class} {table.unit(2)}, "
+                f"splits.min_groups_per_class: every class must have at least {self.min_groups_per_class} {table.unit(2)}, "
                 f"but {shortened(few, 5)}. With one, a class can be tested but never learned. "
                 "Add images, remove the class folder, or set splits.min_groups_per_class=1"
             )
 
 
 def carve(counts: np.ndarray, fraction: float, rng: np.random.RandomState) -> np.ndarray:
-    """Which groups to take out so that they hold ``fraction`` of the cases, classes in proportion, and every class keeps a group.
+    """Groups to take out such that they contain ``fraction`` of the cases, stratified by class, and every class keeps a group.
 
-    The size counts as much as all classes together. Otherwise a class of four cases, whose tenth rounds to none, would never be taken,
-    and of a hundred such classes nothing would be.
+    The size counts as much as all classes together. Otherwise a class of four cases, a tenth of which rounds to zero, would never be taken,
+    and with a hundred such classes, nothing would be.
 
     Args:
         counts: ``[G, C]`` cases of each class in each group.
-        fraction: Between 0 and 1.
+        fraction: Share of the cases, between 0 and 1.
         rng: See ``assign``.
 
     Returns:
-        ``[G]`` bool. All false when every group is the only one of some class.
+        ``[G]`` bool. All false if every group is the only one of some class.
     """
     pinned = np.where(alone_in_a_class(counts), 1, -1)
     shares = [fraction, 1 - fraction]
@@ -121,5 +121,5 @@ def carve(counts: np.ndarray, fraction: float, rng: np.random.RandomState) -> np
 
 
 def random_state(seed: int, stream: int) -> np.random.RandomState:
-    """Independent draws for each purpose of one seed."""
+    """Independent random states for different purposes of one seed."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, stream])))

@@ -1,4 +1,4 @@
-"""The best assignment of a small instance, by dynamic programming over its kinds of groups.
+"""Optimal assignment of small instances, by dynamic programming over the kinds of groups.
 
 Legend: S states · Z ways to spread one kind over the parts · K parts · F features.
 """
@@ -12,14 +12,14 @@ import numpy as np
 
 from clipzoo.datasets.splitters.problem import Problem
 
-WORK = 4_000_000  # numbers computed before the search gives up: some tenths of a second
+WORK = 4_000_000  # numbers computed before the search gives up: a few tenths of a second
 
 
 def optimum(problem: Problem, bound: int) -> np.ndarray | None:
-    """The best ``x [M, K]`` with a cost below ``bound``; ``None`` when there is none, or when finding it is too much work.
+    """The best ``x [M, K]`` with a cost below ``bound``; ``None`` if there is none, or if the search is too expensive.
 
-    States that are equal (up to the order of the parts, where all parts are alike) are kept once, and a state is dropped as soon as the
-    cases already placed beyond their targets cost ``bound`` or more: groups are only ever added, so that excess can never shrink.
+    Equal states (up to the order of the parts, if all parts are alike) are kept once, and a state is dropped as soon as the excess of its
+    placed cases over the targets costs ``bound`` or more: groups are only added, so that the excess never shrinks.
     """
     heavy_first = np.argsort(-(problem.rows_MF**2 * problem.weights_F).sum(axis=1), kind="stable")
     states_SKF = problem.start_KF[None]
@@ -50,7 +50,7 @@ def optimum(problem: Problem, bound: int) -> np.ndarray | None:
 
 def _trace_back(layers: list, state: int, problem: Problem) -> np.ndarray:
     x_MK = np.zeros((len(problem.rows_MF), problem.num_parts), dtype=np.int64)
-    part_K = np.arange(problem.num_parts)  # the real part at each position of the state
+    part_K = np.arange(problem.num_parts)  # the actual part at each position of the state
     for row, parent_S, ways_SK, order_SK in reversed(layers):
         before_K = np.empty_like(part_K)
         before_K[order_SK[state]] = part_K
@@ -60,9 +60,9 @@ def _trace_back(layers: list, state: int, problem: Problem) -> np.ndarray:
 
 
 def _at_least(problem: Problem, states_SKF: np.ndarray) -> np.ndarray:
-    """What every completion of a state costs at least.
+    """A lower bound on the cost of every completion of a state.
 
-    The excess over the targets stays, and the other parts, which may share it evenly, must lack just as much.
+    The excess over the targets remains, and the other parts, which may share the deficit evenly, lack the same amount.
     """
     over_SKF = np.maximum(states_SKF, 0)
     excess_SF = over_SKF.sum(axis=1)
@@ -79,18 +79,18 @@ def _sorted_parts(states_SKF: np.ndarray, symmetric: bool) -> tuple[np.ndarray, 
 
 
 def _distinct(states_SKF: np.ndarray) -> np.ndarray:
-    """First positions of the distinct states, told apart by 64-bit hashes (two of a million collide once in ten million runs)."""
+    """First positions of the distinct states, identified by 64-bit hashes (a collision among a million states once in ten million runs)."""
     flat = states_SKF.reshape(len(states_SKF), -1)
     return np.sort(np.unique(flat @ _mixers(flat.shape[1]), return_index=True)[1])
 
 
 def _mixers(size: int) -> np.ndarray:
-    """Fixed odd numbers; products with them wrap around in int64, which is what makes a hash."""
+    """Fixed odd numbers; products with them wrap around in int64, which yields a hash."""
     return np.random.RandomState(0).randint(-(2**62), 2**62, size=size, dtype=np.int64) * 2 + 1
 
 
 def _ways(many: int, num_parts: int) -> np.ndarray:
-    """``[Z, K]``: all ways to spread ``many`` equal things over the parts (stars and bars).
+    """``[Z, K]``: all ways to distribute ``many`` equal items over the parts (stars and bars).
 
     >>> _ways(2, 2).tolist()
     [[0, 2], [1, 1], [2, 0]]

@@ -1,4 +1,4 @@
-"""Folds that were made before, or elsewhere."""
+"""A splitter for existing folds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from clipzoo.registries import SPLITTERS
 @SPLITTERS.register_module()
 @dataclass(frozen=True)
 class FromFile(Splitter):
-    """The folds of a ``folds.json``, after a check that it is about the same cases.
+    """The folds of a ``folds.json``, after checking that it contains the same cases.
 
-    Parts, val included, are as in the file. The notes say how the file was made.
+    All parts, including val, are as in the file. The notes state how the file was created.
 
     Args:
-        path: The file; ``tools/make_folds.py`` and every work dir have one.
-        select_on_test: The epoch is chosen on the test part (optimistic, labelled so). Not taken from the file: it must be said here.
+        path: Folds file, as written by ``tools/make_folds.py`` and found in every work dir.
+        select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so). Not read from the file.
     """
 
     path: FilePath
@@ -31,15 +31,15 @@ class FromFile(Splitter):
         """The folds of the file.
 
         Raises:
-            DataError: The file is unreadable, was edited, or its cases, labels, groups or classes are not those of the dataset.
+            DataError: The file is unreadable or edited, or its cases, labels, groups or classes differ from the dataset's.
             LeakError: See ``Folds.verify``.
         """
         folds = Folds.read(self.path)
         differences = compare(folds, tuple(sorted(cases, key=lambda case: case.id)), tuple(classes))
         if differences:
             raise DataError(
-                f"{self.path}: these folds are of other cases than the dataset: {'; '.join(differences)}. "
-                f"Restore the data, or make new folds with: {typed('make_folds')}"
+                f"{self.path}: the cases of these folds differ from the dataset: {'; '.join(differences)}. "
+                f"Restore the data, or create new folds with: {typed('make_folds')}"
             )
         made = ", ".join(f"{key}={value!r}" for key, value in folds.spec.items() if key != "type")
         origin = f"Read from {self.path}, made by {folds.spec.get('type', 'an unknown splitter')}({made})."
@@ -48,7 +48,7 @@ class FromFile(Splitter):
 
 
 def compare(folds: Folds, cases: Sequence[Case], classes: Sequence[str]) -> list[str]:
-    """What differs between the cases of ``folds`` and ``cases``, one phrase for each kind of difference."""
+    """The differences between the cases of ``folds`` and ``cases``, one phrase for each kind of difference."""
     then, now = ({case.id: case for case in some} for some in (folds.cases, cases))
     both = [i for i in then if i in now]
     found = {
@@ -66,7 +66,7 @@ def compare(folds: Folds, cases: Sequence[Case], classes: Sequence[str]) -> list
     }
     differences = [f"{kind} ({len(names)}): {shortened(names, 3)}" for kind, names in found.items() if names]
     if not differences and tuple(classes) != folds.classes:
-        differences.append(f"the classes are in another order: {shortened(folds.classes)} in the file, {shortened(classes)} in the dataset")
+        differences.append(f"the order of classes differs: {shortened(folds.classes)} in the file, {shortened(classes)} in the dataset")
     return differences
 
 

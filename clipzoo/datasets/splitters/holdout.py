@@ -1,4 +1,4 @@
-"""One split: a part of the cases is tested, the rest is learned."""
+"""A single split: one part of the cases is tested, the rest is used for training."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from clipzoo.registries import SPLITTERS
 @SPLITTERS.register_module()
 @dataclass(frozen=True)
 class Holdout(GroupSplitter):
-    """A single fold, stratified and grouped: its test part holds a share of the cases, whole groups, classes in proportion.
+    """A single fold, stratified and grouped: its test part contains a share of the cases, in whole groups, stratified by class.
 
-    Every class keeps at least one group for training; a class that has only one is not tested.
+    Every class keeps at least one group for training; a class with a single group is not tested.
 
     Args:
         test_fraction: Share of the cases that are tested, between 0 and 1.
-        seed: Of every draw.
-        val_fraction: Share of the *other* cases that become the val part; 0 for none.
-        select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part then.
-        min_groups_per_class: A class with fewer groups is refused.
+        seed: Seed of all random draws.
+        val_fraction: Share of the *remaining* cases that become the val part; 0 for none.
+        select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
+        min_groups_per_class: Minimum number of groups per class.
     """
 
     test_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2
@@ -36,11 +36,11 @@ class Holdout(GroupSplitter):
     def check(self, table: CaseTable) -> None:
         """Refuse a single group."""
         if len(table.groups) < 2:
-            raise DataError(f"splits.type: Holdout needs at least 2 groups of cases, but there is only '{table.groups[0]}'")
+            raise DataError(f"splits.type: Holdout requires at least 2 groups of cases, but there is only '{table.groups[0]}'")
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
-        """``[G]`` bool: which groups the only fold tests."""
+        """``[G]`` bool: the groups tested by the only fold."""
         test_G = carve(table.counts_GC, self.test_fraction, self.rng(0))
         if not test_G.any():
-            raise DataError("splits.type: Holdout has nothing to test, because every group is the only one of some class. Add images")
+            raise DataError("splits.type: Holdout cannot form a test part, because every group is the only one of some class. Add images")
         return [test_G]

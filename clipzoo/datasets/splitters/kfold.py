@@ -20,16 +20,16 @@ from clipzoo.registries import SPLITTERS
 @SPLITTERS.register_module()
 @dataclass(frozen=True)
 class StratifiedGroupKFold(GroupSplitter):
-    """K folds with whole groups (patients, identical images) and every class as evenly spread as its groups allow; see ``assign``.
+    """K folds with whole groups (patients, identical images) and every class spread as evenly as its groups allow; see ``assign``.
 
-    The right choice for almost every data set; without groups it is the same as ``StratifiedKFold``.
+    The right choice for almost every dataset; without groups it is equivalent to ``StratifiedKFold``.
 
     Args:
-        num_folds: K, at least 2.
-        seed: Of every draw.
-        val_fraction: Share of the training cases of a fold that become its val part, whole groups, classes in proportion; 0 for none.
-        select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part then.
-        min_groups_per_class: A class with fewer groups is refused.
+        num_folds: Number of folds, K; at least 2.
+        seed: Seed of all random draws.
+        val_fraction: Share of a fold's training cases that become its val part, in whole groups, stratified by class; 0 for none.
+        select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
+        min_groups_per_class: Minimum number of groups per class.
     """
 
     num_folds: Annotated[int, Ge(2)] = 5
@@ -41,7 +41,7 @@ class StratifiedGroupKFold(GroupSplitter):
             raise DataError(f"splits.num_folds: {self.num_folds} folds need at least as many {table.unit(2)}, but there are only {found}")
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
-        """For each fold, ``[G]`` bool: which groups it tests."""
+        """For each fold, ``[G]`` bool: the groups it tests."""
         folds_G = assign(table.counts_GC, [1 / self.num_folds] * self.num_folds, self.rng(0))
         folds_G = spread_every_class(table.counts_GC, folds_G, self.num_folds)
         return [folds_G == k for k in range(self.num_folds)]
@@ -50,14 +50,14 @@ class StratifiedGroupKFold(GroupSplitter):
 @SPLITTERS.register_module()
 @dataclass(frozen=True)
 class StratifiedKFold(StratifiedGroupKFold):
-    """K folds with every class evenly spread: of any two folds, one has at most one case of a class more. For cases without groups.
+    """K folds with every class spread evenly: class counts of any two folds differ by at most one case. For cases without groups.
 
     Args:
-        num_folds: K, at least 2.
-        seed: Of every draw.
-        val_fraction: Share of the training cases of a fold that become its val part, classes in proportion; 0 for none.
-        select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part then.
-        min_groups_per_class: A class with fewer cases is refused.
+        num_folds: Number of folds, K; at least 2.
+        seed: Seed of all random draws.
+        val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
+        select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
+        min_groups_per_class: Minimum number of cases per class.
     """
 
     def check(self, table: CaseTable) -> None:
@@ -69,27 +69,27 @@ class StratifiedKFold(StratifiedGroupKFold):
 @SPLITTERS.register_module()
 @dataclass(frozen=True)
 class KFold(StratifiedKFold):
-    """K folds of equal size, drawn without regard to classes (the val part does regard them). For cases without groups.
+    """K folds of equal size, drawn regardless of class (the val part is stratified). For cases without groups.
 
     Args:
-        num_folds: K, at least 2.
-        seed: Of every draw.
-        val_fraction: Share of the training cases of a fold that become its val part, classes in proportion; 0 for none.
-        select_on_test: The epoch is chosen on the test part (optimistic, labelled so); no val part then.
-        min_groups_per_class: A class with fewer cases is refused.
+        num_folds: Number of folds, K; at least 2.
+        seed: Seed of all random draws.
+        val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
+        select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
+        min_groups_per_class: Minimum number of cases per class.
     """
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
-        """For each fold, ``[G]`` bool: which groups it tests."""
+        """For each fold, ``[G]`` bool: the groups it tests."""
         folds_G = assign(np.ones((len(table.groups), 1)), [1 / self.num_folds] * self.num_folds, self.rng(0))
         return [folds_G == k for k in range(self.num_folds)]
 
 
 def refuse_groups(table: CaseTable, name: str) -> None:
-    """Refuse cases that belong together, for a splitter that would tear them apart.
+    """Refuse groups of several cases, for a splitter that would divide them.
 
     Raises:
-        LeakError: Some group has several cases.
+        LeakError: A group has several cases.
     """
     if not table.grouped:
         return
@@ -99,6 +99,6 @@ def refuse_groups(table: CaseTable, name: str) -> None:
     several = {group: ids for group, ids in members.items() if len(ids) > 1}
     group, ids = next(iter(several.items()))
     raise LeakError(
-        f"splits.type: {name} would tear groups apart: {len(several)} groups have several cases, such as '{group}' with "
+        f"splits.type: {name} would split groups: {len(several)} groups have several cases, such as '{group}' with "
         f"'{ids[0]}' and '{ids[1]}' (one patient, or identical images). Use splits.type='StratifiedGroupKFold', which keeps groups together"
     )

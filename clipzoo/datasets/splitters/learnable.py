@@ -1,4 +1,4 @@
-"""No class without a training group, where there is a choice. Legend: G groups · C classes · K folds."""
+"""Adjustments that leave every class a training group if possible. Legend: G groups · C classes · K folds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def alone_in_a_class(counts: np.ndarray) -> np.ndarray:
 
 
 def leave_every_class(counts: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Give groups back until every class keeps one; of the groups that would do, the smallest goes.
+    """Return groups to training until every class keeps one, the smallest suitable group first.
 
-    Never gives the last group back: that would need a class all of whose groups were taken and which has only one of them, and such
+    Never returns the last group: that would require a class all of whose groups were taken and which has only one of them, and such
     groups are pinned.
 
     Args:
         counts: ``[G, C]``.
-        taken: ``[G]`` bool, groups taken out.
+        taken: ``[G]`` bool; groups taken out.
     """
     taken = taken.copy()
     present_GC = counts > 0
@@ -34,10 +34,10 @@ def leave_every_class(counts: np.ndarray, taken: np.ndarray) -> np.ndarray:
 
 
 def spread_every_class(counts: np.ndarray, folds: np.ndarray, num_folds: int) -> np.ndarray:
-    """Move groups until no class with several groups has all of them in one fold, which would test it without ever learning it.
+    """Move groups until no class with several groups has all of them in one fold, where it would be tested without being learned.
 
-    The evenest assignment is practically always free of this; it can happen where one group holds several classes of very unequal size.
-    Where no single move helps, the assignment stays, and the notes of the folds say so.
+    The most even assignment almost always satisfies this; exceptions occur if one group contains several classes of very unequal size.
+    If no single move helps, the assignment is kept, and the notes of the folds say so.
 
     Args:
         counts: ``[G, C]``.

@@ -1,4 +1,4 @@
-"""What the reader of a result should know about the folds: which classes are missing from which parts."""
+"""Notes on the folds for the reader of a result: which classes are missing from which parts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CONSEQUENCE = {
 
 
 def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool) -> tuple[str, ...]:
-    """At most four sentences: one for each kind of part with missing classes, one for folds without a val part.
+    """At most four sentences: one for each kind of part with missing classes, and one for folds without a val part.
 
     Args:
-        table: The cases.
+        table: Table of the cases.
         splits: One per fold.
-        wants_val: A val part was asked for.
+        wants_val: Whether a val part was requested.
     """
     notes = []
     labels = {case.id: case.label for case in table.cases}
@@ -48,7 +48,7 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool) -> tupl
 
 
 def notes_on_given_parts(table: CaseTable) -> tuple[str, ...]:
-    """One sentence where the data's own files assign parts, for splitters that draw others."""
+    """One sentence if the data's own files assign parts, for splitters that ignore them."""
     given = Counter(case.part for case in table.cases if case.part is not None)
     if not given:
         return ()

@@ -1,8 +1,8 @@
-"""What ``assign`` minimises, in exact integers.
+"""The objective of ``assign``, in exact integers.
 
 Legend: G groups · C classes · K parts · M distinct groups (equal count vectors are one) · F features, the C classes and the size.
 
-Whole numbers throughout, because the same seed must give the same folds on every machine, and sums of floats depend on the machine's BLAS.
+Integers throughout, because the same seed must give the same folds on every machine, and float sums depend on the machine's BLAS.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from math import lcm
 
 import numpy as np
 
-LARGEST = 2**58  # of a cost: leaves room for the sums of a few costs in int64
+LARGEST = 2**58  # largest cost: leaves room for sums of a few costs in int64
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Which distinct groups there are, and how far from its target every part is.
+    """The distinct groups, and the deviation of every part from its target.
 
     With ``n`` the counts of all parts ``[K, F]``, the cost is the sum of ``weights * (scale * n - targets) ** 2``.
 
     Attributes:
         rows_MF: Counts of each distinct group; the last column is its size.
-        many_M: How many groups have these counts.
-        weights_F: What a squared deviation of each feature costs.
+        many_M: Number of groups with these counts.
+        weights_F: Weight of a squared deviation of each feature.
         scale: Common denominator of the shares.
-        start_KF: Deviation ``scale * n - targets`` when only the pinned groups are placed.
-        pinned_K: How many groups are pinned in each part.
-        symmetric: All parts are alike, so that they may change places.
+        start_KF: Deviation ``scale * n - targets`` with only the pinned groups placed.
+        pinned_K: Number of pinned groups in each part.
+        symmetric: Whether all parts are alike, so that they are interchangeable.
     """
 
     rows_MF: np.ndarray
@@ -46,24 +46,24 @@ class Problem:
         return len(self.start_KF)
 
     def deviation(self, x_MK: np.ndarray) -> np.ndarray:
-        """``[K, F]``: scaled counts minus targets, when ``x_MK`` groups of each kind are in each part."""
+        """``[K, F]``: scaled counts minus targets, with ``x_MK`` groups of each kind in each part."""
         return self.start_KF + self.scale * (x_MK.T @ self.rows_MF)
 
     def cost(self, deviation_KF: np.ndarray) -> int:
-        """The cost of one state; of many states when there are leading dimensions."""
+        """The cost of one state, or of many states if there are leading dimensions."""
         return (deviation_KF**2 * self.weights_F).sum(axis=(-2, -1))
 
     def lower_bound(self) -> int:
-        """A cost that no assignment can go below: every feature rounded as well as if its cases were free to go anywhere."""
+        """A lower bound on the cost of any assignment: every feature rounded as if its cases could be placed freely."""
         totals_KF = self.scale * (self.many_M @ self.rows_MF) + self.start_KF.sum(axis=0)
         assert not totals_KF.any(), "the deviations of all parts add up to zero"
-        rest_KF = np.sort(-self.start_KF % self.scale, axis=0)[::-1]  # what rounding down leaves of each target
+        rest_KF = np.sort(-self.start_KF % self.scale, axis=0)[::-1]  # remainder of each target after rounding down
         up_KF = np.arange(self.num_parts)[:, None] < rest_KF.sum(axis=0) // self.scale
         return int(self.cost(np.where(up_KF, self.scale - rest_KF, rest_KF)))
 
 
 def make_problem(counts_GC: np.ndarray, shares: list[float], size_weight: float, pinned_G: np.ndarray) -> tuple[Problem, np.ndarray]:
-    """The problem, and which row of it each free group is (``[G]``, -1 for pinned groups)."""
+    """The problem, and the row of each free group in it (``[G]``, -1 for pinned groups)."""
     counts_GF = np.concatenate([counts_GC, counts_GC.sum(axis=1, keepdims=True)], axis=1)
     counts_GF = counts_GF[:, counts_GF.any(axis=0)]
     parts, scale = whole_shares(shares)
@@ -96,7 +96,7 @@ def make_problem(counts_GC: np.ndarray, shares: list[float], size_weight: float,
 
 
 def whole_shares(shares: list[float]) -> tuple[list[int], int]:
-    """Shares as whole numbers and their sum.
+    """Shares as integers, and their sum.
 
     >>> whole_shares([0.1, 0.9])
     ([1, 9], 10)

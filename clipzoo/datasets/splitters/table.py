@@ -1,4 +1,4 @@
-"""Cases as the splitters see them: sorted, in groups, counted by class."""
+"""The splitters' view of the cases: sorted, grouped, and counted by class."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class CaseTable:
         classes: Class names.
         groups: Names of the G groups.
         group_of_case: ``[N]`` int64 group of each case.
-        counts_GC: ``[G, C]`` int64 cases of each class in each group; one more column where some cases have no class.
+        counts_GC: ``[G, C]`` int64 cases of each class in each group; with an additional column if some cases have no class.
 
     Raises:
-        DataError: There are no cases, or a label is not the index of a class.
+        DataError: There are no cases, or a label is not a class index.
     """
 
     def __init__(self, cases: Sequence[Case], classes: Sequence[str]):
@@ -42,11 +42,11 @@ class CaseTable:
 
     @property
     def grouped(self) -> bool:
-        """Some group has more than one case."""
+        """Whether any group has more than one case."""
         return len(self.groups) < len(self.cases)
 
     def groups_per_class(self) -> list[int]:
-        """How many groups have a case of each class."""
+        """Number of groups per class that have a case of it."""
         return (self.counts_GC[:, : len(self.classes)] > 0).sum(axis=0).tolist()
 
     def ids_of(self, groups_G: np.ndarray) -> tuple[str, ...]:
@@ -54,5 +54,5 @@ class CaseTable:
         return tuple(self._ids[groups_G[self.group_of_case]])
 
     def unit(self, number: int) -> str:
-        """What is split: ``'group'`` or ``'case'``, in the plural unless there is one."""
+        """Noun for the unit of the split, ``'group'`` or ``'case'``, in the plural unless ``number`` is 1."""
         return ("group" if self.grouped else "case") + ("" if number == 1 else "s")

@@ -1,4 +1,4 @@
-"""Image towers. All come from timm, with its weights, its preprocessing and its depth groups."""
+"""Image towers, from timm, open_clip and CLIP, with their weights, preprocessing and depth groups."""
 
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.clip_vision import CLIPVision

@@ -1,4 +1,4 @@
-"""What every image tower is."""
+"""Base class of all image towers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from clipzoo.structures import Preprocessing
 
 
 class Backbone(Tower):
-    """Base of all image towers.
+    """Base class of all image towers.
 
     Attributes:
-        preprocessing: Size, mean, standard deviation and interpolation that its weights were made for.
+        preprocessing: Image size, mean, standard deviation and interpolation that the weights expect.
     """
 
     preprocessing: Preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` float images, normalised as ``preprocessing`` says, to ``[B, num_features]``."""
+        """``[B, 3, H, W]`` float images, normalised by ``preprocessing``, to ``[B, num_features]``."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
 
     def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
-        """For export: copies of its tensors with open_clip's names, without their prefix, and further fields of ``CLIPWeights``.
+        """For export: copies of the tower's tensors under open_clip's names without prefix, and further fields of ``CLIPWeights``.
 
         Raises:
-            BuildError: Other libraries' CLIPs have no such image tower.
+            BuildError: The CLIPs of other libraries have no equivalent image tower.
         """
-        raise BuildError(f"{where}: the image tower is {full_name(self)}, which other libraries' CLIPs have not. CLIPVision is needed")
+        raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such image tower. Use CLIPVision")
 
     def describe(self) -> str:
         """One line for the log."""

@@ -37,36 +37,36 @@ from clipzoo.registries import BACKBONES
 
 @BACKBONES.register_module()
 class CLIPVision(Backbone):
-    """CLIP's image tower, whose features lie in the joint space.
+    """CLIP's image tower, whose features are in the joint space.
 
     Args:
-        variant: Whose image tower; it sets every size below. ``None``: the sizes of the file where there is one, otherwise ViT-B/32's, or
-            RN50's where ``layers`` are four numbers.
-        pretrained: ``True`` takes OpenAI's weights from the hub; a string is a file or folder with a whole CLIP in any of the formats that
-            ``clipzoo.models.weights`` reads; ``False`` starts at random.
-        image_size: Pixels, a multiple of the patch size, or of 32 for a ResNet. ``None``: the weights', or the variant's. Loaded position
-            embeddings are resized to another size.
-        freeze: ``'all'`` trains nothing of this tower.
-        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
-        patch_size: Pixels; for a vision transformer only.
-        width: Of the transformer; of a ResNet's first stage, a quarter of its output channels.
-        layers: Number of blocks; four numbers, one per stage, make a ResNet.
-        heads: Attention heads; a ResNet's are those of its attention pooling.
-        mlp_width: Inside the transformer's blocks; ``None`` means four times the width, or the file's.
+        variant: Variant that defines all sizes below. ``None``: the sizes of the weights file, if any, otherwise those of ViT-B/32, or of
+            RN50 if ``layers`` has four numbers.
+        pretrained: ``True`` loads OpenAI's weights from the hub; a string is a file or folder with a whole CLIP in any format supported by
+            ``clipzoo.models.weights``; ``False`` for random weights.
+        image_size: Image size in pixels, a multiple of the patch size, or of 32 for a ResNet. ``None``: that of the weights or the variant.
+            Loaded position embeddings are resized if necessary.
+        freeze: ``'all'`` freezes the whole tower.
+        unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
+        lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
+        patch_size: Patch size in pixels, for a vision transformer only.
+        width: Width of the transformer; for a ResNet, of its first stage, a quarter of that stage's output channels.
+        layers: Number of blocks; four numbers, one per stage, for a ResNet.
+        heads: Number of attention heads; for a ResNet, those of its attention pooling.
+        mlp_width: Width inside the transformer blocks' MLPs; ``None`` means four times the width, or that of the file.
         output_dim: Width of the features.
-        quick_gelu: ``True`` is the activation of OpenAI's weights, ``False`` that of most others. ``None``: as the weights say, ``False``
-            for random ones; a local file that does not say so itself needs it said. A ResNet has neither.
-        patch_dropout: Share of the patches that each training image loses (Li et al. 2022, arXiv:2212.00794), in [0, 1).
-        fit: How images that are not square are made so; see ``Preprocessing``. ``None``: as the weights were trained, ``'crop'`` for
-            weights that say nothing, and ``'pad'`` for random ones.
-        mean: Per-channel mean of images in [0, 1]. ``None``: the weights', or OpenAI's where they say none. As the next two.
-        std: Per-channel standard deviation.
-        interpolation: How images are scaled.
+        quick_gelu: Activation: ``True`` for QuickGELU (OpenAI's weights), ``False`` for GELU (most others). ``None``: that of the weights,
+            ``False`` for random ones; required for a local file that does not define it. Not for a ResNet.
+        patch_dropout: Share of patches dropped from each training image (Li et al. 2022, arXiv:2212.00794), in [0, 1).
+        fit: How non-square images are made square; see ``Preprocessing``. ``None``: as the weights were trained, ``'crop'`` if that is
+            unknown, and ``'pad'`` for random weights.
+        mean: Per-channel mean of images in [0, 1]. ``None``: that of the weights, or OpenAI's if they define none.
+        std: Per-channel standard deviation; ``None`` likewise.
+        interpolation: Interpolation for resizing images; ``None`` likewise.
 
     Raises:
-        ConfigError: Sizes do not go together.
-        BuildError: Weights are missing or do not fit, or contradict an argument, or their activation is unknown.
+        ConfigError: The sizes are incompatible.
+        BuildError: Weights are missing, do not fit or contradict an argument, or their activation is unknown.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4; the modules are open_clip's.
     """
@@ -122,7 +122,7 @@ class CLIPVision(Backbone):
         return run_resnet(self.net, images) if self._recompute and self.size.resnet else self.net(images)
 
     def depth_groups(self) -> list[list[str]]:
-        """Stem and position embeddings, then one group per block; the final norm, pooling and projection belong to the last block."""
+        """Stem and position embeddings, then one group per block; final norm, pooling and projection belong to the last block."""
         return visual_groups((name for name, _ in self.named_parameters()), resnet=self.size.resnet)
 
     def blueprint(self) -> dict:
@@ -142,12 +142,12 @@ class CLIPVision(Backbone):
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""
         self._recompute = True
-        self.net.set_grad_checkpointing(True)  # does nothing for a ResNet: see ``run_resnet``
+        self.net.set_grad_checkpointing(True)  # no effect for a ResNet, see ``run_resnet``
         count_once(self.net)
 
 
 def run_resnet(network: nn.Module, images: Tensor) -> Tensor:
-    """open_clip's ``ModifiedResNet``, of which only the activations between blocks are kept."""
+    """Run open_clip's ``ModifiedResNet``, keeping only the activations between blocks."""
     hidden = network.stem(images)
     for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
         for block in stage:
@@ -156,7 +156,7 @@ def run_resnet(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def visual_heads(net: nn.Module) -> int:
-    """Attention heads of one of CLIP's image towers, a ResNet's being those of its pooling."""
+    """Number of attention heads of a CLIP image tower; for a ResNet, those of its pooling."""
     return (net.attnpool if hasattr(net, "attnpool") else net.transformer.resblocks[0].attn).num_heads
 
 
@@ -177,9 +177,9 @@ def visual_groups(names: Iterable[str], *, resnet: bool) -> list[list[str]]:
 
 
 def with_positions(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """``state`` with position embeddings of the network's image size; exactly what it was where the size is the same.
+    """``state`` with position embeddings for the network's image size; unchanged if the size is the same.
 
-    They are interpolated as open_clip does, for its ResNets too, which open_clip itself takes at one size only.
+    Interpolated as in open_clip, also for ResNets, which open_clip itself supports at one size only.
     """
     own = network.state_dict()
     for key in ("positional_embedding", "attnpool.positional_embedding"):
@@ -189,7 +189,7 @@ def with_positions(state: dict[str, Tensor], network: nn.Module) -> dict[str, Te
 
 
 def _resized(table_LD: Tensor, length: int) -> Tensor:
-    """``[1 + old², D]`` to ``[1 + new², D]``; the first row stands for the whole image."""
+    """``[1 + old², D]`` to ``[1 + new², D]``; the first row represents the whole image."""
     old, new = round((len(table_LD) - 1) ** 0.5), round((length - 1) ** 0.5)
     grid = table_LD[1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
@@ -197,10 +197,10 @@ def _resized(table_LD: Tensor, length: int) -> Tensor:
 
 
 def _base(variant: str | None, layers: int | tuple[int, ...] | None, weights: CLIPWeights | None) -> VisionSize:
-    """The sizes that arguments may change: the variant's, the file's, or those of a random tower.
+    """The sizes that arguments may override: those of the variant, the file, or a random tower.
 
     Raises:
-        BuildError: The file has the other kind of tower.
+        BuildError: The file contains the other kind of tower.
     """
     if weights is None:
         return VISION[variant or ("RN50" if isinstance(layers, tuple) else "ViT-B/32")]
@@ -220,26 +220,26 @@ def _base(variant: str | None, layers: int | tuple[int, ...] | None, weights: CL
 
 
 def _with_sizes(base: VisionSize, arguments: dict) -> VisionSize:
-    """``base`` with the arguments that are given.
+    """``base`` updated with the given arguments.
 
     Raises:
-        ConfigError: They do not go together.
+        ConfigError: The sizes are incompatible.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     if "layers" in given and isinstance(given["layers"], tuple) != base.resnet:
         kind = "a ResNet, whose layers are four numbers" if base.resnet else "a vision transformer, whose layers are one number"
-        raise ConfigError(f"CLIPVision: layers={given['layers']!r}, but this is {kind}. Choose another variant, or leave variant out")
+        raise ConfigError(f"CLIPVision: layers={given['layers']!r}, but this is {kind}. Choose another variant, or remove variant")
     only_vit = [name for name in ("patch_size", "mlp_width") if base.resnet and name in given]
     if only_vit:
-        raise ConfigError(f"CLIPVision: {only_vit[0]} belongs to a vision transformer, but this is a ResNet. Leave it out")
+        raise ConfigError(f"CLIPVision: {only_vit[0]} applies to vision transformers only, and this is a ResNet. Remove it")
     size = replace(base, **given)
     if size.image_size % size.unit:
         raise ConfigError(
-            f"CLIPVision: image_size={size.image_size} is no multiple of {size.unit}" + (", the patch size" * (not size.resnet))
+            f"CLIPVision: image_size={size.image_size} is not a multiple of {size.unit}" + (", the patch size" * (not size.resnet))
         )
     channels = size.width * (32 if size.resnet else 1)
     if channels % size.heads or size.width % 2:
-        raise ConfigError(f"CLIPVision: heads={size.heads} do not share {channels} channels (width={size.width}) evenly")
+        raise ConfigError(f"CLIPVision: {channels} channels (width={size.width}) are not divisible by heads={size.heads}")
     return replace(size, mlp_width=None) if size.mlp_width == 4 * size.width else size
 
 
@@ -253,7 +253,7 @@ def _network(size: VisionSize, quick_gelu: bool | None, patch_dropout: float) ->
 
     if size.resnet:
         if patch_dropout:
-            raise ConfigError("CLIPVision: patch_dropout belongs to a vision transformer, but this is a ResNet. Leave it out")
+            raise ConfigError("CLIPVision: patch_dropout applies to vision transformers only, and this is a ResNet. Remove it")
         return ModifiedResNet(list(size.layers), size.output_dim, size.heads, size.image_size, size.width)
     mlp_width = size.mlp_width or 4 * size.width
     return VisionTransformer(
@@ -262,7 +262,7 @@ def _network(size: VisionSize, quick_gelu: bool | None, patch_dropout: float) ->
         width=size.width,
         layers=size.layers,
         heads=size.heads,
-        mlp_ratio=(mlp_width + 0.5) / size.width,  # open_clip cuts the product off
+        mlp_ratio=(mlp_width + 0.5) / size.width,  # open_clip truncates the product
         output_dim=size.output_dim,
         patch_dropout=patch_dropout,
         act_layer=QuickGELU if quick_gelu else nn.GELU,

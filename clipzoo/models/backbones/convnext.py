@@ -18,11 +18,11 @@ class ConvNeXt(TimmBackbone):
 
     Args:
         variant: Size of the network.
-        pretrained: As ``TimmBackbone``; ``True`` takes weights trained on ImageNet-12k or -22k and fine-tuned on ImageNet-1k.
-        image_size: As ``TimmBackbone``.
-        freeze: As ``TimmBackbone``.
-        unfreeze_blocks: As ``TimmBackbone``.
-        lora: As ``TimmBackbone``.
+        pretrained: See ``TimmBackbone``; ``True`` loads weights trained on ImageNet-12k or -22k and fine-tuned on ImageNet-1k.
+        image_size: See ``TimmBackbone``.
+        freeze: See ``TimmBackbone``.
+        unfreeze_blocks: See ``TimmBackbone``.
+        lora: See ``TimmBackbone``.
 
     Source: Liu et al. 2022 (arXiv:2201.03545).
     """

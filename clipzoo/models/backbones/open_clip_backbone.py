@@ -1,4 +1,4 @@
-"""The image tower of any model that open_clip knows."""
+"""The image tower of any open_clip model."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ class OpenCLIPBackbone(Backbone):
     """An open_clip image tower: a vision transformer, CLIP's ResNet, or a timm network with a projection into the joint space.
 
     Args:
-        name: In open_clip's list (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json`` and weights, as downloaded from the
-            hub.
-        tag: Of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or those of the folder.
-        pretrained: ``False`` starts at random whatever ``name`` and ``tag`` are.
-        image_size: Pixels; ``None``: the configuration's. Position embeddings are resized to another size.
-        freeze: ``'all'`` trains nothing of this tower.
-        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
-        patch_dropout: Share of the patches that each training image loses, in [0, 1); ``None``: the configuration's.
-        fit: How images that are not square are made so; see ``Preprocessing``. ``None``: as the weights were trained, ``'pad'`` for random.
-        mean: Per-channel mean of images in [0, 1]. ``None``: the weights', or OpenAI's where nothing says it. As the next two.
-        std: Per-channel standard deviation.
-        interpolation: How images are scaled.
-        config: open_clip's model configuration itself; ``name`` is only a name then, and weights are random. A checkpoint brings it.
+        name: Model name in open_clip (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json`` and weights, as downloaded from
+            the hub.
+        tag: Tag of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or the folder's.
+        pretrained: ``False`` for random weights, whatever ``name`` and ``tag`` are.
+        image_size: Image size in pixels; ``None``: that of the configuration. Position embeddings are resized if necessary.
+        freeze: ``'all'`` freezes the whole tower.
+        unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
+        lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
+        patch_dropout: Share of patches dropped from each training image, in [0, 1); ``None``: that of the configuration.
+        fit: How non-square images are made square; see ``Preprocessing``. ``None``: as the weights were trained, ``'pad'`` for random ones.
+        mean: Per-channel mean of images in [0, 1]. ``None``: that of the weights, or OpenAI's if undefined.
+        std: Per-channel standard deviation; ``None`` likewise.
+        interpolation: Interpolation for resizing images; ``None`` likewise.
+        config: open_clip's model configuration itself; ``name`` is then only a label, and weights are random. Supplied by checkpoints.
 
     Raises:
-        BuildError: There is no such model or tag, or the weights cannot be had, do not fit, or contradict the configuration.
-        ConfigError: ``image_size`` is no multiple of the patch size.
+        BuildError: The model or tag does not exist, or the weights are unavailable, do not fit, or contradict the configuration.
+        ConfigError: ``image_size`` is not a multiple of the patch size.
 
-    Source: Ilharco et al. 2021, open_clip; its own modules, of which only this tower is made.
+    Source: Ilharco et al. 2021, open_clip, whose own modules are used; only this tower is built.
     """
 
     projected = True
@@ -80,7 +80,7 @@ class OpenCLIPBackbone(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, num_features]`` in the joint space."""
         features = run_resnet(self.net, images) if self._recompute and self._resnet else self.net(images)
-        return features[0] if isinstance(features, tuple) else features  # CoCa's towers return their tokens, too
+        return features[0] if isinstance(features, tuple) else features  # CoCa's towers also return their tokens
 
     def depth_groups(self) -> list[list[str]]:
         """From the stem to the last block; the final norm, pooling and projection belong to the last block."""
@@ -104,7 +104,7 @@ class OpenCLIPBackbone(Backbone):
         if self._timm:
             let_timm_recompute(self.net.trunk, f"OpenCLIPBackbone {self.name}")
         else:
-            self.net.set_grad_checkpointing(True)  # does nothing for a ResNet: see ``run_resnet``
+            self.net.set_grad_checkpointing(True)  # no effect for a ResNet, see ``run_resnet``
             count_once(self.net)
 
     @staticmethod
@@ -113,11 +113,11 @@ class OpenCLIPBackbone(Backbone):
         if isinstance(size, (list, tuple)) and len(set(size)) == 1:
             size = size[0]
         if not isinstance(size, int):
-            raise ConfigError(f"OpenCLIPBackbone: images of '{model.name}' are {size} pixels; only square ones are supported")
+            raise ConfigError(f"OpenCLIPBackbone: '{model.name}' uses images of {size} pixels; only square images are supported")
         return size
 
     def _build(self, model: OpenCLIPModel, own_size: int, image_size: int, patch_dropout: float | None) -> None:
-        """Make the network, load its weights, and set its image size."""
+        """Build the network, load its weights, and set its image size."""
         from open_clip.model import _build_vision_tower
         from open_clip.modified_resnet import ModifiedResNet
         from open_clip.timm_model import TimmModel
@@ -126,11 +126,11 @@ class OpenCLIPBackbone(Backbone):
         if patch_dropout is not None:
             config["patch_dropout"] = patch_dropout
         if not config.get("timm_model_name"):
-            config["image_size"] = image_size  # a timm network is made at its own size, and set to another one afterwards
+            config["image_size"] = image_size  # a timm network is built at its own size, then set to another one
         with building("OpenCLIPBackbone", model):
             self.net = _build_vision_tower(self.num_features, config, model.quick_gelu)
         self._timm, self._resnet = isinstance(self.net, TimmModel), isinstance(self.net, ModifiedResNet)
-        if image_size != own_size:  # some timm networks leave a margin at their own size
+        if image_size != own_size:  # some timm networks have a margin at their own size
             _check_multiple(self.net.trunk if self._timm else self.net, image_size)
         if model.weights is not None:
             where = f"OpenCLIPBackbone({model.words})"
@@ -146,4 +146,4 @@ def _check_multiple(network: nn.Module, image_size: int) -> None:
     patch = getattr(network, "patch_size", None) or getattr(getattr(network, "patch_embed", None), "patch_size", None)
     unit = 32 if hasattr(network, "attnpool") else patch[0] if isinstance(patch, (tuple, list)) else 1
     if image_size % unit:
-        raise ConfigError(f"OpenCLIPBackbone: image_size={image_size} is no multiple of {unit}")
+        raise ConfigError(f"OpenCLIPBackbone: image_size={image_size} is not a multiple of {unit}")

@@ -14,15 +14,15 @@ _NAMES = {depth: f"resnet{depth}" for depth in (18, 34, 50, 101, 152)}
 
 @BACKBONES.register_module()
 class ResNet(TimmBackbone):
-    """ResNet, the version with the stride in the 3x3 convolution.
+    """ResNet, in the version with the stride in the 3x3 convolution.
 
     Args:
         depth: Number of layers.
-        pretrained: As ``TimmBackbone``; ``True`` takes timm's ImageNet-1k weights.
-        image_size: As ``TimmBackbone``.
-        freeze: As ``TimmBackbone``.
-        unfreeze_blocks: As ``TimmBackbone``.
-        lora: As ``TimmBackbone``.
+        pretrained: See ``TimmBackbone``; ``True`` loads timm's ImageNet-1k weights.
+        image_size: See ``TimmBackbone``.
+        freeze: See ``TimmBackbone``.
+        unfreeze_blocks: See ``TimmBackbone``.
+        lora: See ``TimmBackbone``.
 
     Source: He et al. 2016 (arXiv:1512.03385).
     """

@@ -17,15 +17,15 @@ _NAMES = {variant: f"starnet_{variant}" for variant in ("s1", "s2", "s3", "s4", 
 
 @BACKBONES.register_module()
 class StarNet(TimmBackbone):
-    """StarNet, 0.5 to 7.5 million parameters.
+    """StarNet, with 0.5 to 7.5 million parameters.
 
     Args:
         variant: ``'s1'`` to ``'s4'`` have published ImageNet-1k weights; ``'s050'``, ``'s100'`` and ``'s150'`` have none.
-        pretrained: As ``TimmBackbone``.
-        image_size: As ``TimmBackbone``.
-        freeze: As ``TimmBackbone``.
-        unfreeze_blocks: As ``TimmBackbone``.
-        lora: As ``TimmBackbone``.
+        pretrained: See ``TimmBackbone``.
+        image_size: See ``TimmBackbone``.
+        freeze: See ``TimmBackbone``.
+        unfreeze_blocks: See ``TimmBackbone``.
+        lora: See ``TimmBackbone``.
 
     Source: Ma et al. 2024 (arXiv:2403.19967).
     """
@@ -42,4 +42,4 @@ class StarNet(TimmBackbone):
         super().__init__(_NAMES[variant], pretrained, image_size, freeze, unfreeze_blocks, lora)
 
     def _with_weights(self) -> str:
-        return f" There are weights of {shortened(name for name in _NAMES.values() if timm.models.is_model_pretrained(name))}."
+        return f" Weights exist for {shortened(name for name in _NAMES.values() if timm.models.is_model_pretrained(name))}."

@@ -29,15 +29,15 @@ class TimmBackbone(Backbone):
 
     Args:
         name: A timm model name, with or without the tag of its weights (``'resnet18'``, ``'resnet18.a1_in1k'``).
-        pretrained: ``True`` takes the weights from the hub (those of the tag, or timm's default for the name); a string is a
-            local ``.safetensors`` or ``.pth`` file in timm's format, with or without a classifier; ``False`` starts at random.
-        image_size: Height and width in pixels. ``None``: the size the weights were trained at when pretrained, else 224.
-        freeze: ``'all'`` trains nothing of this tower.
-        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
+        pretrained: ``True`` loads the weights from the hub (those of the tag, or timm's default for the name); a string is a local
+            ``.safetensors`` or ``.pth`` file in timm's format, with or without a classifier; ``False`` for random weights.
+        image_size: Image height and width in pixels. ``None``: the size the weights were trained at if pretrained, else 224.
+        freeze: ``'all'`` freezes the whole tower.
+        unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
+        lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
 
     Raises:
-        BuildError: timm knows no such model, has no weights for it, or they cannot be loaded.
+        BuildError: timm has no such model, has no weights for it, or they cannot be loaded.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TimmBackbone(Backbone):
         config = self._timm_config(name)
         if image_size is None:
             image_size = config.input_size[-1] if pretrained else 224
-        # Towers with position embeddings are made for one size; timm resizes the embeddings of published weights.
+        # Towers with position embeddings are built for one size; timm resizes the embeddings of published weights.
         size = {"img_size": image_size} if config.fixed_input_size else {}
         if pretrained is True:
             self.net = self._from_hub(name, size)
@@ -64,7 +64,7 @@ class TimmBackbone(Backbone):
             self.net = timm.create_model(name, pretrained=False, num_classes=0, **size)
         patch = getattr(getattr(self.net, "patch_embed", None), "patch_size", None)
         if size and isinstance(patch, tuple) and image_size % patch[0]:
-            raise ConfigError(f"{type(self).__name__}: image_size={image_size} is no multiple of the patch size {patch[0]} of '{name}'")
+            raise ConfigError(f"{type(self).__name__}: image_size={image_size} is not a multiple of the patch size {patch[0]} of '{name}'")
         if isinstance(pretrained, str):
             self._load_file(pretrained)
             self.weights = f"file {pretrained}"
@@ -89,15 +89,15 @@ class TimmBackbone(Backbone):
         let_timm_recompute(self.net, f"{type(self).__name__} {self.name}")
 
     def _timm_config(self, name: str) -> timm.models.PretrainedCfg:
-        """timm's record of the weights that ``name`` means.
+        """timm's record of the weights that ``name`` refers to.
 
         Raises:
-            BuildError: timm has no such architecture, or no such tag.
+            BuildError: timm has no such architecture or no such tag.
         """
         architecture, _, tag = name.partition(".")
         if not timm.is_model(architecture):
             raise BuildError(
-                f"{type(self).__name__}: timm knows no model '{architecture}'.{did_you_mean(architecture, timm.list_models())} "
+                f"{type(self).__name__}: timm has no model '{architecture}'.{did_you_mean(architecture, timm.list_models())} "
                 f"timm.list_models() lists all {len(timm.list_models())}"
             )
         tagged = timm.list_models(f"{architecture}.*", pretrained=True)
@@ -108,8 +108,8 @@ class TimmBackbone(Backbone):
     def _from_hub(self, name: str, size: dict[str, int]) -> nn.Module:
         if not timm.models.is_model_pretrained(name):
             raise BuildError(
-                f"{type(self).__name__}: nobody has published weights of '{name}' through timm.{self._with_weights()} "
-                "Choose one of these, give a local file, pretrained='FILE.pth', or start from random weights, pretrained=False"
+                f"{type(self).__name__}: timm has no published weights for '{name}'.{self._with_weights()} "
+                "Choose one of these, pass a local file (pretrained='FILE.pth'), or use random weights (pretrained=False)"
             )
         where, local = type(self).__name__, "pretrained='FILE.safetensors' (or .pth, in timm's format)"
         config = timm.get_pretrained_cfg(name)
@@ -119,41 +119,41 @@ class TimmBackbone(Backbone):
         repository, _, revision = config.hf_hub_id.partition("@")
         names = names_of(config.hf_hub_filename or "pytorch_model.bin")
         path = from_hub(lambda cached: hub_file(repository, names, cached, revision or None), where, name, local=local)
-        read_state_dict(path, f"{where}: {name}")  # verified here; timm reads it again and knows how to adapt it
+        read_state_dict(path, f"{where}: {name}")  # verified here; timm reads it again and adapts it
         with explained(where, name, local=local):
             overlay = {"file": str(path), "custom_load": False}
             return timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **size)
 
     def _with_weights(self) -> str:
-        """Which models are like this one and have weights, for a message."""
+        """Similar models that have weights, for a message."""
         family = re.split(r"[_\d]", self.name, maxsplit=1)[0]
         names = [name for name in timm.list_models(f"{family}*") if timm.models.is_model_pretrained(name)]
-        return f" There are weights of {shortened(names, 6)}." if names else ""
+        return f" Weights exist for {shortened(names, 6)}." if names else ""
 
     def _load_file(self, path: str) -> None:
         where = f"{type(self).__name__}(pretrained='{path}')"
         state = read_state_dict(path, where)
-        # The family's own filter: renames older layouts, resizes position embeddings to this image size.
+        # The family's own filter: renames older layouts and resizes position embeddings to this image size.
         adapt = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
         if adapt is not None:
             state = adapt(state, self.net) if len(inspect.signature(adapt).parameters) > 1 else adapt(state)
         classifiers = self.net.pretrained_cfg.get("classifier") or ()
         classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
         own = self.net.state_dict()
-        # The classifier of the file's own classes is the one thing left out on purpose.
+        # Only the file's classifier is omitted on purpose.
         kept = {key: value for key, value in state.items() if key in own or key.rpartition(".")[0] not in classifiers}
         load_strictly(self.net, kept, where)
 
 
 def timm_groups(network: nn.Module, prefix: str) -> list[list[str]]:
-    """Parameter names of a timm network, each with ``prefix``, from the stem to the last block."""
+    """Parameter names of a timm network, with ``prefix`` added, from the stem to the last block."""
     matcher = getattr(network, "group_matcher", None)
     if matcher is None:
         return [[f"{prefix}{name}" for name, _ in network.named_parameters()]]
     patterns = matcher(coarse=False)
     numbered = group_parameters(network, patterns)
     groups = [numbered[key] for key in sorted(numbered)]
-    # timm puts what no pattern matches into a last group of its own: it is the norm or neck after the last block.
+    # timm puts parameters that match no pattern into an additional last group: the norm or neck after the last block.
     if len(groups) > 1 and isinstance(patterns, dict) and not any(_matches(patterns, name) for name in groups[-1]):
         groups[-2:] = [groups[-2] + groups[-1]]
     return [[f"{prefix}{name}" for name in group] for group in groups]

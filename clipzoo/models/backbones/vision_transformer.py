@@ -16,18 +16,18 @@ _NAMES = {variant: f"vit_{variant}_patch{_PATCH}_224" for variant in ("tiny", "s
 
 @BACKBONES.register_module()
 class VisionTransformer(TimmBackbone):
-    """Vision transformer with patches of 16 pixels, read at its class token.
+    """Vision transformer with patches of 16 pixels, pooled at its class token.
 
     Args:
         variant: Size of the network.
-        pretrained: As ``TimmBackbone``; ``True`` takes weights trained on ImageNet-21k and fine-tuned on ImageNet-1k.
-        image_size: As ``TimmBackbone``; a multiple of 16. Position embeddings of loaded weights are resized to it.
-        freeze: As ``TimmBackbone``.
-        unfreeze_blocks: As ``TimmBackbone``.
-        lora: As ``TimmBackbone``.
+        pretrained: See ``TimmBackbone``; ``True`` loads weights trained on ImageNet-21k and fine-tuned on ImageNet-1k.
+        image_size: See ``TimmBackbone``; a multiple of 16. Position embeddings of loaded weights are resized if necessary.
+        freeze: See ``TimmBackbone``.
+        unfreeze_blocks: See ``TimmBackbone``.
+        lora: See ``TimmBackbone``.
 
     Raises:
-        ConfigError: ``image_size`` is no multiple of 16.
+        ConfigError: ``image_size`` is not a multiple of 16.
 
     Source: Dosovitskiy et al. 2021 (arXiv:2010.11929).
     """
@@ -42,5 +42,5 @@ class VisionTransformer(TimmBackbone):
         lora: Adapters | None = None,
     ):
         if image_size is not None and image_size % _PATCH:
-            raise ConfigError(f"VisionTransformer: image_size={image_size} is no multiple of the patch size {_PATCH}")
+            raise ConfigError(f"VisionTransformer: image_size={image_size} is not a multiple of the patch size {_PATCH}")
         super().__init__(_NAMES[variant], pretrained, image_size, freeze, unfreeze_blocks, lora)

@@ -1,4 +1,4 @@
-"""Writing a CLIP of this project in other libraries' formats."""
+"""Writing of CLIP models in the formats of other libraries."""
 
 from clipzoo.models.export.open_clip import write_open_clip
 from clipzoo.models.export.transformers import write_transformers

@@ -1,4 +1,4 @@
-"""Writing a file of weights whole or not at all."""
+"""Atomic writing of weight files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[st
     """Write a ``.safetensors`` file in fp32, atomically; tensors that share memory are copied.
 
     Raises:
-        DataError: It cannot be written.
+        DataError: The file cannot be written.
     """
     own = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     write_atomically(path, lambda temporary: save_file(own, temporary, metadata={"format": "pt", **(metadata or {})}))

@@ -1,4 +1,4 @@
-"""Writing for open_clip: one file, or a folder whose config says what travels with the weights."""
+"""Export to open_clip: one file, or a folder whose config stores everything besides the weights."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ def write_open_clip(weights: CLIPWeights, path: str | Path) -> None:
     """Write a CLIP for open_clip.
 
     Args:
-        weights: With CLIP's own text transformer.
-        path: With the ending ``.safetensors``: one file for ``open_clip.create_model(<name>, pretrained=<path>)``. Its header says the
-            activation and the preprocessing, which this project reads and open_clip does not. Otherwise a new folder for
-            ``open_clip.create_model_and_transforms('local-dir:<path>')``, whose config says them.
+        weights: CLIP weights with CLIP's own text transformer.
+        path: With the extension ``.safetensors``: one file for ``open_clip.create_model(<name>, pretrained=<path>)``. Its header stores
+            activation and preprocessing, which this project reads and open_clip ignores. Otherwise a new folder for
+            ``open_clip.create_model_and_transforms('local-dir:<path>')``, whose config stores them.
 
     Raises:
-        BuildError: open_clip cannot express it.
-        DataError: The path exists already or cannot be written.
+        BuildError: open_clip has no equivalent model.
+        DataError: The path already exists or cannot be written.
     """
     path = Path(path)
     if weights.text_kind != "clip":
-        raise BuildError(f"{path}: open_clip cannot make {weights.text_words()} without the hub. Write transformers' format")
+        raise BuildError(f"{path}: open_clip cannot build {weights.text_words()} without the hub. Use the transformers format")
     if path.suffix == ".safetensors":
         check_new(path)
         write_safetensors(path, state_dict(weights), {HEADER: _header(weights)})
         return
     if path.suffix in (".pt", ".pth", ".bin", ".json", ".zip"):
-        raise BuildError(f"{path}: write a file that ends in .safetensors, or a folder, whose name has no such ending")
+        raise BuildError(f"{path}: use the extension .safetensors for a file, or a folder name without an extension")
     if weights.quick_gelu is None:
-        raise BuildError(f"{path}: it is not known whether the activation is QuickGELU, which a folder's config must say")
+        raise BuildError(f"{path}: unknown activation (QuickGELU or GELU), which the folder's config must specify")
     with new_folder(path) as folder:
         write_safetensors(folder / WEIGHTS[0], state_dict(weights))
         write_json(folder / CONFIG, {"model_cfg": model_config(weights), "preprocess_cfg": _preprocess_config(weights)})
 
 
 def state_dict(weights: CLIPWeights) -> dict[str, Tensor]:
-    """With open_clip's names."""
+    """The state dict with open_clip's names."""
     state = {**{f"visual.{key}": value for key, value in weights.visual.items()}, **weights.text}
     state["logit_scale"] = tensor(weights.logit_scale)
     if weights.logit_bias is not None:
@@ -55,7 +55,7 @@ def state_dict(weights: CLIPWeights) -> dict[str, Tensor]:
 
 
 def model_config(weights: CLIPWeights) -> dict:
-    """What open_clip calls ``model_cfg``."""
+    """open_clip's ``model_cfg``."""
     vision: dict = {"image_size": weights.image_size, "width": weights.vision_width}
     if weights.vision_kind == "resnet":
         vision |= {"layers": list(weights.vision_layers), "head_width": weights.vision_width * 32 // weights.vision_heads}
@@ -75,7 +75,7 @@ def model_config(weights: CLIPWeights) -> dict:
 
 
 def open_clip_names(weights: CLIPWeights) -> list[str]:
-    """Which of open_clip's own names mean a model of these sizes and this activation."""
+    """The open_clip model names that have these sizes and this activation."""
     import open_clip
 
     wanted = model_config(weights)
@@ -89,7 +89,7 @@ def _preprocess_config(weights: CLIPWeights) -> dict:
 
 
 def _same_model(config: dict, wanted: dict) -> bool:
-    """Do two ``model_cfg`` mean the same network, with every default written out?"""
+    """Do two ``model_cfg`` describe the same network, with every default filled in?"""
     try:
         check_options(config, config["vision_cfg"], config["text_cfg"], "")
     except BuildError:
@@ -114,7 +114,7 @@ def _written_out(config: dict) -> dict:
 
 
 def _mlp(width: int, mlp: int) -> dict[str, float]:
-    """open_clip's ratio of the two widths, which it multiplies and cuts off; nothing where it is the usual 4."""
+    """open_clip's ratio of the two widths, whose product it truncates; empty for the default of 4."""
     if mlp == 4 * width:
         return {}
     return {"mlp_ratio": mlp / width if int(width * (mlp / width)) == mlp else (mlp + 0.5) / width}

@@ -1,4 +1,4 @@
-"""Writing folders that transformers' ``CLIPModel`` or ``ChineseCLIPModel`` and their processors load, without a network."""
+"""Export to folders that transformers' ``CLIPModel`` or ``ChineseCLIPModel`` and their processors load without a network."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from clipzoo.models.layout.sizes import CLIP_VOCABULARY
 from clipzoo.models.layout.transformers import BLOCK, TEXT, VISION
 from clipzoo.structures import Preprocessing
 
-_RESAMPLE = {"bilinear": 2, "bicubic": 3}  # numbers of PIL
+_RESAMPLE = {"bilinear": 2, "bicubic": 3}  # PIL constants
 
 
 def write_transformers(weights: CLIPWeights, folder: str | Path, fit: Literal["crop", "squash"] | None = None) -> None:
     """Write a folder with ``config.json``, ``model.safetensors``, the preprocessing and the tokenizer.
 
     Args:
-        weights: With a vision transformer; its text tower is CLIP's, or a BERT whose tokenizer files are there.
-        folder: New.
-        fit: How transformers' processor makes an image square; ``None`` means as the weights' own preprocessing. The processor knows no
-            ``'pad'``, so that for such weights another one must be said.
+        weights: CLIP weights with a vision transformer; the text tower is CLIP's, or a BERT with its tokenizer files.
+        folder: New folder.
+        fit: How transformers' processor makes an image square; ``None`` uses the weights' own preprocessing. The processor does not support
+            ``'pad'``, so that such weights require another value.
 
     Raises:
-        BuildError: transformers cannot express it.
+        BuildError: transformers has no equivalent model.
         ConfigError: ``fit`` is unknown.
-        DataError: The folder exists already or cannot be written.
+        DataError: The folder already exists or cannot be written.
     """
     folder = Path(folder)
     _check(weights, folder)
@@ -49,7 +49,7 @@ def write_transformers(weights: CLIPWeights, folder: str | Path, fit: Literal["c
 
 
 def state_dict(weights: CLIPWeights) -> dict[str, Tensor]:
-    """With transformers' names."""
+    """The state dict with transformers' names."""
     state = _renamed(weights.visual, VISION, "vision_model.encoder.layers.")
     state["visual_projection.weight"] = weights.visual["proj"].T
     if weights.text_kind == "clip":
@@ -102,22 +102,22 @@ def config(weights: CLIPWeights) -> dict:
 
 def _check(weights: CLIPWeights, folder: Path) -> None:
     if weights.vision_kind != "vit":
-        raise BuildError(f"{folder}: transformers has no CLIP with {weights.vision_words()}. Write open_clip's format")
+        raise BuildError(f"{folder}: transformers has no CLIP with {weights.vision_words()}. Use the open_clip format")
     if weights.quick_gelu is None:
-        raise BuildError(f"{folder}: it is not known whether the activation is QuickGELU, which config.json must say")
+        raise BuildError(f"{folder}: unknown activation (QuickGELU or GELU), which config.json must specify")
     if weights.logit_bias is not None:
-        raise BuildError(f"{folder}: transformers' CLIPModel has no logit_bias, which a sigmoid loss learned. Write open_clip's format")
+        raise BuildError(f"{folder}: transformers' CLIPModel has no logit_bias, which a sigmoid loss learned. Use the open_clip format")
     if weights.text_kind == "bert" and not weights.files:
-        raise BuildError(f"{folder}: the BERT's vocabulary is not known. Read the weights with vocab.txt beside them")
+        raise BuildError(f"{folder}: unknown BERT vocabulary. Put vocab.txt next to the weights")
 
 
 def _fit(fit: str, folder: Path) -> str:
     if fit == "pad":
         raise BuildError(
-            f"{folder}: the images were padded (fit='pad'), which transformers' processor cannot do. Say fit='crop' or fit='squash'"
+            f"{folder}: the images were padded (fit='pad'), which transformers' processor does not support. Pass fit='crop' or fit='squash'"
         )
     if fit not in ("crop", "squash"):
-        raise ConfigError(f"write_transformers: fit={fit!r} is not possible. Allowed: 'crop', 'squash'")
+        raise ConfigError(f"write_transformers: fit={fit!r} is not supported. Allowed: 'crop', 'squash'")
     return fit
 
 
@@ -141,7 +141,7 @@ def _preprocessor(family: str, shown: Preprocessing) -> dict:
 
 
 def _renamed(tower: dict[str, Tensor], names: dict[str, str], prefix: str) -> dict[str, Tensor]:
-    """A tower with transformers' names, its projection apart."""
+    """A tower with transformers' names, without its projection."""
     back, parts = {new: old for old, new in names.items()}, {new: old for old, new in BLOCK.items()}
     state: dict[str, Tensor] = {}
     for name, value in tower.items():

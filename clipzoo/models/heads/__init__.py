@@ -1,4 +1,4 @@
-"""Heads: what stands between a tower's features and the joint space, or the classes."""
+"""Heads: modules between a tower's features and the joint space, or the classes."""
 
 from clipzoo.models.heads.base import Head
 from clipzoo.models.heads.classifier import CosineHead, LinearHead, ResidualMLPHead

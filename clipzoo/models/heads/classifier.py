@@ -1,4 +1,4 @@
-"""Classifiers: features of an image tower in, one logit per class out.
+"""Classifiers: from features of an image tower to one logit per class.
 
 Shapes: N images · D features (``in_features``) · C classes (``out_features``).
 """
@@ -19,20 +19,20 @@ from clipzoo.registries import HEADS
 
 @HEADS.register_module()
 class LinearHead(Head):
-    """One linear map from features to logits.
+    """One linear layer from features to logits.
 
     Args:
         in_features: Width of the tower's features; ``None`` leaves it to the model.
         out_features: Number of classes; ``None`` leaves it to the model.
-        bias: Add a bias.
-        normalize: Bring features to length 1 first. The head can then start from class captions.
-        dropout: Share of the features set to zero in training, in [0, 1).
+        bias: Whether to add a bias.
+        normalize: Whether to normalise features to unit length first. The head can then start from class captions.
+        dropout: Share of features set to zero in training, in [0, 1).
 
     Raises:
         ConfigError: ``dropout`` is out of range.
 
-    Source: the linear probe of Radford et al. 2021 (arXiv:2103.00020), section 3.2; the start from texts is that of Wortsman et al.
-    2022 (arXiv:2109.01903), section 3, which fine-tunes a classifier whose weights are the zero-shot ones.
+    Source: the linear probe of Radford et al. 2021 (arXiv:2103.00020), section 3.2; initialisation from texts as in Wortsman et al. 2022
+    (arXiv:2109.01903), section 3, which fine-tunes a classifier that starts with the zero-shot weights.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def start_from(self, prototypes_CD: Tensor, logit_scale: float) -> None:
-        """Weights: the prototypes over the temperature; bias 0. See ``Head.start_from``."""
+        """Set the weights to the prototypes divided by the temperature, and the bias to 0. See ``Head.start_from``."""
         if self.refuses_start():
             super().start_from(prototypes_CD, logit_scale)
         _set_linear(self.layers, prototypes_CD, logit_scale)
@@ -69,19 +69,19 @@ class LinearHead(Head):
 
 @HEADS.register_module()
 class ResidualMLPHead(Head):
-    """Two linear maps beside a short cut, then a linear map to the logits: ``W (x + B gelu(A norm(x)))``.
+    """Two linear layers in a residual branch, then a linear layer to the logits: ``W (x + B gelu(A norm(x)))``.
 
-    The last map of the branch starts at 0, so that the head starts as a linear one and training bends it from there.
+    The last layer of the branch is initialised to 0, so that the head is initially linear.
 
     Args:
         in_features: Width of the tower's features; ``None`` leaves it to the model.
         out_features: Number of classes; ``None`` leaves it to the model.
-        hidden_features: Width between the two maps; ``None`` means ``in_features``.
+        hidden_features: Width between the two layers; ``None`` means ``in_features``.
         dropout: Share of hidden values set to zero in training, in [0, 1).
-        normalize: Bring features to length 1 first. The head can then start from class captions.
+        normalize: Whether to normalise features to unit length first. The head can then start from class captions.
 
     Raises:
-        ConfigError: A width is not positive, or ``dropout`` out of range.
+        ConfigError: A width is not positive, or ``dropout`` is out of range.
 
     Source: a pre-norm residual block (Xiong et al. 2020, arXiv:2002.04745, section 3.1) whose branch starts at zero as in Goyal et al. 2017
     (arXiv:1706.02677), section 5.1.
@@ -99,7 +99,7 @@ class ResidualMLPHead(Head):
         super().__init__(in_features, out_features)
 
     def make_layers(self, in_features: int, out_features: int) -> nn.Module:
-        """The branch, and the map to the logits."""
+        """The residual branch, and the layer to the logits."""
         hidden = self.hidden_features or in_features
         layers = [nn.LayerNorm(in_features), linear(in_features, hidden), nn.GELU(), nn.Dropout(self.dropout), linear(hidden, in_features)]
         nn.init.zeros_(layers[-1].weight)
@@ -116,7 +116,7 @@ class ResidualMLPHead(Head):
 
     @torch.no_grad()
     def start_from(self, prototypes_CD: Tensor, logit_scale: float) -> None:
-        """The map to the logits is that of ``LinearHead``; the branch gives 0 again. See ``Head.start_from``."""
+        """Initialise the layer to the logits as in ``LinearHead``, and the branch to output 0. See ``Head.start_from``."""
         if self.refuses_start():
             super().start_from(prototypes_CD, logit_scale)
         last = self.layers["branch"][-1]
@@ -127,25 +127,25 @@ class ResidualMLPHead(Head):
 
 @HEADS.register_module()
 class CosineHead(Head):
-    """One direction per class: the logit is the cosine between features and direction, over the temperature.
+    """One direction per class: the logit is the cosine between features and direction, divided by the temperature.
 
-    Started from class captions it predicts what zero-shot classification predicts. Only the directions count, so their lengths are not
-    decayed.
+    Initialised from class captions, it predicts what zero-shot classification predicts. Only the directions matter, so that weight decay is
+    not applied to them.
 
     Args:
         in_features: Width of the tower's features; ``None`` leaves it to the model.
         out_features: Number of classes; ``None`` leaves it to the model.
-        temperature: Cosines are divided by it; at the start, where it is learned or class captions bring their own.
-        learn_temperature: Learn it; it then stays in [0.01, 1].
+        temperature: Divisor of the cosines; the initial value if learned, or unless class captions define one.
+        learn_temperature: Whether to learn the temperature, which then stays in [0.01, 1].
 
     Attributes:
-        logit_scale: Scalar, the log of 1 / temperature. In the checkpoint whether learned or not.
+        logit_scale: Scalar, the log of 1 / temperature. Stored in checkpoints whether learned or not.
 
     Raises:
         ConfigError: ``temperature`` is out of range.
 
-    Source: Gidaris & Komodakis 2018 (arXiv:1804.09458), Eq. 3; they learn the factor, not its logarithm. Range and start as in CLIP
-    (Radford et al. 2021, arXiv:2103.00020, section 2.5).
+    Source: Gidaris & Komodakis 2018 (arXiv:1804.09458), Eq. 3, who learn the factor rather than its logarithm. Range and initial value as
+    in CLIP (Radford et al. 2021, arXiv:2103.00020, section 2.5).
     """
 
     def __init__(
@@ -166,12 +166,12 @@ class CosineHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[N, D]`` to ``[N, C]``."""
-        assert self.layers is not None, "a head without widths is connected by its model before it is used"
+        assert self.layers is not None, "a head without widths must be connected by its model before use"
         scale = self.logit_scale.to(features.dtype).exp()
         return scale * F.normalize(features, dim=-1) @ F.normalize(self.layers.weight.to(features.dtype), dim=-1).T
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that the optimizer shall not decay."""
+        """Names of parameters that are excluded from weight decay."""
         return {"layers.weight", "logit_scale"}
 
     def refuses_start(self) -> str:
@@ -180,18 +180,18 @@ class CosineHead(Head):
 
     @torch.no_grad()
     def start_from(self, prototypes_CD: Tensor, logit_scale: float) -> None:
-        """Directions: the prototypes, with their temperature. See ``Head.start_from``."""
+        """Set the directions to the prototypes, and the temperature to theirs. See ``Head.start_from``."""
         self.layers.weight.copy_(prototypes_CD)
         self.logit_scale.fill_(logit_scale)
         self.after_step()
 
     def after_step(self) -> None:
-        """Keep the learned temperature in its range."""
+        """Clamp the learned temperature to its range."""
         clamp_learned(self.logit_scale)
 
 
 def _not_normalised(head: Head) -> str:
-    return f"{type(head).__name__} starts from class captions only with normalize=True: cosines need features of length 1"
+    return f"{type(head).__name__} can only start from class captions with normalize=True: cosines require features of unit length"
 
 
 def _set_linear(layer: nn.Linear, prototypes_CD: Tensor, logit_scale: float) -> None:

@@ -11,12 +11,12 @@ from clipzoo.registries import HEADS
 
 @HEADS.register_module()
 class LinearProjection(Head):
-    """One linear map, CLIP's projection.
+    """One linear layer, as in CLIP.
 
     Args:
         in_features: Width of the tower's features; ``None`` leaves it to the model.
         out_features: Width of the joint space; ``None`` leaves it to the model.
-        bias: Add a bias.
+        bias: Whether to add a bias.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), section 2.3; initial standard deviation ``in_features ** -0.5`` as in OpenAI's code.
     """
@@ -32,12 +32,12 @@ class LinearProjection(Head):
 
 @HEADS.register_module()
 class MLPProjection(Head):
-    """Two linear maps with a GELU and dropout between them, for towers that stay frozen.
+    """Two linear layers with GELU and dropout between them, for frozen towers.
 
     Args:
         in_features: Width of the tower's features; ``None`` leaves it to the model.
         out_features: Width of the joint space; ``None`` leaves it to the model.
-        hidden_features: Width between the two maps; ``None`` means ``in_features``.
+        hidden_features: Width between the two layers; ``None`` means ``in_features``.
         dropout: Share of hidden values set to zero in training, in [0, 1).
     """
 

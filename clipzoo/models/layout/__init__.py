@@ -1,1 +1,1 @@
-"""How a CLIP lies in files: its tensors, sizes, names and options. What reading and writing both know."""
+"""The layout of CLIP weights in files (tensors, sizes, names and options), shared by reading and writing."""

@@ -1,4 +1,4 @@
-"""OpenAI's byte pairs in the files of transformers' tokenizer, made from the table that open_clip installs."""
+"""OpenAI's byte pairs in the file format of transformers' tokenizer, created from the table that comes with open_clip."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from clipzoo.errors import BuildError
 from clipzoo.models.layout.json_file import as_object, read_object
 
-_START, _END = "<|startoftext|>", "<|endoftext|>"  # open_clip spells these two otherwise
+_START, _END = "<|startoftext|>", "<|endoftext|>"  # open_clip spells these two differently
 
 
 def tokenizer_files(context_length: int) -> dict[str, str]:
-    """``vocab.json``, ``merges.txt`` and what else transformers' ``CLIPTokenizer`` reads, name to content."""
+    """``vocab.json``, ``merges.txt`` and the other files of transformers' ``CLIPTokenizer``, name to content."""
     special = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": context_length, "do_lower_case": True, **special}
     return {
@@ -32,15 +32,15 @@ def vocabulary() -> dict[str, int]:
 
 
 def merges() -> list[str]:
-    """Pairs of tokens, from the most frequent to the least."""
+    """Pairs of tokens, in descending order of frequency."""
     return [" ".join(pair) for pair, _ in sorted(_table().bpe_ranks.items(), key=lambda item: item[1])]
 
 
 def check_vocabulary(folder: Path, where: str) -> None:
-    """Refuse a folder whose tokenizer has another vocabulary than OpenAI's; a folder without one passes.
+    """Refuse a folder whose tokenizer has a vocabulary other than OpenAI's; a folder without a tokenizer passes.
 
     Raises:
-        BuildError: With the first token that differs.
+        BuildError: The vocabulary differs; the message names the first such token.
     """
     for name in ("vocab.json", "tokenizer.json"):
         if not (folder / name).is_file():
@@ -51,7 +51,7 @@ def check_vocabulary(folder: Path, where: str) -> None:
         wrong = [token for token, number in vocabulary().items() if found.get(token) != number]
         if wrong or len(found) != len(vocabulary()):
             which = f"{wrong[0]!r} is {found.get(wrong[0])} there" if wrong else f"it has {len(found)} tokens"
-            raise BuildError(f"{where}: {name} is not OpenAI's vocabulary ({which}), and only that one is known here")
+            raise BuildError(f"{where}: {name} is not OpenAI's vocabulary ({which}), which is the only one supported")
 
 
 @functools.lru_cache(maxsize=1)

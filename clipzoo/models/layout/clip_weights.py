@@ -1,4 +1,4 @@
-"""The weights of a whole CLIP, whatever file they came from: both towers, the scale, and what must travel with them."""
+"""The weights of a whole CLIP, independent of the file format: both towers, the scale, and everything that belongs to them."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from clipzoo.structures import Preprocessing
 
 Format = Literal["openai-torchscript", "openai", "open_clip", "transformers", "chinese-clip", "clipzoo"]
 
-# What OpenAI's CLIP was trained with; open_clip and transformers take the same where a file says nothing.
+# Preprocessing of OpenAI's CLIP; open_clip and transformers use the same if a file defines none.
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-# Most tokens of a sentence in all of Chinese-CLIP's published models; their position embeddings would hold 512.
+# Maximum number of tokens in all published Chinese-CLIP models; their position embeddings have 512 rows.
 CHINESE_CONTEXT = 52
 
 
 @dataclass(frozen=True)
 class CLIPWeights:
-    """Both towers of a CLIP in one naming, and every size that its tensors decide.
+    """Both towers of a CLIP under uniform names, and all sizes determined by the tensors.
 
     Attributes:
-        format: What the file was.
-        visual: The image tower in fp32, with OpenAI's names without ``visual.``.
-        text: The text tower in fp32. ``text_kind='clip'``: OpenAI's names (``token_embedding.weight`` … ``text_projection``
+        format: Format of the file.
+        visual: Image tower in fp32, with OpenAI's names without ``visual.``.
+        text: Text tower in fp32. ``text_kind='clip'``: OpenAI's names (``token_embedding.weight`` … ``text_projection``
             ``[text width, embed_dim]``). ``'bert'``: names of Hugging Face's ``BertModel`` without a pooling layer, and ``text_projection``
             likewise.
-        text_kind: ``'clip'`` is read at its end-of-text token, ``'bert'`` at its ``[CLS]``.
-        text_config: Of ``BertConfig``, for ``'bert'``.
-        files: Tokenizer files, name to content; empty means OpenAI's byte pairs for ``'clip'``, and for ``'bert'`` that the file has none.
+        text_kind: Kind of text tower; ``'clip'`` is pooled at its end-of-text token, ``'bert'`` at its ``[CLS]``.
+        text_config: Fields of ``BertConfig``, for ``'bert'``.
+        files: Tokenizer files, name to content; empty for OpenAI's byte pairs (``'clip'``), or if the file has none (``'bert'``).
         logit_scale: Log of 1 / temperature.
-        logit_bias: Of sigmoid losses; ``None`` without one.
-        quick_gelu: The activation is ``x * sigmoid(1.702 x)`` in place of GELU, in both CLIP transformers; ``None``: the file does not say.
-        preprocessing: ``None``: the file does not say.
-        context_length: Most tokens of a sentence: the rows of a CLIP's position embedding; what a BERT was trained with.
+        logit_bias: Bias of sigmoid losses; ``None`` without one.
+        quick_gelu: Whether both CLIP transformers use ``x * sigmoid(1.702 x)`` instead of GELU; ``None`` if the file does not define it.
+        preprocessing: Preprocessing of images; ``None`` if the file does not define it.
+        context_length: Maximum number of tokens: the rows of a CLIP's position embedding, or the limit in a BERT's training.
         embed_dim: Width of the joint space.
         vision_kind: ``'vit'``, or ``'resnet'`` for OpenAI's modified ResNet with attention pooling.
-        image_size: Pixels.
-        patch_size: Pixels; ``None`` for a ResNet.
-        vision_width: Of the transformer; of the first stage of a ResNet, a quarter of its output channels.
-        vision_layers: Blocks; of a ResNet, blocks of the four stages.
-        vision_heads: Attention heads; of a ResNet, those of the attention pooling.
+        image_size: Image size in pixels.
+        patch_size: Patch size in pixels; ``None`` for a ResNet.
+        vision_width: Width of the transformer; for a ResNet, of its first stage, a quarter of that stage's output channels.
+        vision_layers: Number of blocks; for a ResNet, in each of the four stages.
+        vision_heads: Number of attention heads; for a ResNet, those of the attention pooling.
         vision_mlp: Width inside the blocks' MLPs; ``None`` for a ResNet.
-        text_width: Of the transformer.
-        text_layers: Blocks.
-        text_heads: Attention heads.
-        text_mlp: Width inside the blocks' MLPs.
-        vocab_size: Rows of the token embedding.
+        text_width: Width of the text transformer.
+        text_layers: Number of blocks in the text transformer.
+        text_heads: Number of attention heads in the text transformer.
+        text_mlp: Width inside the text blocks' MLPs.
+        vocab_size: Number of rows of the token embedding.
     """
 
     format: Format
@@ -78,25 +78,25 @@ class CLIPWeights:
     preprocessing: Preprocessing | None = None
 
     def activation(self, said: bool | None, where: str) -> bool:
-        """Whether the activation is QuickGELU: as the file says, or, where it does not, as the caller says.
+        """Whether the activation is QuickGELU, as defined by the file or, if it does not define it, by the caller.
 
         Args:
-            said: What the caller says; ``None`` leaves it to the file.
-            where: First words of the message.
+            said: The caller's value; ``None`` leaves it to the file.
+            where: Start of the message.
 
         Raises:
-            BuildError: Neither says it, or they contradict each other.
+            BuildError: Neither defines the activation, or they contradict each other.
         """
         if self.quick_gelu is None and said is None:
             raise BuildError(
-                f"{where}: the file does not say which activation its weights were trained with, and the "
-                "wrong one silently spoils them. Say quick_gelu=True (OpenAI's weights) or quick_gelu=False (most others)"
+                f"{where}: the file does not define the activation that its weights were trained with, and the "
+                "wrong one silently degrades them. Pass quick_gelu=True (OpenAI's weights) or quick_gelu=False (most others)"
             )
         if said is None or self.quick_gelu is None:
             return bool(self.quick_gelu if said is None else said)
         if said != self.quick_gelu:
             raise BuildError(
-                f"{where}: quick_gelu={said}, but the {self.format} weights were trained with quick_gelu={self.quick_gelu}. Leave it out"
+                f"{where}: quick_gelu={said}, but the {self.format} weights were trained with quick_gelu={self.quick_gelu}. Remove it"
             )
         return said
 
@@ -104,12 +104,12 @@ class CLIPWeights:
         """Refuse towers of another kind.
 
         Raises:
-            BuildError: With what the weights are and what was wanted.
+            BuildError: A tower is of another kind; the message gives both kinds.
         """
         if vision is not None and vision != self.vision_kind:
-            raise BuildError(f"{where}: the weights' image tower is {self.vision_words()}, but {_VISION[vision]} is wanted")
+            raise BuildError(f"{where}: the weights' image tower is {self.vision_words()}, but {_VISION[vision]} is required")
         if text is not None and text != self.text_kind:
-            raise BuildError(f"{where}: the weights' text tower is {self.text_words()}, but {_TEXT[text]} is wanted")
+            raise BuildError(f"{where}: the weights' text tower is {self.text_words()}, but {_TEXT[text]} is required")
 
     def vision_words(self) -> str:
         """The image tower in words."""

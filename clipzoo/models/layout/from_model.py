@@ -1,4 +1,4 @@
-"""The weights of a model of this project, so that other libraries can have them."""
+"""Conversion of a model of this project to ``CLIPWeights``, for other libraries."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
-    """Both towers, their projections into the joint space and the scale.
+    """Convert both towers, with their projections into the joint space, and the scale.
 
-    A linear projection is multiplied into the tower's own: the product is computed in fp64, so that features stay what they were. Low-rank
-    adapters are added to the weights. ``model`` itself stays as it is.
+    A linear projection is multiplied into the tower's own in fp64, so that the features do not change. Low-rank adapters are merged into
+    the weights. ``model`` itself is not modified.
 
     Args:
-        model: With ``CLIPVision`` or a plain ``OpenCLIPBackbone`` as its image tower; and ``CLIPText``, a plain ``OpenCLIPText`` or a
-            ``BERT`` read at ``[CLS]`` as its text tower. Plain is what has no option that CLIP itself has not.
-        where: First words of a message.
+        model: Model with ``CLIPVision`` or a plain ``OpenCLIPBackbone`` as image tower; and ``CLIPText``, a plain ``OpenCLIPText``, or a
+            ``BERT`` pooled at ``[CLS]`` as text tower. Plain means without options that CLIP itself does not have.
+        where: Start of a message.
 
     Raises:
-        BuildError: Another library could not express it: another tower, or a projection that is not linear.
+        BuildError: The model has no equivalent in other libraries: another tower, or a projection that is not linear.
     """
     from clipzoo.models.clip import CLIP
 
     if not isinstance(model, CLIP):
-        raise BuildError(f"{where}: a {type(model).__name__} is no CLIP. Only a model with an image tower and a text tower can be exported")
+        raise BuildError(f"{where}: {type(model).__name__} cannot be exported. Only a CLIP, with an image tower and a text tower, can")
     model = _merged(model)
     visual, image = _image_tower(model, where)
     text, words = _text_tower(model, where)
@@ -53,7 +53,7 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
 
 
 def _merged(model: CLIP) -> CLIP:
-    """The model, or, where a tower has low-rank adapters, a copy with these folded in."""
+    """The model, or a copy with merged adapters if a tower has low-rank adapters."""
     if model.image_encoder.lora is None and model.text_encoder.lora is None:
         return model
     model = copy.deepcopy(model)
@@ -63,7 +63,7 @@ def _merged(model: CLIP) -> CLIP:
 
 
 def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
-    """Its tensors with the projection folded in, and its sizes."""
+    """The image tower's tensors, with the projection merged, and its sizes."""
     visual, words = model.image_encoder.clip_layout(where)
     matrix_ED, bias_E = _linear(model.image_projection, f"{where}: model.image_projection")
     if matrix_ED is not None and "attnpool.c_proj.weight" in visual:
@@ -77,7 +77,7 @@ def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
 
 
 def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
-    """Its tensors with the projection folded in, and what ``CLIPWeights`` says of it."""
+    """The text tower's tensors, with the projection merged, and its fields of ``CLIPWeights``."""
     matrix_ED, bias_E = _linear(model.text_projection, f"{where}: model.text_projection")
     _refuse_bias(bias_E, f"{where}: model.text_projection")
     text, words = model.text_encoder.clip_layout(where)
@@ -87,7 +87,7 @@ def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
 
 
 def _activation(model: CLIP, where: str) -> bool:
-    """Whether the CLIP transformers have QuickGELU; a ResNet and a BERT have activations of their own."""
+    """Whether the CLIP transformers use QuickGELU; a ResNet and a BERT have other activations."""
     said = {name: getattr(model, name).quick_gelu for name in ("image_encoder", "text_encoder")}
     known = {value for value in said.values() if value is not None}
     if len(known) > 1:
@@ -97,7 +97,7 @@ def _activation(model: CLIP, where: str) -> bool:
 
 
 def _linear(projection: nn.Module, where: str) -> tuple[Tensor | None, Tensor | None]:
-    """``[E, D]`` and ``[E]`` in fp64 of a linear projection; ``None`` for what it has not."""
+    """``[E, D]`` and ``[E]`` in fp64 of a linear projection; ``None`` for a missing projection or bias."""
     layer = getattr(projection, "layers", projection)
     if isinstance(layer, nn.Identity):
         return None, None
@@ -111,10 +111,10 @@ def _linear(projection: nn.Module, where: str) -> tuple[Tensor | None, Tensor | 
 
 def _refuse_bias(bias_E: Tensor | None, where: str) -> None:
     if bias_E is not None:
-        raise BuildError(f"{where} has a bias, which the projection of other libraries' CLIPs has not. Train it with bias=False")
+        raise BuildError(f"{where} has a bias, which other libraries' CLIP projections do not support. Train it with bias=False")
 
 
 def _bias(model: CLIP) -> float | None:
-    """Of a sigmoid loss."""
+    """The bias of a sigmoid loss."""
     bias = getattr(model.loss, "logit_bias", None)
     return None if bias is None else bias.item()

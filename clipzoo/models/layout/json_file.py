@@ -1,4 +1,4 @@
-"""Reading other libraries' JSON files: what is missing or of another kind is one clear line."""
+"""Reading of other libraries' JSON files, with one-line errors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from clipzoo.files import read_json
 
 
 def read_object(path: Path, where: str) -> dict:
-    """A JSON file that holds an object.
+    """Read a JSON file that contains an object.
 
     Raises:
-        BuildError: It is missing, is not JSON, or is no object.
+        BuildError: The file is missing, is not JSON, or does not contain an object.
     """
     try:
         value = read_json(path)
@@ -22,21 +22,21 @@ def read_object(path: Path, where: str) -> dict:
 
 
 def as_object(value: object, where: str) -> dict:
-    """The value itself.
+    """The value itself, if it is a JSON object.
 
     Raises:
-        BuildError: It is no JSON object.
+        BuildError: The value is not a JSON object.
     """
     if not isinstance(value, dict):
-        raise BuildError(f"{where} is missing, or is no JSON object")
+        raise BuildError(f"{where} is missing, or is not a JSON object")
     return value
 
 
 def three_numbers(values: object, where: str) -> tuple[float, float, float]:
-    """A mean or standard deviation of three channels.
+    """A per-channel mean or standard deviation.
 
     Raises:
-        BuildError: It is none.
+        BuildError: The value is not three numbers.
     """
     if not (isinstance(values, (list, tuple)) and len(values) == 3 and all(isinstance(value, (int, float)) for value in values)):
         raise BuildError(f"{where}={values!r} is not three numbers")
@@ -44,15 +44,15 @@ def three_numbers(values: object, where: str) -> tuple[float, float, float]:
 
 
 def check_sizes(said: dict[str, tuple[object, object]], where: str) -> None:
-    """Compare what a config says with what the tensors have.
+    """Compare a config with the tensors.
 
     Args:
-        said: Option to both values, the config's first.
-        where: First words of the message.
+        said: Pairs of config value and tensor value, by option.
+        where: Start of the message.
 
     Raises:
-        BuildError: With all options that differ.
+        BuildError: Options differ; the message lists all of them.
     """
-    wrong = [f"{name} is {value}, the tensors have {found}" for name, (value, found) in said.items() if value != found]
+    wrong = [f"{name} is {value}, but the tensors have {found}" for name, (value, found) in said.items() if value != found]
     if wrong:
-        raise BuildError(f"{where} does not fit the weights beside it: {'; '.join(wrong)}")
+        raise BuildError(f"{where} does not match the weights in its folder: {'; '.join(wrong)}")

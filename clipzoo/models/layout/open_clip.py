@@ -11,13 +11,13 @@ from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD
 from clipzoo.models.layout.json_file import three_numbers
 from clipzoo.structures import Preprocessing
 
-# The folder's files, in open_clip's order of preference.
+# File names in the folder, in open_clip's order of preference.
 CONFIG = "open_clip_config.json"
 WEIGHTS = (
     *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth"),
     *("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth"),
 )
-# Sizes, which are compared with the tensors, and what matters in training only.
+# Sizes, which are compared with the tensors, and options that only matter in training.
 VISION_SIZES = ("image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio")
 TEXT_SIZES = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio")
 _HARMLESS = {
@@ -30,11 +30,11 @@ _HARMLESS = {
 }
 FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}
 END_OF_TEXT = 49407
-HEADER = "clipzoo"  # the key of what we add to the header of a .safetensors file; open_clip does not look at it
+HEADER = "clipzoo"  # key of our entry in the header of a .safetensors file; ignored by open_clip
 
 
 def with_matrix(text: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tower with its projection as a matrix ``[width, embed_dim]``, which open_clip can also make as a layer without bias."""
+    """The same tower with its projection as a matrix ``[width, embed_dim]``, which open_clip may store as a layer without bias."""
     if "text_projection.weight" not in text or "text_projection.bias" in text:
         return text
     rest = {name: value for name, value in text.items() if name != "text_projection.weight"}
@@ -42,17 +42,17 @@ def with_matrix(text: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_options(model: dict, vision: dict, text: dict, where: str, instead: str = "") -> None:
-    """Refuse what changes the towers' computation without a trace in the tensors.
+    """Refuse options that change the towers' computation without affecting the tensors.
 
     Args:
-        model: open_clip's ``model_cfg``, or as much of it as is to be looked at.
-        vision: Its ``vision_cfg``.
-        text: Its ``text_cfg``.
-        where: First words of a message.
-        instead: Its last words.
+        model: open_clip's ``model_cfg``, or the part of it to be checked.
+        vision: ``vision_cfg`` of the model.
+        text: ``text_cfg`` of the model.
+        where: Start of a message.
+        instead: End of the message.
 
     Raises:
-        BuildError: With the option.
+        BuildError: There is such an option.
     """
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
@@ -63,35 +63,35 @@ def check_options(model: dict, vision: dict, text: dict, where: str, instead: st
             if name in known[section] or name in _HARMLESS[section] or not value or value == defaults[section].get(name):
                 continue
             if (section, name, value) == ("text_cfg", "pool_type", "eos") and text.get("eos_id") == END_OF_TEXT:
-                continue  # the same token: the end of text has the largest id
-            raise BuildError(f"{where}: {section}.{name}={value!r} is no option of a plain CLIP.{instead}")
+                continue  # equivalent: the end of text has the largest id
+            raise BuildError(f"{where}: {section}.{name}={value!r} is not supported in a plain CLIP.{instead}")
 
 
 def preprocessing_of(values: object, where: str) -> Preprocessing:
-    """open_clip's evaluation transform; what its words leave out is OpenAI's. The size belongs to the tower.
+    """open_clip's evaluation transform; missing values are OpenAI's. The size belongs to the tower.
 
     Args:
         values: ``preprocess_cfg`` of a folder, or the entry of a model in open_clip's index.
         where: First words of a message.
 
     Raises:
-        BuildError: It asks for something that is not done here, or is malformed.
+        BuildError: It is malformed, or asks for something that is not supported.
     """
     if not isinstance(values, dict):
-        raise BuildError(f"{where}: preprocess_cfg is no JSON object")
+        raise BuildError(f"{where}: preprocess_cfg is not a JSON object")
     mode = values.get("resize_mode") or "shortest"
     if mode not in FITS:
-        raise BuildError(f"{where}: resize_mode={mode!r} is not known.{did_you_mean(str(mode), FITS)} Known: {shortened(FITS)}")
+        raise BuildError(f"{where}: unknown resize_mode={mode!r}.{did_you_mean(str(mode), FITS)} Known: {shortened(FITS)}")
     if mode == "longest" and values.get("fill_color"):
-        raise BuildError(f"{where}: fill_color={values['fill_color']!r}; here images are padded with black only")
+        raise BuildError(f"{where}: fill_color={values['fill_color']!r} is not supported; images are always padded with black")
     return Preprocessing(
         mean=_per_channel(values.get("mean") or OPENAI_MEAN, f"{where}: mean"),
         std=_per_channel(values.get("std") or OPENAI_STD, f"{where}: std"),
-        interpolation="bilinear" if values.get("interpolation") == "bilinear" else "bicubic",  # open_clip's own reading of the word
+        interpolation="bilinear" if values.get("interpolation") == "bilinear" else "bicubic",  # as in open_clip
         fit=FITS[mode],
     )
 
 
 def _per_channel(value: object, where: str) -> tuple[float, float, float]:
-    """open_clip takes a single number for all channels."""
+    """One number per channel; in open_clip a single number applies to all."""
     return three_numbers((value,) * 3 if isinstance(value, (int, float)) else value, where)

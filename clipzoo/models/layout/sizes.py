@@ -1,4 +1,4 @@
-"""Which tensors a CLIP has, and what their shapes say of its sizes. Names are OpenAI's; of a BERT, Hugging Face's."""
+"""The tensors of a CLIP, and the sizes that follow from their shapes. Names are OpenAI's; for a BERT, Hugging Face's."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from clipzoo.models.layout.states import differences, shapes_of
 Shapes = dict[str, tuple[int, ...]]
 
 CLIP_VOCABULARY = 49408
-# Shapes do not say how many heads there are. A head is 64 wide, but in these larger transformers of open_clip, by their width.
+# Shapes do not determine the number of heads. A head is 64 wide, except in these larger transformers of open_clip, by width.
 _HEAD_WIDTH = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
-_OTHERS = "openclip:<name>/<tag> takes others"
+_OTHERS = "use openclip:<name>/<tag> for others"
 
 
 def vision_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
-    """The fields of ``CLIPWeights`` that the image tower decides, after every tensor was found to be there and to fit.
+    """The fields of ``CLIPWeights`` determined by the image tower, after checking that all tensors are present and fit.
 
     Raises:
-        BuildError: It is no image tower of a CLIP, or tensors are missing, unexpected or of another shape.
+        BuildError: The tensors are not a CLIP image tower, or some are missing, unexpected or of another shape.
     """
     if "attnpool.positional_embedding" in visual and "layer1.0.conv1.weight" in visual:
         _check_dimensions(visual, {"attnpool.positional_embedding": 2, "layer1.0.conv1.weight": 4}, f"{where}: the image tower")
@@ -34,7 +34,7 @@ def vision_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
             sizes["vision_width"], sizes["vision_layers"], sizes["vision_mlp"], sizes["patch_size"], sizes["image_size"], sizes["embed_dim"]
         )
     else:
-        raise BuildError(f"{where}: {_other_image_tower(visual)}. Read here: CLIP's vision transformers and its ResNets; {_OTHERS}")
+        raise BuildError(f"{where}: {_other_image_tower(visual)}. Supported: CLIP's vision transformers and ResNets; {_OTHERS}")
     _check(visual, wanted, f"{where}: the image tower")
     return sizes
 
@@ -46,14 +46,14 @@ def text_sizes(text: Mapping[str, Tensor], where: str) -> dict:
         BuildError: Tensors are missing, unexpected or of another shape, or the vocabulary is not OpenAI's.
     """
     if not {"token_embedding.weight", "positional_embedding", "text_projection"} <= text.keys():
-        raise BuildError(f"{where}: {_other_text_tower(text)}. Read here: CLIP's text transformer and Chinese-CLIP's BERT; {_OTHERS}")
+        raise BuildError(f"{where}: {_other_text_tower(text)}. Supported: CLIP's text transformer and Chinese-CLIP's BERT; {_OTHERS}")
     matrices = {"token_embedding.weight": 2, "positional_embedding": 2, "text_projection": 2}
     _check_dimensions(text, matrices, f"{where}: the text tower")
     vocab_size, width = text["token_embedding.weight"].shape
     if vocab_size != CLIP_VOCABULARY:
         raise BuildError(
             f"{where}: the text tower has a vocabulary of {vocab_size} tokens, not OpenAI's {CLIP_VOCABULARY} byte pairs. "
-            "Its tokenizer is another one, which is not known here"
+            "Its tokenizer is not supported"
         )
     sizes = {
         "context_length": len(text["positional_embedding"]),
@@ -70,13 +70,13 @@ def text_sizes(text: Mapping[str, Tensor], where: str) -> dict:
 
 
 def bert_sizes(text: Mapping[str, Tensor], where: str) -> dict:
-    """The same for a BERT, its context length apart, which no tensor says.
+    """The same for a BERT, except its context length, which no tensor determines.
 
     Raises:
         BuildError: Tensors are missing, unexpected or of another shape.
     """
     if not {"embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight", "text_projection"} <= text.keys():
-        raise BuildError(f"{where}: the text tower is no BERT. It has {_some(text)}")
+        raise BuildError(f"{where}: the text tower is not a BERT. It has {_some(text)}")
     matrices = {"embeddings.word_embeddings.weight": 2, "embeddings.position_embeddings.weight": 2, "text_projection": 2}
     _check_dimensions(text, matrices, f"{where}: the text tower")
     vocab_size, width = text["embeddings.word_embeddings.weight"].shape
@@ -95,28 +95,28 @@ def bert_sizes(text: Mapping[str, Tensor], where: str) -> dict:
 
 
 def check_joint(embed_dim: int, text: Mapping[str, Tensor], where: str) -> None:
-    """Both towers must end in the same space.
+    """Check that both towers end in the same space.
 
     Raises:
-        BuildError: They do not.
+        BuildError: The widths differ.
     """
     own = text["text_projection"].shape[1]
     if own != embed_dim:
-        raise BuildError(f"{where}: the image tower ends in {embed_dim} numbers, the text tower in {own}")
+        raise BuildError(f"{where}: the image tower has {embed_dim} outputs, the text tower {own}")
 
 
 def scalars(state: Mapping[str, Tensor], where: str) -> tuple[float, float | None]:
-    """``logit_scale`` and ``logit_bias``; some files hold a vector of one number."""
+    """``logit_scale`` and ``logit_bias``; some files store them as a vector of one number."""
     for name in ("logit_scale", "logit_bias"):
         if name in state and state[name].numel() != 1:
-            raise BuildError(f"{where}: {name} holds {state[name].numel()} numbers, not one")
+            raise BuildError(f"{where}: {name} contains {state[name].numel()} numbers instead of one")
     if "logit_scale" not in state:
         raise BuildError(f"{where}: logit_scale is missing")
     return float(state["logit_scale"]), float(state["logit_bias"]) if "logit_bias" in state else None
 
 
 def vit_shapes(width: int, layers: int, mlp: int, patch: int, image_size: int, embed_dim: int) -> Shapes:
-    """Of CLIP's vision transformer."""
+    """Tensor shapes of CLIP's vision transformer."""
     return {
         "class_embedding": (width,),
         "positional_embedding": ((image_size // patch) ** 2 + 1, width),
@@ -129,7 +129,7 @@ def vit_shapes(width: int, layers: int, mlp: int, patch: int, image_size: int, e
 
 
 def text_shapes(width: int, layers: int, mlp: int, context_length: int, vocab_size: int, embed_dim: int) -> Shapes:
-    """Of CLIP's text transformer."""
+    """Tensor shapes of CLIP's text transformer."""
     return {
         "positional_embedding": (context_length, width),
         "text_projection": (width, embed_dim),
@@ -140,7 +140,7 @@ def text_shapes(width: int, layers: int, mlp: int, context_length: int, vocab_si
 
 
 def resnet_shapes(width: int, layers: tuple[int, ...], image_size: int, embed_dim: int) -> Shapes:
-    """Of CLIP's ResNet: a stem of three convolutions, four stages of bottlenecks, and attention pooling."""
+    """Tensor shapes of CLIP's ResNet: a stem of three convolutions, four stages of bottlenecks, and attention pooling."""
     shapes: Shapes = {}
     for index, (inner, outer) in enumerate(((3, width // 2), (width // 2, width // 2), (width // 2, width)), start=1):
         shapes |= {f"conv{index}.weight": (outer, inner, 3, 3), **_batch_norm(f"bn{index}", outer)}
@@ -162,7 +162,7 @@ def resnet_shapes(width: int, layers: tuple[int, ...], image_size: int, embed_di
 
 
 def bert_shapes(width: int, layers: int, mlp: int, positions: int, types: int, vocab_size: int, embed_dim: int) -> Shapes:
-    """Of a BERT without its pooling layer, and the projection."""
+    """Tensor shapes of a BERT without its pooling layer, and of the projection."""
     rows = {"word_embeddings": vocab_size, "position_embeddings": positions, "token_type_embeddings": types}
     shapes: Shapes = {f"embeddings.{name}.weight": (count, width) for name, count in rows.items()}
     shapes |= _affine("embeddings.LayerNorm", width)
@@ -180,7 +180,7 @@ def _vit_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
     width, channels, patch, _ = visual["conv1.weight"].shape
     grid = _side(len(visual["positional_embedding"]) - 1, f"{where}: the image tower's positional_embedding")
     if channels != 3:
-        raise BuildError(f"{where}: the image tower reads {channels} channels, not 3")
+        raise BuildError(f"{where}: the image tower has {channels} input channels, not 3")
     return {
         "vision_kind": "vit",
         "image_size": grid * patch,
@@ -209,31 +209,31 @@ def _resnet_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
 
 
 def _check_dimensions(state: Mapping[str, Tensor], wanted: Mapping[str, int], where: str) -> None:
-    """The tensors that sizes are read from: number of dimensions, and none of them empty."""
+    """Check that the tensors that define sizes have the right number of dimensions and are not empty."""
     for name, dimensions in wanted.items():
         if state[name].ndim != dimensions or not state[name].numel():
-            raise BuildError(f"{where} is no plain CLIP tower. {name} has the shape {list(state[name].shape)}")
+            raise BuildError(f"{where} is not a plain CLIP tower. {name} has the shape {list(state[name].shape)}")
 
 
 def _check(state: Mapping[str, Tensor], wanted: Shapes, where: str) -> None:
     problems = differences(shapes_of(state), wanted)
     if problems:
-        raise BuildError(f"{where} is no plain CLIP tower. {problems}")
+        raise BuildError(f"{where} is not a plain CLIP tower. {problems}")
 
 
 def _other_image_tower(visual: Mapping[str, Tensor]) -> str:
-    """What an image tower is that is not read here."""
+    """Description of an unsupported image tower."""
     if any(key.startswith("trunk.") for key in visual):
         return "the image tower is a timm network inside open_clip (visual.trunk.*)"
     return f"the image tower is not CLIP's. It has {_some(visual)}" if visual else "there is no image tower (visual.*)"
 
 
 def _other_text_tower(text: Mapping[str, Tensor]) -> str:
-    """What a text tower is that is not read here."""
+    """Description of an unsupported text tower."""
     if any(key.startswith("transformer.") and not key.startswith("transformer.resblocks.") for key in text):
         return "the text tower is a Hugging Face network inside open_clip (text.transformer.*)"
     if "text_projection.weight" in text:
-        return "the text tower's projection has a bias, which CLIP's has not"
+        return "the text tower's projection has a bias, unlike CLIP's"
     return f"the text tower is not CLIP's. It has {_some(text)}" if text else "there is no text tower"
 
 
@@ -247,14 +247,14 @@ def _blocks(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _rows(state: Mapping[str, Tensor], key: str) -> int:
-    """Rows of a tensor; 0 where it is missing, which the check then lists."""
+    """Number of rows of a tensor; 0 if it is missing, which the check then lists."""
     return len(state[key]) if key in state and state[key].ndim else 0
 
 
 def _side(count: int, where: str) -> int:
     side = round(count**0.5)
     if side < 1 or side**2 != count:
-        raise BuildError(f"{where} has {count + 1} rows, which is no square grid and a class token")
+        raise BuildError(f"{where} has {count + 1} rows, which is not a square grid plus a class token")
     return side
 
 

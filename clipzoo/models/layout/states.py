@@ -1,4 +1,4 @@
-"""State dicts: compared with what a tower has, and loaded into it strictly."""
+"""Comparison of state dicts with a tower, and strict loading."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from clipzoo.errors import BuildError, shortened
 
 
 def check_finite(state: Mapping[str, Tensor], where: str) -> None:
-    """Refuse weights that are not numbers, which would answer every question with the first class.
+    """Refuse NaN or infinite weights, which would silently predict the first class for every input.
 
     Raises:
-        BuildError: With the tensor's name.
+        BuildError: A tensor is not finite; the message names it.
     """
     problem = not_finite(state)
     if problem:
-        raise BuildError(f"{where}: {problem}. The training that made them diverged, or the file is damaged: take other weights")
+        raise BuildError(f"{where}: {problem}. The training diverged, or the file is damaged: use other weights")
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str:
-    """Which tensors hold NaN or infinity, in words; empty for none. The masks of attention, which hold minus infinity, are left out."""
+    """The tensors with NaN or infinity, in words; empty if there are none. Attention masks, which contain minus infinity, are ignored."""
     bad = [key for key, value in state.items() if not (_is_mask(key) or _finite(value))]
     if not bad:
         return ""
     value = state[bad[0]]
     count = int((~torch.isfinite(value)).sum())
-    more = f"; {len(bad) - 1} more tensors likewise" if len(bad) > 1 else ""
+    more = f"; {len(bad) - 1} more such tensors" if len(bad) > 1 else ""
     return f"{count} of {value.numel()} numbers of {bad[0]} are NaN or infinite{more}"
 
 
@@ -41,10 +41,10 @@ def _is_mask(key: str) -> bool:
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load ``state`` into ``module``; nothing is left out silently.
+    """Load ``state`` into ``module``; no tensor is skipped silently.
 
     Raises:
-        BuildError: Keys are missing, unexpected or of another shape; they are listed. The module is unchanged then.
+        BuildError: Keys are missing, unexpected or of another shape; the message lists them. The module is then unchanged.
     """
     problems = differences(shapes_of(state), shapes_of(module.state_dict()))
     if problems:
@@ -58,7 +58,7 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def differences(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
-    """What is missing, unexpected or of another shape, in words; empty where all fits."""
+    """Missing, unexpected and mismatched keys, in words; empty if everything fits."""
     missing = sorted(wanted.keys() - shapes.keys())
     unexpected = sorted(shapes.keys() - wanted.keys())
     both = sorted(wanted.keys() & shapes.keys())
@@ -72,6 +72,6 @@ def differences(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tupl
 
 
 def copied(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict on the CPU, in fp32, apart from the module's own memory."""
+    """The state dict on the CPU, in fp32, in separate memory."""
     state = {name: value.detach().cpu() for name, value in module.state_dict().items()}
     return {name: value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True) for name, value in state.items()}

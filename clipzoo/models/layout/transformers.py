@@ -1,4 +1,4 @@
-"""transformers' names."""
+"""Parameter names of transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-# The names of one transformer block, transformers' and OpenAI's; the three projections of attention are one tensor there.
+# Names in one transformer block, transformers' and OpenAI's; OpenAI's have one tensor for the three attention projections.
 BLOCK = {
     "layer_norm1": "ln_1",
     "layer_norm2": "ln_2",
@@ -21,7 +21,7 @@ VISION = {
     "vision_model.embeddings.class_embedding": "class_embedding",
     "vision_model.embeddings.patch_embedding.weight": "conv1.weight",
     "vision_model.embeddings.position_embedding.weight": "positional_embedding",
-    **{f"vision_model.pre_layrnorm.{kind}": f"ln_pre.{kind}" for kind in ("weight", "bias")},  # the missing letter is transformers' own
+    **{f"vision_model.pre_layrnorm.{kind}": f"ln_pre.{kind}" for kind in ("weight", "bias")},  # the typo is transformers' own
     **{f"vision_model.post_layernorm.{kind}": f"ln_post.{kind}" for kind in ("weight", "bias")},
 }
 TEXT = {
@@ -37,5 +37,5 @@ _BERT_KEYS = (
 
 
 def bert_config(config: dict) -> dict:
-    """What of a text tower's config ``BertConfig`` needs to make the same network."""
+    """The fields of a text tower's config that ``BertConfig`` needs to build the same network."""
     return {name: config[name] for name in _BERT_KEYS if name in config}

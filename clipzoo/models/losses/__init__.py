@@ -1,4 +1,4 @@
-"""Losses between image features and caption features, and losses over logits of classes."""
+"""Contrastive losses between image and caption features, and classification losses over logits."""
 
 from clipzoo.models.losses.base import Loss, PairLoss
 from clipzoo.models.losses.classification import ClassificationLoss, CrossEntropyLoss, FocalLoss

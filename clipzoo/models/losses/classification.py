@@ -1,4 +1,4 @@
-"""Losses over logits of classes, for models with a classifier of their own.
+"""Losses over class logits, for models with a classifier.
 
 Shapes: B cases of the batch · C classes.
 """
@@ -23,24 +23,24 @@ ClassWeights = Method | list[Positive]
 
 @checked
 class ClassificationLoss(nn.Module):
-    """Base of the losses that an ``ImageClassifier`` takes; a subclass writes ``compute``.
+    """Base class of the losses for ``ImageClassifier``; subclasses implement ``compute``.
 
-    With ``class_weights`` every case weighs what its class does. The weights come from the training part of the fold alone (``fit``), and
-    are scaled so that their mean over its cases is 1: the size of the loss, and with it the learning rate, stays what it was, and the loss
-    of a batch is the plain mean over its cases. It is not divided by the sum of the batch's weights as torch's is, so the average over
-    processes is the loss of one process with all their cases, exactly. The weights are in the checkpoint.
+    With ``class_weights`` every case has the weight of its class. The weights are computed from the fold's training part only (``fit``)
+    and scaled to mean 1 over its cases, so that the magnitude of the loss, and with it a suitable learning rate, does not change; the loss
+    of a batch is the plain mean over its cases. Unlike in torch it is not divided by the sum of the batch's weights, so the average over
+    processes is exactly the loss of one process with all their cases. The weights are stored in checkpoints.
 
     Args:
-        class_weights: ``'inverse_freq'``, ``'inverse_sqrt'`` or ``'balanced'``, as ``WeightedSampler`` means them with its default
-            smooth factor of 1: a case of a class with n cases weighs 1 / (n + 1), 1 / sqrt(n + 1), or 1 / n. Or C positive numbers, one
-            for each class in order. ``None`` weighs all cases the same.
+        class_weights: ``'inverse_freq'``, ``'inverse_sqrt'`` or ``'balanced'``, as in ``WeightedSampler`` with its default smooth factor
+            of 1: a case of a class with n cases has the weight 1 / (n + 1), 1 / sqrt(n + 1), or 1 / n. Or C positive numbers, one per
+            class in order. ``None`` weights all cases equally.
 
     Attributes:
-        name: What the loss is called in the log.
+        name: Name of the loss in the log.
         weight_C: ``[C]`` float32; ``None`` without ``class_weights``.
 
     Raises:
-        ConfigError: ``class_weights`` is neither a method nor numbers that are greater than 0.
+        ConfigError: ``class_weights`` is neither a method nor a list of positive numbers.
     """
 
     name: ClassVar[str]
@@ -53,14 +53,14 @@ class ClassificationLoss(nn.Module):
 
     @property
     def balances(self) -> bool:
-        """It corrects the imbalance of classes."""
+        """Whether the loss corrects class imbalance."""
         return self.class_weights is not None
 
     def connect(self, num_classes: int) -> ClassificationLoss:
-        """Make room for the weights of ``num_classes`` classes; returns the loss itself.
+        """Prepare for the weights of ``num_classes`` classes; returns the loss itself.
 
         Raises:
-            ConfigError: ``class_weights`` are of another number.
+            ConfigError: The number of ``class_weights`` differs.
         """
         if self.class_weights is not None and self.weight_C is None:
             if not isinstance(self.class_weights, str) and len(self.class_weights) != num_classes:
@@ -71,20 +71,20 @@ class ClassificationLoss(nn.Module):
         return self
 
     def fit(self, class_counts: Tensor) -> None:
-        """Set the weights; does nothing without ``class_weights``.
+        """Set the class weights; no effect without ``class_weights``.
 
         Args:
-            class_counts: ``[C]`` int64 cases of each class in the training part, and of nothing else.
+            class_counts: ``[C]`` int64 number of cases per class in the training part only.
 
         Raises:
-            BuildError: There is no case.
+            BuildError: There are no cases.
         """
         if self.class_weights is None:
             return
         self.connect(len(class_counts))
         counts = class_counts.double().cpu()
         if not counts.sum() > 0:
-            raise BuildError(f"{type(self).__name__}: no training case has a class, so there are no class weights. Leave class_weights out")
+            raise BuildError(f"{type(self).__name__}: no training case has a class, so there are no class weights. Remove class_weights")
         if isinstance(self.class_weights, str):
             weight = torch.from_numpy(weight_of_a_case(counts.numpy(), self.class_weights))
         else:
@@ -93,21 +93,21 @@ class ClassificationLoss(nn.Module):
         self.fitted = True
 
     def forward(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        """The mean loss over the cases that have a class, in fp32 even under autocast; 0 where none has.
+        """The mean loss over the cases with a class, in fp32 even under autocast; 0 if there are none.
 
         Args:
-            logits_BC: ``[B, C]``, temperature applied.
-            labels_B: ``[B]`` int64 classes; cases with -1 are left out.
+            logits_BC: ``[B, C]`` logits, with the temperature applied.
+            labels_B: ``[B]`` int64 classes; cases with -1 are ignored.
 
         Returns:
-            A differentiable scalar. Where ``torch.distributed`` runs, the average over the processes is the mean over all their cases.
+            A differentiable scalar. With ``torch.distributed``, the average over the processes is the mean over all their cases.
 
         Raises:
-            BuildError: ``class_weights`` were not fitted.
+            BuildError: ``class_weights`` have not been fitted.
         """
         if not self.fitted:
             raise BuildError(
-                f"{type(self).__name__}: class_weights are not known yet. Call fit with the training part's class counts first"
+                f"{type(self).__name__}: class_weights have not been fitted. Call fit with the training part's class counts first"
             )
         with torch.autocast(device_type=logits_BC.device.type, enabled=False):
             known_B = labels_B >= 0
@@ -122,7 +122,7 @@ class ClassificationLoss(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no method 'compute'")
 
     def describe(self) -> str:
-        """A few words for the log."""
+        """A short description for the log."""
         if self.class_weights is None:
             return type(self).__name__
         kind = f"'{self.class_weights}'" if isinstance(self.class_weights, str) else "given"
@@ -139,14 +139,14 @@ class CrossEntropyLoss(ClassificationLoss):
     """The negative log-probability of the true class.
 
     Args:
-        label_smoothing: Share of the target, in [0, 1), that is spread evenly over all classes.
+        label_smoothing: Share of the target, in [0, 1), spread evenly over all classes.
         class_weights: See ``ClassificationLoss``.
 
     Raises:
-        ConfigError: ``label_smoothing`` is outside [0, 1), or ``class_weights`` makes no sense.
+        ConfigError: ``label_smoothing`` is outside [0, 1), or ``class_weights`` is invalid.
 
-    Source: label smoothing as in Szegedy et al. 2016 (arXiv:1512.00567), section 7. A class weight is that of the case, on its whole
-    smoothed loss; torch's weighs each class's part of the smoothed target by that class's own weight.
+    Source: label smoothing as in Szegedy et al. 2016 (arXiv:1512.00567), section 7. The weight of the case's class applies to its whole
+    smoothed loss; torch weights each class's part of the smoothed target by that class's own weight.
     """
 
     name = "cross_entropy"
@@ -162,18 +162,18 @@ class CrossEntropyLoss(ClassificationLoss):
 
 @LOSSES.register_module()
 class FocalLoss(ClassificationLoss):
-    """Cross entropy in which a case counts the less, the surer the model is of its class: ``-(1 - p)^gamma log p``.
+    """Cross entropy that down-weights cases of which the model is confident: ``-(1 - p)^gamma log p``.
 
-    It turns training to the hard cases, which rare classes often are; ``class_weights`` balance the classes besides.
+    It focuses training on hard cases, which rare classes often contain; ``class_weights`` additionally balance the classes.
 
     Args:
-        gamma: At least 0; 0 is cross entropy.
-        class_weights: See ``ClassificationLoss``; the paper's alpha.
+        gamma: Focusing exponent, 0 or more; 0 is cross entropy.
+        class_weights: See ``ClassificationLoss``; alpha in the paper.
 
     Raises:
-        ConfigError: ``gamma`` is negative, or ``class_weights`` makes no sense.
+        ConfigError: ``gamma`` is negative, or ``class_weights`` is invalid.
 
-    Source: Lin et al. 2017 (arXiv:1708.02002), Eq. 5, with the softmax for the sigmoid, and the mean over the cases.
+    Source: Lin et al. 2017 (arXiv:1708.02002), Eq. 5, with softmax instead of sigmoid, and the mean over the cases.
     """
 
     name = "focal"
@@ -185,6 +185,6 @@ class FocalLoss(ClassificationLoss):
     def compute(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
         """``[B]`` focal losses."""
         log_p_B = F.log_softmax(logits_BC, dim=1).gather(1, labels_B[:, None]).squeeze(1)
-        # 1 - p without cancellation. A power below 1 has no slope at 0: a case that is certain stays above it, and gets no gradient.
+        # 1 - p without cancellation. Powers below 1 have an infinite slope at 0: the clamp keeps certain cases above 0, without gradient.
         doubt_B = (-torch.expm1(log_p_B)).clamp(min=torch.finfo(log_p_B.dtype).tiny)
         return -(doubt_B**self.gamma) * log_p_B

@@ -1,6 +1,6 @@
-"""Softmax losses between images and captions: the standard one, and the one that knows repeated captions.
+"""Softmax losses between images and captions: the standard CLIP loss, and one with multiple positives.
 
-Shapes: B images and U distinct captions that are asked about · N images and V captions to compare with (in one process B and U) ·
+Shapes: B images and U distinct captions as queries · N images and V captions to compare with (B and U in one process) ·
 D embedding width.
 """
 
@@ -17,13 +17,13 @@ from clipzoo.structures import Batch
 
 @LOSSES.register_module()
 class ContrastiveLoss(PairLoss):
-    """The standard CLIP loss: image i belongs to the caption drawn for it and to nothing else in the batch.
+    """The standard CLIP loss: image i matches the caption drawn for it and nothing else in the batch.
 
-    Where captions repeat, the copies are false negatives of each other: the loss cannot fall below the mean over the cases of
-    ln(number of cases with the same caption). ``MultiPositiveContrastiveLoss`` has no such error.
+    Repeated captions are false negatives of each other: the loss cannot fall below the mean over the cases of
+    ln(number of cases with the same caption). ``MultiPositiveContrastiveLoss`` avoids this.
 
-    Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. We encode each distinct caption once and repeat its column of the logits;
-    value and gradient are those of encoding every repeat.
+    Source: Radford et al. 2021 (arXiv:2103.00020), Figure 3. Each distinct caption is encoded once and its column of logits repeated;
+    value and gradient equal those of encoding every repeat.
     """
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
@@ -37,17 +37,17 @@ class ContrastiveLoss(PairLoss):
 
 @LOSSES.register_module()
 class MultiPositiveContrastiveLoss(PairLoss):
-    """The CLIP loss with every caption that describes an image as its positive, and every image that a caption describes as its own.
+    """The CLIP loss with multiple positives: all captions that describe an image, and all images that a caption describes.
 
     Image to text: softmax over the U distinct captions; target 1/n on each of the n captions of the batch that describe the case;
     mean over the cases. Text to image: softmax over the B images; target 1/n on each of the n cases that the caption describes;
-    mean over the B drawn captions, so a caption weighs as often as it was drawn, just as its images do. Where no caption
-    describes two cases, both are those of ``ContrastiveLoss``, exactly.
+    mean over the B drawn captions, so that a caption counts as often as it was drawn, like its images. If no caption
+    describes two cases, both terms equal those of ``ContrastiveLoss`` exactly.
 
-    The text-to-image part has a floor, the mean of ln(n): one caption cannot tell its n images apart. It is a constant without gradient.
+    The text-to-image term is at least the mean of ln(n), as a caption cannot distinguish its n images: a constant without gradient.
 
     Source: UniCL (Yang et al. 2022, arXiv:2204.03610), L_i2t and L_t2i, with the sum over positives outside the log (SupCon, Khosla et al.
-    2020, arXiv:2004.11362, Eq. 2). We halve the sum of the two directions as CLIP does, and count a repeated caption once in
+    2020, arXiv:2004.11362, Eq. 2). As in CLIP the sum of the two directions is halved; a repeated caption counts once in
     the image-to-text softmax.
     """
 
@@ -63,7 +63,7 @@ class MultiPositiveContrastiveLoss(PairLoss):
 
 
 def _cross_entropy(logits_RC: Tensor, positives_RC: Tensor, counts_C: Tensor | None) -> Tensor:
-    """``[R]``: of each row, with target 1/n on each of its n positives, over the columns that count; ``None``: all do."""
+    """``[R]`` cross entropy of each row, with target 1/n on each of its n positives, over the columns that count (``None``: all)."""
     # Cross entropy with targets t that sum to 1 is logsumexp(z) - sum(t z): no 0 times -inf where columns are masked.
     counted_RC = logits_RC if counts_C is None else logits_RC.masked_fill(~counts_C, float("-inf"))
     target_RC = positives_RC.to(logits_RC.dtype)

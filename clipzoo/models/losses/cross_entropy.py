@@ -1,4 +1,4 @@
-"""Classification by captions: the classes' captions are the weights of the classifier.
+"""Classification by captions: the class captions serve as the weights of the classifier.
 
 Shapes: B cases · U captions of the whole table · C classes · D embedding width.
 """
@@ -20,12 +20,12 @@ from clipzoo.structures import Batch
 
 @LOSSES.register_module()
 class CaptionCrossEntropyLoss(Loss):
-    """Cross entropy over all classes, each the mean direction of its captions: training does what prediction will do.
+    """Cross entropy over all classes, each represented by the mean direction of its captions: training matches prediction.
 
-    Every batch sees all captions of the table, so no class is missing from a small batch. Cases without a class (label -1) are left out.
+    Every batch contains the whole caption table, so that no class is missing from a small batch. Cases without a class (-1) are ignored.
 
     Args:
-        label_smoothing: Share of the target, in [0, 1), that is spread evenly over all classes.
+        label_smoothing: Share of the target, in [0, 1), spread evenly over all classes.
 
     Raises:
         ConfigError: ``label_smoothing`` is outside [0, 1).
@@ -41,9 +41,9 @@ class CaptionCrossEntropyLoss(Loss):
         self.label_smoothing = label_smoothing
 
     def compute(self, image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, batch: Batch) -> Tensor:
-        """The mean over the cases that have a class."""
-        # C is not known here without waiting for the device. Every class has a caption of its own, so C <= U: take U classes and
-        # leave those out that no caption describes.
+        """The mean over the cases with a class."""
+        # C is unknown here without synchronising with the device. Every class has its own caption, so C <= U: assume U classes and
+        # ignore those without captions.
         class_U = torch.arange(len(text_UD), device=text_UD.device)
         present_U = (batch.caption_labels[:, None] == class_U[None, :]).any(dim=0)
         logits_BU = logit_scale * image_BD @ class_prototypes(text_UD, batch.caption_labels, len(text_UD)).T

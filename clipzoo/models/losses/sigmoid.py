@@ -1,6 +1,6 @@
-"""The sigmoid loss: every image and caption is one yes-or-no question.
+"""The sigmoid loss: every pair of image and caption is a binary question.
 
-Shapes: B images that are asked about · V distinct captions to compare with · D embedding width.
+Shapes: B query images · V distinct captions to compare with · D embedding width.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from clipzoo.structures import Batch
 
 @LOSSES.register_module()
 class SigmoidContrastiveLoss(PairLoss):
-    """Does this caption describe this image, asked of all B x U pairs; the sum of the answers' log losses over B.
+    """Binary cross entropy of "this caption describes this image" over all B x U pairs, summed and divided by B.
 
-    Its one parameter, ``logit_bias``, is added to all logits. It starts at -ln(``negatives_per_positive``), the log odds of a "yes",
-    so that the first steps do not go into learning that most answers are "no".
+    Its only parameter, ``logit_bias``, is added to all logits. It starts at -ln(``negatives_per_positive``), the log odds of a "yes",
+    so that the first steps are not spent on learning that most answers are "no".
 
     Args:
-        negatives_per_positive: How many captions of a batch do not describe an image, for each that does: the number of classes
-            less one for class captions, the cases of a step in all processes less one for captions that differ. Greater than 0.
-        local_loss: As ``PairLoss``.
-        gather_with_grad: As ``PairLoss``.
+        negatives_per_positive: Expected number of non-matching captions in a batch per matching one: the number of classes minus one for
+            class captions, the cases of a step in all processes minus one for distinct captions. Greater than 0.
+        local_loss: See ``PairLoss``.
+        gather_with_grad: See ``PairLoss``.
 
     Raises:
         ConfigError: ``negatives_per_positive`` is not greater than 0.
 
-    Source: SigLIP (Zhai et al. 2023, arXiv:2303.15343), Eq. 1; its bias of -10 is about -ln(32 767), for 32 768 cases. We count every
-    caption that describes the image as a "yes", and a repeated caption once.
+    Source: SigLIP (Zhai et al. 2023, arXiv:2303.15343), Eq. 1; its bias of -10 is about -ln(32 767), for 32 768 cases. Every caption that
+    describes the image counts as a "yes", and a repeated caption once.
     """
 
     def __init__(self, negatives_per_positive: Positive = 31.0, local_loss: bool = False, gather_with_grad: bool = True):

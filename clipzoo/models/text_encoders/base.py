@@ -1,4 +1,4 @@
-"""What every text tower is."""
+"""Base class of all text towers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from clipzoo.structures import Tokenizer, Tokens
 
 
 class TextEncoder(Tower):
-    """Base of all text towers. Trimming or lengthening the padding of its input never changes its features.
+    """Base class of all text towers. Trimming or extending the padding of the input never changes the features.
 
     Attributes:
-        tokenizer: Turns sentences into this tower's tokens.
-        context_length: Most tokens of a sentence, start and end token included.
+        tokenizer: Tokenizer of this tower.
+        context_length: Maximum number of tokens per sentence, including start and end token.
     """
 
     tokenizer: Tokenizer
@@ -28,12 +28,12 @@ class TextEncoder(Tower):
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
 
     def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
-        """For export: copies of its tensors with open_clip's names, ``text_projection`` included, and further fields of ``CLIPWeights``.
+        """For export: copies of the tensors under open_clip's names, with ``text_projection``, and further fields of ``CLIPWeights``.
 
         Raises:
-            BuildError: Other libraries' CLIPs have no such text tower.
+            BuildError: The CLIPs of other libraries have no equivalent text tower.
         """
-        raise BuildError(f"{where}: the text tower is {full_name(self)}, which other libraries' CLIPs have not. CLIPText or BERT is needed")
+        raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such tower. Use CLIPText or BERT")
 
     def describe(self) -> str:
         """One line for the log."""
@@ -41,15 +41,15 @@ class TextEncoder(Tower):
 
 
 def padding_mask(tokens: Tokens) -> Tensor:
-    """``[N, L]`` bool, true where there is a token and not padding."""
+    """``[N, L]`` bool, true for tokens and false for padding."""
     return torch.arange(tokens.ids.shape[1], device=tokens.ids.device)[None, :] < tokens.lengths[:, None]
 
 
 def pool(hidden_NLD: Tensor, tokens: Tokens, pooling: Literal["cls", "mean"]) -> Tensor:
-    """``[N, D]`` from ``[N, L, D]``: the first token's state, or the mean over the tokens that are not padding."""
+    """``[N, D]`` from ``[N, L, D]``: the state of the first token, or the mean over all tokens except padding."""
     if pooling == "cls":
         return hidden_NLD[:, 0]
     mask_NL1 = padding_mask(tokens)[:, :, None]
-    # In fp32: a sum over many tokens loses digits in half precision. 'where', not a product, as padding may hold anything.
+    # In fp32: a sum over many tokens loses precision in half precision. 'where' instead of a product, as padding may contain anything.
     total_ND = torch.where(mask_NL1, hidden_NLD, 0).sum(dim=1, dtype=torch.promote_types(hidden_NLD.dtype, torch.float32))
     return (total_ND / tokens.lengths[:, None]).to(hidden_NLD.dtype)

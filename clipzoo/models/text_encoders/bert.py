@@ -1,4 +1,4 @@
-"""BERT: published weights, or a small one from scratch that reads Chinese without a network."""
+"""BERT: published weights, or a small network from scratch that reads Chinese without network access."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ class BERT(TextEncoder):
     """Hugging Face's BERT without its pooling layer.
 
     Args:
-        name: Hub name or local folder of the published weights; not read when ``pretrained=False``.
-        pretrained: ``True`` takes the weights of ``name``. ``False`` builds a BERT of the four sizes below with random weights and a
-            vocabulary made in code: it needs no network. A string is a file or folder with a whole CLIP whose text tower is a BERT, as
-            Chinese-CLIP's, projected into the joint space; where it has no vocabulary, that of ``name`` is taken.
-        pooling: The state of ``[CLS]``, or the mean over all tokens.
-        hidden_size: Width; of the network from scratch only, as the next two.
-        num_layers: Number of layers.
-        num_heads: Attention heads.
-        max_length: Most tokens of a sentence, ``[CLS]`` and ``[SEP]`` included. ``None``: what a whole CLIP was trained with, otherwise 64.
-        dropout: On hidden states and attention weights, in [0, 1).
-        freeze: ``'all'`` trains nothing of this tower.
-        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
-        projection: Width of a joint space that the features are projected into, without bias; ``None`` leaves them as they are, or
-            projects them as the whole CLIP does.
-        files: Name to content of ``config.json`` and the tokenizer's files, which say the architecture then; a checkpoint brings them.
-            They hold no weights.
+        name: Hub name or local folder of the published weights; ignored if ``pretrained=False``.
+        pretrained: ``True`` loads the weights of ``name``. ``False`` builds a BERT of the sizes below with random weights and a
+            vocabulary created in code, without network access. A string is a file or folder with a CLIP whose text tower is a BERT, such
+            as Chinese-CLIP's, projected into the joint space; if it has no vocabulary, that of ``name`` is used.
+        pooling: ``'cls'`` for the state of ``[CLS]``, ``'mean'`` for the mean over all tokens.
+        hidden_size: Width of a network from scratch.
+        num_layers: Number of layers of a network from scratch.
+        num_heads: Number of attention heads of a network from scratch.
+        max_length: Maximum number of tokens, including ``[CLS]`` and ``[SEP]``. ``None``: as a whole CLIP was trained, otherwise 64.
+        dropout: Dropout on hidden states and attention weights, in [0, 1).
+        freeze: ``'all'`` freezes the whole tower.
+        unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
+        lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
+        projection: Width of a joint space into which the features are projected, without bias; ``None`` for no projection, or that of
+            the whole CLIP.
+        files: Contents of ``config.json`` and tokenizer files by name, which then define the architecture; without weights. Supplied by
+            checkpoints.
 
     Raises:
-        BuildError: Published weights cannot be had, do not fit, or are not BERT's.
-        ConfigError: Sizes do not go together, or ``files`` are given together with ``pretrained``.
+        BuildError: Published weights are unavailable, do not fit, or are not BERT's.
+        ConfigError: Sizes are incompatible, or both ``files`` and ``pretrained`` are given.
 
     Source: Devlin et al. 2019 (arXiv:1810.04805); Chinese-CLIP: Yang et al. 2022 (arXiv:2211.01335).
     """
@@ -102,7 +102,7 @@ class BERT(TextEncoder):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """``[N, L]`` tokens to ``[N, num_features]``."""
-        # BertModel.forward makes the mask itself, and looks on the host whether it masks anything: that waits for the device every step.
+        # BertModel.forward builds the mask itself, and checks on the host whether it masks anything, which synchronises at every step.
         mask_N11L = padding_mask(tokens)[:, None, None, :]
         hidden_NLD = self.bert.encoder(self.bert.embeddings(input_ids=tokens.ids), attention_mask=mask_N11L)[0]
         pooled_ND = pool(hidden_NLD, tokens, self.pooling)
@@ -124,7 +124,7 @@ class BERT(TextEncoder):
     def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
         """See ``TextEncoder.clip_layout``: the layout of Chinese-CLIP."""
         if self.pooling != "cls":
-            other = f"pooling='{self.pooling}', but Chinese-CLIP reads a BERT at its first token, 'cls'"
+            other = f"pooling='{self.pooling}', but Chinese-CLIP pools a BERT at its first token, 'cls'"
             raise BuildError(f"{where}: the text tower has {other}")
         text, projection_WD = copied(self.bert), self.text_projection
         text["text_projection"] = (torch.eye(self.num_features) if projection_WD is None else projection_WD).detach().cpu().clone()
@@ -133,7 +133,7 @@ class BERT(TextEncoder):
         return text, {**sizes, "text_kind": "bert", "text_config": config, "files": self._tokenizer_files()}
 
     def _tokenizer_files(self) -> dict[str, str]:
-        """Those of its published weights, or the vocabulary that is made in code."""
+        """The tokenizer files of the published weights, or the vocabulary created in code."""
         if not isinstance(self.tokenizer, WordPieceTokenizer):
             files = self.blueprint()["files"]
             return {name: files[name] for name in TOKENIZER_FILES if name in files}
@@ -146,7 +146,7 @@ class BERT(TextEncoder):
         recompute_layers(self.bert, f"BERT {self.name}")
 
     def _project(self, width: int | None) -> None:
-        """Make the projection into a joint space of that width, at random as CLIP's; ``None`` for none."""
+        """Create a projection into a joint space of that width, with CLIP's random initialisation; ``None`` for none."""
         hidden_size = self.bert.config.hidden_size
         self.num_features, self.projected = width or hidden_size, width is not None
         self.text_projection = None
@@ -175,21 +175,19 @@ class BERT(TextEncoder):
         self.tokenizer = HFTokenizer(read_tokenizer("BERT", name), self.context_length)
 
     def _from_clip(self, path: str, max_length: int | None, projection: int | None, rates: dict[str, float]) -> None:
-        """The text tower of a whole CLIP, with its projection.
+        """Load the text tower of a whole CLIP, with its projection.
 
         Raises:
-            BuildError: It is none, it fits neither its vocabulary nor the arguments, or has no vocabulary.
+            BuildError: The text tower is not a BERT, does not match its vocabulary or the arguments, or has no vocabulary.
         """
         source = joint_weights("BERT", None, path)
         weights, where = source.weights, f"BERT({source.words})"
         if weights.text_kind != "bert":
-            raise BuildError(
-                f"{where}: the weights' text tower is {weights.text_words()}, not a BERT. Write weights:{path}, or use CLIPText"
-            )
+            raise BuildError(f"{where}: the weights' text tower is {weights.text_words()}, not a BERT. Use weights:{path}, or CLIPText")
         if self.pooling != "cls":
-            raise BuildError(f"{where}: pooling='{self.pooling}', but the weights were trained with the state of [CLS]. Leave it out")
+            raise BuildError(f"{where}: pooling='{self.pooling}', but the weights were trained with the state of [CLS]. Remove it")
         if projection not in (None, weights.embed_dim):
-            raise BuildError(f"{where}: projection={projection}, but the weights' joint space is {weights.embed_dim} wide. Leave it out")
+            raise BuildError(f"{where}: projection={projection}, but the weights' joint space has width {weights.embed_dim}. Remove it")
         self.context_length = weights.context_length if max_length is None else max_length
         check_context("BERT", self.context_length, weights.text_config["max_position_embeddings"])
         with opened(self.name, weights.files or None, "BERT") as folder:
@@ -197,13 +195,13 @@ class BERT(TextEncoder):
         if len(tokenizer) != weights.vocab_size:
             raise BuildError(
                 f"{where}: the weights were trained with {weights.vocab_size} tokens, but the tokenizer of '{self.name}' has "
-                f"{len(tokenizer)}. Put the weights' own vocab.txt beside them, or give name='FOLDER' with it"
+                f"{len(tokenizer)}. Put the weights' own vocab.txt next to them, or pass its folder, name='FOLDER'"
             )
         self.tokenizer = HFTokenizer(tokenizer, self.context_length)
         try:
             self.bert = _network({**weights.text_config, **rates})
-        except (KeyError, ValueError, AssertionError) as error:  # transformers' and torch's
-            raise BuildError(f"{where}: its text_config makes no BERT ({first_line(error)})") from error
+        except (KeyError, ValueError, AssertionError) as error:  # from transformers and torch
+            raise BuildError(f"{where}: its text_config does not define a BERT ({first_line(error)})") from error
         self._project(weights.embed_dim)
         state = {key if key == "text_projection" else f"bert.{key}": value for key, value in weights.text.items()}
         load_strictly(self, state, where)
@@ -212,7 +210,7 @@ class BERT(TextEncoder):
 
     def _from_scratch(self, hidden_size: int, num_layers: int, num_heads: int, rates: dict[str, float]) -> None:
         if hidden_size % num_heads:
-            raise ConfigError(f"BERT: hidden_size={hidden_size} is no multiple of num_heads={num_heads}")
+            raise ConfigError(f"BERT: hidden_size={hidden_size} is not a multiple of num_heads={num_heads}")
         self.tokenizer = WordPieceTokenizer(self.context_length)
         sizes = {"vocab_size": self.tokenizer.vocab_size, "max_position_embeddings": self.context_length}
         heads = {"num_hidden_layers": num_layers, "num_attention_heads": num_heads}
@@ -220,9 +218,9 @@ class BERT(TextEncoder):
 
 
 def _network(config: dict) -> BertModel:
-    """A BERT of random weights without a pooling layer, which would be unused and break distributed training."""
+    """A BERT with random weights, without a pooling layer, which would be unused and break distributed training."""
     from transformers import BertConfig, BertModel
 
-    # The class as it is, not ``from_config``: it makes fp32 weights whatever precision a config names.
+    # The class itself rather than ``from_config``: the weights are fp32 whatever precision a config names.
     own = {key: value for key, value in config.items() if key not in ("attn_implementation", "dtype", "torch_dtype")}
     return BertModel(BertConfig(**own, attn_implementation="sdpa"), add_pooling_layer=False)

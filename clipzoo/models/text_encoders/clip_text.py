@@ -31,30 +31,30 @@ from clipzoo.structures import Tokens
 
 @TEXT_ENCODERS.register_module()
 class CLIPText(TextEncoder):
-    """CLIP's text tower, read at the end-of-text token and projected into the joint space.
+    """CLIP's text tower, pooled at the end-of-text token and projected into the joint space.
 
     Args:
-        variant: Whose text tower; it sets every size below. ``None``: the sizes of the file where there is one, otherwise ViT-B/32's.
-        pretrained: ``True`` takes OpenAI's weights from the hub; a string is a file or folder with a whole CLIP in any of the formats that
-            ``clipzoo.models.weights`` reads; ``False`` starts at random.
-        context_length: Most tokens of a sentence. ``None``: the weights', otherwise 77. Loaded position embeddings are cut to it.
-        freeze: ``'all'`` trains nothing of this tower.
-        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
-        width: Of the transformer.
+        variant: Variant that defines all sizes below. ``None``: the sizes of the weights file, if any, otherwise those of ViT-B/32.
+        pretrained: ``True`` loads OpenAI's weights from the hub; a string is a file or folder with a whole CLIP in any format supported by
+            ``clipzoo.models.weights``; ``False`` for random weights.
+        context_length: Maximum number of tokens. ``None``: that of the weights, otherwise 77. Loaded position embeddings are cut to it.
+        freeze: ``'all'`` freezes the whole tower.
+        unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
+        lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
+        width: Width of the transformer.
         layers: Number of blocks.
-        heads: Attention heads.
+        heads: Number of attention heads.
         output_dim: Width of the features.
-        quick_gelu: ``True`` is the activation of OpenAI's weights, ``False`` that of most others. ``None``: as the weights say, ``False``
-            for random ones; a local file that does not say so itself needs it said.
-        mlp_width: Inside the blocks; ``None`` means four times the width, or the file's.
+        quick_gelu: Activation: ``True`` for QuickGELU (OpenAI's weights), ``False`` for GELU (most others). ``None``: that of the weights,
+            ``False`` for random ones; required for a local file that does not define it.
+        mlp_width: Width inside the blocks' MLPs; ``None`` means four times the width, or that of the file.
 
     Raises:
-        ConfigError: Sizes do not go together.
-        BuildError: Weights are missing or do not fit, or contradict an argument, or their activation is unknown.
+        ConfigError: The sizes are incompatible.
+        BuildError: Weights are missing, do not fit or contradict an argument, or their activation is unknown.
 
-    Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4. The sequence is trimmed to the longest sentence, and only the end-of-text
-    position is normalised and projected; both are exact, as attention is causal.
+    Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4. Sequences are trimmed to the longest sentence, and only the end-of-text
+    position is normalised and projected; both are exact, because attention is causal.
     """
 
     projected = True
@@ -132,7 +132,7 @@ class CLIPText(TextEncoder):
         self._initialise(size.width, size.layers)
 
     def _initialise(self, width: int, layers: int) -> None:
-        """OpenAI's initial standard deviations; the residual branches shrink with the depth."""
+        """Apply OpenAI's initial standard deviations; those of the residual branches decrease with depth."""
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.normal_(self.text_projection, std=width**-0.5)
@@ -146,35 +146,33 @@ class CLIPText(TextEncoder):
 
 
 def _sizes(variant: str | None, weights: CLIPWeights | None, arguments: dict[str, int | None]) -> TextSize:
-    """The sizes of the variant or of the file, with the arguments that are given.
+    """The sizes of the variant or the file, updated with the given arguments.
 
     Raises:
         BuildError: The file's text tower is a BERT.
-        ConfigError: The heads do not share the width.
+        ConfigError: The width is not divisible by the number of heads.
     """
     if weights is not None and weights.text_kind == "bert":
-        raise BuildError(
-            f"CLIPText: the weights' text tower is {weights.text_words()}, not CLIP's own. Write chinese-clip:FILE, or use BERT"
-        )
+        raise BuildError(f"CLIPText: the weights' text tower is {weights.text_words()}, not CLIP's own. Use chinese-clip:FILE, or BERT")
     if variant is not None or weights is None:
         base = TEXT[variant or "ViT-B/32"]
     else:
         base = TextSize(weights.text_width, weights.text_layers, weights.text_heads, weights.embed_dim, weights.text_mlp)
     size = replace(base, **{name: value for name, value in arguments.items() if value is not None})
     if size.width % size.heads:
-        raise ConfigError(f"CLIPText: width={size.width} is no multiple of heads={size.heads}")
+        raise ConfigError(f"CLIPText: width={size.width} is not a multiple of heads={size.heads}")
     return replace(size, mlp_width=None) if size.mlp_width == 4 * size.width else size
 
 
 def clip_text_layout(net: nn.Module, heads: int, where: str) -> tuple[dict[str, Tensor], dict]:
-    """``TextEncoder.clip_layout`` of CLIP's text transformer, ours or open_clip's; they name their tensors alike."""
+    """``TextEncoder.clip_layout`` of CLIP's text transformer, ours or open_clip's, whose tensor names are the same."""
     text = with_matrix(copied(net))
     sizes = text_sizes(text, where)
     return text, {**{name: value for name, value in sizes.items() if name != "context_length"}, "text_heads": heads}
 
 
 def _cut(text: dict[str, Tensor], context_length: int) -> dict[str, Tensor]:
-    """``text`` with the first ``context_length`` position embeddings: exact, as earlier positions never see later ones."""
+    """Truncate the position embeddings of ``text`` to ``context_length``: exact, as earlier positions never see later ones."""
     return {**text, "positional_embedding": text["positional_embedding"][:context_length]}
 
 
@@ -198,7 +196,7 @@ class Block(nn.Module):
 
 
 class CausalSelfAttention(nn.Module):
-    """Self-attention in which a token sees itself and what stands before it; parameters as in ``nn.MultiheadAttention``."""
+    """Self-attention in which a token attends to itself and earlier tokens; parameters as in ``nn.MultiheadAttention``."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -218,7 +216,7 @@ class CausalSelfAttention(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm computed in the precision of its weights, whatever autocast hands it, and returned in the input's."""
+    """Layer norm computed in the precision of its weights, even under autocast, and returned in the precision of the input."""
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., D]``."""

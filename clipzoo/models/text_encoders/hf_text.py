@@ -33,22 +33,22 @@ Result = TypeVar("Result")
 
 @TEXT_ENCODERS.register_module()
 class HFText(TextEncoder):
-    """A text encoder by its name on the Hugging Face hub, or from a local folder.
+    """A text encoder from the Hugging Face hub, or from a local folder.
 
     Args:
         name: Hub name (``'hfl/chinese-roberta-wwm-ext'``), or a folder with ``config.json``, the tokenizer and, if pretrained, the weights.
-        pretrained: ``False`` takes only architecture and tokenizer from ``name``; both are needed even then.
-        pooling: The first token's state, or the mean over all tokens.
-        max_length: Most tokens of a sentence, special tokens included.
-        freeze: ``'all'`` trains nothing of this tower.
-        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
-        files: Name to content of ``config.json`` and the tokenizer's files, which are read in place of those of ``name``; a checkpoint
-            brings them. They hold no weights.
+        pretrained: ``False`` loads only architecture and tokenizer from ``name``; both are required.
+        pooling: ``'cls'`` for the state of the first token, ``'mean'`` for the mean over all tokens.
+        max_length: Maximum number of tokens per sentence, including special tokens.
+        freeze: ``'all'`` freezes the whole tower.
+        unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
+        lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
+        files: Contents of ``config.json`` and tokenizer files by name, used instead of those of ``name``; without weights. Supplied by
+            checkpoints.
 
     Raises:
-        BuildError: The files cannot be had, the weights do not fit, or the model is no text encoder.
-        ConfigError: ``files`` together with ``pretrained``.
+        BuildError: The files are unavailable, the weights do not fit, or the model is not a text encoder.
+        ConfigError: Both ``files`` and ``pretrained`` are given.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class HFText(TextEncoder):
         cls = _network_class(config)
         arguments = {}
         if cls is not None and "add_pooling_layer" in inspect.signature(cls.__init__).parameters:
-            arguments["add_pooling_layer"] = False  # unused, it would break distributed training
+            arguments["add_pooling_layer"] = False  # unused parameters would break distributed training
         if pretrained and cls is None:
             raise BuildError(f"HFText: transformers has no network for a {config.model_type} model like '{self.name}'")
         if pretrained:
@@ -114,22 +114,22 @@ def check_files(where: str, files: dict | None, pretrained: bool | str) -> None:
     """Refuse files together with weights, and files without a config.
 
     Raises:
-        ConfigError: It is so.
+        ConfigError: The combination is invalid.
     """
     if files is not None and (pretrained is not False or "config.json" not in files):
-        what = "they hold no weights; pretrained=False is needed beside them" if pretrained is not False else "config.json is missing"
+        what = "they contain no weights; use them with pretrained=False" if pretrained is not False else "config.json is missing"
         raise ConfigError(f"{where}: files: {what}")
 
 
 def recompute_layers(network: PreTrainedModel, where: str) -> None:
-    """Switch on transformers' own checkpoints between layers.
+    """Enable transformers' own checkpoints between layers.
 
     Raises:
         BuildError: The network has none.
     """
     if not network.supports_gradient_checkpointing:
-        raise BuildError(f"train.gradient_checkpointing: {where} cannot compute activations again. Leave it out, or choose another model")
-    # transformers 5 renamed it, and warns of the old name.
+        raise BuildError(f"train.gradient_checkpointing: {where} does not support it. Remove this option, or choose another model")
+    # transformers 5 renamed it, and warns about the old name.
     enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
@@ -138,12 +138,12 @@ def read_config(where: str, name: str) -> PretrainedConfig:
     """``config.json`` of a hub name or folder.
 
     Raises:
-        BuildError: It cannot be had (with the three ways), or names code of its own.
+        BuildError: The file is unavailable (the message gives three ways to get it), or refers to custom code.
     """
     from transformers import AutoConfig, PretrainedConfig
 
     if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
-        raise BuildError(f"{where}: no folder {name}. Save a model there with save_pretrained(), or give a name on the hub")
+        raise BuildError(f"{where}: no folder {name}. Save a model there with save_pretrained(), or use a hub name")
     if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
         raise BuildError(f"{where}: the folder {name} has no config.json. Save the model there with save_pretrained()")
 
@@ -159,7 +159,7 @@ def read_tokenizer(where: str, name: str):
     """The tokenizer of a hub name or folder.
 
     Raises:
-        BuildError: It cannot be had (with the three ways), or needs code of its own.
+        BuildError: The tokenizer is unavailable (the message gives three ways to get it), or needs custom code.
     """
     from transformers import AutoTokenizer
 
@@ -168,24 +168,24 @@ def read_tokenizer(where: str, name: str):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
 
     tokenizer = reading(load, where, name, cache_first=tokenizer_is_cached(name))
-    # Without its files transformers makes an empty tokenizer, and every word would be unknown.
+    # Without files transformers would create an empty tokenizer, and every word would be unknown.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise BuildError(f"{where}: {name} has no tokenizer files. Save them there with tokenizer.save_pretrained()")
     return tokenizer
 
 
 def read_model(where: str, name: str, cls: type, config: PretrainedConfig, **arguments: object) -> PreTrainedModel:
-    """A network with the weights of a hub name or folder, in fp32; heads for other tasks in the files are left out.
+    """A network with the weights of a hub name or folder, in fp32; heads for other tasks are ignored.
 
     Raises:
-        BuildError: They cannot be had (with the three ways) or read, or parameters of the tower are missing in them.
+        BuildError: The weights are unavailable (the message gives three ways to get them), unreadable, or lack parameters of the tower.
     """
 
     def load(cached: bool) -> tuple[PreTrainedModel, dict]:
         folder = Path(name) if os.path.isdir(name) else _weights_folder(name, cached)
         state = read_weights(folder, f"{where}: {name}")
         arguments.update(output_loading_info=True, torch_dtype=torch.float32, trust_remote_code=False, local_files_only=True)
-        with _quiet_loading():  # transformers knows the older names of a network's tensors
+        with _quiet_loading():  # transformers handles older tensor names
             return cls.from_pretrained(None, config=config, state_dict=state, **arguments)
 
     model, report = reading(load, where, name)
@@ -196,16 +196,16 @@ def read_model(where: str, name: str, cls: type, config: PretrainedConfig, **arg
 
 
 def where_from(name: str) -> str:
-    """The origin of weights in words."""
+    """Description of the origin of weights."""
     return f"folder {name}" if os.path.isdir(name) else f"Hugging Face {name}"
 
 
 def longest_context(config: PretrainedConfig) -> int | None:
-    """How many tokens the position embeddings hold; ``None`` where there is no limit."""
+    """Number of position embeddings available for tokens; ``None`` for no limit."""
     longest = getattr(config, "max_position_embeddings", None)
     if longest is None or longest <= 0:
         return None
-    # RoBERTa counts positions from the padding id on: two rows of its table are never used.
+    # RoBERTa counts positions from the padding id: two rows of its table are never used.
     return longest - (config.pad_token_id or 0) - 1 if config.model_type in _OFFSET_POSITIONS else longest
 
 
@@ -213,16 +213,16 @@ _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "m
 
 
 def reading(load: Callable[[bool], Result], where: str, name: str, cache_first: bool = True) -> Result:
-    """What ``load`` makes of a folder, or of a name on the hub.
+    """The result of ``load`` for a folder or hub name.
 
     Args:
-        load: Gets whether only local files may be used.
-        where: First words of a message.
-        name: Of the folder, or on the hub.
+        load: Function that takes whether only local files may be used.
+        where: Start of a message.
+        name: Folder, or name on the hub.
         cache_first: See ``from_hub``.
 
     Raises:
-        BuildError: It cannot be read, or cannot be had.
+        BuildError: The source is unreadable or unavailable.
     """
     if not os.path.isdir(name):
         local, scratch = _INSTEAD.get(where, ("name='FOLDER'", "pretrained=False"))
@@ -231,22 +231,22 @@ def reading(load: Callable[[bool], Result], where: str, name: str, cache_first: 
         return load(True)
     except ClipzooError:
         raise
-    except Exception as error:  # transformers and tokenizers raise many kinds for unreadable content
+    except Exception as error:  # transformers and tokenizers raise many kinds of errors for unreadable content
         raise BuildError(f"{where}: '{name}' cannot be read ({first_line(error)})") from error
 
 
-# How a user gives local files, and how he starts from random weights: where the architecture or the tokenizer is on the hub, too.
+# How a user passes local files or starts from random weights, for towers whose architecture or tokenizer is also on the hub.
 _INSTEAD = {
     "HFText": ("hf:FOLDER", "bert for a small BERT that needs no files"),
-    "OpenCLIPText": ("openclip:FOLDER with the tokenizer's files", "clip:ViT-B/32:scratch, which needs none"),
+    "OpenCLIPText": ("openclip:FOLDER with the tokenizer's files", "clip:ViT-B/32:scratch, which needs no files"),
 }
 
 
 def check_tokenizer(where: str, name: str, cached: bool) -> None:
-    """Refuse a tokenizer with code of its own.
+    """Refuse a tokenizer with custom code.
 
     Raises:
-        BuildError: It is so.
+        BuildError: The tokenizer has custom code.
     """
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -254,26 +254,26 @@ def check_tokenizer(where: str, name: str, cached: bool) -> None:
 
 
 def tokenizer_is_cached(name: str) -> bool:
-    """Is the whole tokenizer of a hub name in the local cache? Of older ones, in several files, nobody knows it."""
+    """Is the whole tokenizer of a hub name in the local cache? Unknown for older tokenizers that consist of several files."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
         return isinstance(try_to_load_from_cache(name, "tokenizer.json"), str)
-    except ValueError:  # no name on the hub
+    except ValueError:  # not a valid hub name
         return True
 
 
 def _refuse_code(config: Mapping, file: str, where: str, name: str) -> None:
-    """Code in a repository is never run; without it the model would be another one, even where transformers has one of that type."""
+    """Repository code is never run; without it the model would be a different one, even if transformers supports its type."""
     if config.get("auto_map"):
         raise BuildError(
-            f"{where}: '{name}' needs Python code of its own ({file}: auto_map), and code that comes with weights is not run here. "
-            "Choose a model that transformers itself knows"
+            f"{where}: '{name}' requires custom Python code ({file}: auto_map), which is never run. "
+            "Choose a model that transformers itself supports"
         )
 
 
 def _weights_folder(name: str, cached: bool) -> Path:
-    """The folder of the cache with the config and the weights of a hub name."""
+    """The cache folder with config and weights of a hub name."""
     names = [file + ending for file in WEIGHTS for ending in ("", ".index.json")]
     hub_file(name, ("config.json",), cached)
     path = hub_file(name, names, cached)
@@ -285,7 +285,7 @@ def _weights_folder(name: str, cached: bool) -> Path:
 
 @contextlib.contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Without the report of left-out heads (what is missing is our own error) and the bar of a second's work; downloads keep theirs."""
+    """Silence transformers' report of ignored heads (we report missing tensors) and its short progress bar; downloads keep theirs."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
@@ -304,11 +304,11 @@ def _quiet_loading() -> Iterator[None]:
 
 def _check_encoder(name: str, config: PretrainedConfig) -> None:
     if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
-        raise BuildError(f"HFText: '{name}' is a {config.model_type} model, not a text encoder. Take one such as bert, roberta or electra")
+        raise BuildError(f"HFText: '{name}' is a {config.model_type} model, not a text encoder. Use one such as bert, roberta or electra")
 
 
 def _network_class(config: PretrainedConfig) -> type | None:
-    """The class of the network without a head; ``None`` where transformers has none."""
+    """The class of the network without a head; ``None`` if transformers has none."""
     from transformers import MODEL_MAPPING
 
     classes = MODEL_MAPPING.get(type(config), None)

@@ -1,4 +1,4 @@
-"""The text tower of any model that open_clip knows, with its own tokenizer."""
+"""The text tower of any open_clip model, with its own tokenizer."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 @TEXT_ENCODERS.register_module()
 class OpenCLIPText(TextEncoder):
-    """An open_clip text tower: a transformer of its own, or a Hugging Face encoder with a projection into the joint space.
+    """An open_clip text tower: open_clip's own transformer, or a Hugging Face encoder with a projection into the joint space.
 
-    Sentences are trimmed only where that is exact: where attention is causal and the tower is read at the end of the text, and where the
-    padding is masked. Other towers (SigLIP's, MobileCLIP's, CoCa's) see their padding, and always get the whole context, as in training.
+    Sentences are trimmed only where this is exact: with causal attention and pooling at the end of the text, or with masked padding.
+    Other towers (SigLIP's, MobileCLIP's, CoCa's) see their padding, and always receive the whole context, as in training.
 
     Args:
-        name: In open_clip's list (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json``, weights and tokenizer, as downloaded
+        name: Model name in open_clip (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json``, weights and tokenizer, as loaded
             from the hub.
-        tag: Of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or those of the folder.
-        pretrained: ``False`` starts at random whatever ``name`` and ``tag`` are; a tokenizer that is on the hub is needed even then.
-        freeze: ``'all'`` trains nothing of this tower.
-        unfreeze_blocks: Only the last so many depth groups learn; ``None`` leaves it to ``freeze``.
-        lora: ``rank``, ``alpha`` and ``dropout`` of adapters that learn in place of the weights; ``None`` for none.
-        config: open_clip's model configuration itself; ``name`` is only a name then, and weights are random. A checkpoint brings it, and
-        files: name to content of the tokenizer's files, and of ``config.json`` for a Hugging Face encoder.
+        tag: Tag of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or the folder's.
+        pretrained: ``False`` for random weights, whatever ``name`` and ``tag`` are; a tokenizer on the hub is still required.
+        freeze: ``'all'`` freezes the whole tower.
+        unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
+        lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
+        config: open_clip's model configuration itself; ``name`` is then only a label, and weights are random. Supplied by checkpoints.
+        files: Contents of the tokenizer's files, and of ``config.json`` for a Hugging Face encoder, by name. Supplied by checkpoints.
 
     Raises:
-        BuildError: There is no such model or tag, or weights or tokenizer cannot be had, do not fit, or contradict the configuration.
+        BuildError: The model or tag does not exist, or weights or tokenizer are unavailable, do not fit, or contradict the configuration.
 
-    Source: Ilharco et al. 2021, open_clip; its own modules and tokenizers, of which only this tower is made.
+    Source: Ilharco et al. 2021, open_clip, whose own modules and tokenizers are used; only this tower is built.
     """
 
     projected = True
@@ -85,7 +85,7 @@ class OpenCLIPText(TextEncoder):
     def forward(self, tokens: Tokens) -> Tensor:
         """``[N, L]`` tokens to ``[N, num_features]`` in the joint space."""
         if self._masked:
-            ids = torch.where(padding_mask(tokens), tokens.ids, self.net.config.pad_token_id)  # whatever stands there: it makes the mask
+            ids = torch.where(padding_mask(tokens), tokens.ids, self.net.config.pad_token_id)  # the encoder's mask depends on it
             features = self.net(ids)
         elif self._causal:
             features = self._read_at_the_end(tokens)
@@ -103,7 +103,7 @@ class OpenCLIPText(TextEncoder):
         if self._files is None and self._hugging_face is not None:
             self._files = files_of(self._hugging_face, None if self._encoder is None else self.net.config, "OpenCLIPText")
         text = {**self.config["text_cfg"]}
-        if self._files is not None:  # read in place of what these two name, which may be a folder of this machine
+        if self._files is not None:  # used instead of these two, which may name a local folder
             text |= {key: os.path.basename(text[key]) for key in ("hf_model_name", "hf_tokenizer_name") if text.get(key)}
         files = {} if self._files is None else {"files": self._files}
         return {"pretrained": False, "config": {**self.config, "vision_cfg": {}, "text_cfg": text}, **files}
@@ -127,7 +127,7 @@ class OpenCLIPText(TextEncoder):
 
     @property
     def _causal(self) -> bool:
-        """Is a token's state independent of what follows, and the last token's what is read?"""
+        """Is attention causal, and the tower pooled at the last token?"""
         net = self.net
         return self._encoder is None and net.attn_mask is not None and net.cls_emb is None and net.pool_type in ("argmax", "eos")
 
@@ -136,7 +136,7 @@ class OpenCLIPText(TextEncoder):
         return self._encoder is not None and self.tokenizer.padding is not None
 
     def _padding(self, own: SimpleTokenizer | HFTokenizer) -> int | None:
-        """The id that pads on the right and may be cut off; ``None`` where it may not."""
+        """The id of right padding that may be trimmed; ``None`` if it may not."""
         pad = 0 if self._hugging_face is None else self._hugging_face.pad_token_id
         if self._causal:
             return pad
@@ -169,7 +169,7 @@ class OpenCLIPText(TextEncoder):
             return _build_text_tower(model.config["embed_dim"], own, model.quick_gelu).float()
 
         with opened(name, self._files, "OpenCLIPText") as source:
-            read_config("OpenCLIPText", source)  # open_clip itself would ask whether to run a repository's code
+            read_config("OpenCLIPText", source)  # open_clip itself would prompt for running repository code
             self.net = reading(load, "OpenCLIPText", source)
 
     def _tokenizer_of(self, model: OpenCLIPModel) -> SimpleTokenizer | HFTokenizer:
@@ -185,7 +185,7 @@ class OpenCLIPText(TextEncoder):
 
         def load(cached: bool) -> HFTokenizer:
             check_tokenizer("OpenCLIPText", source, cached)
-            safely = {"trust_remote_code": False, "local_files_only": cached}  # whatever tokenizer_kwargs say
+            safely = {"trust_remote_code": False, "local_files_only": cached}  # overrides tokenizer_kwargs
             return HFTokenizer(source, tokenizer_mode=config.get("tokenizer_mode"), **{**arguments, **safely})
 
         with opened(model.folder or name, self._files, "OpenCLIPText") as source:
@@ -196,8 +196,8 @@ class OpenCLIPTokenizer:
     """An open_clip tokenizer with explicit lengths.
 
     Args:
-        tokenizer: Of open_clip.
-        padding: The id that pads and may be cut off; ``None`` where the tower must see the whole context: all lengths are the context then.
+        tokenizer: Tokenizer of open_clip.
+        padding: Id of padding that may be trimmed; ``None`` if the tower must see the whole context: all lengths are then equal to it.
     """
 
     def __init__(self, tokenizer: SimpleTokenizer | HFTokenizer, padding: int | None):
@@ -208,7 +208,7 @@ class OpenCLIPTokenizer:
 
     @functools.cached_property
     def languages(self) -> tuple[str, ...]:
-        """Those of the vocabulary; open_clip's own is OpenAI's."""
+        """Languages of the vocabulary; open_clip's own is OpenAI's."""
         return ("en",) if self._hugging_face is None else languages_of(self._hugging_face)
 
     @property
@@ -216,7 +216,7 @@ class OpenCLIPTokenizer:
         return getattr(self._tokenizer, "tokenizer", None)
 
     def __call__(self, sentences: list[str]) -> Tokens:
-        """Tokenise; longer sentences are cut as open_clip does."""
+        """Tokenise; longer sentences are truncated as in open_clip."""
         if not sentences:
             return Tokens(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
         with ONE_AT_A_TIME:
@@ -224,11 +224,11 @@ class OpenCLIPTokenizer:
         if self.padding is None:
             return Tokens(ids_NL, torch.full((len(ids_NL),), ids_NL.shape[1]))
         places_L = torch.arange(1, ids_NL.shape[1] + 1)
-        lengths_N = (places_L * (ids_NL != self.padding)).amax(dim=1).clamp(min=1)  # up to the last token that is no padding
+        lengths_N = (places_L * (ids_NL != self.padding)).amax(dim=1).clamp(min=1)  # up to the last token that is not padding
         return Tokens(ids_NL[:, : int(lengths_N.max())], lengths_N)
 
     def count(self, sentence: str) -> int:
-        """How many tokens the whole sentence has, before it is cut."""
+        """The number of tokens of the whole sentence, before truncation."""
         own = self._tokenizer
         if self._hugging_face is None:
             return len(own.encode(sentence)) + 2  # start and end

@@ -1,4 +1,4 @@
-"""The tokenizers of the text towers: sentences in, ids with explicit lengths out."""
+"""The tokenizers of the text towers: from sentences to ids with explicit lengths."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# A call of a Hugging Face tokenizer sets how it cuts: two threads must not meet in one.
+# Calling a Hugging Face tokenizer changes its truncation settings, so that two threads must not call it at once.
 ONE_AT_A_TIME = threading.Lock()
 _EVERYDAY = "这是一张图片，上面有一个人和一只小猫在红色的房子前面"
 
 
-ContextLength = Annotated[int, Interval(ge=3, le=77)]  # of CLIP's byte pairs
+ContextLength = Annotated[int, Interval(ge=3, le=77)]  # for CLIP's byte pairs
 MaxLength = Annotated[int, Interval(ge=3, le=65536)]
 
 
 @checked
 class CLIPTokenizer:
-    """OpenAI's byte-pair encoding: 49 408 tokens, lower-cased, with start and end token. Merges and cleaning are open_clip's.
+    """OpenAI's byte-pair encoding: 49 408 tokens, lower-cased, with start and end token. Merges and text cleaning are open_clip's.
 
-    Id 0 pads, but is also the token ``!``: only the lengths say what is padding. Chinese takes 2.3 to 2.7 tokens per character, so
-    about 30 characters fit into 77.
+    Id 0 is used for padding, but is also the token ``!``: only the lengths identify padding. Chinese takes 2.3 to 2.7 tokens per
+    character, so that about 30 characters fit into 77.
 
     Args:
-        context_length: Most tokens of a sentence, start and end token included.
+        context_length: Maximum number of tokens per sentence, including start and end token.
 
     Raises:
         ConfigError: ``context_length`` leaves no room between start and end.
@@ -51,13 +51,13 @@ class CLIPTokenizer:
         self.context_length = context_length
 
     def __call__(self, sentences: list[str]) -> Tokens:
-        """Tokenise; longer sentences are cut and keep their end token."""
+        """Tokenise; longer sentences are truncated and keep their end token."""
         rows = [self._encode(sentence) for sentence in sentences]
         rows = [row if len(row) <= self.context_length else [*row[: self.context_length - 1], row[-1]] for row in rows]
         return _padded(rows)
 
     def count(self, sentence: str) -> int:
-        """Tokens of the whole sentence, start and end token included."""
+        """Number of tokens of the whole sentence, including start and end token."""
         return len(self._encode(sentence))
 
     def _encode(self, sentence: str) -> list[int]:
@@ -74,14 +74,14 @@ def _byte_pairs():
 
 @checked
 class WordPieceTokenizer:
-    """BERT's tokenizer with a vocabulary made in code, so that Chinese works without a network.
+    """BERT's tokenizer with a vocabulary created in code, so that Chinese works without network access.
 
-    The vocabulary holds the special tokens, the characters of ASCII and of GB2312 (6 763 Chinese characters and 682 symbols), and
+    The vocabulary contains the special tokens, the characters of ASCII and of GB2312 (6 763 Chinese characters and 682 symbols), and
     every letter, digit and sign also as a continuation (``##a``): Chinese is read character by character, everything else letter by letter.
-    Case and accents are dropped; a character outside the vocabulary is ``[UNK]``.
+    Case and accents are dropped; characters outside the vocabulary become ``[UNK]``.
 
     Args:
-        context_length: Most tokens of a sentence, ``[CLS]`` and ``[SEP]`` included.
+        context_length: Maximum number of tokens per sentence, including ``[CLS]`` and ``[SEP]``.
     """
 
     languages = ("zh",)
@@ -92,23 +92,23 @@ class WordPieceTokenizer:
         self.vocab_size = len(character_vocabulary())
 
     def __call__(self, sentences: list[str]) -> Tokens:
-        """Tokenise; longer sentences are cut and keep their ``[SEP]``."""
+        """Tokenise; longer sentences are truncated and keep their ``[SEP]``."""
         rows = [encoding.ids for encoding in _word_pieces().encode_batch(list(sentences))]
         return _padded([row if len(row) <= self.context_length else [*row[: self.context_length - 1], row[-1]] for row in rows])
 
     def count(self, sentence: str) -> int:
-        """Tokens of the whole sentence, ``[CLS]`` and ``[SEP]`` included."""
+        """Number of tokens of the whole sentence, including ``[CLS]`` and ``[SEP]``."""
         return len(_word_pieces().encode(sentence).ids)
 
 
 @functools.lru_cache(maxsize=1)
 def character_vocabulary() -> dict[str, int]:
-    """Token to id: special tokens, ASCII, GB2312, and what continues a word. Lower case only, as the tokenizer drops case."""
+    """Token to id: special tokens, ASCII, GB2312, and continuations of words. Lower case only, as the tokenizer drops case."""
     rows, columns = range(0xA1, 0xF8), range(0xA1, 0xFF)  # GB2312 is a table of 87 rows and 94 columns with gaps
     table = [bytes([row, column]).decode("gb2312", errors="ignore") for row in rows for column in columns]
     ascii_characters = string.ascii_lowercase + string.digits + string.punctuation
     characters = list(dict.fromkeys(c for c in [*ascii_characters, *table] if c.strip() and c == c.lower()))
-    # Ideographs and punctuation are cut off as words of their own; whatever else there is (letters, digits, ×, ℃) also continues one.
+    # Ideographs and punctuation are split off as separate words; everything else (letters, digits, ×, ℃) can also continue a word.
     own_words = {c for c in characters if "\u4e00" <= c <= "\u9fff" or c in string.punctuation or unicodedata.category(c)[0] == "P"}
     continued = [f"##{c}" for c in characters if c not in own_words]
     return {token: index for index, token in enumerate([*SPECIAL, *characters, *continued])}
@@ -122,21 +122,21 @@ def _word_pieces() -> BertWordPieceTokenizer:
 
 
 class HFTokenizer:
-    """A Hugging Face tokenizer with explicit lengths and padding on the right.
+    """A Hugging Face tokenizer with explicit lengths and right padding.
 
     Args:
-        tokenizer: Loaded already.
-        context_length: Most tokens of a sentence, special tokens included.
+        tokenizer: Loaded Hugging Face tokenizer.
+        context_length: Maximum number of tokens per sentence, including special tokens.
 
     Attributes:
-        hugging_face: The tokenizer inside.
+        hugging_face: The wrapped tokenizer.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int = 64):
         self.context_length = context_length
         self.vocab_size = len(tokenizer)
         self.hugging_face = tokenizer
-        self._pad = tokenizer.pad_token_id or 0  # never read where it stands: every tower masks by length
+        self._pad = tokenizer.pad_token_id or 0  # never used by a tower, as all of them mask by length
         self.unknown_id = unknown_of(tokenizer)
 
     @functools.cached_property
@@ -145,7 +145,7 @@ class HFTokenizer:
         return languages_of(self.hugging_face)
 
     def __call__(self, sentences: list[str]) -> Tokens:
-        """Tokenise; longer sentences are cut and keep their special tokens."""
+        """Tokenise; longer sentences are truncated and keep their special tokens."""
         if not sentences:
             return _padded([], self._pad)
         with ONE_AT_A_TIME:
@@ -153,13 +153,13 @@ class HFTokenizer:
         return _padded(encoded["input_ids"], self._pad)
 
     def count(self, sentence: str) -> int:
-        """Tokens of the whole sentence, special tokens included."""
+        """Number of tokens of the whole sentence, including special tokens."""
         with ONE_AT_A_TIME:
             return len(self.hugging_face(sentence, verbose=False)["input_ids"])
 
 
 def languages_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """What a vocabulary is made for: Chinese where at least a third of it is, both where everyday Chinese costs few tokens too."""
+    """Languages of a vocabulary: Chinese if at least a third of it is, both if everyday Chinese also takes few tokens."""
     vocabulary = tokenizer.get_vocab()
     if 3 * sum(map(is_chinese, vocabulary)) >= len(vocabulary):
         return ("zh",)
@@ -169,19 +169,19 @@ def languages_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def unknown_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token for what a vocabulary lacks; ``None`` where it lacks nothing, and the token has another meaning."""
+    """The token for text outside the vocabulary; ``None`` if the vocabulary covers everything and the token has another meaning."""
     unknown = tokenizer.unk_token_id
     return None if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id) else unknown
 
 
 def check_context(where: str, context_length: int, longest: int | None) -> None:
-    """Refuse a context that is longer than the weights' position embeddings.
+    """Refuse a context longer than the weights' position embeddings.
 
     Raises:
-        ConfigError: With the limit.
+        ConfigError: The context is out of range; the message gives the limit.
     """
     if longest is not None and context_length > longest:
-        raise ConfigError(f"{where}: max_length={context_length} must lie in 3..{longest}")
+        raise ConfigError(f"{where}: max_length={context_length} must be between 3 and {longest}")
 
 
 def _padded(rows: list[list[int]], pad: int = 0) -> Tokens:

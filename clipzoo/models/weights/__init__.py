@@ -1,4 +1,4 @@
-"""Reading weights: of whole CLIPs in every format in use, from files, folders and hubs. Nothing in a file is ever run."""
+"""Reading of CLIP weights in all common formats, from files, folders and hubs. No code in a file is ever run."""
 
 from clipzoo.models.layout.clip_weights import CLIPWeights
 from clipzoo.models.weights.reader import read_clip

@@ -1,4 +1,4 @@
-"""Reading Chinese-CLIP's own checkpoints: CLIP's image tower, and a RoBERTa-wwm that is a BERT."""
+"""Reading of Chinese-CLIP's checkpoints: CLIP's image tower, and RoBERTa-wwm, a BERT."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT, OPENAI_MEAN, OPE
 from clipzoo.models.layout.sizes import bert_sizes, check_joint, scalars, vision_sizes
 from clipzoo.structures import Preprocessing
 
-# Left out knowingly: the pooling layer, which no Chinese-CLIP reads, and 0, 1, 2 … of older files.
+# Ignored on purpose: the pooling layer, which Chinese-CLIP does not use, and the position ids of older files.
 _IGNORED = ("bert.pooler.", "bert.embeddings.position_ids")
 
 
 def from_state(state: Mapping[str, Tensor], path: Path, where: str) -> CLIPWeights:
-    """A state dict with Chinese-CLIP's names.
+    """Convert a state dict with Chinese-CLIP's names.
 
-    The activation (QuickGELU in the image tower, GELU in the BERT), the preprocessing and the 52 tokens are those of all its
-    published models; its files do not say them. The vocabulary is read from a ``vocab.txt`` beside the file.
+    The activation (QuickGELU in the image tower, GELU in the BERT), the preprocessing and the limit of 52 tokens are those of all published
+    models, as the files do not contain them. The vocabulary is read from a ``vocab.txt`` in the same folder.
     """
     flash = [key for key in state if ".Wqkv." in key]
     if flash:
         raise BuildError(
-            f"{where} was saved with flash attention, which names its tensors otherwise ({flash[0]} and {len(flash) - 1} more). "
+            f"{where} was saved with flash attention, which uses different tensor names ({flash[0]} and {len(flash) - 1} more). "
             "Convert it with cn_clip's convert_state_dict, or save it from a run without --use-flash-attention"
         )
     visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
@@ -74,7 +74,7 @@ def _config(text: Mapping[str, Tensor], sizes: dict, positions: int) -> dict:
 
 
 def _vocabulary(path: Path, vocab_size: int, where: str) -> dict[str, str]:
-    """The tokenizer's files where the vocabulary lies beside the weights; nothing where it does not."""
+    """The tokenizer's files if the vocabulary is in the weights' folder; otherwise empty."""
     if not path.is_file():
         return {}
     try:
@@ -83,6 +83,6 @@ def _vocabulary(path: Path, vocab_size: int, where: str) -> dict[str, str]:
         raise BuildError(f"{where}: {error}") from error
     count = len(text.replace("\r\n", "\n").rstrip("\n").split("\n"))
     if count != vocab_size:
-        raise BuildError(f"{where}: {path.name} beside it has {count} tokens, but the weights were trained with {vocab_size}")
+        raise BuildError(f"{where}: {path.name} in its folder has {count} tokens, but the weights were trained with {vocab_size}")
     config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": CHINESE_CONTEXT}
     return {"vocab.txt": text, "tokenizer_config.json": json.dumps(config)}

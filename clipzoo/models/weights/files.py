@@ -1,4 +1,4 @@
-"""Files of weights: what they are by their bytes, reading them without running anything, and loading them strictly."""
+"""Weight files: detecting their format, reading them without running code, and extracting their tensors."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from clipzoo.models.weights.torchscript import script_state
 Kind = Literal["safetensors", "archive", "script", "pickle"]
 
 _CONTAINERS = ("state_dict", "model", "model_state_dict")
-_DEEPEST = 10  # containers in one another
-# At the front both; inside a name what torch.compile leaves for a part of a network, also around or inside of DistributedDataParallel.
+_DEEPEST = 10  # nesting levels of containers
+# Leading prefixes; and, inside names, what torch.compile adds for a part of a network, also around or inside DistributedDataParallel.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)(?:module\.)*_orig_mod\.(?:module\.|_orig_mod\.)*")
 
 
@@ -33,10 +33,10 @@ def first_line(error: BaseException) -> str:
 
 
 def read_state_dict(path: str | Path, where: str) -> dict[str, Tensor]:
-    """The tensors of any file of weights: ``tensors`` of what ``read_file`` returns.
+    """The tensors of any weight file: ``tensors`` of the result of ``read_file``.
 
     Raises:
-        BuildError: There is no such file, it is not such a file, or it holds more than tensors and plain types.
+        BuildError: The file is missing or not a weight file, or contains anything besides tensors and plain types.
     """
     path = weights_file(path, where)
     return tensors(read_file(path, where), f"{where}: {path}")
@@ -46,11 +46,11 @@ def weights_file(path: str | Path, where: str) -> Path:
     """The path with ``~`` resolved.
 
     Raises:
-        BuildError: There is no such regular file.
+        BuildError: The file is missing or not a regular file.
     """
     path = Path(expanded(path))
     if not path.exists():
-        raise BuildError(f"{where}: no weights file {path}. Give a .safetensors, .pt or .pth file, pretrained=True or pretrained=False")
+        raise BuildError(f"{where}: no weights file {path}. Pass a .safetensors, .pt or .pth file, pretrained=True or pretrained=False")
     try:
         check_regular(path)
     except DataError as error:
@@ -59,7 +59,7 @@ def weights_file(path: str | Path, where: str) -> Path:
 
 
 def kind_of_weights(path: str | Path) -> Kind | None:
-    """What a file is by its first bytes, whatever it is called; ``None`` for no weights, or no regular file that can be read."""
+    """The format of a file by its first bytes, whatever its name; ``None`` if it is not a readable weight file."""
     try:
         size = check_regular(path).st_size
         with open(path, "rb") as file:
@@ -74,10 +74,10 @@ def kind_of_weights(path: str | Path) -> Kind | None:
 
 
 def read_file(path: Path, where: str) -> object:
-    """What a file of weights holds: safetensors, a torch file or a TorchScript archive, whatever it is called. Code in it is never run.
+    """Read a weight file: safetensors, a torch file or a TorchScript archive, whatever its name. Code in it is never run.
 
     Raises:
-        BuildError: It cannot be read, is damaged, or holds more than tensors and plain types.
+        BuildError: The file is unreadable or damaged, or contains anything besides tensors and plain types.
     """
     kind = kind_of_weights(path)
     try:
@@ -89,30 +89,30 @@ def read_file(path: Path, where: str) -> object:
             raise ValueError("it is neither safetensors nor a torch file")
         if kind == "archive":
             verify_archive(path)
-        with open(path, "rb") as file:  # given a path, torch goes by its ending
+        with open(path, "rb") as file:  # given a path, torch decides by its extension
             return torch.load(file, map_location="cpu", weights_only=True)
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
     except pickle.UnpicklingError as error:
-        reason = "it holds Python objects besides tensors, whose code is not run" if "nsupported" in str(error) else first_line(error)
+        reason = "it contains Python objects besides tensors, whose code is not run" if "nsupported" in str(error) else first_line(error)
         raise BuildError(f"{where}: {path} cannot be read as weights ({reason})") from error
-    except Exception as error:  # torch and safetensors raise many kinds for a broken file
+    except Exception as error:  # torch and safetensors raise many kinds of errors for a broken file
         raise BuildError(f"{where}: {path} cannot be read as weights ({first_line(error)})") from error
 
 
 def tensors(content: object, where: str) -> dict[str, Tensor]:
-    """The tensors of a state dict in fp32, under the names that the network itself has.
+    """The tensors of a state dict in fp32, under the network's own names.
 
-    It may lie under ``state_dict``, ``model`` or ``model_state_dict``, also one in another. The prefixes of DistributedDataParallel
-    (``module.``) and ``torch.compile`` (``_orig_mod.``, which a compiled part of a network has in the middle of its names) are removed.
+    The state dict may be nested under ``state_dict``, ``model`` or ``model_state_dict``. The prefixes of DistributedDataParallel
+    (``module.``) and ``torch.compile`` (``_orig_mod.``, which is in the middle of names if a part of a network is compiled) are removed.
 
     Raises:
-        BuildError: There is no state dict, or more than one; two tensors would have the same name; or one is not finite.
+        BuildError: There is no state dict, or more than one; two tensors have the same name without prefixes; or one is not finite.
     """
     states = _state_dicts(content)
     if len(states) != 1:
-        raise BuildError(f"{where} holds {'several state dicts' if states else 'no state dict'} of tensors")
+        raise BuildError(f"{where} contains {'several state dicts' if states else 'no state dict'} of tensors")
     found: dict[str, Tensor] = {}
     origin: dict[str, object] = {}
     for key, value in states[0].items():
@@ -127,7 +127,7 @@ def tensors(content: object, where: str) -> dict[str, Tensor]:
 
 
 def _state_dicts(content: object, depth: int = 0) -> list[Mapping]:
-    """The state dicts in the containers; without any, the content itself if it has tensors."""
+    """The state dicts in the containers; if there are none, the content itself if it has tensors."""
     if not isinstance(content, Mapping) or depth > _DEEPEST:
         return []
     inner = [state for key in _CONTAINERS for state in _state_dicts(content.get(key), depth + 1)]

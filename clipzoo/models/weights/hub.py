@@ -1,4 +1,4 @@
-"""Published weights and tokenizers: the local cache first, then the hub, without waiting for minutes; whatever fails is one line."""
+"""Published weights and tokenizers: from the local cache first, then from the hub with a short timeout; failures are one-line errors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import TypeVar
 from clipzoo.errors import BuildError, ClipzooError
 from clipzoo.models.weights.files import first_line
 
-# A hub that has not answered on its port by then is treated as absent; its own client would retry for 45 seconds.
+# A hub that does not answer within this time is treated as absent; its own client would retry for 45 seconds.
 _REACH_SECONDS = 3.0
 
-# What the libraries call their usual file of weights in safetensors.
+# The libraries' default names of weight files in safetensors.
 _SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
 
 Result = TypeVar("Result")
@@ -26,18 +26,18 @@ Result = TypeVar("Result")
 def from_hub(
     load: Callable[[bool], Result], where: str, what: str, *, local: str, scratch: str = "pretrained=False", cache_first: bool = True
 ) -> Result:
-    """What ``load`` returns: from the local cache alone if it has all of it, otherwise with the hub.
+    """The result of ``load``, from the local cache if complete, otherwise with access to the hub.
 
     Args:
-        load: Gets whether only the cache is to be looked at (transformers' and the hub's ``local_files_only``).
-        where: Who wants it, first words of the message.
+        load: Function that takes whether only the cache may be used (``local_files_only`` of transformers and the hub).
+        where: Start of the message: the class that requests the weights.
         what: Name on the hub.
-        local: How the user gives a local copy instead, as he would write it.
+        local: How the user passes a local copy instead, as he would write it.
         scratch: How the user starts from random weights instead.
-        cache_first: ``False`` where the cache cannot be known to be complete: the hub is asked first, and the cache used if that fails.
+        cache_first: ``False`` if the cache may be incomplete: the hub is asked first, and the cache used if that fails.
 
     Raises:
-        BuildError: Neither has it; one line with the three ways to go on, whatever the client raised.
+        BuildError: Neither has it; the one-line message gives three ways to continue, whatever the client raised.
     """
     from huggingface_hub import constants
 
@@ -49,9 +49,9 @@ def from_hub(
         try:
             with _cache_only(cached):
                 return load(cached)
-        except ClipzooError:  # our own: what was found is of no use
+        except ClipzooError:  # our own: what was found is unusable
             raise
-        except Exception as error:  # a client raises anything: of its HTTP library, of a proxy, of a missing package
+        except Exception as error:  # clients raise all kinds of errors: from HTTP libraries, proxies, missing packages
             errors[cached] = error
     if no_network:
         absent = isinstance(errors[True], OSError)
@@ -63,12 +63,12 @@ def from_hub(
 
 
 def hub_file(repository: str, names: Sequence[str], cached: bool, revision: str | None = None) -> Path:
-    """The first of several files that a repository on the hub has.
+    """The first available one of several files of a hub repository.
 
     Args:
-        repository: On the hub.
-        names: In order of preference.
-        cached: Look at the local cache only.
+        repository: Repository on the hub.
+        names: File names in order of preference.
+        cached: Whether to use the local cache only.
         revision: Branch, tag or commit.
     """
     from huggingface_hub import hf_hub_download
@@ -86,7 +86,7 @@ def hub_file(repository: str, names: Sequence[str], cached: bool, revision: str 
 
 
 def names_of(file: str) -> tuple[str, ...]:
-    """Under which names a published file of weights may be found: as safetensors first.
+    """The possible names of a published weight file, safetensors first.
 
     >>> names_of('open_clip_pytorch_model.bin'), names_of('model.npz')
     (('open_clip_model.safetensors', 'open_clip_pytorch_model.bin'), ('model.npz',))
@@ -97,10 +97,10 @@ def names_of(file: str) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def explained(where: str, what: str, *, local: str, scratch: str = "pretrained=False") -> Iterator[None]:
-    """The same message for a client that has a cache of its own.
+    """Raise the same message for a client with its own cache.
 
     Raises:
-        BuildError: It failed.
+        BuildError: The block raised an error.
     """
     try:
         yield
@@ -111,15 +111,15 @@ def explained(where: str, what: str, *, local: str, scratch: str = "pretrained=F
 
 
 def three_ways(where: str, what: str, problem: str, local: str, scratch: str) -> str:
-    """The message for weights that are not there: the problem in one line, then the three ways to get them."""
+    """The message for unavailable weights: the problem, then three ways to get them."""
     return (
         f"{where}: cannot load the weights of '{what}' ({problem}). Three ways: connect to the hub (or to a mirror: set HF_ENDPOINT); "
-        f"give a local copy, {local}; or start from random weights, {scratch}"
+        f"pass a local copy, {local}; or use random weights, {scratch}"
     )
 
 
 def _what_happened(error: BaseException) -> str:
-    """The first line of an error; transformers hides whatever happened behind its "Can't load the configuration of …"."""
+    """The first line of an error; transformers hides the actual cause behind "Can't load the configuration of …"."""
     while str(error).startswith("Can't load") and error.__context__ is not None:
         error = error.__context__
     return first_line(error)
@@ -127,7 +127,7 @@ def _what_happened(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _cache_only(cached: bool) -> Iterator[None]:
-    """Tell every client of the hub, also those that cannot be asked, not to use the network."""
+    """Tell all clients of the hub not to use the network, including those without such an argument."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -139,7 +139,7 @@ def _cache_only(cached: bool) -> Iterator[None]:
 
 
 def _reachable(endpoint: str) -> bool:
-    """Does the hub's port answer? Behind a proxy this cannot be asked, and the answer is yes."""
+    """Does the hub's port answer? Always true behind a proxy, where this cannot be tested."""
     url = urllib.parse.urlsplit(endpoint)
     proxies = urllib.request.getproxies()
     if not url.hostname or url.scheme in proxies or "all" in proxies:
@@ -153,7 +153,7 @@ def _reachable(endpoint: str) -> bool:
             return
         answers.append(True)
 
-    # In a thread, because looking up a host's name has no time limit of its own.
+    # In a thread, because host name lookup has no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_REACH_SECONDS + 1)

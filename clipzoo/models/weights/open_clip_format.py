@@ -1,4 +1,4 @@
-"""Reading OpenAI's and open_clip's files, which share their names, and open_clip's folders with a config."""
+"""Reading of OpenAI's and open_clip's files, which share their tensor names, and open_clip's folders with a config."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from clipzoo.models.layout.sizes import check_joint, scalars, text_sizes, vision
 from clipzoo.models.weights.files import kind_of_weights, read_file, tensors
 from clipzoo.structures import Preprocessing
 
-# Only OpenAI's own archives carry these numbers; their models were trained with QuickGELU.
+# Only OpenAI's own archives contain these values; their models were trained with QuickGELU.
 _OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
-# Left out knowingly: the marks, and the causal mask, which older files hold and which is the same for every CLIP.
+# Ignored on purpose: these values, and the causal mask in older files, which is the same for every CLIP.
 _IGNORED = (*_OPENAI_MARKS, "attn_mask", "text.attn_mask")
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 
 
 def from_state(state: Mapping[str, Tensor], where: str, *, script: bool = False, path: Path | None = None) -> CLIPWeights:
-    """A state dict with OpenAI's or open_clip's names.
+    """Convert a state dict with OpenAI's or open_clip's names.
 
     Args:
-        state: In fp32, without ``module.``.
-        where: First words of a message.
-        script: It came from a TorchScript archive, in which OpenAI published its weights.
-        path: The file, whose header may say more.
+        state: State dict in fp32, without ``module.``.
+        where: Start of a message.
+        script: Whether it came from a TorchScript archive, the format of OpenAI's published weights.
+        path: Weight file, whose header may contain more.
     """
     openai = script or any(mark in state for mark in _OPENAI_MARKS)
     visual, text, rest = split(state)
@@ -41,7 +41,7 @@ def from_state(state: Mapping[str, Tensor], where: str, *, script: bool = False,
     sizes = {**vision_sizes(visual, where), **text_sizes(text, where)}
     said = {name: state[name].squeeze().tolist() for name in _OPENAI_MARKS if name in state}
     found = {"input_resolution": sizes["image_size"], "context_length": sizes["context_length"], "vocab_size": sizes["vocab_size"]}
-    wrong = [f"{name} says {value}, the tensors {found[name]}" for name, value in said.items() if value != found[name]]
+    wrong = [f"{name} is {value}, but the tensors have {found[name]}" for name, value in said.items() if value != found[name]]
     if wrong:
         raise BuildError(f"{where}: the file contradicts itself: {'; '.join(wrong)}")
     scale, bias = scalars(state, where)
@@ -60,24 +60,24 @@ def from_state(state: Mapping[str, Tensor], where: str, *, script: bool = False,
 
 
 def from_folder(folder: Path, where: str) -> CLIPWeights:
-    """A folder with ``open_clip_config.json``, as open_clip's repositories on the hub are."""
+    """Load a folder with ``open_clip_config.json``, as in open_clip's repositories on the hub."""
     config = read_object(folder / CONFIG, where)
     model = as_object(config.get("model_cfg"), f"{where}: {CONFIG}: model_cfg")
     vision, text = (as_object(model.get(name), f"{where}: {CONFIG}: {name}") for name in ("vision_cfg", "text_cfg"))
-    check_options(model, vision, text, f"{where}: {CONFIG}", " The towers openclip:FOLDER take it as it is")
+    check_options(model, vision, text, f"{where}: {CONFIG}", " Use openclip:FOLDER for both towers")
     file = weights_in(folder, where)
     weights = from_state(tensors(read_file(file, where), f"{where}: {file.name}"), f"{where}: {file.name}", path=file)
     weights = _with_config(weights, model, vision, text, f"{where}: {CONFIG}")
     quick_gelu = bool(model.get("quick_gelu", False))
     if weights.quick_gelu not in (None, quick_gelu):
-        raise BuildError(f"{where}: {CONFIG} says quick_gelu={quick_gelu}, {file.name} says {weights.quick_gelu}")
+        raise BuildError(f"{where}: {CONFIG} has quick_gelu={quick_gelu}, but {file.name} has {weights.quick_gelu}")
     where = f"{where}: {CONFIG}: preprocess_cfg"
     preprocessing = _preprocessing(as_object(config.get("preprocess_cfg", {}), where), weights.image_size, where)
     return replace(weights, quick_gelu=quick_gelu, preprocessing=preprocessing)
 
 
 def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
-    """The image tower, the text tower (also where open_clip nests it under ``text.``), and the names of what belongs to neither."""
+    """Split into image tower, text tower (also if open_clip nests it under ``text.``), and the names of the remaining tensors."""
     visual, text, rest = {}, {}, []
     for key, value in state.items():
         if key in ("logit_scale", "logit_bias", *_IGNORED):
@@ -94,7 +94,7 @@ def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Ten
 
 
 def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
-    """With what the header of one of our own ``.safetensors`` files says."""
+    """Add the information in the header of one of our own ``.safetensors`` files."""
     if kind_of_weights(path) != "safetensors":
         return weights
     with safe_open(path, "pt") as file:
@@ -113,11 +113,11 @@ def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
             text_heads=said["text_heads"],
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{where}: the file's header is not what this project writes ({error})") from error
+        raise BuildError(f"{where}: the file's header was not written by clipzoo ({error})") from error
 
 
 def _with_config(weights: CLIPWeights, model: dict, vision: dict, text: dict, where: str) -> CLIPWeights:
-    """With the numbers of heads, after all other sizes were compared with the tensors."""
+    """Add the numbers of heads, after comparing all other sizes with the tensors."""
     vision, text = ({key: value for key, value in section.items() if value is not None} for section in (vision, text))
     said = {
         "embed_dim": (model.get("embed_dim"), weights.embed_dim),
@@ -151,22 +151,22 @@ def _preprocessing(config: dict, image_size: int, where: str) -> Preprocessing:
 
 
 def weights_in(folder: Path, where: str) -> Path:
-    """The file of weights in a folder of open_clip's: under one of its names, or else the only one.
+    """The weight file in an open_clip folder: under one of the standard names, or else the only one.
 
     Raises:
-        BuildError: There is none, or which one it is cannot be known.
+        BuildError: There is none, or it is ambiguous.
     """
     found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not found:
         found = sorted(path for path in folder.iterdir() if kind_of_weights(path) is not None)
         if len(found) != 1:
             which = f"there are {shortened([path.name for path in found])}" if found else "there is none"
-            raise BuildError(f"{where}: the folder needs one weights file, such as {WEIGHTS[0]}, but {which}")
+            raise BuildError(f"{where}: the folder must contain one weights file, such as {WEIGHTS[0]}, but {which}")
     return found[0]
 
 
 def _one_side(size: object) -> object:
-    """One number of two equal ones."""
+    """Reduce two equal numbers to one."""
     return size[0] if isinstance(size, (list, tuple)) and len(set(size)) == 1 else size
 
 

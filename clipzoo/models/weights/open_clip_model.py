@@ -1,4 +1,4 @@
-"""Any model of open_clip's list: its configuration, and the part of its weights that one tower takes. The other tower is not made."""
+"""Any model in open_clip's list: its configuration, and one tower's part of its weights. The other tower is not built."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from clipzoo.models.weights.source import openai_preprocessing, published_file, 
 from clipzoo.structures import Preprocessing
 
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection", "cls_emb")
-_OPENAI_MARK = "input_resolution"  # only OpenAI's own files have it; their models were trained with QuickGELU
+_OPENAI_MARK = "input_resolution"  # only in OpenAI's own files, whose models were trained with QuickGELU
 
 
 @dataclass(frozen=True)
 class OpenCLIPModel:
-    """What open_clip knows of a model.
+    """open_clip's information about a model.
 
     Attributes:
-        name: As the user wrote it.
+        name: Name as written by the user.
         config: open_clip's model configuration: ``embed_dim``, ``vision_cfg``, ``text_cfg`` and more.
-        folder: Where the model lies as a folder of its own, with its tokenizer; ``None`` for a model of the list.
-        weights: Their file; ``None`` for random ones.
-        preprocessing: What the weights were trained with; ``None`` where nothing says it.
-        default: The preprocessing where nothing says it: what all published weights of that name were trained with, where they agree.
-        space: See ``Tower``.
-        words: Where the weights come from, for the log.
+        folder: Folder that contains the model and its tokenizer; ``None`` for a model in the list.
+        weights: Weight file; ``None`` for random weights.
+        preprocessing: Preprocessing that the weights were trained with; ``None`` if undefined.
+        default: Preprocessing if undefined: that of all published weights of this name, if they agree.
+        space: Joint space; see ``Tower``.
+        words: Origin of the weights, for the log.
     """
 
     name: str
@@ -49,18 +49,18 @@ class OpenCLIPModel:
 
     @property
     def quick_gelu(self) -> bool:
-        """Have the CLIP transformers of this model QuickGELU?"""
+        """Whether the CLIP transformers of this model use QuickGELU."""
         return bool(self.config.get("quick_gelu", False))
 
     def part(self, which: Literal["visual", "text"], where: str) -> tuple[dict[str, Tensor], float | None, float | None]:
-        """One tower's tensors without their prefix, in fp32, and the model's log scale and bias.
+        """One tower's tensors without prefix, in fp32, and the model's log scale and bias.
 
         Raises:
-            BuildError: The file cannot be read, is of another library, or contradicts the configuration.
+            BuildError: The file is unreadable, in another library's format, or contradicts the configuration.
         """
         state = read_state_dict(self.weights, where)
         if _OPENAI_MARK in state and not self.quick_gelu:
-            raise BuildError(f"{where}: {self.weights} is a file of OpenAI's, trained with QuickGELU. {_other_activation(self.name, True)}")
+            raise BuildError(f"{where}: {self.weights} is an OpenAI file, trained with QuickGELU. {_other_activation(self.name, True)}")
         texts = {key for key in state if key.startswith(("text.", *_TEXT_NAMES))}
         if not any(key.startswith("visual.") for key in state) or not texts:
             raise BuildError(f"{where}: {self.weights} is not in open_clip's format; its tensors are {shortened(state, 3)}")
@@ -71,17 +71,17 @@ class OpenCLIPModel:
 
 
 def open_clip_model(where: str, name: str, tag: str | None, pretrained: bool, config: dict | None) -> OpenCLIPModel:
-    """Look a model up, and get its weights from the hub where they are wanted.
+    """Look up a model, and get its weights from the hub if requested.
 
     Args:
-        where: Class that asks, first words of a message.
-        name: In open_clip's list; or a folder with ``open_clip_config.json`` and weights.
-        tag: Of published weights, or a local file; ``None`` for random ones, or those of the folder.
-        pretrained: ``False`` for random weights whatever ``name`` and ``tag`` are.
-        config: The configuration itself; ``name`` is not looked up then, and weights are random.
+        where: Start of a message: the class that requests the model.
+        name: Name in open_clip's list, or a folder with ``open_clip_config.json`` and weights.
+        tag: Tag of published weights, or a local file; ``None`` for random weights, or the folder's.
+        pretrained: ``False`` for random weights, whatever ``name`` and ``tag`` are.
+        config: Model configuration; ``name`` is then not looked up, and weights are random.
 
     Raises:
-        BuildError: There is no such model, or no such weights, or they were trained with another activation.
+        BuildError: The model or its weights do not exist, or the weights were trained with another activation.
     """
     if config is not None:
         _check_config(where, name, config)
@@ -95,7 +95,7 @@ def open_clip_model(where: str, name: str, tag: str | None, pretrained: bool, co
     config = get_model_config(name.replace("/", "-")) if name.replace("/", "-") in known else None
     if config is None:
         hint = did_you_mean(name.replace("/", "-"), known)
-        raise BuildError(f"{where}: open_clip knows no model '{name}', and there is no such folder.{hint} Known: {shortened(known, 6)}")
+        raise BuildError(f"{where}: open_clip has no model '{name}', and there is no such folder.{hint} Known: {shortened(known, 6)}")
     model = OpenCLIPModel(name.replace("/", "-"), config)
     if tag is None or not pretrained:
         return model
@@ -104,25 +104,25 @@ def open_clip_model(where: str, name: str, tag: str | None, pretrained: bool, co
 
 @contextlib.contextmanager
 def building(where: str, model: OpenCLIPModel) -> Iterator[None]:
-    """Turns open_clip's and timm's complaints about a configuration into one line.
+    """Convert errors of open_clip and timm about a configuration to one line.
 
     Raises:
-        BuildError: A tower of this configuration cannot be made.
+        BuildError: A tower of this configuration cannot be built.
     """
     try:
         yield
     except (TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError, KeyError) as error:
-        raise BuildError(f"{where}: open_clip cannot make '{model.name}' ({first_line(error)})") from error
+        raise BuildError(f"{where}: open_clip cannot build '{model.name}' ({first_line(error)})") from error
 
 
 def _from_folder(where: str, name: str, folder: Path, tag: str | None, pretrained: bool) -> OpenCLIPModel:
     path = folder / "open_clip_config.json"
     if tag is not None:
-        raise BuildError(f"{where}: the folder {name} has weights of its own. Leave out tag='{tag}'")
+        raise BuildError(f"{where}: the folder {name} contains weights. Remove tag='{tag}'")
     try:
         content = read_json(path)
     except DataError as error:
-        raise BuildError(f"{where}: {name} is no folder of open_clip's, {path.name} cannot be read ({first_line(error)})") from error
+        raise BuildError(f"{where}: {name} is not an open_clip folder, {path.name} cannot be read ({first_line(error)})") from error
     config = content.get("model_cfg") if isinstance(content, dict) else None
     if not isinstance(config, dict):
         raise BuildError(f"{where}: {path} has no model_cfg")
@@ -141,8 +141,8 @@ def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
     published, path = get_pretrained_cfg(model.name, tag), Path(tag)
     if not published and not path.is_file():
         known = list_pretrained_tags_by_model(model.name)
-        there = f"Known: {shortened(known, 8)}, or a local file" if known else "It has no published weights; a local file can be given"
-        raise BuildError(f"{where}: open_clip has no weights '{tag}' of {model.name}.{did_you_mean(tag, known)} {there}")
+        there = f"Known: {shortened(known, 8)}, or a local file" if known else "It has no published weights; pass a local file"
+        raise BuildError(f"{where}: open_clip has no weights '{tag}' for {model.name}.{did_you_mean(tag, known)} {there}")
     if not published:
         found = {"weights": path, "default": _usual(model.name), "space": str(path.resolve()), "words": f"file {tag}"}
         return replace(model, **found)
@@ -159,19 +159,19 @@ def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
 
 
 def _other_activation(name: str, quick_gelu: bool) -> str:
-    """Which model of the list has the other activation."""
+    """The model in the list with the other activation."""
     from open_clip import list_models
 
     other = f"{name}-quickgelu" if quick_gelu else name.removesuffix("-quickgelu")
     return (
-        f"Write openclip:{other}/…"
+        f"Use openclip:{other}/…"
         if other != name and other in list_models()
         else f"Set quick_gelu={quick_gelu} in the model's configuration"
     )
 
 
 def _usual(name: str) -> Preprocessing:
-    """What all published weights of ``name`` were trained with; OpenAI's where they differ or there are none."""
+    """The preprocessing of all published weights of ``name``; OpenAI's if they differ or there are none."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     all_of_it = {preprocessing_of(get_pretrained_cfg(name, tag), name) for tag in list_pretrained_tags_by_model(name)}
@@ -181,4 +181,4 @@ def _usual(name: str) -> Preprocessing:
 def _check_config(where: str, name: str, config: dict) -> None:
     sections = [config.get(key) for key in ("vision_cfg", "text_cfg")]
     if not isinstance(config.get("embed_dim"), int) or not all(isinstance(section, dict) for section in sections):
-        raise BuildError(f"{where}: the configuration of '{name}' needs embed_dim, vision_cfg and text_cfg")
+        raise BuildError(f"{where}: the configuration of '{name}' must contain embed_dim, vision_cfg and text_cfg")

@@ -1,6 +1,6 @@
-"""A reader of pickles that can make nothing but plain values: no import, no call but of the functions that it was given.
+"""A pickle reader that can only create plain values: no imports, and no calls except of the functions passed to it.
 
-Python's own ``pickle`` is not used, so that there is nothing to restrict.
+Python's own ``pickle`` is not used, so that nothing needs to be restricted.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from clipzoo.errors import DataError
 
 @dataclass(frozen=True)
 class Function:
-    """What a pickle may call.
+    """A function that a pickle may call.
 
     Attributes:
-        call: Gets the pickle's arguments.
+        call: Function called with the pickle's arguments.
     """
 
     call: Callable
@@ -25,10 +25,10 @@ class Function:
 
 @dataclass(frozen=True)
 class Class:
-    """What a pickle may make objects of: bags that hold what the pickle says, without any method.
+    """A class of which a pickle may create objects: bags that hold the pickle's data, without any methods.
 
     Attributes:
-        name: Qualified, as the pickle names it.
+        name: Qualified name, as used in the pickle.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Bag:
     """An object of such a class.
 
     Attributes:
-        kind: Its class.
-        state: What the pickle gave it, whatever that is; ``None`` for nothing.
+        kind: Class of the object.
+        state: State set by the pickle; ``None`` if there is none.
     """
 
     kind: Class
@@ -48,7 +48,7 @@ class Bag:
 
 
 class _Mark:
-    """A place on the stack."""
+    """A mark on the stack."""
 
 
 _MARK = _Mark()
@@ -59,15 +59,15 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_pickle(content: bytes, find: Callable[[str, str], object], load: Callable[[object], object]) -> object:
-    """The value that a pickle describes.
+    """Read the value of a pickle.
 
     Args:
-        content: The pickle, as torch's own writers make them.
-        find: Module and name of what the pickle would import, to a ``Function``, a ``Class`` or a value; raises ``DataError`` for others.
-        load: Persistent id, to the value that lies outside of the pickle.
+        content: Pickle, as written by torch.
+        find: Function from module and name of an import to a ``Function``, a ``Class`` or a value; raises ``DataError`` for others.
+        load: Function from a persistent id to the external value.
 
     Raises:
-        DataError: It is damaged, or would do something else.
+        DataError: The pickle is damaged, or would do anything else.
     """
     machine = _Machine(find, load)
     try:
@@ -78,7 +78,7 @@ def read_pickle(content: bytes, find: Callable[[str, str], object], load: Callab
             machine.step(opcode.name, argument)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError) as error:
         raise DataError(f"its pickle is damaged ({type(error).__name__}: {error})") from error
-    raise DataError("its pickle is cut short")
+    raise DataError("its pickle is truncated")
 
 
 class _Machine:
@@ -139,34 +139,34 @@ class _Machine:
         elif isinstance(function, Function) and isinstance(arguments, tuple):
             self.stack.append(function.call(*arguments))
         else:
-            raise TypeError("a call of what is no function")
+            raise TypeError("a call of something that is not a function")
 
     def _newobj(self, _: None) -> None:
         arguments, kind = self.stack.pop(), self.stack.pop()
         if not isinstance(kind, Class) or arguments != ():
-            raise TypeError("an object of what is no class")
+            raise TypeError("an object of something that is not a class")
         self.stack.append(Bag(kind))
 
     def _build(self, _: None) -> None:
         state, bag = self.stack.pop(), self.stack[-1]
         if not isinstance(bag, Bag) or bag.state is not None:
-            raise TypeError("a state for what is no new object")
+            raise TypeError("a state for something that is not a new object")
         bag.state = state
 
     def _extend(self, values: list) -> None:
         target = self.stack[-1]
         if type(target) is not list:
-            raise TypeError("items for what is no list")
+            raise TypeError("items for something that is not a list")
         target.extend(values)
 
     def _update(self, values: dict) -> None:
         target = self.stack[-1]
         if type(target) is not dict:
-            raise TypeError("items for what is no dict")
+            raise TypeError("items for something that is not a dict")
         target.update(values)
 
     def _items(self) -> list:
-        """Take everything above the last mark."""
+        """Pop everything above the last mark."""
         stack = self.stack
         place = len(stack) - 1
         while stack[place] is not _MARK:

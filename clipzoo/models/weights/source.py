@@ -1,4 +1,4 @@
-"""What both towers of a published CLIP share: OpenAI's sizes and weights, and how images are prepared for weights."""
+"""Common parts of both towers of a published CLIP: OpenAI's sizes and weights, and the preprocessing of weights."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ChannelSpreads = Annotated[list[Positive], Len(3, 3)]
 
 @dataclass(frozen=True)
 class VisionSize:
-    """Sizes of an image tower: a ResNet's where ``layers`` are four numbers, otherwise a vision transformer's.
+    """Sizes of an image tower: a ResNet if ``layers`` has four numbers, otherwise a vision transformer.
 
     Attributes:
-        image_size: Pixels.
-        patch_size: Pixels; ``None`` for a ResNet.
-        width: Of the transformer; of a ResNet's first stage, a quarter of its output channels.
-        layers: Blocks, or a ResNet's blocks in each of its four stages.
-        heads: Attention heads; a ResNet's are those of its attention pooling.
+        image_size: Image size in pixels.
+        patch_size: Patch size in pixels; ``None`` for a ResNet.
+        width: Width of the transformer; for a ResNet, of its first stage, a quarter of that stage's output channels.
+        layers: Number of blocks; for a ResNet, in each of its four stages.
+        heads: Number of attention heads; for a ResNet, those of its attention pooling.
         output_dim: Width of the features.
-        mlp_width: Inside the transformer's blocks; ``None`` means four times the width.
+        mlp_width: Width inside the transformer blocks' MLPs; ``None`` means four times the width.
     """
 
     image_size: int
@@ -46,12 +46,12 @@ class VisionSize:
 
     @property
     def resnet(self) -> bool:
-        """Is it one of CLIP's ResNets?"""
+        """Whether it is one of CLIP's ResNets."""
         return not isinstance(self.layers, int)
 
     @property
     def unit(self) -> int:
-        """The image size is a multiple of it."""
+        """The image size must be a multiple of this."""
         return 32 if self.resnet else self.patch_size
 
 
@@ -93,12 +93,12 @@ TEXT: dict[str, TextSize] = {
 
 @dataclass(frozen=True)
 class Source:
-    """Weights of a whole CLIP, of which one tower takes its part.
+    """Weights of a whole CLIP, of which each tower takes its part.
 
     Attributes:
-        weights: All of them.
-        space: The same words for both towers of one model; see ``Tower``.
-        words: Where they come from, for the log.
+        weights: Weights of the whole CLIP.
+        space: Joint space, equal for both towers of one model; see ``Tower``.
+        words: Origin of the weights, for the log.
     """
 
     weights: CLIPWeights
@@ -107,15 +107,15 @@ class Source:
 
 
 def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> Source | None:
-    """What ``pretrained`` means: OpenAI's weights of ``variant`` from the hub, or any file or folder with a CLIP; ``None`` for random.
+    """Resolve ``pretrained``: OpenAI's weights of ``variant`` from the hub, or any file or folder with a CLIP; ``None`` for random.
 
     Args:
-        tower: Class that wants them, first words of a message.
-        variant: Not ``None`` for OpenAI's weights.
-        pretrained: As the argument of the towers.
+        tower: Start of a message: the class that requests the weights.
+        variant: Variant; not ``None`` for OpenAI's weights.
+        pretrained: Argument of the towers.
 
     Raises:
-        BuildError: They cannot be had or read.
+        BuildError: The weights are unavailable or unreadable.
     """
     if pretrained is False:
         return None
@@ -125,12 +125,12 @@ def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> So
     assert variant is not None
     path, space = _download(tower, variant)
     weights = read_clip(path, f"{tower}(variant='{variant}')")
-    # The hub's files are in a format that does not say it, but these two are known of them.
+    # The hub's files do not define these two, but they are known.
     return Source(replace(weights, quick_gelu=True, preprocessing=openai_preprocessing("crop")), space, f"OpenAI {variant}")
 
 
 def openai_preprocessing(fit: str) -> Preprocessing:
-    """As for OpenAI's weights, but for the size and for how images are made square."""
+    """The preprocessing of OpenAI's weights, except the size and how images are made square."""
     return Preprocessing(mean=OPENAI_MEAN, std=OPENAI_STD, interpolation="bicubic", fit=fit)
 
 
@@ -145,17 +145,17 @@ def preprocessing_for(
     std: list[float] | None,
     interpolation: str | None,
 ) -> Preprocessing:
-    """How images are prepared: as the weights say; where they say nothing, as the arguments say, then as ``default`` says.
+    """The preprocessing of images: from the weights; where they define none, from the arguments, then from ``default``.
 
     Args:
-        tower: First words of a message.
-        known: What the weights say; ``None`` for nothing.
-        default: Where they say nothing.
-        image_size: Pixels; position embeddings are resized to it.
-        fit: A choice that is always free, as it changes what is seen of an image, and not what a pixel means; ``None`` for the default.
-        mean: Per channel; ``None`` for the default, as the next two.
-        std: Per channel.
-        interpolation: ``'bicubic'`` or ``'bilinear'``.
+        tower: Start of a message.
+        known: Preprocessing defined by the weights; ``None`` if undefined.
+        default: Preprocessing for undefined values.
+        image_size: Image size in pixels; position embeddings are resized to it.
+        fit: How images are made square; may differ from the weights', as the meaning of a pixel does not change. ``None`` for the default.
+        mean: Per-channel mean; ``None`` for the default.
+        std: Per-channel standard deviation; ``None`` for the default.
+        interpolation: ``'bicubic'`` or ``'bilinear'``; ``None`` for the default.
 
     Raises:
         BuildError: Mean, standard deviation or interpolation contradict the weights.
@@ -165,12 +165,12 @@ def preprocessing_for(
     said = {name: value for name, value in wanted.items() if value is not None}
     for name, value in said.items():
         if known is not None and not _equal(value, getattr(known, name)):
-            raise BuildError(f"{tower}: {name}={value}, but the weights were trained with {name}={getattr(known, name)}. Leave it out")
+            raise BuildError(f"{tower}: {name}={value}, but the weights were trained with {name}={getattr(known, name)}. Remove it")
     return replace(base, size=image_size, fit=fit or base.fit, **said)
 
 
 def plain(preprocessing: Preprocessing) -> dict:
-    """The arguments of a tower that make ``preprocessing`` again, for its blueprint."""
+    """The arguments of a tower that reproduce ``preprocessing``, for its blueprint."""
     return {
         "image_size": preprocessing.size,
         "mean": list(preprocessing.mean),
@@ -181,7 +181,7 @@ def plain(preprocessing: Preprocessing) -> dict:
 
 
 def _download(tower: str, variant: str) -> tuple[Path, str]:
-    """OpenAI's file, from the hub or its cache, and where it lies on the hub."""
+    """OpenAI's file, from the hub or its cache, and its location on the hub."""
     from open_clip.pretrained import get_pretrained_cfg
 
     published = get_pretrained_cfg(variant.replace("/", "-").replace("@336px", "-336"), "openai")
@@ -190,30 +190,30 @@ def _download(tower: str, variant: str) -> tuple[Path, str]:
 
 
 def published_file(published: dict, where: str, what: str, *, local: str, scratch: str) -> Path:
-    """A file of open_clip's index, from the local cache, the hub or another server.
+    """A file in open_clip's index, from the local cache, the hub or another server.
 
     Args:
-        published: Its entry in the index.
-        where: As the next three of ``from_hub``.
+        published: Entry in the index.
+        where: Start of a message.
         what: Name of the weights.
-        local: How the user gives a local copy instead.
+        local: How the user passes a local copy instead.
         scratch: How the user starts from random weights instead.
 
     Raises:
-        BuildError: It cannot be had; with the three ways.
+        BuildError: The file is unavailable; the message gives three ways to get it.
     """
     from open_clip.pretrained import download_pretrained
 
     repository, _, name = (published.get("hf_hub") or "").rpartition("/")
     if not repository:
-        with explained(where, what, local=local, scratch=scratch):  # open_clip has a cache of its own for other servers
+        with explained(where, what, local=local, scratch=scratch):  # open_clip has its own cache for other servers
             return weights_file(download_pretrained(published), where)
     names = names_of(name or "open_clip_pytorch_model.bin")
     return from_hub(lambda cached: hub_file(repository, names, cached), where, what, local=local, scratch=scratch)
 
 
 def space_of(published: dict) -> str:
-    """What names a set of weights in open_clip's index: the same for all architectures that take them."""
+    """The identity of a set of weights in open_clip's index: equal for all architectures that use them."""
     return published.get("hf_hub") or published.get("url") or ""
 
 

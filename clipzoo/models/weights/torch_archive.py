@@ -1,7 +1,7 @@
-"""Zip archives as torch writes them, verified before anything in them is used.
+"""Zip archives written by torch, verified before use.
 
-torch itself neither compares checksums, nor refuses two entries of one name, and its reader takes ``A`` and ``a`` for the same name: a
-flipped bit is loaded, and what one reader looked at need not be what another one loads.
+torch itself neither compares checksums nor refuses duplicate entries, and its reader ignores case in names: a flipped bit is loaded,
+and two readers may see different content.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from clipzoo.errors import DataError
 from clipzoo.files import check_regular, reason
 
 _CHUNK = 1 << 20
-_MOST_UNPACKED = 1 << 30  # bytes of the compressed entries: only TorchScript has any, its code
+_MOST_UNPACKED = 1 << 30  # bytes of compressed entries; only TorchScript has any, for its code
 _LARGEST_ENDING = 22 + 0xFFFF  # the last record of a zip archive, and the longest comment
-# What zipfile raises for a damaged archive.
+# Exceptions that zipfile raises for a damaged archive.
 _ERRORS = (
     *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, OverflowError),
-    *(RuntimeError, IndexError),  # NotImplementedError is a RuntimeError; IndexError: a field of an entry is cut off
+    *(RuntimeError, IndexError),  # NotImplementedError is a RuntimeError; IndexError: a field of an entry is truncated
 )
 
 
 def verify_archive(path: str | Path) -> None:
-    """Compare every entry of a zip archive with its checksum, and refuse names that two readers could understand differently.
+    """Verify the checksum of every entry of a zip archive, and refuse names that two readers could interpret differently.
 
     Raises:
-        DataError: It is no regular file, no such archive, damaged, or ambiguous.
+        DataError: The file is missing, not such an archive, damaged, or ambiguous.
     """
     with verified(path):
         pass
@@ -39,7 +39,7 @@ def verify_archive(path: str | Path) -> None:
 
 @contextlib.contextmanager
 def verified(path: str | Path) -> Iterator[zipfile.ZipFile]:
-    """The opened archive, after ``verify_archive``."""
+    """Open an archive after ``verify_archive``."""
     check_regular(path)
     with contextlib.ExitStack() as stack:
         try:
@@ -53,7 +53,7 @@ def verified(path: str | Path) -> Iterator[zipfile.ZipFile]:
 
 
 def is_script(path: str | Path) -> bool:
-    """Is the archive TorchScript's? As torch's reader decides it, whatever the case of the names."""
+    """Is this a TorchScript archive? Decided as in torch's reader, ignoring case in names."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.lower() for name in archive.namelist()]
@@ -63,7 +63,7 @@ def is_script(path: str | Path) -> bool:
 
 
 def pickle_mentions(path: str | Path, text: str) -> bool:
-    """Does an archive's pickle hold this text? A cheap look before the archive is read, and verified, by another."""
+    """Does an archive's pickle contain this text? A cheap test before the archive is verified and read."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
@@ -73,7 +73,7 @@ def pickle_mentions(path: str | Path, text: str) -> bool:
 
 
 def _check_ending(path: str | Path) -> None:
-    """The archive's last record must end where the file ends; otherwise there may be two of them."""
+    """The archive's last record must end at the end of the file; otherwise there may be two."""
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _LARGEST_ENDING))
@@ -85,7 +85,7 @@ def _check_ending(path: str | Path) -> None:
 
 
 def _check_names(archive: zipfile.ZipFile) -> None:
-    """Every entry lies in the archive's one folder, under a name of its own."""
+    """Every entry must be in the archive's single folder, under a unique name."""
     seen: set[str] = set()
     names = [info.orig_filename for info in archive.infolist()]
     if not names:
@@ -94,11 +94,11 @@ def _check_names(archive: zipfile.ZipFile) -> None:
     for name in names:
         parts = name.removesuffix("/").split("/")
         if {"", ".", ".."} & {*parts} or any(c in name for c in "\\\0") or len(name) > 1 and name[1] == ":":
-            raise zipfile.BadZipFile(f"the entry {name!r} leads out of the archive")
+            raise zipfile.BadZipFile(f"the entry {name!r} points outside the archive")
         if parts[0] != root:
-            raise zipfile.BadZipFile(f"the entry {name!r} does not lie in its folder {root!r}")
+            raise zipfile.BadZipFile(f"the entry {name!r} is not in its folder {root!r}")
         if name.casefold() in seen:
-            raise zipfile.BadZipFile(f"the entry {name!r} is there twice")
+            raise zipfile.BadZipFile(f"the entry {name!r} occurs twice")
         seen.add(name.casefold())
 
 
@@ -106,7 +106,7 @@ def _check_contents(archive: zipfile.ZipFile) -> None:
     packed = [info for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
     unpacked = sum(info.file_size for info in packed)
     if unpacked > _MOST_UNPACKED:
-        raise zipfile.BadZipFile(f"its compressed entries would become {unpacked >> 20} MiB")
+        raise zipfile.BadZipFile(f"its compressed entries would expand to {unpacked >> 20} MiB")
     for info in archive.infolist():
         with archive.open(info) as entry:  # compares the checksum when the end is reached
             while entry.read(_CHUNK):

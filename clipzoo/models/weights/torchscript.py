@@ -1,7 +1,7 @@
-"""The weights of a TorchScript archive, read without TorchScript: ``torch.jit.load`` would run the archive's code.
+"""Reading of the weights in TorchScript archives without TorchScript: ``torch.jit.load`` would run the archive's code.
 
-An archive is a tree of modules in ``data.pkl``, their tensors' bytes in ``data/``, and the source of their classes in ``code/``. The source
-is looked at as text, for it alone says which tensors are parameters and buffers.
+An archive contains a tree of modules in ``data.pkl``, their tensors' bytes in ``data/``, and the source of their classes in ``code/``.
+The source is parsed as text, as only it defines which tensors are parameters and buffers.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _DTYPES = {
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
 }
-_MOST_MODULES = 100_000  # shared modules count wherever they are; OpenAI's largest archive has some hundreds
+_MOST_MODULES = 100_000  # shared modules count repeatedly; OpenAI's largest archive has some hundreds
 _DEEPEST = 100
 
 
 def script_state(path: str | Path) -> dict[str, Tensor]:
-    """What ``torch.jit.load(path, map_location='cpu').state_dict()`` would return; none of the archive's code runs.
+    """The result of ``torch.jit.load(path, map_location='cpu').state_dict()``, without running the archive's code.
 
     Raises:
-        DataError: The archive is damaged, is none of TorchScript's, or has what only its code can make.
+        DataError: The archive is damaged, not TorchScript, or contains objects that only its code can create.
     """
     with verified(path) as archive:
         try:
@@ -73,16 +73,16 @@ class _Reader:
     def state(self) -> dict[str, Tensor]:
         module = read_pickle(self._read("data.pkl"), self._find, self._load)
         if not isinstance(module, Bag):
-            raise DataError("its data.pkl holds no module")
+            raise DataError("its data.pkl contains no module")
         state: dict[str, Tensor] = {}
         self._collect(module, "", state, 0)
         return state
 
     def _collect(self, module: Bag, prefix: str, state: dict[str, Tensor], depth: int) -> None:
-        """Parameters and buffers of a module, then those of the modules in it."""
+        """Collect the parameters and buffers of a module, then those of its submodules."""
         self._visits += 1
         if depth > _DEEPEST or self._visits > _MOST_MODULES:
-            raise DataError("its modules are nested too deeply, or are too many")
+            raise DataError("its modules are nested too deeply or too numerous")
         members = self._members_of(module.kind)
         if members is None:
             return
@@ -97,10 +97,10 @@ class _Reader:
                 self._collect(value, f"{prefix}{name}.", state, depth + 1)
 
     def _members_of(self, kind: Class) -> tuple[str, ...] | None:
-        """Parameters and buffers of a class of modules, from its source; ``None`` for a class of other objects.
+        """The parameters and buffers of a module class, from its source; ``None`` for other classes.
 
         Raises:
-            DataError: The source is missing, or makes its objects by ``__setstate__``.
+            DataError: The source is missing, or creates its objects by ``__setstate__``.
         """
         if kind.name not in self._members:
             self._members[kind.name] = self._look_up(kind.name)
@@ -114,12 +114,12 @@ class _Reader:
         source = self._read(file).decode("utf-8", "replace")
         found = re.findall(rf"^class {re.escape(name)}(?:\((\w*)\))?:\n((?:(?:  .*)?\n)*)", source, re.MULTILINE)
         if len(found) != 1:
-            raise DataError(f"the source of {qualified} is missing, or is there twice")
+            raise DataError(f"the source of {qualified} is missing or duplicated")
         base, body = found[0]
         if base != "Module":
             return None
         if "__setstate__" in body:
-            raise DataError(f"{qualified} would run code when it is loaded (__setstate__), as OpenAI's do not")
+            raise DataError(f"{qualified} would run code when loaded (__setstate__), unlike OpenAI's")
         lists = [re.findall(rf"^  __{which}__ = (\[.*\])$", body, re.MULTILINE) for which in ("parameters", "buffers")]
         try:
             return tuple(name for texts in lists for text in texts for name in ast.literal_eval(text))
@@ -127,43 +127,43 @@ class _Reader:
             raise DataError(f"the source of {qualified} is damaged ({error})") from error
 
     def _find(self, module: str, name: str) -> object:
-        """What a pickle of TorchScript may name."""
+        """The names that a TorchScript pickle may refer to."""
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if module == "__torch__" or module.startswith("__torch__."):
             return Class(f"{module}.{name}")
         function = _FUNCTIONS.get(f"{module}.{name}")
         if function is None:
-            raise DataError(f"it holds {module}.{name}, which is not read here")
+            raise DataError(f"it contains {module}.{name}, which is not supported")
         return Function(function)
 
     def _load(self, key: object) -> _Storage:
-        """The storage that a persistent id names."""
+        """The storage with a persistent id."""
         match key:
             case ("storage", torch.dtype() as dtype, str(name), str(), int(count)):
                 pass
             case _:
-                raise DataError("a tensor's storage is named otherwise than torch does")
+                raise DataError("a tensor's storage has a name that torch does not use")
         if not self._has(f"data/{name}"):
             raise DataError(f"its storage data/{name} is missing")
         if name not in self._storages:
             self._storages[name] = _Storage(self._values(f"data/{name}", dtype))
         storage = self._storages[name]
         if storage.values.dtype != dtype or len(storage.values) != count:
-            raise DataError(f"data/{name} holds {len(storage.values)} numbers of {storage.values.dtype}, not {count} of {dtype}")
+            raise DataError(f"data/{name} contains {len(storage.values)} numbers of {storage.values.dtype}, not {count} of {dtype}")
         return storage
 
     def _values(self, name: str, dtype: torch.dtype) -> Tensor:
         content = bytearray(self._read(name))
         if len(content) % dtype.itemsize:
-            raise DataError(f"{name} has {len(content)} bytes, which are not whole numbers of {dtype}")
+            raise DataError(f"{name} has {len(content)} bytes, not a multiple of the size of {dtype}")
         if not content:
             return torch.empty(0, dtype=dtype)
         values = torch.frombuffer(content, dtype=torch.uint8)
         if self._swap:
             values = values.view(-1, dtype.itemsize // (2 if dtype.is_complex else 1)).flip(1).reshape(-1)
         if dtype == torch.bool and values.max() > 1:
-            raise DataError(f"{name} holds other values than true and false")
+            raise DataError(f"{name} contains values other than true and false")
         return values.view(dtype)
 
     def _has(self, name: str) -> bool:
@@ -176,13 +176,13 @@ class _Reader:
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object, _: object, hooks: object = None, *rest: object) -> Tensor:
-    """A view of a storage; the numbers must lie inside it."""
+    """A view of a storage; its elements must be inside the storage."""
     if not isinstance(storage, _Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
-        raise DataError("a tensor is described otherwise than torch does")
+        raise DataError("a tensor has a description that torch does not use")
     if not all(type(number) is int and 0 <= number < 1 << 62 for number in (offset, *size, *stride)):
         raise DataError(f"a tensor has the offset {offset}, the shape {size} and the strides {stride}")
     if hooks or rest:
-        raise DataError("a tensor has hooks or flags, which are not read here")
+        raise DataError("a tensor has hooks or flags, which are not supported")
     values = storage.values
     count = math.prod(size)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) if count else offset - 1

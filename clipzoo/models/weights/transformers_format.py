@@ -1,4 +1,4 @@
-"""Reading folders of transformers' ``CLIPModel`` and ``ChineseCLIPModel``."""
+"""Reading of folders written by transformers' ``CLIPModel`` and ``ChineseCLIPModel``."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 _EPSILON = 1e-5
-_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # numbers of PIL
+_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # PIL constants
 
 
 def from_folder(folder: Path, where: str) -> CLIPWeights:
-    """A folder with ``config.json``; of its weights, preprocessing and tokenizer whatever is there."""
+    """Load a folder with ``config.json``; weights are required, preprocessing and tokenizer are optional."""
     raw = read_object(folder / "config.json", where)
     kind = raw.get("model_type")
     if kind not in ("clip", "chinese_clip"):
-        what = "names no model_type, so it is not transformers'" if kind is None else f"is of a {kind} model, not of a CLIP"
-        raise BuildError(f"{where}: config.json {what}. Read here: model_type clip and chinese_clip")
+        what = "has no model_type, so it is not from transformers" if kind is None else f"is of a {kind} model, not of a CLIP"
+        raise BuildError(f"{where}: config.json {what}. Supported: model_type clip and chinese_clip")
     config = _read_config(raw, f"{where}: config.json")
     state = read_weights(folder, where)
     state = {name: value for name, value in state.items() if not name.endswith(".position_ids")}  # 0, 1, 2 … in older files
@@ -68,7 +68,7 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
 
 
 def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
-    """The state dict of a transformers folder, in one file or in several with an index."""
+    """The state dict of a transformers folder, from one file, or from several with an index."""
     for name in WEIGHTS:
         if (folder / name).is_file():
             return tensors(read_file(folder / name, where), f"{where}: {name}")
@@ -77,44 +77,44 @@ def read_weights(folder: Path, where: str) -> dict[str, Tensor]:
             state: dict[str, Tensor] = {}
             for part in parts_of(index, where):
                 if not (folder / part).is_file():
-                    raise BuildError(f"{where}: {part}, which {index.name} names, is not there")
+                    raise BuildError(f"{where}: {part}, listed in {index.name}, is missing")
                 found = tensors(read_file(folder / part, where), f"{where}: {part}")
                 twice = sorted(state.keys() & found.keys())
                 if twice:
-                    raise BuildError(f"{where}: {part} has tensors that another part has too: {shortened(twice, 4)}")
+                    raise BuildError(f"{where}: {part} has tensors that are also in another part: {shortened(twice, 4)}")
                 state |= found
             return state
-    raise BuildError(f"{where}: there are no weights beside config.json. One of {', '.join(WEIGHTS)} is needed")
+    raise BuildError(f"{where}: no weights next to config.json. Expected one of {', '.join(WEIGHTS)}")
 
 
 def parts_of(index: Path, where: str) -> list[str]:
-    """The files that an index of weights in several parts names.
+    """The files listed in the index of multi-file weights.
 
     Raises:
-        BuildError: It is damaged, or names what is no file of its folder.
+        BuildError: The index is damaged, or lists files outside its folder.
     """
     where = f"{where}: {index.name}"
     parts = as_object(read_object(index, where).get("weight_map"), f"{where}: weight_map")
     names = sorted({str(part) for part in parts.values()})
     for name in names:
         if Path(name).name != name:
-            raise BuildError(f"{where}: {name!r} is no file of its folder")
+            raise BuildError(f"{where}: {name!r} is not a file in its folder")
     return names
 
 
 def tokenizer_files(folder: Path, where: str) -> dict[str, str]:
-    """The files of a BERT's tokenizer that are there, name to content."""
+    """The available files of a BERT's tokenizer, name to content."""
     try:
         files = {name: read_text(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()}
     except DataError as error:
         raise BuildError(f"{where}: {error}") from error
-    if files and "tokenizer_config.json" not in files:  # the published folders have vocab.txt alone; this is what it means to transformers
+    if files and "tokenizer_config.json" not in files:  # published folders contain only vocab.txt; this is transformers' default
         files["tokenizer_config.json"] = json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
     return files
 
 
 def _read_config(raw: dict, where: str) -> PretrainedConfig:
-    """The config with transformers' own defaults, which older files leave out."""
+    """The config with transformers' defaults, which older files omit."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers import ChineseCLIPConfig, CLIPConfig
 
@@ -125,7 +125,7 @@ def _read_config(raw: dict, where: str) -> PretrainedConfig:
 
 
 def _visual(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the image tower out of ``state``, with OpenAI's names."""
+    """Remove the image tower from ``state`` and return it with OpenAI's names."""
     visual = _take(state, VISION) | _take_blocks(state, "vision_model.encoder.layers.")
     if "visual_projection.weight" in state:
         visual["proj"] = state.pop("visual_projection.weight").T.contiguous()
@@ -133,7 +133,7 @@ def _visual(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _clip_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take CLIP's text tower out of ``state``, with OpenAI's names."""
+    """Remove CLIP's text tower from ``state`` and return it with OpenAI's names."""
     text = _take(state, TEXT) | _take_blocks(state, "text_model.encoder.layers.")
     if "text_projection.weight" in state:
         text["text_projection"] = state.pop("text_projection.weight").T.contiguous()
@@ -141,7 +141,7 @@ def _clip_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _bert_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take a BERT out of ``state``, without its pooling layer, which neither library reads."""
+    """Remove a BERT from ``state`` and return it without its pooling layer, which neither library uses."""
     names = [name for name in state if name.startswith("text_model.")]
     text = {name.removeprefix("text_model."): state.pop(name) for name in names}
     if "text_projection.weight" in state:
@@ -154,7 +154,7 @@ def _take(state: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, Tenso
 
 
 def _take_blocks(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The blocks with OpenAI's names; what has no such name stays in ``state``."""
+    """The blocks with OpenAI's names; tensors without an equivalent stay in ``state``."""
     found: dict[str, Tensor] = {}
     for name in [name for name in state if name.startswith(prefix)]:
         number, _, rest = name.removeprefix(prefix).partition(".")
@@ -169,7 +169,7 @@ def _take_blocks(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _check_config(config: PretrainedConfig, sizes: dict, where: str) -> None:
-    """Compare sizes, and refuse what changes the computation without a trace in the tensors."""
+    """Compare sizes, and refuse options that change the computation without affecting the tensors."""
     vision, text = config.vision_config, config.text_config
     said = {
         "projection_dim": (config.projection_dim, sizes["embed_dim"]),
@@ -189,12 +189,12 @@ def _check_config(config: PretrainedConfig, sizes: dict, where: str) -> None:
     check_sizes(said, where)
     for name, part in (("vision_config", vision), *((("text_config", text),) if clip else ())):
         if part.layer_norm_eps != _EPSILON:
-            raise BuildError(f"{where}: {name}.layer_norm_eps={part.layer_norm_eps}, but here it is always CLIP's {_EPSILON}")
-    # 2 stands in OpenAI's own files for "the largest id", which is the end of text.
+            raise BuildError(f"{where}: {name}.layer_norm_eps={part.layer_norm_eps}, but only CLIP's {_EPSILON} is supported")
+    # In OpenAI's own files 2 means "the largest id", which is the end of text.
     if clip and text.eos_token_id not in (2, CLIP_VOCABULARY - 1):
         raise BuildError(f"{where}: text_config.eos_token_id={text.eos_token_id}, but OpenAI's end of text is {CLIP_VOCABULARY - 1}")
     if getattr(text, "position_embedding_type", None) not in (None, "absolute"):
-        raise BuildError(f"{where}: text_config.position_embedding_type={text.position_embedding_type!r} is not read here, only 'absolute'")
+        raise BuildError(f"{where}: text_config.position_embedding_type={text.position_embedding_type!r} is not supported, only 'absolute'")
 
 
 def _quick_gelu(config: PretrainedConfig, where: str) -> bool:
@@ -203,18 +203,18 @@ def _quick_gelu(config: PretrainedConfig, where: str) -> bool:
         said["text_config"] = config.text_config.hidden_act
     for name, activation in said.items():
         if activation not in _ACTIVATIONS:
-            raise BuildError(f"{where}: {name}.hidden_act={activation!r} is not read here, only {' and '.join(_ACTIVATIONS)}")
+            raise BuildError(f"{where}: {name}.hidden_act={activation!r} is not supported, only {' and '.join(_ACTIVATIONS)}")
     if len(set(said.values())) > 1:
-        raise BuildError(f"{where}: the towers have two activations, {' and '.join(said.values())}; here a CLIP has one")
+        raise BuildError(f"{where}: the towers have two activations, {' and '.join(said.values())}; only one is supported")
     return _ACTIVATIONS[said["vision_config"]]
 
 
 def _preprocessing(folder: Path, image_size: int, where: str, fit: str | None) -> Preprocessing | None:
-    """From ``preprocessor_config.json`` or, since transformers 5, ``processor_config.json``.
+    """Read ``preprocessor_config.json`` or, since transformers 5, ``processor_config.json``.
 
     Args:
-        fit: How images were made square where the folder has neither file, with OpenAI's mean and standard deviation, as the published
-            Chinese-CLIP was trained; ``None``: nothing is known then.
+        fit: How images are made square if neither file exists, with OpenAI's mean and standard deviation, as in the training of the
+            published Chinese-CLIP; ``None`` if unknown.
     """
     config = None
     for name in ("processor_config.json", "preprocessor_config.json"):
@@ -229,19 +229,19 @@ def _preprocessing(folder: Path, image_size: int, where: str, fit: str | None) -
     config = as_object(config, where)
     for switch in ("do_resize", "do_rescale", "do_normalize"):
         if config.get(switch, True) is not True:
-            raise BuildError(f"{where}: {switch}={config[switch]!r} is not possible here")
+            raise BuildError(f"{where}: {switch}={config[switch]!r} is not supported")
     if abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
-        raise BuildError(f"{where}: rescale_factor={config['rescale_factor']!r}, but images are scaled to [0, 1] here")
+        raise BuildError(f"{where}: rescale_factor={config['rescale_factor']!r}, but images are always scaled to [0, 1]")
     resample = config.get("resample", 3)
     if resample not in _INTERPOLATIONS:
-        raise BuildError(f"{where}: resample={resample!r} is not possible here, only 2 (bilinear) and 3 (bicubic)")
+        raise BuildError(f"{where}: resample={resample!r} is not supported, only 2 (bilinear) and 3 (bicubic)")
     mean = three_numbers(config.get("image_mean", OPENAI_MEAN), f"{where}: image_mean")
     std = three_numbers(config.get("image_std", OPENAI_STD), f"{where}: image_std")
     return Preprocessing(image_size, mean, std, _INTERPOLATIONS[resample], _fit(config, image_size, where))
 
 
 def _fit(config: dict, image_size: int, where: str) -> str:
-    """How an image becomes square, from the sizes that it is scaled and cropped to."""
+    """How an image is made square, derived from the sizes for scaling and cropping."""
     size, crop = config.get("size", {"shortest_edge": 224}), config.get("crop_size", 224)
     size = {"shortest_edge": size} if isinstance(size, int) else as_object(size, f"{where}: size")
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else as_object(crop, f"{where}: crop_size")
@@ -253,4 +253,4 @@ def _fit(config: dict, image_size: int, where: str) -> str:
         return "squash"
     if size.keys() == {"shortest_edge"} and cropped:
         return "crop"
-    raise BuildError(f"{where}: size={size} with do_center_crop={cropped} gives no square image")
+    raise BuildError(f"{where}: size={size} with do_center_crop={cropped} does not produce a square image")

@@ -186,7 +186,9 @@ def test_epochs_of_less_luck_have_smaller_batches_not_fewer():
 
 def test_fewer_captions_than_a_batch():
     data, rows = data_of([[i % 10] for i in range(50)]), np.arange(50)
-    with pytest.raises(ConfigError, match=r"data.batch_size: 11 makes batches of 11 cases, but .* 50 .* 10 distinct .* Use 10 or less, or"):
+    with pytest.raises(
+        ConfigError, match=r"data.batch_size: 11 makes batches of 11 cases, but only 10 distinct .* 50 .* Use 10 or less, or"
+    ):
         len(EpochBatches(data, rows, DistinctCaptionSampler(), batch_size=11, seed=0))
     with pytest.raises(ConfigError, match=r"data.batch_size: 4 on 3 processes makes batches of 12 .* Use 3 or less per process, or"):
         len(EpochBatches(data, rows, DistinctCaptionSampler(), batch_size=4, seed=0, world_size=3))

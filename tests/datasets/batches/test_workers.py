@@ -64,7 +64,7 @@ def kill_me(number=signal.SIGKILL):
 @pytest.mark.parametrize(
     ("happens", "words"),
     [
-        (kill_me, r"was ended by signal 9 \(Killed\) \(process \d+\)\. Was there no memory left\? Use fewer workers"),
+        (kill_me, r"was killed by signal 9 \(Killed\) \(process \d+\)\. Was there too little memory\? Use fewer workers"),
         (lambda: kill_me(signal.SIGBUS), r"signal 7 .* --shm-size=8g"),
         (lambda: os._exit(3), r"ended with exit status 3 .* data.num_workers=0 reads in the training process"),
     ],
@@ -73,7 +73,7 @@ def test_a_worker_that_dies_is_one_line_and_leaves_none_behind(happens, words):
     loader = loader_of(Cases(happens), num_workers=2)
     with pytest.raises(ProcessError, match=words) as caught, closing(loader):
         values(loader)
-    assert str(caught.value).startswith("data.num_workers: one of 2 processes that read the test cases ")
+    assert str(caught.value).startswith("data.num_workers: one of 2 worker processes for the test cases ")
     assert "\n" not in str(caught.value) and not multiprocessing.active_children()
 
 
@@ -112,7 +112,7 @@ def test_the_wait_for_a_batch_has_an_end_and_a_worker_that_hangs_is_killed(monke
     monkeypatch.setattr(workers, "_GRACE", 0.2)
     loader = loader_of(Cases(lambda: time.sleep(300)), timeout=0.5)
     started = time.monotonic()
-    with pytest.raises(ProcessError, match=r"the 1 processes that read the test cases gave no batch for 0.5 s \(runtime.timeout\)"):
+    with pytest.raises(ProcessError, match=r"the 1 worker processes for the test cases delivered no batch for 0.5 s \(runtime.timeout\)"):
         with closing(loader):
             values(loader)
     assert time.monotonic() - started < 60 and not multiprocessing.active_children()
@@ -191,7 +191,7 @@ def test_workers_that_cannot_be_started_are_one_line(monkeypatch):
 
     monkeypatch.setattr(multiprocessing.Process, "start", refuse)
     with pytest.raises(
-        ProcessError, match="2 processes to read the test cases cannot be started .Resource temporarily unavailable.. Use fewer"
+        ProcessError, match="2 workers for the test cases could not be started .Resource temporarily unavailable.. Use fewer"
     ):
         values(loader_of(Cases(), num_workers=2))
 

@@ -75,7 +75,7 @@ def test_constant_wide_image_is_black(tmp_path):
 def test_nan_is_refused(tmp_path):
     path = tmp_path / "image.tif"
     Image.fromarray(np.array([[0, np.nan], [1, 2]], np.float32)).save(path)
-    with pytest.raises(DataError, match=r"image\.tif: the image holds values that are not finite"):
+    with pytest.raises(DataError, match=r"image\.tif: the image contains NaN or infinite values"):
         read_image(path)
 
 

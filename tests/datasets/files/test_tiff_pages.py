@@ -171,10 +171,10 @@ def test_other_colours_are_those_of_their_compressed_twin(dtype, samples, photom
         ({"values": some("u1", 3), "photometric": 8, "planar": True}, "in planes, 3 x 8 bits, L.a.b"),
         ({"values": some("u1", 3), "photometric": 32803}, "photometric 32803"),
         ({"values": some("u1"), "tags": {277: (4, 4_000_000_000)}}, "4000000000 x 8 bits"),
-        ({"values": some("u1"), "tags": {262: (3, None)}}, "does not say what its values mean"),
-        ({"values": some("u1"), "tags": {256: (3, None)}}, "does not say how large"),
-        ({"values": some("u1"), "rows": 5, "tags": {257: (3, 99)}}, "has 8 strips, and its size needs 20"),
-        ({"values": some("u1"), "tile": 16, "tags": {257: (3, 99)}}, "has 6 tiles, and its size needs 14"),
+        ({"values": some("u1"), "tags": {262: (3, None)}}, "does not define what its values mean"),
+        ({"values": some("u1"), "tags": {256: (3, None)}}, "does not define the image size"),
+        ({"values": some("u1"), "rows": 5, "tags": {257: (3, 99)}}, "has 8 strips, but its size requires 20"),
+        ({"values": some("u1"), "tile": 16, "tags": {257: (3, 99)}}, "has 6 tiles, but its size requires 14"),
     ],
 )
 def test_what_could_not_be_read_exactly_is_refused(kind, words):
@@ -190,7 +190,7 @@ def test_a_page_that_ends_behind_the_file_is_refused(layout):
     places = 324 if "tile" in layout else 273
     count = len(Image.open(io.BytesIO(content)).tag_v2[places])
     behind = [8 + 10 * i for i in range(count - 1)] + [len(content) - 8]
-    with pytest.raises(DataError, match="ends before the last of the (strips|tiles)"):
+    with pytest.raises(DataError, match="ends before the last of the TIFF's (strips|tiles)"):
         decode(tiff(some("u2"), tags={places: (4, behind)}, **layout))
 
 

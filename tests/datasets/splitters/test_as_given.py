@@ -84,8 +84,8 @@ def test_missing_classes_are_noted():
             "these data assign none. Give their files, such as data.dataset.val_path .*'Holdout'",
         ),
         ([*given(3, 2), Case("x", None, "x")], "1 have none: 'x'"),
-        (given(3), "needs a train part, and a val or a test part. The data give: train 3"),
-        (given(0, 3, 2), "The data give: val 3, test 2"),
+        (given(3), "requires a train part, and a val or a test part. The data have: train 3"),
+        (given(0, 3, 2), "The data have: val 3, test 2"),
         ([*given(3, 2), Case("x", None, "x", "dev")], "case 'x' is of part 'dev'. Parts are train, val, test"),
         ([], "no cases"),
     ],
@@ -104,7 +104,7 @@ def test_a_group_on_two_sides_is_a_leak():
 
 def test_three_parts_leave_nothing_to_choose():
     assert parts_of(AsGiven(val_fraction=0.2).split(given(20, 6, 4), ())) == [20, 6, 4]
-    with pytest.raises(ConfigError, match="splits.select_on_test: the data give a val part, and that chooses the epoch"):
+    with pytest.raises(ConfigError, match="splits.select_on_test: the data have a val part, which chooses the epoch"):
         AsGiven(select_on_test=True).split(given(8, 2, 2), ())
 
 

@@ -377,7 +377,7 @@ def test_holdout_of_one_group_is_refused():
 
 
 def test_holdout_with_nothing_to_spare_is_refused():
-    with pytest.raises(DataError, match="nothing to test"):
+    with pytest.raises(DataError, match="cannot form a test part"):
         Holdout(min_groups_per_class=1).split(singles(1, 1), names(2))
 
 
@@ -450,7 +450,7 @@ def test_from_file_compares_classes(written):
     with pytest.raises(DataError, match=r"classes missing from the dataset \(1\): '类2'; classes new in the dataset \(1\): 'x'"):
         FromFile(path).split(cases, ["类0", "类1", "x"])
     swapped = [Case(c.id, [1, 0, 2][c.label], c.group) for c in cases]
-    with pytest.raises(DataError, match="another order"):
+    with pytest.raises(DataError, match="order of classes differs"):
         FromFile(path).split(swapped, ["类1", "类0", "类2"])
 
 

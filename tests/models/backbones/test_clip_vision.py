@@ -203,11 +203,11 @@ def test_patches_are_dropped_in_training_only():
     ("arguments", "words"),
     [
         ({"variant": "ViT-B-32"}, "Did you mean 'ViT-B/32'"),
-        ({**VIT, "image_size": 36}, "image_size=36 is no multiple of 8, the patch size"),
-        ({**RESNET, "image_size": 48}, "image_size=48 is no multiple of 32"),
-        ({**VIT, "heads": 5}, r"heads=5 do not share 48 channels"),
-        ({**RESNET, "patch_size": 8}, "patch_size belongs to a vision transformer"),
-        ({**RESNET, "patch_dropout": 0.5}, "patch_dropout belongs to a vision transformer"),
+        ({**VIT, "image_size": 36}, "image_size=36 is not a multiple of 8, the patch size"),
+        ({**RESNET, "image_size": 48}, "image_size=48 is not a multiple of 32"),
+        ({**VIT, "heads": 5}, r"48 channels .* not divisible by heads=5"),
+        ({**RESNET, "patch_size": 8}, "patch_size applies to vision transformers only"),
+        ({**RESNET, "patch_dropout": 0.5}, "patch_dropout applies to vision transformers only"),
         ({**RESNET, "layers": [1, 1, 1]}, "4 of them"),
         ({"variant": "RN50", "layers": 12}, "this is a ResNet, whose layers are four numbers"),
         ({"variant": "ViT-B/32", "layers": [1, 1, 1, 1]}, "this is a vision transformer, whose layers are one number"),
@@ -229,10 +229,10 @@ def test_weights_of_another_tower_are_one_clear_line(tmp_path):
     save_file(reference().state_dict(), tmp_path / "vit.safetensors")
     vit, resnet = str(tmp_path / "vit.safetensors"), str(tmp_path / "rn.safetensors")
     for arguments, words in (
-        ({"variant": "ViT-B/32", "pretrained": resnet}, "the weights' image tower is CLIP's ResNet .* a vision transformer is wanted"),
+        ({"variant": "ViT-B/32", "pretrained": resnet}, "the weights' image tower is CLIP's ResNet .* a vision transformer is required"),
         ({"variant": "RN50", "pretrained": vit}, "the weights' image tower is a vision transformer"),
         ({"variant": "ViT-B/32", "pretrained": vit, "quick_gelu": True}, "the weights do not fit.* missing: transformer.resblocks.10"),
-        ({"pretrained": vit}, "Say quick_gelu=True"),
+        ({"pretrained": vit}, "Pass quick_gelu=True"),
         ({"pretrained": str(tmp_path / "no.pt")}, "no weights file"),
     ):
         with pytest.raises(BuildError, match=words) as raised:

@@ -96,7 +96,7 @@ def test_arguments_are_checked():
         (lambda: ResidualMLPHead(hidden_features=0), "hidden_features: 0"),
         (lambda: ResidualMLPHead(dropout=-0.1), "dropout: -0.1"),
         (lambda: CosineHead(temperature=0.0), "temperature: 0.0"),
-        (lambda: CosineHead(temperature=2.0), r"temperature: 2.0 is not in \[0.01, 1\]"),
+        (lambda: CosineHead(temperature=2.0), r"temperature: 2.0 outside \[0.01, 1\]"),
     ):
         with pytest.raises(ConfigError, match=said):
             make()

@@ -19,7 +19,7 @@ def test_every_head_is_made_at_once_or_later(name):
 
 
 def test_a_head_of_other_widths_is_refused():
-    with pytest.raises(ConfigError, match="in_features=8, but the model needs 9"):
+    with pytest.raises(ConfigError, match="in_features=8, but the model requires 9"):
         LinearProjection(8).connect(9, 5)
 
 

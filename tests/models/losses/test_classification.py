@@ -126,7 +126,7 @@ def test_losses_are_fp32_under_autocast_and_0_without_labels(make):
 
 def test_weights_are_in_the_checkpoint_and_needed():
     loss = FocalLoss(class_weights="balanced").connect(3)
-    with pytest.raises(BuildError, match="class_weights are not known yet"):
+    with pytest.raises(BuildError, match="class_weights have not been fitted"):
         loss(logits(), LABELS)
     fitted = FocalLoss(class_weights="balanced").connect(3)
     fitted.fit(COUNTS)

@@ -99,7 +99,7 @@ def test_openais_weights_come_from_the_hub_with_quick_gelu(tmp_path, monkeypatch
 def test_a_file_that_does_not_say_its_activation_is_refused_until_it_is_said(tmp_path):
     state = reference(OpenCLIP, True).state_dict()
     torch.save(state, tmp_path / "unknown.pt")
-    with pytest.raises(BuildError, match="Say quick_gelu=True"):
+    with pytest.raises(BuildError, match="Pass quick_gelu=True"):
         CLIPText(pretrained=str(tmp_path / "unknown.pt"), **SMALL)
     torch.save({**state, "input_resolution": torch.tensor(32)}, tmp_path / "openai.pt")
     assert CLIPText(pretrained=str(tmp_path / "openai.pt"), **SMALL).quick_gelu
@@ -141,7 +141,7 @@ def test_what_contradicts_the_file_is_refused(tmp_path):
     ("arguments", "words"),
     [
         ({"variant": "ViT-B-32"}, "Did you mean 'ViT-B/32'"),
-        ({"width": 65, "heads": 4}, "no multiple of heads"),
+        ({"width": 65, "heads": 4}, "not a multiple of heads"),
         ({"context_length": 100}, "is not a whole number from 3 to 77"),
         ({"layers": 0}, "layers: 0 is not"),
     ],

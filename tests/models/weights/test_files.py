@@ -127,7 +127,7 @@ def test_two_tensors_of_one_name_are_refused(tmp_path):
     with pytest.raises(BuildError, match="the tensors module.weight and weight are both weight without their prefixes"):
         read_state_dict(tmp_path / "a.pt", "X")
     torch.save({"model": named("weight"), "state_dict": named("weight")}, tmp_path / "a.pt")
-    with pytest.raises(BuildError, match="holds several state dicts of tensors"):
+    with pytest.raises(BuildError, match="contains several state dicts of tensors"):
         read_state_dict(tmp_path / "a.pt", "X")
 
 

@@ -190,14 +190,14 @@ def test_a_folder_that_needs_code_is_refused_without_a_question(with_code, model
     """Also where transformers has a model of that type: the weights are for another one."""
     folder = with_code("config.json", model_type=model_type, auto_map={"AutoConfig": "code.A", "AutoModel": "code.A"})
     for pretrained in (True, False) if kind == "HFText" else (True,):
-        with pytest.raises(BuildError, match=r"needs Python code of its own \(config.json: auto_map\)") as raised:
+        with pytest.raises(BuildError, match=r"requires custom Python code \(config.json: auto_map\)") as raised:
             TEXT_ENCODERS.build({"type": kind, "name": str(folder), "pretrained": pretrained})
         assert str(raised.value).startswith(f"{kind}: '{folder}' ") and "\n" not in str(raised.value)
 
 
 def test_a_tokenizer_that_needs_code_is_refused_without_a_question(with_code):
     folder = with_code("tokenizer_config.json", auto_map={"AutoTokenizer": ["code.A", None]}, tokenizer_class="A")
-    with pytest.raises(BuildError, match=r"needs Python code of its own \(tokenizer_config.json: auto_map\)"):
+    with pytest.raises(BuildError, match=r"requires custom Python code \(tokenizer_config.json: auto_map\)"):
         TEXT_ENCODERS.build({"type": "HFText", "name": str(folder), "pretrained": False})
 
 
@@ -208,7 +208,7 @@ def test_open_clips_towers_run_no_code_either(with_code, file):
     text = {"hf_model_name": folder, "hf_tokenizer_name": folder, "hf_pooler_type": "mean_pooler", "context_length": 30}
     text["tokenizer_kwargs"] = {"trust_remote_code": True}
     config = {"embed_dim": 24, "vision_cfg": {}, "text_cfg": text}
-    with pytest.raises(BuildError, match=r"OpenCLIPText: .* needs Python code of its own"):
+    with pytest.raises(BuildError, match=r"OpenCLIPText: .* requires custom Python code"):
         TEXT_ENCODERS.build({"type": "OpenCLIPText", "name": "small", "config": config})
 
 
@@ -216,7 +216,7 @@ def test_a_folder_asks_no_network(with_code, monkeypatch, socks):
     monkeypatch.setattr(hub, "_reachable", lambda _: pytest.fail("the network was asked"))
     folder = with_code("config.json")
     assert TEXT_ENCODERS.build({"type": "HFText", "name": str(folder), "pretrained": False}).num_features == 32
-    with pytest.raises(BuildError, match="there are no weights beside config.json"):
+    with pytest.raises(BuildError, match="no weights next to config.json"):
         TEXT_ENCODERS.build({"type": "HFText", "name": str(folder)})
 
 

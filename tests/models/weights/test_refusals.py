@@ -52,17 +52,17 @@ def test_files_that_are_no_weights(tmp_path, clip_state, capsys):
         (tmp_path / f"cut_{name}").write_bytes(content[: len(content) // 2])
         refused(tmp_path / f"cut_{name}", "cannot be read as weights")
     torch.save({**clip_state, "evil": Evil()}, tmp_path / "evil.pt")
-    refused(tmp_path / "evil.pt", "cannot be read as weights .it holds Python objects besides tensors, whose code is not run")
+    refused(tmp_path / "evil.pt", "cannot be read as weights .it contains Python objects besides tensors, whose code is not run")
     (tmp_path / "fold_1").mkdir()
     (tmp_path / "fold_1" / "checkpoint_latest.pth").touch()
-    refused(tmp_path / "fold_1", "is the folder of a fold. Give its checkpoint, .*checkpoint_latest.pth")
+    refused(tmp_path / "fold_1", "is a fold's folder. Pass its checkpoint, .*checkpoint_latest.pth")
     assert "executed" not in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
 def test_torchscript_archives(tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "linear.pt"))
-    refused(tmp_path / "linear.pt", "is a TorchScript archive, but of no CLIP: its tensors are weight, bias")
+    refused(tmp_path / "linear.pt", "is a TorchScript archive, but not of a CLIP: its tensors are weight, bias")
     save_script(open_clip_model(quick_gelu=True), tmp_path / "whole.pt")
     content = (tmp_path / "whole.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
@@ -75,12 +75,12 @@ def test_other_networks_say_what_they_are(tmp_path):
 
     bert = BertModel(BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16))
     for model, words in (
-        (timm.create_model("resnet18"), "holds no CLIP: it is a ResNet for classification"),
+        (timm.create_model("resnet18"), "does not contain a CLIP: it is a ResNet for classification"),
         (timm.create_model("test_vit"), "it is a timm vision transformer"),
         (bert, "it is a BERT, with one tower only"),
-        (open_clip_model().visual, "it is CLIP's vision transformer alone"),
-        (transformers_clip(), f"it is transformers' layout. Give its folder, {tmp_path}"),
-        (nn.Linear(2, 2), "no tensor is called visual.*, but there are bias, weight"),
+        (open_clip_model().visual, "it is only CLIP's vision transformer"),
+        (transformers_clip(), f"it is in transformers' layout. Pass its folder, {tmp_path}"),
+        (nn.Linear(2, 2), "no tensors visual.*, but bias, weight"),
     ):
         save_file(model.state_dict(), tmp_path / "a.safetensors")
         refused(tmp_path / "a.safetensors", words)
@@ -93,10 +93,10 @@ def test_every_tensor_is_accounted_for(tmp_path, clip_state):
 
     write({}, without=("visual.ln_pre.weight", "visual.transformer.resblocks.1.mlp.c_fc.bias"))
     refused(
-        tmp_path / "a.safetensors", "the image tower is no plain CLIP tower. 2 missing: ln_pre.weight, transformer.resblocks.1.mlp.c_fc"
+        tmp_path / "a.safetensors", "the image tower is not a plain CLIP tower. 2 missing: ln_pre.weight, transformer.resblocks.1.mlp.c_fc"
     )
     write({}, without=("ln_final.weight",))
-    refused(tmp_path / "a.safetensors", "the text tower is no plain CLIP tower. 1 missing: ln_final.weight")
+    refused(tmp_path / "a.safetensors", "the text tower is not a plain CLIP tower. 1 missing: ln_final.weight")
     write({"visual.attn_pool.query": torch.zeros(2)})
     refused(tmp_path / "a.safetensors", "1 unexpected: attn_pool.query")
     write({"text_decoder.weight": torch.zeros(2)})
@@ -104,9 +104,9 @@ def test_every_tensor_is_accounted_for(tmp_path, clip_state):
     write({}, without=("logit_scale",))
     refused(tmp_path / "a.safetensors", "logit_scale is missing")
     write({"text_projection": torch.zeros(64, 10)})
-    refused(tmp_path / "a.safetensors", "the image tower ends in 24 numbers, the text tower in 10")
+    refused(tmp_path / "a.safetensors", "the image tower has 24 outputs, the text tower 10")
     write({"visual.positional_embedding": torch.zeros(18, 128)})
-    refused(tmp_path / "a.safetensors", "positional_embedding has 18 rows, which is no square grid and a class token")
+    refused(tmp_path / "a.safetensors", "positional_embedding has 18 rows, which is not a square grid plus a class token")
     write({"token_embedding.weight": torch.zeros(1000, 64)})
     refused(tmp_path / "a.safetensors", "a vocabulary of 1000 tokens, not OpenAI's 49408 byte pairs")
     for name in ("token_embedding.weight", "positional_embedding", "text_projection", "visual.positional_embedding", "visual.proj"):
@@ -128,16 +128,16 @@ def test_open_clips_other_towers(tmp_path):
 
 def test_openais_numbers_must_fit(tmp_path, clip_state):
     torch.save({**clip_state, "input_resolution": torch.tensor(224)}, tmp_path / "a.pt")
-    refused(tmp_path / "a.pt", "contradicts itself: input_resolution says 224, the tensors 32")
+    refused(tmp_path / "a.pt", "contradicts itself: input_resolution is 224, but the tensors have 32")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"embed_dim": 512}, "embed_dim is 512, the tensors have 24"),
-        ({"vision_cfg": {**VISION["vit"], "image_size": 64}}, "vision_cfg.image_size is 64, the tensors have 32"),
-        ({"text_cfg": {**TEXT, "context_length": 32}}, "text_cfg.context_length is 32, the tensors have 77"),
-        ({"text_cfg": {**TEXT, "pool_type": "last"}}, "text_cfg.pool_type='last' is no option of a plain CLIP"),
+        ({"embed_dim": 512}, "embed_dim is 512, but the tensors have 24"),
+        ({"vision_cfg": {**VISION["vit"], "image_size": 64}}, "vision_cfg.image_size is 64, but the tensors have 32"),
+        ({"text_cfg": {**TEXT, "context_length": 32}}, "text_cfg.context_length is 32, but the tensors have 77"),
+        ({"text_cfg": {**TEXT, "pool_type": "last"}}, "text_cfg.pool_type='last' is not supported in a plain CLIP"),
         ({"text_cfg": {**TEXT, "hf_model_name": "bert-base-chinese"}}, "text_cfg.hf_model_name='bert-base-chinese'"),
         ({"vision_cfg": {**VISION["vit"], "pool_type": "avg"}}, "vision_cfg.pool_type='avg'"),
         ({"vision_cfg": {**VISION["vit"], "act_kwargs": {"approximate": "tanh"}}}, "vision_cfg.act_kwargs"),
@@ -156,11 +156,11 @@ def test_an_open_clip_config_must_fit(tmp_path, clip_state, change, words):
 
 def test_an_open_clip_folder_must_be_whole(tmp_path):
     save_open_clip_folder(open_clip_model(), tmp_path / "a", CONFIG, {"resize_mode": "longest", "fill_color": 128})
-    refused(tmp_path / "a", "fill_color=128; here images are padded with black only")
+    refused(tmp_path / "a", "fill_color=128 is not supported; images are always padded with black")
     save_open_clip_folder(open_clip_model(), tmp_path / "b", CONFIG, {"size": 224})
     refused(tmp_path / "b", "size=224, but the weights are for 32 px")
     (tmp_path / "b" / "open_clip_model.safetensors").unlink()
-    refused(tmp_path / "b", "the folder needs one weights file, such as open_clip_model.safetensors, but there is none")
+    refused(tmp_path / "b", "the folder must contain one weights file, such as open_clip_model.safetensors, but there is none")
     (tmp_path / "b" / "open_clip_config.json").write_text("{")
     refused(tmp_path / "b", "not valid JSON")
 
@@ -169,11 +169,11 @@ def test_an_open_clip_folder_must_be_whole(tmp_path):
     ("change", "words"),
     [
         ({"model_type": "siglip"}, "config.json is of a siglip model, not of a CLIP"),
-        ({"model_type": None}, "config.json names no model_type, so it is not transformers'"),
-        ({"projection_dim": 8}, "projection_dim is 8, the tensors have 24"),
-        ({"vision_config": {"image_size": 64}}, "vision_config.image_size is 64, the tensors have 32"),
+        ({"model_type": None}, "config.json has no model_type, so it is not from transformers"),
+        ({"projection_dim": 8}, "projection_dim is 8, but the tensors have 24"),
+        ({"vision_config": {"image_size": 64}}, "vision_config.image_size is 64, but the tensors have 32"),
         ({"text_config": {"hidden_act": "gelu"}}, "two activations, quick_gelu and gelu"),
-        ({"text_config": {"hidden_act": "relu"}}, "text_config.hidden_act='relu' is not read here"),
+        ({"text_config": {"hidden_act": "relu"}}, "text_config.hidden_act='relu' is not supported"),
         ({"text_config": {"eos_token_id": 7}}, "text_config.eos_token_id=7, but OpenAI's end of text is 49407"),
         ({"vision_config": {"layer_norm_eps": 1e-6}}, "vision_config.layer_norm_eps=1e-06"),
         ({"vision_config": {"hidden_size": "wide"}}, "config.json cannot be read"),
@@ -194,13 +194,13 @@ def test_a_transformers_folder_must_be_whole(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     refused(tmp_path, "cropped to .*224.*, but the weights are for 32 px")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 32}, "do_center_crop": False}))
-    refused(tmp_path, "gives no square image")
+    refused(tmp_path, "does not produce a square image")
     (tmp_path / "preprocessor_config.json").unlink()
     (tmp_path / "vocab.json").write_text(json.dumps({"!": 3}))
     refused(tmp_path, "vocab.json is not OpenAI's vocabulary .'!' is 3 there")
     (tmp_path / "vocab.json").unlink()
     (tmp_path / "model.safetensors").unlink()
-    refused(tmp_path, "there are no weights beside config.json")
+    refused(tmp_path, "no weights next to config.json")
 
 
 def test_chinese_clips_files(tmp_path):
@@ -212,13 +212,13 @@ def test_chinese_clips_files(tmp_path):
     refused(tmp_path / "a.pt", "1 tensors belong to no part of a Chinese-CLIP: head.weight")
     torch.save({"state_dict": model.state_dict()}, tmp_path / "a.pt")
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n", encoding="utf-8")
-    refused(tmp_path / "a.pt", "vocab.txt beside it has 2 tokens, but the weights were trained with")
+    refused(tmp_path / "a.pt", "vocab.txt in its folder has 2 tokens, but the weights were trained with")
 
 
 def test_the_activation_must_be_known_and_agree(tmp_path, clip_state):
     save_file(clip_state, tmp_path / "a.safetensors")
     weights = read_clip(tmp_path / "a.safetensors", "X")
-    with pytest.raises(BuildError, match=r"X: the file does not say which activation .* Say quick_gelu=True \(OpenAI's weights\)"):
+    with pytest.raises(BuildError, match=r"X: the file does not define the activation .* Pass quick_gelu=True \(OpenAI's weights\)"):
         weights.activation(None, "X")
     assert weights.activation(True, "X") is True and weights.activation(False, "X") is False
     said = replace(weights, quick_gelu=True)
@@ -237,6 +237,6 @@ def test_another_kind_of_tower_is_named(tmp_path, clip_state):
         weights.require("X", vision="resnet")
     bert = replace(weights, text_kind="bert")
     with pytest.raises(
-        BuildError, match="text tower is a BERT of 2 layers of width 64, 49408 tokens, but CLIP's text transformer is wanted"
+        BuildError, match="text tower is a BERT of 2 layers of width 64, 49408 tokens, but CLIP's text transformer is required"
     ):
         bert.require("X", text="clip")

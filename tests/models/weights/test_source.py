@@ -124,15 +124,15 @@ def test_what_contradicts_a_chinese_clip_is_refused(chinese_clip, tmp_path):
     path, _, state = chinese_clip
     for arguments, error, words in (
         ({"pooling": "mean"}, BuildError, r"pooling='mean', but the weights were trained with the state of \[CLS\]"),
-        ({"projection": 8}, BuildError, "projection=8, but the weights' joint space is 96 wide"),
-        ({"max_length": 600}, ConfigError, r"max_length=600 must lie in 3\.\.512"),
-        ({"files": {"config.json": "{}"}}, ConfigError, "they hold no weights"),
+        ({"projection": 8}, BuildError, "projection=8, but the weights' joint space has width 96"),
+        ({"max_length": 600}, ConfigError, r"max_length=600 must be between 3 and 512"),
+        ({"files": {"config.json": "{}"}}, ConfigError, "they contain no weights"),
     ):
         with pytest.raises(error, match=words):
             BERT(pretrained=path, **arguments)
-    with pytest.raises(BuildError, match="the weights' text tower is a BERT of 2 layers .* Write chinese-clip:FILE"):
+    with pytest.raises(BuildError, match="the weights' text tower is a BERT of 2 layers .* Use chinese-clip:FILE"):
         CLIPText(pretrained=path)
-    with pytest.raises(BuildError, match="the weights' text tower is CLIP's text transformer .* Write weights:"):
+    with pytest.raises(BuildError, match="the weights' text tower is CLIP's text transformer .* Use weights:"):
         BERT(pretrained=openai_file(openai_model(), tmp_path / "clip.pt"))
     (tmp_path / "vocab.txt").rename(tmp_path / "elsewhere.txt")
     with pytest.raises(BuildError, match="BERT: .*bert-base-chinese"):  # whose vocabulary is on the hub

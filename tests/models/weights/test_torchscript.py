@@ -128,7 +128,7 @@ def test_code_in_an_archive_is_not_run(tmp_path, capfd, how):
     for name in ("a.pt", "a.bin", "a.safetensors"):
         (tmp_path / name).write_bytes((tmp_path / "a.pt").read_bytes())
         for read in (read_clip, read_state_dict):
-            with pytest.raises(BuildError, match="__setstate__|source of .* is missing|is there twice") as raised:
+            with pytest.raises(BuildError, match="__setstate__|source of .* is missing|occurs twice") as raised:
                 read(tmp_path / name, "X")
             assert "\n" not in str(raised.value)
     assert "executed" not in capfd.readouterr().out
@@ -152,11 +152,11 @@ class Evil:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda pickled: pickle.dumps(Evil(), protocol=2), "it holds __builtin__.print, which is not read here"),
+        (lambda pickled: pickle.dumps(Evil(), protocol=2), "it contains __builtin__.print, which is not supported"),
         (lambda pickled: pickle.dumps(Evil(), protocol=4), "operation"),
-        (lambda pickled: pickle.dumps({"weight": 3}, protocol=2), "its data.pkl holds no module"),
-        (lambda pickled: pickled[:-20], "its pickle is (damaged|cut short)"),
-        (lambda pickled: pickled.replace(b"FloatStorage", b"DoubleStorage"), "which are not whole numbers|not 6 of torch.float64"),
+        (lambda pickled: pickle.dumps({"weight": 3}, protocol=2), "its data.pkl contains no module"),
+        (lambda pickled: pickled[:-20], "its pickle is (damaged|truncated)"),
+        (lambda pickled: pickled.replace(b"FloatStorage", b"DoubleStorage"), "not a multiple of the size|not 6 of torch.float64"),
         (lambda pickled: pickled.replace(b"K\x03K\x02t", b"K\x03K\x09t"), r"shape \[3, 9\] does not fit into its 6 numbers"),
         (lambda pickled: pickled.replace(b"K\x02K\x01t", b"K\x09K\x01t"), r"shape \[3, 2\] does not fit into its 6 numbers"),
         (lambda pickled: pickled.replace(b"K\x03K\x02t", b"K\x03J\xfe\xff\xff\xfft"), "the shape .3, -2."),
