@@ -9,6 +9,7 @@ import torch
 
 from clipzoo.errors import BuildError, ClipzooError
 from clipzoo.models.layout.clip_weights import CLIPWeights
+from clipzoo.models.layout.from_model import from_model
 from clipzoo.models.layout.states import check_finite, load_strictly
 from clipzoo.models.making import make_model
 
