@@ -198,7 +198,7 @@ class Baselines:
                 before = f"another text tower ({known.get('text_encoder')}; now {texts.words})"
                 what = before if differ else "other texts, weights or libraries"
                 raise CheckpointError(f"{where}: made with {what}. Choose another --work-dir, or delete that folder")
-            log.info(f"{name}: done already, skipped")
+            log.info(f"{name}: already done, skipped")
         return todo
 
     def _features(self, tower: Tower, log: logging.Logger) -> np.ndarray:

@@ -91,7 +91,7 @@ def _below(folder: str) -> list[str]:
 
     found = sorted(entry.path for entry in walk(folder) if os.path.splitext(entry.name)[1].lower() in EXTENSIONS)
     if not found:
-        raise DataError(f"{folder}: no image in it. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+        raise DataError(f"{folder}: no images in this folder. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
     return found
 
 

@@ -35,6 +35,6 @@ def missing(folder: Path) -> str:
 
     if not (folder / "config.json").exists():
         what = "not a work dir of clipzoo" if folder.is_dir() else "no such folder"
-        return f"{what}. Give a folder that {typed('train')} made"
+        return f"{what}. Pass a work dir made by {typed('train')}"
     done = sorted(path.parent.name for path in folder.glob(f"fold_*/{RESULT_FILE}"))
     return f"not all folds are done yet (done: {', '.join(done) or 'none'}). Run {typed('train')} to go on"

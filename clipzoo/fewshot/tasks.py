@@ -189,7 +189,7 @@ def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[l
     inside = entries(folder)
     loose = sorted(entry.name for entry in inside if not entry.is_dir() and _is_image(entry.name))
     if loose:
-        problems.add(f"{folder}: images lie beside the class folders ({shortened(loose, 3)}). Move them into a class folder")
+        problems.add(f"{folder}: images lie next to the class folders ({shortened(loose, 3)}). Move them into a class folder")
     folders = sorted(((clean_name(entry.name), entry.path) for entry in inside if entry.is_dir()), key=lambda found: natural(found[0]))
     if not folders:
         problems.add(f"{folder}: no class folder. A task needs a folder of images per class")

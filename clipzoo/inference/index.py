@@ -220,7 +220,7 @@ def scan(folder: Path) -> tuple[list[IndexedFile], dict[str, str]]:
             state = entry.stat()
             files.append(IndexedFile(name_of(entry), state.st_size, state.st_mtime_ns))
     if not files and not failed:
-        raise DataError(f"{folder}: no image in it. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+        raise DataError(f"{folder}: no images in this folder. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
     return sorted(files, key=lambda file: file.name), failed
 
 

@@ -225,7 +225,7 @@ def base_that_is_no_path(place: Place) -> list:
     return ["train", place.file("leaf.py", "_base_ = 3\n")]
 
 
-@bad("configs: a folder, not a config file")
+@bad("configs: is a folder, not a config file")
 def folder_as_config(place: Place) -> list:
     return ["train", place.file("configs/a.py", "").parent]
 
@@ -298,7 +298,7 @@ def class_of_one_image(place: Place) -> list:
     return place.train(root=root)
 
 
-@bad("圆/000.jpg", "cannot be decoded", "replace or remove the file", makes=True)
+@bad("圆/000.jpg", "cannot be decoded", "replace or remove it", makes=True)
 def corrupt_jpeg(place: Place) -> list:
     from PIL import Image
 

@@ -20,7 +20,7 @@ def test_baselines_then_training_then_summary(command, write_config):
     summary = command("summary", "run")
     assert summary.status == 0 and trained.out.startswith(summary.out.rstrip("\n"))
     again = command("baselines", config, "--work-dir", "run")
-    assert again.status == 0 and "knn: done already, skipped" in again.err and "linear" in again.out and "trained model" in again.out
+    assert again.status == 0 and "knn: already done, skipped" in again.err and "linear" in again.out and "trained model" in again.out
 
 
 def test_a_lost_comparison_is_in_the_summary(command, finished, tmp_path, class_folders, write_config):

@@ -318,7 +318,7 @@ def test_a_signal_ends_the_jobs_and_starts_no_other(tmp_path, repo, number):
     """The grid in a process of its own, so that it can be killed; its jobs write a file when they are asked to end."""
     code = """
 import sys, pathlib, subprocess
-from clipzoo.engine import grid
+from clipzoo.grid import jobs as grid
 from clipzoo.grid.jobs import Job
 start = subprocess.Popen
 script = '''
