@@ -191,7 +191,7 @@ def test_equal_towers_get_folders_of_their_own(old):
         (["resnet18"], "a list of experiments"),
         ([{"learning_rat": 1}], "experiment 1: unknown key 'learning_rat'. Did you mean 'learning_rate'?"),
         ([{}, {"image_encoder_name": 18}], "experiment 2: image_encoder_name and text_encoder_name must be strings"),
-        ([{"use_cv": False}], "experiment 1: use_cv is false"),
+        ([{"use_cv": False}], "experiment 1: use_cv must be true"),
     ],
 )
 def test_wrong_experiments_are_refused(old, experiments, message):
@@ -318,7 +318,7 @@ def test_a_signal_ends_the_jobs_and_starts_no_other(tmp_path, repo, number):
     """The grid in a process of its own, so that it can be killed; its jobs write a file when they are asked to end."""
     code = """
 import sys, pathlib, subprocess
-from clipzoo.engine import grid
+from clipzoo.grid import jobs as grid
 from clipzoo.grid.jobs import Job
 start = subprocess.Popen
 script = '''

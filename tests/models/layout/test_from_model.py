@@ -299,7 +299,7 @@ def test_checkpoints_that_are_no_clip_or_not_whole(tmp_path):
     content = checkpoint(model, spec)
     refused(content, "cannot export TimmBackbone test_resnet")
     refused({key: value for key, value in content.items() if key != "towers"}, "does not describe its model")
-    refused({**content, "config": {"model": {**spec, "type": "TheirCLIP"}}}, "its model cannot be made again .unknown model 'TheirCLIP'")
+    refused({**content, "config": {"model": {**spec, "type": "TheirCLIP"}}}, "its model cannot be rebuilt .unknown model 'TheirCLIP'")
     refused({**content, "model": {"logit_scale": torch.tensor(1.0)}}, "the weights do not fit. .* missing")
     refused({**content, "model": {**content["model"], "logit_scale": 3.0}}, "does not describe its model")
     diverged = {**content["model"], "logit_scale": torch.tensor(float("nan"))}
