@@ -173,7 +173,7 @@ def check_regular(path: str | Path) -> os.stat_result:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"{path}: cannot be read ({reason(error)})") from error
     if not stat.S_ISREG(state.st_mode):
-        raise DataError(f"{path}: is {kind_of(state.st_mode)}, not a regular file")
+        raise DataError(f"{path}: {kind_of(state.st_mode)}, not a regular file")
     return state
 
 

@@ -1,7 +1,7 @@
-"""Free baselines: what frozen features give on the very folds of an experiment, without training a tower.
+"""Baselines on frozen features, on the same folds as an experiment, without training a tower.
 
-The image tower of the config, with the weights it starts from, sees every image once for all folds. On each fold every method learns from
-the train part alone (hyper-parameters are chosen inside it, groups kept together) and is scored on the test part, as a trained model is.
+The image tower of the config, with its initial weights, encodes every image once for all folds. On each fold every method learns from
+the train part only (hyper-parameters are chosen within it, groups kept together) and is scored on the test part, like a trained model.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for.
+    """Options of the baselines.
 
     Attributes:
-        image_encoder: Short spelling of a tower; ``None`` takes the config's.
-        text_encoder: Likewise.
-        templates: Captions with ``{class_name}`` in them, for every class; empty takes the dataset's own class captions.
-        only: Methods by name; empty takes all.
-        batch_size: Images that are encoded together.
-        num_workers: Processes that read images; ``None`` takes the config's.
+        image_encoder: Short name of an image tower; ``None`` uses the config's.
+        text_encoder: Short name of a text tower, likewise.
+        templates: Captions with ``{class_name}``, for every class; empty uses the dataset's own class captions.
+        only: Names of methods; empty for all.
+        batch_size: Number of images encoded at once.
+        num_workers: Number of processes that read images; ``None`` uses the config's.
     """
 
     image_encoder: str | None = None
@@ -68,12 +68,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Frozen:
-    """All that frozen towers know of a dataset.
+    """Frozen features of a dataset.
 
     Attributes:
-        features: ``[N, D]`` float32 of length 1, for all its cases; 0 where no fold needs one.
-        logit_scale: 1 / temperature that the image tower's weights were trained with; 100 where they do not say it.
-        texts: Of the classes; ``None`` where they are not needed, or are in another space.
+        features: ``[N, D]`` float32 features of unit length for all cases; 0 for cases that no fold needs.
+        logit_scale: 1 / temperature that the image tower's weights were trained with; 100 if undefined.
+        texts: Class texts; ``None`` if not needed, or in another space.
     """
 
     features: np.ndarray
@@ -82,31 +82,31 @@ class Frozen:
 
 
 class Baselines:
-    """Makes the baselines of one work dir.
+    """Computes the baselines of one work dir.
 
-    A new work dir is opened as training would open it, and training there goes on with the same folds.
+    A new work dir is created as in training, and later training uses the same folds.
 
     Args:
-        config: A loaded config of a dataset with classes.
-        folder: The work dir.
-        options: What is asked for.
-        console: Where messages go; ``None`` for standard error.
+        config: Loaded config of a dataset with classes.
+        folder: Work dir.
+        options: Options of the baselines.
+        console: Stream for messages; ``None`` for standard error.
 
     Raises:
-        ConfigError: The data have no classes, or an option is none.
-        CheckpointError: The folder is of another config or of other folds.
+        ConfigError: The data have no classes, or an option is invalid.
+        CheckpointError: The folder belongs to another config or to other folds.
     """
 
     def __init__(self, config: Config, folder: str | Path, options: Options, *, console: Console | None = None):
         self.config, self.folder, self.options = config, Path(folder), options
         validation = CrossValidation(config, self.folder, console=console)
-        self.methods = chosen_methods(options.only)  # now that the plugins of the config are there
+        self.methods = chosen_methods(options.only)  # after the plugins of the config are imported
         self.data: Dataset = validation.dataset
         self.folds: Folds = validation.folds
         self.console: Console = validation.console
         if not self.data.classes:
             kind = type(self.data).__name__
-            raise ConfigError(f"data.dataset: {kind} has captions and no classes, and baselines tell classes apart. They need class labels")
+            raise ConfigError(f"data.dataset: {kind} has captions but no classes. Baselines require class labels")
         work_dir.check_ours(self.folder, config, self.folds)
         self.fingerprint: Fingerprint | None = None
         self.settings: RuntimeSettings = RuntimeSettings.of(config)
@@ -114,12 +114,12 @@ class Baselines:
         self.device = device.choose_device(self.settings.device)
 
     def compute(self) -> Comparison:
-        """Make those that are not there yet, and leave them in the work dir.
+        """Compute the missing baselines and write them to the work dir.
 
         Raises:
-            ConfigError: None of the methods that are asked for can be computed.
-            CheckpointError: The work dir has baselines of another tower or of other texts.
-            BuildError: A tower cannot be made.
+            ConfigError: None of the requested methods can be computed.
+            CheckpointError: The work dir has baselines from another tower or other texts.
+            BuildError: A tower cannot be built.
             DataError: An image cannot be read; the message names it.
         """
         started = time.perf_counter()
@@ -145,7 +145,7 @@ class Baselines:
         return Comparison.read(self.folder)
 
     def _texts(self, tower: Tower, log: logging.Logger) -> tuple[ClassTexts | None, list[str]]:
-        """The texts of the classes where a method reads them, and notes on methods that are left out for the lack of them."""
+        """The class texts if a method uses them, and notes on methods that are skipped for lack of texts."""
         reading = [name for name, kind in self.methods.items() if kind.needs_text]
         if not reading:
             return None, []
@@ -158,10 +158,10 @@ class Baselines:
         return None, [f"{', '.join(reading)}: left out, {texts}"]
 
     def _record(self, tower: Tower, notes: list[str]) -> Record:
-        """What is known of the baselines in the work dir, or that of none.
+        """The existing record of the baselines in the work dir, or a new one.
 
         Raises:
-            CheckpointError: They are of another tower.
+            CheckpointError: The record is from another tower.
         """
         if tower.weights == "random":
             notes = ["the image tower has random weights: features of such a tower say little", *notes]
@@ -172,20 +172,20 @@ class Baselines:
         if old is None:
             return new
         if old.folds_digest != new.folds_digest:
-            raise CheckpointError(f"{where}: made with other folds. Delete that folder to make them again")
+            raise CheckpointError(f"{where}: computed on other folds. Delete that folder to compute them again")
         if old.data_digest != new.data_digest:
-            raise CheckpointError(f"{where}: made with other data. Delete that folder to make them again")
+            raise CheckpointError(f"{where}: computed on other data. Delete that folder to compute them again")
         if old.image_digest != new.image_digest:
             differ = old.image_encoder != new.image_encoder
             what = f"{old.image_encoder}; now {new.image_encoder}" if differ else "its weights or the libraries differ"
-            raise CheckpointError(f"{where}: made with another image tower ({what}). Choose another --work-dir, or delete that folder")
+            raise CheckpointError(f"{where}: computed with another image tower ({what}). Choose another --work-dir, or delete that folder")
         return replace(new, methods=old.methods)
 
     def _not_done(self, record: Record, texts: ClassTexts | None, log: logging.Logger) -> dict[str, type[Probe]]:
-        """The methods that have no result yet.
+        """The methods without a result.
 
         Raises:
-            CheckpointError: One has a result, made with other texts.
+            CheckpointError: A method has a result from other texts.
         """
         todo = {}
         for name, kind in self.methods.items():
@@ -197,12 +197,12 @@ class Baselines:
                 differ = known.get("text_encoder") != texts.words
                 before = f"another text tower ({known.get('text_encoder')}; now {texts.words})"
                 what = before if differ else "other texts, weights or libraries"
-                raise CheckpointError(f"{where}: made with {what}. Choose another --work-dir, or delete that folder")
+                raise CheckpointError(f"{where}: computed with {what}. Choose another --work-dir, or delete that folder")
             log.info(f"{name}: already done, skipped")
         return todo
 
     def _features(self, tower: Tower, log: logging.Logger) -> np.ndarray:
-        """``[N, F]`` float32 features of length 1 of every case that a fold learns from or tests; other rows are 0."""
+        """``[N, F]`` float32 features of unit length of every case that a fold learns from or tests; other rows are 0."""
         rows = self.data.rows_of(tuple(sorted({i for split in self.folds.splits for i in (*split.train, *split.test)})))
         started = time.perf_counter()
         workers = DataSettings.of(self.config).num_workers if self.options.num_workers is None else self.options.num_workers
@@ -226,9 +226,9 @@ class Baselines:
         return normalised(table)
 
     def _make(self, name: str, probe: Probe, known: Frozen, record: Record, log: logging.Logger) -> None:
-        """Learn and score one method on all folds, and write its results, the record last."""
+        """Train and score one method on all folds, and write its results, the record last."""
         results, tables, chosen = [], [], {}
-        folds_of: dict[str, list[str]] = {}  # of every note
+        folds_of: dict[str, list[str]] = {}  # folds of every note
         for split in self.folds.splits:
             started = time.perf_counter()
             table, chosen[split.name], said = predict_fold(probe, self.data, split, known)
@@ -269,16 +269,16 @@ class Baselines:
 
 
 def chosen_methods(only: Sequence[str]) -> dict[str, type[Probe]]:
-    """Probes by their names, in the order of the tables.
+    """Probes by name, in table order.
 
     Raises:
-        ConfigError: There is none of such a name.
+        ConfigError: There is no such method.
     """
     found = methods()
     names = [*(name for name in WORDS if name in found), *sorted(set(found) - set(WORDS))]
     unknown = [name for name in only if name not in found]
     if unknown:
-        raise ConfigError(f"--only: there is no method '{unknown[0]}'.{did_you_mean(unknown[0], names)} There are {', '.join(names)}")
+        raise ConfigError(f"--only: unknown method '{unknown[0]}'.{did_you_mean(unknown[0], names)} Known: {', '.join(names)}")
     return {name: found[name] for name in names if not only or name in only}
 
 
@@ -286,13 +286,13 @@ def predict_fold(probe: Probe, data: Dataset, split: Split, known: Frozen) -> tu
     """Learn from the train part of a fold, and predict its test part.
 
     Args:
-        probe: The method.
-        data: The cases.
-        split: The fold.
-        known: Of all cases; the rows of other parts are not looked at.
+        probe: Method.
+        data: Dataset with the cases.
+        split: Split of the fold.
+        known: Features of all cases; only rows of the fold's parts are used.
 
     Returns:
-        The predictions; the hyper-parameters; and what should be said.
+        The predictions; the hyper-parameters; and notes.
     """
     train, test = (data.rows_of(part) for part in (split.train, split.test))
     train = train[data.labels[train] >= 0]

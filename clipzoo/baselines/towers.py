@@ -1,4 +1,4 @@
-"""The towers of a config as they are before training, and what the texts of the classes are in their space."""
+"""The towers of a config before training, and the class texts in their joint space."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassTexts:
-    """What the texts of the classes are in the space of the image tower.
+    """The class texts in the space of the image tower.
 
     Attributes:
-        features: ``[C, D]`` float32 of length 1.
-        words: The text tower.
-        digest: Of the tower, see ``feature_digest``, and of the sentences.
+        features: ``[C, D]`` float32 text features of unit length.
+        words: Description of the text tower.
+        digest: Digest of the tower, see ``feature_digest``, and of the sentences.
     """
 
     features: np.ndarray
@@ -46,17 +46,17 @@ class ClassTexts:
 
 
 def build_tower(config: Config, slot: str, other: str | None, device: torch.device) -> Tower:
-    """A tower of the config, or another one, with its first weights, all frozen.
+    """Build a tower of the config, or another one, with its initial weights, all frozen.
 
     Args:
-        config: Names the tower in section ``model``.
+        config: Config that names the tower in section ``model``.
         slot: ``'image_encoder'`` or ``'text_encoder'``.
-        other: A short spelling that counts instead; ``None`` for none.
-        device: Where it shall be.
+        other: Short name of a tower to use instead; ``None`` for none.
+        device: Target device.
 
     Raises:
-        ConfigError: Neither names one.
-        BuildError: It cannot be made.
+        ConfigError: No tower is named.
+        BuildError: The tower cannot be built.
     """
     registry: Registry = {"image_encoder": BACKBONES, "text_encoder": TEXT_ENCODERS}[slot]
     model = MODELS.expand(config.model)
@@ -65,7 +65,7 @@ def build_tower(config: Config, slot: str, other: str | None, device: torch.devi
         raise ConfigError(f"model: {model['type']} has no {slot}. Name one with --{slot.replace('_', '-')}")
     spec = registry.expand(named)
     arguments = inspect.signature(registry.get(spec["type"])).parameters
-    for argument in ("freeze", "unfreeze_blocks", "lora"):  # what training does with the weights is no part of them
+    for argument in ("freeze", "unfreeze_blocks", "lora"):  # training options do not affect the initial weights
         spec.pop(argument, None)
     if "freeze" in arguments:
         spec["freeze"] = "all"
@@ -75,29 +75,29 @@ def build_tower(config: Config, slot: str, other: str | None, device: torch.devi
 def class_texts(
     config: Config, tower: Tower, data: Dataset, log: logging.Logger, *, text_encoder: str | None, templates: Sequence[str]
 ) -> ClassTexts | str:
-    """The texts of the classes in the image tower's space, or why there are none.
+    """The class texts in the image tower's space, or the reason why there are none.
 
     Args:
-        config: Names the text tower.
-        tower: The image tower.
-        data: Has classes, and captions for them.
-        log: Hears of captions that are cut.
-        text_encoder: A short spelling that counts instead of the config's tower; ``None`` for none.
-        templates: Captions with ``{class_name}`` in them, for every class; empty takes the dataset's own class captions.
+        config: Config that names the text tower.
+        tower: Image tower.
+        data: Dataset with classes and captions for them.
+        log: Logger for truncated captions.
+        text_encoder: Short name of a tower to use instead of the config's; ``None`` for none.
+        templates: Captions with ``{class_name}``, for every class; empty uses the dataset's own class captions.
 
     Raises:
-        ConfigError: A template is wrong.
-        DataError: The texts of two classes are the same for the text tower.
+        ConfigError: A template is invalid.
+        DataError: The texts of two classes are identical for the text tower.
     """
     table, ids_of_class = _captions(templates, data)
     device = next(tower.parameters()).device
     if tower.space is None:
-        return f"the image tower ({words(tower)}) shares no space with a text tower"
+        return f"the image tower ({words(tower)}) shares no joint space with a text tower"
     if text_encoder is None and MODELS.expand(config.model).get("text_encoder") is None:
         return "the config has no text tower. Name one with --text-encoder"
     reader = build_tower(config, "text_encoder", text_encoder, device)
     if reader.space != tower.space:
-        return f"the image tower ({words(tower)}) and the text tower ({words(reader)}) are not of one model, see --text-encoder"
+        return f"the image tower ({words(tower)}) and the text tower ({words(reader)}) do not come from one model, see --text-encoder"
     captions = table.worded(reader.tokenizer)
     allowed = DataSettings.of(config).allow_overlong_captions
     tokens = captions.tokenise(reader.tokenizer, "text tower", allow_overlong=allowed, classes=data.classes)
@@ -115,7 +115,7 @@ def class_texts(
 
 
 def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[list[int]]]:
-    """The sentences for the classes: those of the dataset, or every template with every class name."""
+    """The class sentences: those of the dataset, or every template with every class name."""
     if not templates:
         return data.captions, data.class_captions()
     captions, of_class = Captions.of_classes(texts_from_templates(templates, list(data.classes), "--templates"))
@@ -123,5 +123,5 @@ def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[l
 
 
 def words(tower: Tower) -> str:
-    """A tower and the origin of its weights."""
+    """A description of a tower and the origin of its weights."""
     return f"{tower.name}, weights {tower.weights}"

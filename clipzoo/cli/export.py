@@ -39,7 +39,9 @@ def export(arguments: argparse.Namespace) -> None:
     said = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export: {arguments.checkpoint}"
     if said is None and weights.quick_gelu is None:
-        raise ConfigError(f"{where} does not define the activation that its weights were trained with. Pass --quick-gelu yes (OpenAI's) or no")
+        raise ConfigError(
+            f"{where} does not define the activation that its weights were trained with. Pass --quick-gelu yes (OpenAI's) or no"
+        )
     weights = replace(weights, quick_gelu=weights.activation(said, where))
     if arguments.format == "transformers":
         write_transformers(weights, arguments.out, fit=arguments.fit)

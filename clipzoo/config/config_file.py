@@ -25,7 +25,7 @@ def content_of(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ConfigError(f"{in_words(str(path))}: cannot be read ({reason(error)})") from error
     if not stat.S_ISREG(state.st_mode):
-        raise ConfigError(f"{path}: is {kind_of(state.st_mode)}, not a config file")
+        raise ConfigError(f"{path}: {kind_of(state.st_mode)}, not a config file")
     try:
         content = read_bytes(path)
     except DataError as error:

@@ -1,1 +1,1 @@
-"""Few-shot tasks: episodes, support sets, and how a model answers them."""
+"""Few-shot tasks: episodes, support sets, and predictions for them."""

@@ -15,19 +15,19 @@ from clipzoo.errors import ConfigError, DataError, shortened
 from clipzoo.probes import Examples, Probe
 from clipzoo.text import csv_bytes
 
-_TRIES = 100  # draws of an episode whose groups span classes, before it is given up
+_TRIES = 100  # attempts to draw an episode whose groups span classes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which episodes are drawn.
+    """Parameters of the episodes.
 
     Attributes:
-        way: Classes of an episode.
-        shots: Support images of each class; every episode is played with each of them.
-        query: Query images of each class.
-        episodes: How many.
-        seed: Equal seeds draw equal episodes.
+        way: Number of classes per episode.
+        shots: Numbers of support images per class; every episode is evaluated with each of them.
+        query: Number of query images per class.
+        episodes: Number of episodes.
+        seed: Seed; equal seeds draw equal episodes.
 
     Raises:
         ConfigError: A number is too small.
@@ -54,7 +54,7 @@ class Episode:
     Attributes:
         classes: ``[W]`` labels.
         support: ``[W, S]`` rows for the largest shot S. A smaller shot takes the first columns.
-        query: ``[W, Q]`` rows; none shares a group with one of ``support``.
+        query: ``[W, Q]`` rows; no group is in both ``support`` and ``query``.
     """
 
     classes: np.ndarray
@@ -63,23 +63,23 @@ class Episode:
 
 
 class EpisodePool:
-    """The images that episodes are drawn from. An image stands for its group: of a group at most one image is in an episode's class.
+    """The images that episodes are drawn from. At most one image per group is drawn for a class of an episode.
 
     Args:
         labels: ``[N]`` int64.
-        groups: ``[N]``; images of one group (a patient, copies) are never on both sides.
-        classes: Names.
-        plan: What is drawn. Classes with fewer groups than the largest shot and the query need are left out for all shots, so that shots
-            are compared on the same classes.
+        groups: ``[N]`` groups; images of one group (a patient, copies) are never in both support and query.
+        classes: Class names.
+        plan: Parameters of the episodes. Classes with fewer groups than required by the largest shot and the query are excluded for all
+            shots, so that shots are compared on the same classes.
 
     Attributes:
-        labels: As given.
-        groups: Numbers, equal where the given ones are.
-        usable: Labels of the classes that are drawn from.
-        notes: What a user should know, one sentence each.
+        labels: Labels as given.
+        groups: Group numbers, equal for equal given groups.
+        usable: Labels of the classes that episodes are drawn from.
+        notes: Remarks for the user, one sentence each.
 
     Raises:
-        DataError: Fewer classes are left than an episode needs.
+        DataError: Fewer classes remain than an episode needs.
     """
 
     def __init__(self, labels: np.ndarray, groups: Sequence[object], classes: Sequence[str], plan: Plan):
@@ -94,11 +94,11 @@ class EpisodePool:
         if len(self.usable) < plan.way:
             too_few = f"Too few groups: {shortened(small)}. " if small else ""
             raise DataError(
-                f"{plan.way}-way episodes need {plan.way} classes with {what}; {len(self.usable)} have them. "
+                f"{plan.way}-way episodes need {plan.way} classes with {what}, but there are {len(self.usable)}. "
                 f"{too_few}Lower --way, --shot or --query"
             )
         self.notes = (f"{len(small)} classes left out, which have no {what}: {shortened(small)}",) if small else ()
-        # rows of each group of each class, so that an episode is drawn without a look at all images
+        # rows of each group of each class, so that drawing an episode does not scan all images
         self._groups_of = {label: np.unique(self.groups[rows_of[label]]) for label in self.usable.tolist()}
         self._rows_of = {
             (label, group): rows_of[label][self.groups[rows_of[label]] == group]
@@ -110,7 +110,7 @@ class EpisodePool:
         """Episode ``number``: a pure function of the pool, the seed and the number.
 
         Raises:
-            DataError: Groups span classes so that support and query cannot be kept apart.
+            DataError: Groups span classes such that support and query cannot be kept apart.
         """
         rng = np.random.default_rng([self.plan.seed, number])
         for _ in range(_TRIES):
@@ -136,18 +136,18 @@ class EpisodePool:
         )
 
     def _one_of_each(self, rng: np.random.Generator, label: int, groups: list[int]) -> list[int]:
-        """A random image of each group that is of the class."""
+        """A random image of the class from each group."""
         return [int(rng.choice(self._rows_of[label, group])) for group in groups]
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a method reaches with a number of shots.
+    """The result of a method with one number of shots.
 
     Attributes:
-        method: Its name.
+        method: Name of the method.
         shot: Support images per class.
-        accuracies: ``[E]`` one per episode, in order.
+        accuracies: ``[E]`` accuracies, one per episode, in order.
     """
 
     method: str
@@ -156,12 +156,12 @@ class Point:
 
     @property
     def mean(self) -> float:
-        """Over the episodes."""
+        """Mean over the episodes."""
         return float(self.accuracies.mean())
 
     @property
     def sd(self) -> float:
-        """Over the episodes, with E - 1."""
+        """Standard deviation over the episodes, with E - 1."""
         return float(self.accuracies.std(ddof=1))
 
     @property
@@ -171,10 +171,10 @@ class Point:
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Student's interval for the mean that ``values`` are drawn around: mean ± t · sd / √E.
+    """Student's confidence interval for the mean of ``values``: mean ± t · sd / √E.
 
-    It covers the choice of episodes from the images at hand: with other episodes of the same images the mean would lie within. It does not
-    cover other images, of which episodes say nothing, as they use the same ones again and again.
+    It covers the random choice of episodes from the available images. It does not cover other images, about which episodes say nothing,
+    as they reuse the same images.
     """
     from scipy.special import stdtrit
 
@@ -191,15 +191,15 @@ def evaluate(
     logit_scale: float = 100.0,
     progress: Callable[[int], object] | None = None,
 ) -> list[Point]:
-    """Play every episode with every shot and every method.
+    """Evaluate every method on every episode with every shot.
 
     Args:
-        features: ``[N, D]`` float32 of length 1.
-        pool: Draws the episodes; these depend neither on the methods nor on their order.
-        probes: The methods. Where one chooses hyper-parameters, it does so in each episode's support set.
-        text: ``[C, D]`` of all classes, for methods that need it.
-        logit_scale: Of the model.
-        progress: Told how many episodes are through.
+        features: ``[N, D]`` float32 features of unit length.
+        pool: Pool of the episodes, which depend neither on the methods nor on their order.
+        probes: Methods. Hyper-parameters are chosen within each episode's support set.
+        text: ``[C, D]`` text features of all classes, for methods that need them.
+        logit_scale: Logit scale of the model.
+        progress: Function called with the number of finished episodes.
 
     Returns:
         Points method by method, shots in the given order.
@@ -231,7 +231,7 @@ def curve_csv(points: Sequence[Point], plan: Plan) -> bytes:
 
 
 def episodes_csv(points: Sequence[Point], pool: EpisodePool, classes: Sequence[str]) -> bytes:
-    """``episode,classes,method,shot,accuracy``; the names of an episode's classes are separated by |."""
+    """``episode,classes,method,shot,accuracy``; the class names of an episode are separated by |."""
     names = ["|".join(classes[label] for label in pool.draw(number).classes) for number in range(pool.plan.episodes)]
     rows = [[n, names[n], p.method, p.shot, f"{p.accuracies[n]:.6f}"] for n in range(pool.plan.episodes) for p in points]
     return csv_bytes([["episode", "classes", "method", "shot", "accuracy"], *rows])

@@ -1,4 +1,4 @@
-"""Few-shot prediction: every task's classifier is learnt from its own few images, on features that are computed in one pass.
+"""Few-shot prediction: one classifier per task, learned from its support images, on features computed in one pass.
 
 Legend: N images · D width of the features · C classes.
 """
@@ -31,78 +31,78 @@ def probe_of(method: str, temperature: float | None = None) -> Probe:
     """The probe of a method.
 
     Args:
-        method: Its name.
-        temperature: Of ``prototype``; no other method has one.
+        method: Name of the method.
+        temperature: Temperature of ``prototype``; not for other methods.
 
     Raises:
-        ConfigError: There is no such method, or it has no temperature.
+        ConfigError: The method does not exist or has no temperature.
     """
     known = methods()
     if method not in known:
-        raise ConfigError(f"--method: there is no method '{method}'.{did_you_mean(method, known)} Methods: {', '.join(sorted(known))}")
+        raise ConfigError(f"--method: unknown method '{method}'.{did_you_mean(method, known)} Methods: {', '.join(sorted(known))}")
     if temperature is None:
         return known[method]()
     if method != "prototype":
-        raise ConfigError(f"--temperature: is for the method prototype; {method} has none. Leave it out")
+        raise ConfigError(f"--temperature: only for the method prototype, not for {method}. Remove it")
     return known[method](temperature=temperature)
 
 
 def class_sentences(classes: Sequence[str], file: str | None, templates: Sequence[str] | None) -> list[list[str]] | None:
-    """The sentences that stand for each of ``classes``; ``None`` where none are given, see ``default_sentences``.
+    """The sentences for each of ``classes``; ``None`` if none are given, see ``default_sentences``.
 
     Args:
-        classes: Names.
-        file: JSON ``{class: sentence or sentences}`` of exactly these classes.
-        templates: Each with ``{class_name}`` in it; without ``file``.
+        classes: Class names.
+        file: JSON file ``{class: sentence or sentences}`` for exactly these classes.
+        templates: Templates with ``{class_name}``, as alternative to ``file``.
 
     Raises:
-        ConfigError: Both are given, or a template is wrong.
-        DataError: The file cannot be read, or describes other classes.
+        ConfigError: Both are given, or a template is invalid.
+        DataError: The file is unreadable, or describes other classes.
     """
     if file is not None and templates is not None:
-        raise ConfigError("--class-texts: excludes --template. Keep one of them")
+        raise ConfigError("--class-texts: cannot be combined with --template. Remove one of them")
     if file is not None:
         return read_class_texts(file, list(classes))
     return texts_from_templates(templates, list(classes), "--template") if templates else None
 
 
 def default_sentences(loaded: LoadedCLIP, classes: Sequence[str]) -> list[list[str]]:
-    """A sentence for each of ``classes`` in the language of the model's text tower, as training makes it."""
+    """One sentence for each of ``classes`` in the language of the model's text tower, as in training."""
     template, _ = default_template(classes, getattr(loaded.tokenizer, "languages", ()))
     return texts_from_templates([template], list(classes), "--template")
 
 
 def check_texts_are_read(probes: Sequence[Probe], file: str | None, templates: Sequence[str] | None) -> None:
-    """Refuse class texts that no method would look at.
+    """Refuse class texts that no method uses.
 
     Raises:
-        ConfigError: Some are given, and no method reads them.
+        ConfigError: Class texts are given, but no method uses them.
     """
     given = [option for option, value in (("--class-texts", file), ("--template", templates)) if value is not None]
     if given and not any(probe.needs_text for probe in probes):
         names = ", ".join(probe.name for probe in probes)
-        raise ConfigError(f"{given[0]}: is for methods that read class texts; {names} do{'es' * (len(probes) == 1)} not. Leave it out")
+        raise ConfigError(f"{given[0]}: only for methods that use class texts; {names} do{'es' * (len(probes) == 1)} not. Remove it")
 
 
 def has_text_side(loaded: LoadedModel) -> bool:
-    """Can it read class texts?"""
+    """Can the model encode class texts?"""
     return isinstance(loaded, LoadedCLIP)
 
 
 def require_text_side(loaded: LoadedModel, probes: Sequence[Probe]) -> None:
-    """Refuse methods that need texts where the model cannot read any.
+    """Refuse methods that require texts if the model has no text tower.
 
     Raises:
-        BuildError: It has no text side.
+        BuildError: The model has no text tower.
     """
     needing = [probe.name for probe in probes if probe.needs_text]
     if needing and not has_text_side(loaded):
         without = ", ".join(sorted(name for name, kind in methods().items() if not kind.needs_text))
-        raise BuildError(f"{loaded.source}: has no text side, which the method {needing[0]} needs. Methods that need none: {without}")
+        raise BuildError(f"{loaded.source}: has no text tower, which the method {needing[0]} requires. Methods that do not: {without}")
 
 
 def text_features(loaded: LoadedCLIP, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-    """``[C, D]`` float32 of length 1: the mean of the features of each class's sentences."""
+    """``[C, D]`` float32 of unit length: the mean of the features of each class's sentences."""
     flat = [sentence for of_class in sentences for sentence in of_class]
     features = loaded.encode_text(flat).numpy()
     ends = np.cumsum([len(of_class) for of_class in sentences])
@@ -110,19 +110,19 @@ def text_features(loaded: LoadedCLIP, sentences: Sequence[Sequence[str]]) -> np.
 
 
 def logit_scale_of(loaded: LoadedModel) -> float:
-    """1 / the temperature of the model; 100, CLIP's, for one that has none."""
+    """1 / temperature of the model; 100, as in CLIP, for a model without one."""
     return 1.0 / loaded.temperature if isinstance(loaded, LoadedCLIP) and loaded.model.log_temperature is not None else 100.0
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What was predicted for a task.
+    """Predictions for one task.
 
     Attributes:
-        task: Its name.
-        rows: ``(image, label, score)`` for every query that could be read, in order.
+        task: Name of the task.
+        rows: ``(image, label, score)`` for every readable query image, in order.
         chosen: Hyper-parameters in use.
-        notes: What a user should know, one sentence each.
+        notes: Remarks for the user, one sentence each.
     """
 
     task: str
@@ -133,12 +133,12 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was predicted for all tasks.
+    """Predictions for all tasks.
 
     Attributes:
-        results: One per task, in order.
-        failed: What is wrong with query images that cannot be read, one line each.
-        num_cached: How many of the images were not encoded now: known already, or the same as another one.
+        results: Results, one per task, in order.
+        failed: Problems of unreadable query images, one line each.
+        num_cached: Number of images that were not encoded, because they were cached or duplicates.
     """
 
     results: tuple[TaskResult, ...]
@@ -146,18 +146,18 @@ class Predicted:
     num_cached: int
 
     def csv_content(self) -> bytes:
-        """``task,image,label,score`` in UTF-8; scores keep all nine digits of a float32."""
+        """``task,image,label,score`` in UTF-8; scores have nine significant digits, enough for a float32."""
         rows = ((result.task, image, label, f"{score:.9g}") for result in self.results for image, label, score in result.rows)
         return csv_bytes([("task", "image", "label", "score"), *rows])
 
     def chosen(self) -> list[str]:
-        """The hyper-parameters in use, and in how many tasks where they differ."""
+        """The hyper-parameters in use, with the number of tasks if they differ."""
         shown = Counter(", ".join(f"{name}={value:g}" for name, value in result.chosen.items()) for result in self.results)
         shown.pop("", None)
         return [text if count == len(self.results) else f"{text} ({_tasks(count)})" for text, count in shown.most_common()]
 
     def notes(self) -> list[str]:
-        """Every note once, with the tasks it is about."""
+        """Every note once, with its tasks."""
         tasks: dict[str, list[str]] = {}
         for result in self.results:
             for note in result.notes:
@@ -179,17 +179,17 @@ def predict(
     num_workers: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> Predicted:
-    """Encode the images of all tasks in one pass, each content once, then learn and predict every task for itself.
+    """Encode the images of all tasks in one pass, each distinct content once, then learn and predict each task independently.
 
     Args:
-        loaded: What ``clipzoo.load`` returned.
-        tasks: What ``read_tasks`` returned.
-        probe: The method. Where it chooses hyper-parameters, it does so in each task's support set.
-        store: Where features are looked up and kept.
-        sentences: Of every class of every task, for a method that needs them; ``None`` takes ``default_sentences``.
-        batch_size: Images that are encoded together.
-        num_workers: Processes that read images.
-        progress: Told how many images are through, after each batch.
+        loaded: Result of ``clipzoo.load``.
+        tasks: Result of ``read_tasks``.
+        probe: Method. Hyper-parameters are chosen within each task's support set.
+        store: Feature cache.
+        sentences: Sentences for every class of every task, for a method that needs them; ``None`` for ``default_sentences``.
+        batch_size: Number of images encoded at once.
+        num_workers: Number of processes that read images.
+        progress: Function called with the number of finished images after each batch.
     """
     paths = [image.path for task in tasks for image in (*task.support, *task.query)]
     encoded = encode_files(loaded, paths, store, batch_size=batch_size, num_workers=num_workers, progress=progress)
@@ -207,7 +207,7 @@ def predict(
 
 
 def _task_result(task: Task, encoded: EncodedFiles, start: int, probe: Probe, text: np.ndarray | None, scale: float) -> TaskResult:
-    """Learn from the support and predict the query of the task whose images begin at row ``start``."""
+    """Learn from the support set and predict the query set of the task whose images start at row ``start``."""
     middle = start + len(task.support)
     examples = Examples(
         features=encoded.features[start:middle],

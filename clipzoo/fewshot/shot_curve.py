@@ -1,4 +1,4 @@
-"""The picture of an episodic evaluation: accuracy over shots, a line with its interval for every method."""
+"""The figure of an episodic evaluation: accuracy over shots, one line with intervals per method."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from clipzoo.text import visible
 
 
 def shot_curve(points: Sequence[Point], plan: Plan, name: str) -> bytes:
-    """A PNG file; equal points make equal files.
+    """A PNG file; equal points give equal files.
 
     Args:
-        points: What ``episodes.evaluate`` returned.
-        plan: What was drawn.
-        name: Of the data, in the title. Characters that no font here has are left out.
+        points: Result of ``episodes.evaluate``.
+        plan: Parameters of the episodes.
+        name: Name of the data, for the title. Characters without a glyph are omitted.
     """
     with fonts.drawing([name]) as lettering:
         shown = "".join(character for character in visible(name) if lettering.draws(character))
@@ -28,7 +28,7 @@ def shot_curve(points: Sequence[Point], plan: Plan, name: str) -> bytes:
         methods = list(dict.fromkeys(point.method for point in points))
         for index, method in enumerate(methods):
             own = sorted((point for point in points if point.method == method), key=lambda point: point.shot)
-            # bars of methods that lie on each other stand side by side
+            # bars of overlapping methods are drawn side by side
             places = [shots.index(point.shot) + 0.06 * (index - (len(methods) - 1) / 2) for point in own]
             half = [point.interval[1] - point.mean for point in own]
             style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 5, "linewidth": 1.6}

@@ -1,4 +1,4 @@
-"""Few-shot tasks on disk: found, read and checked as a whole, so that one look names every problem of all of them."""
+"""Few-shot tasks on disk, read and checked as a whole, so that all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LAYOUT = (
     "Expected:\n"
     "    {root}/testB/\n"
     "    ├── task1/\n"
-    "    │   ├── support/   a folder per class, each with its images\n"
+    "    │   ├── support/   one folder of images per class\n"
     "    │   └── query/     the images to predict\n"
     "    └── task2/  …\n"
-    "The folder above the tasks may have any name, or be left out"
+    "The parent folder of the tasks may have any name, or be omitted"
 )
 
 
@@ -34,9 +34,9 @@ class Support:
     """A labelled image of a task.
 
     Attributes:
-        path: Of its file.
-        label: Row of the task's ``classes``.
-        digest: Of the file's bytes.
+        path: Path of the file.
+        label: Index of the class in the task's ``classes``.
+        digest: Digest of the file's bytes.
     """
 
     path: str
@@ -46,11 +46,11 @@ class Support:
 
 @dataclass(frozen=True)
 class Query:
-    """An image that is to be predicted.
+    """An image to be predicted.
 
     Attributes:
         name: Its path below the task's ``query`` folder, with slashes, NFC-normalised.
-        path: Of its file.
+        path: Path of the file.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Task:
-    """Some classes, a few images of each, and images to predict.
+    """A task: classes, a few images of each, and images to predict.
 
     Attributes:
-        name: Of its folder, NFC-normalised.
+        name: Name of the folder, NFC-normalised.
         classes: Names of the support folders, NFC-normalised and sorted.
-        support: Sorted by class and path; every class has one or more.
-        query: In natural order of their names; one or more.
-        notes: What a user should know, one sentence each.
+        support: Support images, sorted by class and path; one or more per class.
+        query: Query images, in natural order of their names; one or more.
+        notes: Remarks for the user, one sentence each.
     """
 
     name: str
@@ -77,24 +77,24 @@ class Task:
 
 
 def read_tasks(root: str | Path, watched: Progress | None = None) -> list[Task]:
-    """All tasks below ``root`` in natural order of their names. Every support image is decoded once, to know that it can be.
+    """All tasks below ``root`` in natural order of their names. Every support image is decoded once as a test.
 
     Args:
-        root: The folder that holds the task folders, or the one above it. Task folders are those that hold ``support`` or ``query``, or
-            are called ``task…``.
-        watched: Given how many support images there are, a context manager whose value is told how many are decoded.
+        root: Parent folder of the task folders, or the folder above. Task folders are those that contain ``support`` or ``query``, or
+            whose name starts with ``task``.
+        watched: Function from the number of support images to a context manager, whose value is called with the number decoded.
 
     Raises:
-        DataError: There is no task; or a line for everything that is wrong with one: no support, no query, a class folder without an
-            image, a support image that cannot be read or is in two classes, two names that differ in their Unicode spelling alone.
-        LeakError: The same, where a query image has the bytes of a support image of its task.
+        DataError: There are no tasks; or a task has problems, with one line for each: no support, no query, a class folder without
+            images, a support image that is unreadable or in two classes, two names that differ only in Unicode normalisation.
+        LeakError: Likewise, if a query image is identical to a support image of its task.
     """
     folders = task_folders(Path(root))
     found, problems = [], _Problems()
     for folder in folders:
         found.append(_read_task(folder, problems))
     for twice in _repeated(task.name for task in found):
-        problems.add(f"{Path(folders[0]).parent}: two tasks are called '{twice}', but for blanks or Unicode spellings. Rename one")
+        problems.add(f"{Path(folders[0]).parent}: two tasks are named '{twice}' up to blanks or Unicode normalisation. Rename one")
     _decode([support for task in found for support in task.support], watched, problems)
     problems.refuse()
     return found
@@ -104,23 +104,23 @@ def task_folders(root: Path) -> list[str]:
     """The task folders of ``root``, in natural order.
 
     Raises:
-        DataError: There is no such folder, no task in it, or two folders in it hold tasks.
+        DataError: The folder is missing, contains no tasks, or has two subfolders with tasks.
     """
     layout = LAYOUT.format(root=root)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "no such folder"
         raise DataError(f"{root}: {what}. {layout}")
     if (root / SUPPORT).is_dir() and (root / QUERY).is_dir():
-        raise DataError(f"{root}: is a task itself. Give the folder above it, {root.resolve().parent}")
+        raise DataError(f"{root}: is itself a task. Pass its parent folder, {root.resolve().parent}")
     here = _tasks_in(str(root))
     if here:
         return here
     below = {entry.name: found for entry in entries(str(root)) if entry.is_dir() and (found := _tasks_in(entry.path))}
     if not below:
-        raise DataError(f"{root}: holds no task. {layout}")
+        raise DataError(f"{root}: contains no tasks. {layout}")
     if len(below) > 1:
         raise DataError(
-            f"{root}: tasks lie in several folders: {shortened(sorted(below, key=natural))}. Give one of them, such as {root / min(below)}"
+            f"{root}: tasks are in several folders: {shortened(sorted(below, key=natural))}. Pass one of them, such as {root / min(below)}"
         )
     return next(iter(below.values()))
 
@@ -145,7 +145,7 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 
 class _Problems:
-    """What is wrong, gathered."""
+    """Collects problems."""
 
     def __init__(self):
         self.lines: list[str] = []
@@ -159,7 +159,7 @@ class _Problems:
         self.add(text)
 
     def refuse(self) -> None:
-        """Raise all of it, if there is anything."""
+        """Raise all problems, if there are any."""
         if self.lines:
             number = f"{len(self.lines)} problems, nothing was computed\n" if len(self.lines) > 1 else ""
             raise (LeakError if self.leaks else DataError)(number + "\n".join(self.lines))
@@ -184,7 +184,7 @@ def _read_task(folder: str, problems: _Problems) -> Task:
 def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[list[str], list[Support]]:
     """Classes and their images; problems are noted."""
     if not os.path.isdir(folder):
-        problems.add(f"{folder}: no such folder. A task needs {SUPPORT}/ with a folder of images per class")
+        problems.add(f"{folder}: no such folder. A task must contain {SUPPORT}/ with one folder of images per class")
         return [], []
     inside = entries(folder)
     loose = sorted(entry.name for entry in inside if not entry.is_dir() and _is_image(entry.name))
@@ -192,14 +192,14 @@ def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[l
         problems.add(f"{folder}: images lie next to the class folders ({shortened(loose, 3)}). Move them into a class folder")
     folders = sorted(((clean_name(entry.name), entry.path) for entry in inside if entry.is_dir()), key=lambda found: natural(found[0]))
     if not folders:
-        problems.add(f"{folder}: no class folder. A task needs a folder of images per class")
+        problems.add(f"{folder}: no class folders. A task must contain one folder of images per class")
     classes, found = [name for name, _ in folders], []
     for twice in _repeated(classes):
-        problems.add(f"{folder}: two folders are called '{twice}', but for blanks or Unicode spellings. Merge them")
+        problems.add(f"{folder}: two folders are named '{twice}' up to blanks or Unicode normalisation. Merge them")
     for label, (_, path) in enumerate(folders):
         images = _images(path, ignored)
         if not images:
-            problems.add(f"{path}: the class folder has no image. Add one, or remove the folder")
+            problems.add(f"{path}: no images in the class folder. Add one, or remove the folder")
         for image in images:
             try:
                 found.append(Support(image, label, file_digest(image)))
@@ -209,25 +209,25 @@ def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[l
     for image in found:
         other = first.setdefault(image.digest, image)
         if other.label != image.label:
-            problems.add(f"{image.path}: the same image is in class '{classes[other.label]}' as {other.path}. Remove the wrong one")
+            problems.add(f"{image.path}: the same image is also in class '{classes[other.label]}', as {other.path}. Remove the wrong one")
     return classes, found
 
 
 def _query(folder: str, ignored: Counter[str], problems: _Problems) -> list[Query]:
     if not os.path.isdir(folder):
-        problems.add(f"{folder}: no such folder. A task needs {QUERY}/ with the images to predict")
+        problems.add(f"{folder}: no such folder. A task must contain {QUERY}/ with the images to predict")
         return []
     paths = _images(folder, ignored)
     if not paths:
-        problems.add(f"{folder}: no image to predict. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+        problems.add(f"{folder}: no images to predict. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
     found = [Query(clean_path(os.path.relpath(path, folder)), path) for path in paths]
     for twice in _repeated(query.name for query in found):
-        problems.add(f"{folder}: two images are called '{twice}', but for blanks or Unicode spellings. Rename one")
+        problems.add(f"{folder}: two images are named '{twice}' up to blanks or Unicode normalisation. Rename one")
     return sorted(found, key=lambda query: (natural(query.name), query.path))
 
 
 def _images(folder: str, ignored: Counter[str]) -> list[str]:
-    """Paths of the images at any depth below ``folder``, sorted by their clean names; what is none is counted."""
+    """Paths of the images at any depth below ``folder``, sorted by clean name; other files are counted."""
     paths = [entry.path for entry in walk(folder)]
     ignored.update(os.path.splitext(path)[1].lower() or "(none)" for path in paths if not _is_image(path))
     return sorted((path for path in paths if _is_image(path)), key=lambda path: (clean_path(path), path))
@@ -238,7 +238,7 @@ def _is_image(path: str) -> bool:
 
 
 def _digest(path: str) -> bytes | None:
-    """``None`` where the file cannot be read; a query that cannot be predicted stops nothing."""
+    """Digest of a file; ``None`` if it is unreadable, as an unreadable query does not stop the others."""
     try:
         return file_digest(path)
     except DataError:
@@ -246,7 +246,7 @@ def _digest(path: str) -> bytes | None:
 
 
 def _decode(images: Sequence[Support], watched: Progress | None, problems: _Problems) -> None:
-    """Note the images that cannot be decoded."""
+    """Report the images that cannot be decoded."""
 
     with nullcontext() if watched is None else watched(len(images)) as through:
         for done, image in enumerate(images, start=1):

@@ -1,1 +1,1 @@
-"""Many training runs: the jobs, the processes that run them, the leaderboard."""
+"""Many training runs: jobs, their processes, and the leaderboard."""

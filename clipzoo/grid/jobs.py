@@ -1,6 +1,6 @@
-"""Many trainings of one base config: one process per job, one job at a time on each device, and a leaderboard at the end.
+"""Many training runs from one base config: one process per job, one job at a time per device, and a leaderboard at the end.
 
-Jobs talk through files only; starting the same grid again skips what is finished and tries the rest.
+Jobs communicate through files only; starting the same grid again skips finished jobs and retries the others.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from clipzoo.files import read_json
 from clipzoo.records.results import SUMMARY_FILE
 from clipzoo.signals import stopping
 
-# Seconds in which a job that is asked to end writes its checkpoint.
+# Seconds for a job to write its checkpoint after being asked to end.
 _PATIENCE = 600.0
 
-# Keys of the old scripts' train_clip_config.json, and the config paths they set here.
+# Keys of the old scripts' train_clip_config.json, and the corresponding config paths.
 OLD_KEYS = {
     "image_encoder_name": "model.image_encoder",
     "text_encoder_name": "model.text_encoder",
@@ -53,15 +53,15 @@ OTHER_OLD_KEYS = ("use_amp", "gpu_id", "save_best", "use_cv", "use_weighted_samp
 
 @dataclass(frozen=True)
 class Job:
-    """One training.
+    """One training run.
 
     Attributes:
-        name: Also the folder's name.
-        image: Image tower, as it was spelled.
-        text: Text tower, as it was spelled.
-        seed: ``runtime.seed``; the folds stay the same, so that jobs can be compared case by case.
-        overrides: ``key=value`` for ``--cfg-options``.
-        device: Where an old experiment's ``gpu_id`` wants to run; ``None`` for any of the grid's devices.
+        name: Name of the job and of its folder.
+        image: Image tower, as written by the user.
+        text: Text tower, as written by the user.
+        seed: Value of ``runtime.seed``; the folds are the same for all jobs, so that they can be compared case by case.
+        overrides: Overrides ``key=value`` for ``--cfg-options``.
+        device: Device of an old experiment's ``gpu_id``; ``None`` for any of the grid's devices.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: ``'done'``, ``'skipped'`` (finished earlier), ``'stopped'`` (by a signal) or ``'failed'``, with its error."""
+    """Outcome of a job: ``'done'``, ``'skipped'`` (finished earlier), ``'stopped'`` (by a signal) or ``'failed'``, with its error."""
 
     job: Job
     status: str
@@ -83,7 +83,7 @@ class Outcome:
 
 
 def product(images: Sequence[str], texts: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    """Every image tower with every text tower and seed."""
+    """Every combination of image tower, text tower and seed."""
     jobs = []
     for image in images:
         for text in texts:
@@ -95,7 +95,7 @@ def product(images: Sequence[str], texts: Sequence[str], seeds: Sequence[int]) -
 
 
 def folder_name(image: str, text: str) -> str:
-    """A folder name from two tower names.
+    """A folder name for two tower names.
 
     >>> folder_name('starnet_s1:pretrained', 'clip:ViT-B/32')
     'starnet_s1-pretrained_clip-ViT-B-32'
@@ -108,15 +108,15 @@ def jobs_from_json(path: str | Path, data_dir: str | None = None) -> list[Job]:
 
     Args:
         path: The JSON file.
-        data_dir: The class folders, which the old shell script knew and the JSON did not.
+        data_dir: Class folders, which the old shell script defined and the JSON did not.
 
     Raises:
         DataError: The file is not JSON.
-        ConfigError: It is not a list of objects, or a key is unknown.
+        ConfigError: The content is not a list of objects, or a key is unknown.
     """
     content = read_json(path)
     if not isinstance(content, list) or not content or not all(isinstance(entry, dict) for entry in content):
-        raise ConfigError(f"{path}: a list of experiments (objects) is expected")
+        raise ConfigError(f"{path}: expected a list of experiments (objects)")
     jobs = []
     for number, entry in enumerate(content, start=1):
         where = f"{path}: experiment {number}"
@@ -137,7 +137,7 @@ def _job_from_old(entry: dict, where: str, data_dir: str | None) -> Job:
     overrides = [f"{path}={entry[key]!r}" for key, path in OLD_KEYS.items() if key in entry]
     overrides.append(f"runtime.seed={seed!r}")
     if data_dir or "data_dir" in entry:
-        overrides.append("data.dataset.groups=None")  # the old scripts knew no patients
+        overrides.append("data.dataset.groups=None")  # the old scripts had no patient groups
     if "class_texts_file" not in entry and ("text_template" in entry or data_dir):
         overrides.append("data.dataset.class_texts=None")
     if entry.get("use_weighted_sampling"):
@@ -151,7 +151,7 @@ def _job_from_old(entry: dict, where: str, data_dir: str | None) -> Job:
     if not entry.get("save_best", True):
         overrides.append("splits.val_fraction=0")
     if not entry.get("use_cv", True):
-        raise ConfigError(f"{where}: use_cv is false; the old scripts needed it too. For one split use a config with splits.type='Holdout'")
+        raise ConfigError(f"{where}: use_cv must be true. For a single split use a config with splits.type='Holdout'")
     device = f"cuda:{entry['gpu_id']}" if "gpu_id" in entry else None
     return Job(folder_name(image, text), image, text, seed, tuple(overrides), device)
 
@@ -167,7 +167,7 @@ def _unique_names(jobs: list[Job]) -> list[Job]:
 
 
 def in_order(options: Sequence[str], job: Job) -> list[str]:
-    """All overrides of a job: options that set an argument of something the job names come after it, all others before.
+    """All overrides of a job: options that refine something the job names come after it, all others before.
 
     >>> job = Job('vit_bert', 'vit', 'bert', 1, ('model.image_encoder=vit', 'runtime.seed=1'))
     >>> in_order(['model.image_encoder.image_size=64', 'runtime.seed=7', 'train.epochs=3'], job)[-3:]
@@ -181,17 +181,17 @@ def in_order(options: Sequence[str], job: Job) -> list[str]:
 def run(
     jobs: Sequence[Job], config: str, folder: Path, devices: Sequence[str], *, options: Sequence[str] = (), say: Callable[[str], None]
 ) -> list[Outcome]:
-    """Run every job, each device one at a time; a job that fails does not stop the others.
+    """Run every job, one at a time per device; a failed job does not stop the others.
 
     Args:
-        config: The base config's path.
-        folder: Every job gets a folder below it.
-        devices: ``['cuda:0', 'cuda:1']``; a device named twice runs two jobs at once. Jobs that name a device wait for that one.
-        options: Further ``key=value`` for all jobs.
-        say: Where progress lines go.
+        config: Path of the base config.
+        folder: Parent folder of the jobs' folders.
+        devices: Devices, e.g. ``['cuda:0', 'cuda:1']``; a device listed twice runs two jobs at once. Jobs with a device wait for that one.
+        options: Further overrides ``key=value`` for all jobs.
+        say: Function that receives progress lines.
 
     Raises:
-        Stopped: Ctrl-C, SIGTERM or SIGHUP; the running jobs have written their checkpoints and ended.
+        Stopped: On Ctrl-C, SIGTERM or SIGHUP, after the running jobs have written their checkpoints and ended.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pending = list(jobs)
@@ -200,7 +200,7 @@ def run(
     running = Running()
 
     def tell(line: str) -> None:
-        with suppress(OSError):  # the terminal has gone, and the jobs go on
+        with suppress(OSError):  # the terminal is gone, and the jobs continue
             say(line)
 
     def next_job(device: str) -> Job | None:
@@ -214,7 +214,7 @@ def run(
         while (job := next_job(device)) is not None:
             try:
                 outcome = _run_job(job, config, folder, device, options, running, tell)
-            except Exception as error:  # whatever it is: a thread that died would leave its jobs out without a word
+            except Exception as error:  # any error: a dead thread would silently drop its jobs
                 outcome = Outcome(job, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
             with lock:
                 outcomes.append(outcome)
@@ -228,11 +228,11 @@ def run(
         while any(worker.is_alive() for worker in workers):
             time.sleep(0.05)
     ended = {outcome.job.name: outcome for outcome in outcomes}
-    return [ended.get(job.name) or Outcome(job, "failed", 0.0, "was not run: its thread died") for job in jobs]
+    return [ended.get(job.name) or Outcome(job, "failed", 0.0, "not run: its thread died") for job in jobs]
 
 
 class Running:
-    """The processes that run now. Once they were told to end, no other is started."""
+    """The running processes. No other is started once they were told to end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -240,12 +240,12 @@ class Running:
         self._ended = False
 
     def call(self, command: Sequence[str], output: IO[str]) -> int | None:
-        """Run a command to its end and return its status; ``None`` where nothing may start any more."""
+        """Run a command to its end and return its status; ``None`` if nothing may be started any more."""
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
         with self._lock:
             if self._ended:
                 return None
-            # In a session of its own: otherwise Ctrl-C on the terminal would reach the job twice, and the second ends it at once.
+            # In a separate session: otherwise Ctrl-C would reach the job twice, and the second one ends it immediately.
             process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
             )
@@ -259,7 +259,7 @@ class Running:
         """Ask all processes to end, and wait until they have written their checkpoints.
 
         Args:
-            patience: Seconds after which those that have not ended are killed; another signal kills them at once.
+            patience: Seconds after which remaining processes are killed; another signal kills them immediately.
         """
         with self._lock:
             self._ended = True
@@ -278,7 +278,7 @@ class Running:
 
     @contextmanager
     def ended_by_signals(self) -> Iterator[None]:
-        """Inside the block signals end the processes before they are raised as ``Stopped``; and whatever else ends it does so too."""
+        """Inside the block, signals end the processes before they are raised as ``Stopped``, as does any other exception."""
         with stopping():
             try:
                 yield
@@ -294,7 +294,7 @@ def _run_job(
     started = time.monotonic()
     if (target / SUMMARY_FILE).exists():
         return Outcome(job, "skipped", 0.0, "finished earlier")
-    say(f"{job.name}: starts on {device}")
+    say(f"{job.name}: started on {device}")
     command = [sys.executable, "-m", "clipzoo.cli", "train", str(config), "--work-dir", str(target)]
     command += ["--cfg-options", *in_order(options, job), f"runtime.device={device}"]
     try:
@@ -306,21 +306,21 @@ def _run_job(
     if status == 0:
         return Outcome(job, "done", seconds)
     if status is None or status >= 128:
-        return Outcome(job, "stopped", seconds, "the same command goes on from there")
+        return Outcome(job, "stopped", seconds, "run the same command to resume")
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     reason = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else f"exit status {status}")
     return Outcome(job, "failed", seconds, f"{reason} (see {log})")
 
 
 def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence[str]) -> Config:
-    """Refuse what would fail, or be mistaken for something else, before the first job starts.
+    """Refuse jobs that would fail, or be confused with another run, before the first one starts.
 
     Returns:
         The config of a job.
 
     Raises:
-        ConfigError: The config of a job is wrong; with the problems of all jobs.
-        CheckpointError: The folder of a job holds a run of another config.
+        ConfigError: The config of a job is invalid; the message lists the problems of all jobs.
+        CheckpointError: The folder of a job contains a run of another config.
     """
     problems: dict[str, list[str]] = {}
     for job in jobs:

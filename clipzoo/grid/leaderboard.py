@@ -1,4 +1,4 @@
-"""One table of many finished trainings, best first; as markdown, as CSV, and for the screen."""
+"""A table of many finished training runs, best first, as markdown, CSV and console output."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from clipzoo.text import csv_text, visible
 
 
 def sorting(config: Config, metric: str | None) -> tuple[str, bool]:
-    """The metric that orders the leaderboard, and whether its highest value comes first.
+    """The metric that orders the leaderboard, and whether higher values come first.
 
     Args:
-        config: Of a job.
-        metric: Its name; ``None`` for the one that chooses the epoch.
+        config: Config of a job.
+        metric: Name of the metric; ``None`` for the one that chooses the epoch.
 
     Raises:
-        ConfigError: The config measures no such metric.
+        ConfigError: The config does not include the metric.
     """
     measured, selector = build.metrics(EvaluationSettings.of(config), build.dataset(config))
     known = {m.name: m.greater_is_better for m in measured}
     metric = metric or selector.name
     if metric not in known:
-        raise ConfigError(f"--sort-by: '{metric}' is not among the metrics.{did_you_mean(metric, known)} There are: {', '.join(known)}")
+        raise ConfigError(f"--sort-by: '{metric}' is not among the metrics.{did_you_mean(metric, known)} Known: {', '.join(known)}")
     return metric, known[metric]
 
 
@@ -70,7 +70,7 @@ def _row(job: Job, status: str, summary: Summary | None, names: Sequence[str]) -
 
 
 def _notes(summaries: Mapping[str, Summary]) -> list[str]:
-    """What must be known before two rows are compared."""
+    """Caveats for the comparison of rows."""
     notes = []
     if len({summary.folds_digest for summary in summaries.values()}) > 1:
         notes.append("Not all jobs were scored on the same folds; differences between rows are partly differences between splits.")

@@ -1,4 +1,4 @@
-"""Hooks watch a run: console, history, curves, pictures, early stopping. They are called in list order."""
+"""Hooks observe a run: console, history, curves, pictures, early stopping. They are called in list order."""
 
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.console import ConsoleHook

@@ -15,14 +15,14 @@ MOMENTS = ("before_fit", "after_step", "after_eval", "after_epoch", "after_fit",
 
 
 class Hook:
-    """Watches a run. Override the moments you need; every process calls them, so files are written where ``run.is_main``.
+    """Observes a run. Override the required moments; all processes call them, so write files only if ``run.is_main``.
 
-    The moments, in the order of an epoch: ``before_fit``, then for every optimizer step ``after_step``, then ``after_eval`` where the epoch
-    was evaluated, ``after_epoch``, and once ``after_fit(error)``, which is called however training ended. With ``evaluation.every_steps``
-    ``after_eval`` also comes between steps. ``after_test`` comes once the test part is scored.
+    The moments, in the order of an epoch: ``before_fit``, then ``after_step`` for every optimizer step, ``after_eval`` if the epoch
+    was evaluated, ``after_epoch``, and once ``after_fit(error)``, however training ended. With ``evaluation.every_steps``
+    ``after_eval`` is also called between steps. ``after_test`` is called once the test part has been scored.
 
     Raises:
-        RegistryError: At class creation: a method is named like a moment but is none.
+        RegistryError: At class creation, if a method is named like a moment but is not one.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -30,32 +30,32 @@ class Hook:
         for name in vars(cls):
             if name.startswith(("before_", "after_", "on_")) and name not in MOMENTS:
                 raise RegistryError(
-                    f"hook {cls.__name__}: there is no moment '{name}'.{did_you_mean(name, MOMENTS)} Moments: {', '.join(MOMENTS)}"
+                    f"hook {cls.__name__}: unknown moment '{name}'.{did_you_mean(name, MOMENTS)} Moments: {', '.join(MOMENTS)}"
                 )
 
     def before_fit(self, run: Run) -> None:
-        """Before the first step of this process; after a restart the states are already restored."""
+        """Called before the first step of this process; after a restart, all states have already been restored."""
 
     def after_step(self, run: Run) -> None:
-        """After each optimizer step. Do not read device values here except at logged steps: that would wait for the device."""
+        """Called after each optimizer step. Read device values only at logged steps, since that synchronises the device."""
 
     def after_eval(self, run: Run) -> None:
-        """After an evaluation; ``run.epoch_metrics`` holds it."""
+        """Called after an evaluation, whose metrics are in ``run.epoch_metrics``."""
 
     def after_epoch(self, run: Run) -> None:
-        """After each epoch, before its checkpoint is written; ``run.epoch_losses`` holds its mean losses."""
+        """Called after each epoch, before its checkpoint is written; its mean losses are in ``run.epoch_losses``."""
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
-        """After training, with what ended it; ``None`` where it ended by itself."""
+        """Called after training, with the exception that ended it, or ``None``."""
 
     def after_test(self, run: Run, evaluation: Evaluation, result: FoldResult) -> None:
-        """After the test part was scored by the chosen checkpoint and ``predictions.csv`` was written; ``result.json`` follows.
+        """Called after the chosen checkpoint was scored on the test part and ``predictions.csv`` written; ``result.json`` follows.
 
-        A run that is killed here is scored again at the next start, and this moment comes once more.
+        If the run is killed here, it is scored again at the next start, and this moment is called again.
         """
 
     def state_dict(self) -> dict:
-        """What must survive a restart, as plain types; kept in the checkpoint."""
+        """The state that must survive a restart, as plain types; stored in checkpoints."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:

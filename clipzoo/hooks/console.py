@@ -1,4 +1,4 @@
-"""Progress for people: a moving bar on a terminal, plain lines elsewhere."""
+"""Progress output: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class ConsoleHook(Hook):
-    """One line per epoch and per evaluation; between them a bar on a terminal, or elsewhere a line at most every ``seconds``.
+    """One line per epoch and per evaluation; in between, a progress bar on a terminal, or a line at most every ``seconds`` elsewhere.
 
     Args:
-        seconds: Shortest time between two lines of progress inside an epoch where there is no terminal.
+        seconds: Minimum time between two progress lines within an epoch without a terminal.
     """
 
     def __init__(self, seconds: NotNegative = 30.0):
@@ -31,7 +31,7 @@ class ConsoleHook(Hook):
         self.evaluated_step = -1
 
     def before_fit(self, run: Run) -> None:
-        """Start the bar."""
+        """Start the progress bar."""
         self.started = self.last_line = time.monotonic()
         self.first_step = run.state.step
         if run.is_main and run.console.is_terminal and not run.console.quiet:
@@ -47,7 +47,7 @@ class ConsoleHook(Hook):
             self.bar.start()
 
     def after_step(self, run: Run) -> None:
-        """Move the bar; the loss is read only at logged steps."""
+        """Update the progress bar; the loss is read at logged steps only."""
         state = run.state
         logged = state.step % run.runtime.log_every == 0
         if self.bar is not None:
@@ -58,7 +58,7 @@ class ConsoleHook(Hook):
             run.log.info(f"{where(run)} batch {state.batch}/{len(run.batches)}  {losses_in_words(run.meter.means())}")
 
     def after_eval(self, run: Run) -> None:
-        """One line, between steps; at the end of an epoch its own line says it."""
+        """Log an evaluation between steps; at the end of an epoch, the epoch's line includes it."""
         self.evaluated_step = run.state.step
         if run.is_main and run.state.batch > 0:
             self.last_line = time.monotonic()
@@ -66,7 +66,7 @@ class ConsoleHook(Hook):
             run.log.info(f"{where(run)} step {run.state.step}/{run.total_steps}  {losses}{self.score(run)}  {self.left(run)} left")
 
     def after_epoch(self, run: Run) -> None:
-        """One line: losses, the selecting metric, speed and the time that is left."""
+        """Log the losses, the selecting metric, the speed and the remaining time."""
         if not run.is_main:
             return
         self.last_line = time.monotonic()
@@ -76,7 +76,7 @@ class ConsoleHook(Hook):
         )
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
@@ -84,14 +84,14 @@ class ConsoleHook(Hook):
             run.log.info(f"{run.split.name}: stopped after epoch {run.state.epoch}: {run.stop_reason}")
 
     def score(self, run: Run) -> str:
-        """The selecting metric, if it was measured at this step."""
+        """The selecting metric, if measured at this step."""
         value = run.epoch_metrics.get(run.selector.name)
         if value is None or self.evaluated_step != run.state.step:
             return ""
         return f"  {run.watched} {run.selector.name} {value:.4f}{'  *best' if run.state.best_step == run.state.step else ''}"
 
     def left(self, run: Run) -> str:
-        """Time to the last step, at the pace since the start of this process."""
+        """Estimated time to the last step, at the average speed of this process."""
         done = run.state.step - self.first_step
         return _clock((time.monotonic() - self.started) / done * (run.total_steps - run.state.step))
 
@@ -102,7 +102,7 @@ def where(run: Run) -> str:
 
 
 def losses_in_words(means: dict[str, float]) -> str:
-    """Losses, and of the measures of batches the accuracy."""
+    """The losses, and of the in-batch measures the accuracy."""
     shown = {name: value for name, value in means.items() if not is_measure(name) or name == f"{MEASURE}accuracy"}
     return "  ".join(f"{name.replace(f'{MEASURE}accuracy', 'in-batch accuracy')} {value:.4f}" for name, value in shown.items())
 

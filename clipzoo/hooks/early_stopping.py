@@ -1,4 +1,4 @@
-"""Ends training when the selecting metric has not improved for a while."""
+"""Early stopping: ends training when the selecting metric has not improved for a while."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 class EarlyStoppingHook(Hook):
     """Stops after ``patience`` evaluations without a new best epoch.
 
-    It needs a val part (or ``splits.select_on_test``); without one it says so once and does nothing.
+    Requires a val part (or ``splits.select_on_test``); without one it logs a note and has no effect.
 
     Args:
-        patience: Evaluations to wait.
-        min_delta: Smallest change of the selecting metric that counts as an improvement, in its own unit.
+        patience: Number of evaluations to wait.
+        min_delta: Minimum improvement of the selecting metric, in its own unit.
     """
 
     def __init__(self, patience: Count = 10, min_delta: NotNegative = 0.0):
@@ -29,14 +29,14 @@ class EarlyStoppingHook(Hook):
         self.best: float | None = None
 
     def before_fit(self, run: Run) -> None:
-        """Say so where nothing can be watched."""
+        """Log a note if there is nothing to watch."""
         if run.watched is None and run.is_main:
             run.log.info("early stopping: this split has no val part, so every epoch is trained")
 
     def after_eval(self, run: Run) -> None:
         """Count evaluations since the last improvement."""
         value = run.epoch_metrics[run.selector.name]
-        if value != value:  # a metric that is not defined is no improvement
+        if value != value:  # an undefined metric is not an improvement
             value = float("-inf")
         elif not run.selector.greater_is_better:
             value = -value
@@ -48,7 +48,7 @@ class EarlyStoppingHook(Hook):
             run.stop(f"no better {run.selector.name} in {self.patience} evaluations")
 
     def state_dict(self) -> dict:
-        """The best value so far and how long ago it was."""
+        """The best value so far, and the number of evaluations since."""
         return {"waited": self.waited, "best": self.best}
 
     def load_state_dict(self, state: dict) -> None:

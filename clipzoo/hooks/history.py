@@ -1,4 +1,4 @@
-"""``history.json``: one object per epoch; and ``timing.json`` beside it."""
+"""``history.json`` with one object per epoch, and ``timing.json`` in the same folder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TIMED = {"epoch", "seconds", "images_per_second"}
 
 @HOOKS.register_module()
 class HistoryHook(Hook):
-    """Writes losses, learning rate and validation metrics of every epoch to ``history.json``; the metrics are of its last evaluation.
+    """Writes losses, learning rate and validation metrics of every epoch to ``history.json``; the metrics are those of its last evaluation.
 
-    Seconds and images per second go to ``timing.json``: a run that was stopped and started again then has the same ``history.json``, byte
-    for byte, as one that was not.
+    Seconds and images per second go to ``timing.json``, so that ``history.json`` of a restarted run is byte-identical to that of
+    an uninterrupted run.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class HistoryHook(Hook):
         self.timings: list[dict] = []
 
     def before_fit(self, run: Run) -> None:
-        """After a restart write ``history.json`` again, whatever became of it, and read the timings of the epochs before."""
+        """After a restart, rewrite ``history.json`` in any case, and read the timings of the previous epochs."""
         if not run.is_main or not self.epochs:
             return
         write_json(run.folder / HISTORY_FILE, self.epochs)
@@ -42,11 +42,11 @@ class HistoryHook(Hook):
         try:
             self.timings = _timings(path)[: len(self.epochs)]
         except DataError as error:
-            run.log.warning(f"warning: {error}. It begins anew: the timings of the {len(self.epochs)} epochs before are lost")
+            run.log.warning(f"warning: {error}. It starts again: the timings of the previous {len(self.epochs)} epochs are lost")
             write_json(path, [])
 
     def after_epoch(self, run: Run) -> None:
-        """Add the epoch and write both files."""
+        """Append the epoch and write both files."""
         self.epochs.append(epoch_record(run))
         self.timings.append(
             {"epoch": run.state.epoch, "seconds": round(run.epoch_seconds, 3), "images_per_second": round(run.images_per_second, 2)}
@@ -68,7 +68,7 @@ def _timings(path: Path) -> list[dict]:
     """The content of ``timing.json``.
 
     Raises:
-        DataError: It is damaged.
+        DataError: The file is damaged.
     """
     rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() == _TIMED for row in rows):

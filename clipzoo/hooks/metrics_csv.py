@@ -1,4 +1,4 @@
-"""``metrics.csv``: the course of a run as one table, to follow with ``tail -f`` or to plot with anything."""
+"""``metrics.csv``: the progress of a run as one table, to follow with ``tail -f`` or to plot with any program."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ FILE = "metrics.csv"
 
 @HOOKS.register_module()
 class MetricsCSVHook(Hook):
-    """Writes ``metrics.csv``: a row at every evaluation, at the end of every epoch, and every so many steps.
+    """Writes ``metrics.csv``: a row at every evaluation, at the end of every epoch, and optionally every few steps.
 
-    Columns: ``step`` and ``epoch`` (from 1); ``train_loss``, the mean over exactly the cases of all processes since the row above (of this
-    epoch), and ``train_<name>`` for its parts where there are several; ``lr``, the largest of the step; ``temperature`` where the model
-    has one; ``in_batch_accuracy`` and ``in_batch_similarity`` where the model reports them (``model.in_batch_measures=True``), over the
-    same cases as the loss: they depend on the batch size and are no metrics of retrieval; and ``val_<metric>`` for every metric, empty in
-    rows without an evaluation and ``nan`` where one is not defined. (``test_<metric>`` where ``splits.select_on_test`` lets the test part
-    choose.)
+    Columns: ``step`` and ``epoch`` (from 1); ``train_loss``, the mean over exactly the cases of all processes since the last row (of this
+    epoch), and ``train_<name>`` for its terms if there are several; ``lr``, the largest of the step; ``temperature`` if the model has
+    one; ``in_batch_accuracy`` and ``in_batch_similarity`` if the model reports them (``model.in_batch_measures=True``), over the same
+    cases as the loss (they depend on the batch size and are not retrieval metrics); and ``val_<metric>`` for every metric, empty in
+    rows without an evaluation and ``nan`` if undefined (``test_<metric>`` if ``splits.select_on_test`` lets the test part
+    choose).
 
-    A run that was killed and started again leaves the same file, byte for byte, as one that was not: its rows are in the checkpoint, too.
-    A file that was damaged or deleted meanwhile is written again from there, with a warning.
+    The file of a killed and restarted run is byte-identical to that of an uninterrupted run, because its rows are also in the checkpoint.
+    A file that was damaged or deleted in the meantime is restored from there, with a warning.
 
     Args:
-        every_steps: Rows every so many optimizer steps as well. At these steps, and no others, the device is waited for, which costs a
-            GPU a fraction of a step's time; ``None`` for rows at evaluations and ends of epochs only.
+        every_steps: Optimizer steps between additional rows. The device is synchronised at these steps only, which costs a GPU a
+            fraction of a step's time; ``None`` for rows at evaluations and ends of epochs only.
     """
 
     def __init__(self, every_steps: Count | None = None):
         self.every_steps = every_steps
         self.columns: list[str] = []
-        self.rows: list[str] = []  # lines of the file, of the main process
-        self.num_written = 0  # of them; fewer while another program keeps the file from being written
-        self.must_rewrite = False  # as the file is not what the next row can follow
+        self.rows: list[str] = []  # lines of the file, in the main process
+        self.num_written = 0  # rows already written; fewer while another program blocks the file
+        self.must_rewrite = False  # if the next row cannot be appended to the file as it is
         self.is_told = self.is_restored = False
         self.intervals = Intervals()
         self.last_step = self.evaluated_step = 0
 
     def before_fit(self, run: Run) -> None:
-        """Make the file what it was at the checkpoint: rows beyond it are taken away, lost or damaged ones are written again."""
+        """Restore the file as of the checkpoint: later rows are removed, lost or damaged ones rewritten."""
         if not run.is_main:
             return
         self.path, content, problem = run.folder / FILE, b"", ""
@@ -66,13 +66,13 @@ class MetricsCSVHook(Hook):
         if not content.startswith(expected) and not (whole_lines and expected.startswith(whole_lines)):
             problem = problem or "was damaged or deleted"
         if problem:
-            run.log.warning(f"warning: {self.path}: {problem}. It is written again from the checkpoint, with all {len(self.rows)} rows")
+            run.log.warning(f"warning: {self.path}: {problem}. It is restored from the checkpoint, with all {len(self.rows)} rows")
         self.num_written, self.must_rewrite = len(self.rows), content != expected
         if self.must_rewrite:
             self.write(run, synced=True)
 
     def adopt(self, run: Run, content: bytes) -> None:
-        """Take the rows up to the checkpoint from the file: the run that wrote the checkpoint had no such hook."""
+        """Read the rows up to the checkpoint from the file, if the run that wrote the checkpoint did not use this hook."""
         header, *lines = content.decode("utf-8", "replace").split("\n")[:-1] or [""]
         self.columns = header.split(",") if header.startswith("step,epoch,") else []
         numbers = [_numbers(line) for line in lines]
@@ -88,7 +88,7 @@ class MetricsCSVHook(Hook):
         return csv_text([self.columns])
 
     def after_step(self, run: Run) -> None:
-        """A row, if one is due and none will follow for the same step."""
+        """Add a row, if one is due and none follows for the same step."""
         state, between = run.state, run.evaluation.every_steps
         if self.every_steps is None or state.step % self.every_steps:
             return
@@ -98,30 +98,30 @@ class MetricsCSVHook(Hook):
             self.add_row(run, {})
 
     def after_eval(self, run: Run) -> None:
-        """A row, in the middle of an epoch; at its end ``after_epoch`` writes it."""
+        """Add a row in the middle of an epoch; at its end ``after_epoch`` adds it."""
         self.evaluated_step = run.state.step
         if run.state.batch > 0:
             self.add_row(run, watched_metrics(run), synced=True)
 
     def after_epoch(self, run: Run) -> None:
-        """A row, with the metrics if they are of this very step."""
+        """Add a row, with the metrics if they were measured at this step."""
         if run.state.step > self.last_step:
             self.add_row(run, watched_metrics(run) if self.evaluated_step == run.state.step else {}, synced=True)
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
-        """Try once more to write what could not be written."""
+        """Try again to write pending rows."""
         if run.is_main and (self.must_rewrite or self.num_written < len(self.rows)):
             self.write(run, synced=True)
 
     def add_row(self, run: Run, metrics: dict[str, float], *, synced: bool = False) -> None:
-        """Add the row of this step. Called by all processes, whose losses it holds; the main one writes."""
+        """Add the row of this step. All processes must call this, as it averages their losses; the main process writes."""
         means = self.intervals.take(run)
         losses = {"train_loss": means.pop("loss"), **{k if is_measure(k) else f"train_{k}": v for k, v in means.items()}}
         measures = {name: losses.pop(name) for name in list(losses) if is_measure(name)}
         now = temperature(run)
         scale = {} if now is None else {"temperature": now}
         row = {"step": run.state.step, "epoch": epoch_number(run), **losses, "lr": learning_rate(run), **scale, **measures}
-        if not self.columns:  # the same whether the first row has an evaluation or not
+        if not self.columns:  # independent of whether the first row has an evaluation
             names = [] if run.watched is None else [f"{run.watched}_{metric.name}" for metric in run.metrics]
             self.columns = [*row, *names]
         row.update(metrics)
@@ -131,7 +131,7 @@ class MetricsCSVHook(Hook):
             self.write(run, synced=synced)
 
     def write(self, run: Run, *, synced: bool) -> None:
-        """Append what is not written yet, whole or not at all; a file that cannot be written now is tried again at the next row."""
+        """Append the pending rows, all or none; if the file cannot be written, try again at the next row."""
         try:
             if not self.must_rewrite:
                 append(self.path, self.rows[self.num_written :], self.header(), synced=synced)
@@ -139,16 +139,16 @@ class MetricsCSVHook(Hook):
                 write_text(self.path, self.header() + "".join(self.rows))
             else:
                 self.path.unlink(missing_ok=True)
-        except (OSError, DataError) as error:  # a spreadsheet has it open, say: no reason to end a training
+        except (OSError, DataError) as error:  # for example open in a spreadsheet: no reason to end training
             if not self.is_told:
                 cause = reason(error.__cause__ or error)
-                run.log.warning(f"warning: {self.path}: cannot be written now ({cause}); tried again at the next row")
+                run.log.warning(f"warning: {self.path}: cannot be written now ({cause}); will be tried again at the next row")
             self.is_told = True
             return
         self.num_written, self.must_rewrite, self.is_told = len(self.rows), False, False
 
     def state_dict(self) -> dict:
-        """All rows, and where the next one's interval begins."""
+        """All rows, and the start of the next row's interval."""
         rows = "".join(self.rows)
         return {"intervals": self.intervals.state_dict(), "columns": self.columns, "rows": rows, "last_step": self.last_step}
 
@@ -160,7 +160,7 @@ class MetricsCSVHook(Hook):
 
 
 def append(path: Path, lines: list[str], header: str, *, synced: bool) -> None:
-    """Append whole lines to a file, in one system call, after ``header`` where it is empty.
+    """Append whole lines to a file in one system call, after ``header`` if it is empty.
 
     Raises:
         OSError: Nothing was appended.
@@ -170,7 +170,7 @@ def append(path: Path, lines: list[str], header: str, *, synced: bool) -> None:
         content = "".join([*([] if end else [header]), *lines]).encode()
         try:
             if file.write(content) != len(content):
-                raise OSError("only a part of it was written; is the disk full?")
+                raise OSError("only partly written; is the disk full?")
             if synced:
                 os.fsync(file.fileno())
         except OSError:
@@ -179,7 +179,7 @@ def append(path: Path, lines: list[str], header: str, *, synced: bool) -> None:
 
 
 def _numbers(line: str) -> list[float]:
-    """The cells of a row, NaN where one is empty; none where the line is no row."""
+    """The cells of a row, NaN for empty ones; an empty list if the line is not a row."""
     try:
         return [float(cell or "nan") for cell in line.split(",")]
     except ValueError:

@@ -1,4 +1,4 @@
-"""``results/``: pictures of a run for people, and its numbers in one file."""
+"""``results/``: pictures of a run, and its results in one file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from clipzoo.records.results import FoldResult
 
 FOLDER, CURVES_FILE, METRICS_FILE, RESULTS_FILE = "results", "training_curves.png", "model_metrics.png", "training_results.json"
-# Drawing may take this share of the time, at most.
+# Maximum share of the time that may be spent on drawing.
 _LARGEST_SHARE = 0.02
-# Metrics that are shares or areas, so that they fit between 0 and 1 with each other.
+# Metrics that are shares or areas, which can be drawn together on an axis from 0 to 1.
 _SHARES = re.compile(r"accuracy|balanced_accuracy|auroc|macro_(f1|precision|recall)|(i2t|t2i)_(r\d+|mrr)|.*_accuracy")
 
 
@@ -36,21 +36,21 @@ _SHARES = re.compile(r"accuracy|balanced_accuracy|auroc|macro_(f1|precision|reca
 class ResultsHook(Hook):
     """Writes ``results/`` with two pictures and ``training_results.json``.
 
-    ``training_curves.png``: losses, accuracy, learning rate and the selecting metric, with the best epoch marked; over steps where
-    training or evaluation counts in steps. ``model_metrics.png``, once the test part is scored: recall, precision and confusion matrix of
-    the classes, or recalls of retrieval beside chance, and the similarities of pairs. ``training_results.json``: metrics of the test part
-    and, at the scored checkpoint, of the val part; how it was selected; config; history; and under ``timings`` everything that differs
-    between equal runs. A picture or file that cannot be made is a warning in the log and ends nothing.
+    ``training_curves.png``: losses, accuracy, learning rate and the selecting metric, with the best epoch marked; over steps if
+    training or evaluation counts in steps. ``model_metrics.png``, written after the test part is scored: recall, precision and confusion
+    matrix of the classes, or retrieval recalls compared with chance, and the similarities of pairs. ``training_results.json``: metrics of
+    the test part and, at the scored checkpoint, of the val part; selection; config; history; and under ``timings`` everything that differs
+    between equal runs. A picture or file that cannot be created is logged as a warning and does not end the run.
 
     Args:
-        seconds: Shortest time between two drawings of the curves during training. They are drawn less often where drawing would take
+        seconds: Minimum time between two drawings of the curves during training. They are drawn less often if drawing would take
             more than 2 % of the time, and always at the end.
     """
 
     def __init__(self, seconds: NotNegative = 60.0):
         self.seconds = seconds
         self.history: list[dict] = []  # as in history.json
-        self.evaluations: list[dict] = []  # with evaluation.every_steps: one for each, and for each end of an epoch
+        self.evaluations: list[dict] = []  # with evaluation.every_steps: one per evaluation and per end of an epoch
         self.best: dict[str, float] = {}
         self.intervals = Intervals()
 
@@ -59,14 +59,14 @@ class ResultsHook(Hook):
         self.drawn_at, self.drawing_seconds, self.is_drawn = time.monotonic(), 0.0, False
 
     def after_eval(self, run: Run) -> None:
-        """Remember the metrics of the best weights, and those between epochs."""
+        """Record the metrics of the best weights, and those between epochs."""
         if run.state.best_step == run.state.step:
             self.best = dict(run.epoch_metrics)
         if run.evaluation.every_steps:
             self.record(run, watched_metrics(run))
 
     def after_epoch(self, run: Run) -> None:
-        """Remember the epoch, and draw the curves if that is due."""
+        """Record the epoch, and draw the curves if due."""
         self.history.append(epoch_record(run))
         if run.evaluation.every_steps:
             self.record(run, {})
@@ -76,7 +76,7 @@ class ResultsHook(Hook):
             self.draw_curves(run)
 
     def record(self, run: Run, metrics: dict[str, float]) -> None:
-        """One point of the curves; an evaluation at the end of an epoch is the same point as the end."""
+        """Record one point of the curves; an evaluation at the end of an epoch is the same point as the end."""
         if self.evaluations and self.evaluations[-1]["step"] == run.state.step:
             return
         row = {"epoch": epoch_number(run), "step": run.state.step, "lr": learning_rate(run), **self.intervals.take(run), **metrics}
@@ -84,12 +84,12 @@ class ResultsHook(Hook):
         self.is_drawn = False
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
-        """Draw the curves, also of a run that was stopped or failed."""
+        """Draw the curves, also for a run that was stopped or failed."""
         if run.is_main and (self.history or self.evaluations) and not self.is_drawn:
             self.draw_curves(run)
 
     def after_test(self, run: Run, evaluation: Evaluation, result: FoldResult) -> None:
-        """Draw what the model can do, and write the numbers."""
+        """Draw the performance of the model, and write the results."""
         if not run.is_main:
             return
         with never_fatal(run, METRICS_FILE):
@@ -98,7 +98,7 @@ class ResultsHook(Hook):
             write_json(run.folder / FOLDER / RESULTS_FILE, self.content(run, evaluation, result))
 
     def draw_curves(self, run: Run) -> None:
-        """Draw the curves, and remember when that was and how long it took."""
+        """Draw the curves, and record the time and duration."""
         started = time.monotonic()
         with never_fatal(run, CURVES_FILE):
             title, subtitle = heading(run), describe_best(run)
@@ -113,7 +113,7 @@ class ResultsHook(Hook):
         self.drawing_seconds = self.drawn_at - started
 
     def content(self, run: Run, evaluation: Evaluation, result: FoldResult) -> dict:
-        """What ``training_results.json`` holds."""
+        """The content of ``training_results.json``."""
         metrics = {"test": evaluation.metrics}
         if run.watched == "val":
             metrics["val"] = self.best
@@ -152,21 +152,21 @@ class ResultsHook(Hook):
 
 @contextlib.contextmanager
 def never_fatal(run: Run, what: str) -> Iterator[None]:
-    """A file for people must not end a training of days: whatever goes wrong inside is a warning."""
+    """Turn any error inside the block into a warning, as a picture must not end a long training."""
     try:
         yield
-    except Exception as error:  # drawing reaches into fonts, styles and disks of all kinds
+    except Exception as error:  # drawing depends on fonts, styles and disks
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         run.log.warning(f"warning: {run.folder / FOLDER / what} was not written: {reason}")
 
 
 def heading(run: Run) -> str:
-    """Whose picture it is: the experiment, by its folder's name, and the fold."""
+    """Title of a picture: the experiment, by its folder's name, and the fold."""
     return f"{run.folder.absolute().parent.name} / {run.split.name}"
 
 
 def describe_best(run: Run) -> str:
-    """Where the best epoch is, for the picture of a run that may still go on."""
+    """Description of the best epoch so far, for the picture of a run that may continue."""
     state = run.state
     if run.watched is None:
         return "no part chooses the epoch"
@@ -178,7 +178,7 @@ def describe_best(run: Run) -> str:
 
 
 def panels_of(run: Run, rows: list[dict], x: str, best_x: float | None) -> list[figures.Panel]:
-    """Loss, accuracy, learning rate, and the selecting metric where it is on another scale."""
+    """Loss, accuracy, learning rate, and the selecting metric if it has another scale."""
     part, selecting = run.watched, run.selector.name
     keys = list(dict.fromkeys(key for row in rows for key in row))
     own = [k for k in keys if k not in ("epoch", "step", "lr") and not k.startswith((MEASURE, f"{part}_"))]
@@ -208,19 +208,19 @@ def panels_of(run: Run, rows: list[dict], x: str, best_x: float | None) -> list[
 
 
 def curve(rows: list[dict], x: str, key: str, label: str) -> figures.Curve:
-    """The rows that hold ``key``; ``None`` in one of them is a gap."""
+    """The rows that contain ``key``; ``None`` in a row is a gap."""
     held = [row for row in rows if key in row]
     return figures.Curve(label, [row[x] for row in held], [math.nan if row[key] is None else row[key] for row in held])
 
 
 def value_at(rows: list[dict], x: str, key: str, place: float | None) -> float:
-    """The value of ``key`` at ``place``; NaN where there is none."""
+    """The value of ``key`` at ``place``; NaN if there is none."""
     values = [row[key] for row in rows if row[x] == place and row.get(key) is not None]
     return values[-1] if values else math.nan
 
 
 def draw_metrics(run: Run, evaluation: Evaluation, result: FoldResult) -> None:
-    """Draw what the scored checkpoint can do."""
+    """Draw the performance of the scored checkpoint."""
     title = heading(run)
     of = f"test part, {result.counts['test']} cases; epoch {result.epoch}, {result.selection}"
     with drawing([title, *run.dataset.classes]) as letters:
@@ -240,12 +240,12 @@ def numbers(metrics: dict[str, float]) -> str:
 
 
 def number(value: float) -> str:
-    """Four digits of a number."""
+    """A number with four digits."""
     return "undefined" if math.isnan(value) else f"{value:.4g}"
 
 
 def ranks_in_words(metrics: dict[str, float]) -> str:
-    """What the bars do not show of a retrieval, in one line, for both directions."""
+    """Retrieval metrics without a bar, in one line, for both directions."""
     parts = [f"RSum {number(metrics['rsum'])} of 600"] if "rsum" in metrics else []
     for name, words in (("mean_rank", "mean rank"), ("median_rank", "median rank"), ("mrr", "MRR")):
         if {f"i2t_{name}", f"t2i_{name}"} <= metrics.keys():
@@ -254,7 +254,7 @@ def ranks_in_words(metrics: dict[str, float]) -> str:
 
 
 def recalls(run: Run, evaluation: Evaluation) -> list[figures.Recalls]:
-    """R@K of both directions as they were measured, with chance from how many captions each image has and the other way round."""
+    """R@K of both directions as measured, with chance level computed from the numbers of captions per image and vice versa."""
     captions_of = [set(run.dataset.captions_of(run.dataset.rows[case_id])) for case_id in evaluation.table.case_ids]
     images_of = Counter(i for found in captions_of for i in found)
     sides = (
@@ -272,7 +272,7 @@ def recalls(run: Run, evaluation: Evaluation) -> list[figures.Recalls]:
 
 
 def similarities(evaluation: Evaluation) -> figures.Histograms | None:
-    """Histograms of the evaluation, with the means it measured."""
+    """Histograms of the evaluation, with the measured means."""
     found = evaluation.similarities
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What hooks write down of a run: one dict per epoch, and one per row between two evaluations."""
+"""Records of a run written by hooks: one dict per epoch, and one per row between two evaluations."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 
 
 def learning_rate(run: Run) -> float:
-    """Of the last step: the largest of the optimizer's groups."""
+    """Learning rate of the last step: the largest of the optimizer's groups."""
     return max(group["lr"] for group in run.optimizer.param_groups)
 
 
 def temperature(run: Run) -> float | None:
-    """Cosine similarities are divided by it; ``None`` for a model that has none. Waits for the device."""
+    """The temperature that divides cosine similarities; ``None`` for a model without one. Synchronises the device."""
     scale = run.model.log_temperature
     return None if scale is None else float(scale.exp())
 
 
 def epoch_number(run: Run) -> int:
-    """Of the epoch that a moment belongs to, from 1: the one in which steps are made, or the one that just ended."""
+    """The epoch that a moment belongs to, from 1: the current one, or the one that just ended."""
     return run.state.epoch + (run.state.batch > 0)
 
 
 def watched_metrics(run: Run) -> dict[str, float]:
-    """Metrics of the last evaluation in this epoch, each after its part: ``val_accuracy``, or ``test_accuracy`` with ``select_on_test``."""
+    """Metrics of the last evaluation in this epoch, prefixed by part: ``val_accuracy``, or ``test_accuracy`` with ``select_on_test``."""
     return {f"{run.watched}_{name}": value for name, value in run.epoch_metrics.items()}
 
 
 def epoch_record(run: Run) -> dict:
-    """An epoch in ``history.json``: its mean losses, and the metrics of the last evaluation in it; ``None`` for what is not defined."""
+    """An epoch in ``history.json``: its mean losses, and the metrics of its last evaluation; ``None`` for undefined values."""
     return finite(
         {
             "epoch": run.state.epoch,
@@ -45,16 +45,16 @@ def epoch_record(run: Run) -> dict:
 
 
 class Intervals:
-    """Mean training losses over exactly the cases since they were last asked for; an epoch begins anew."""
+    """Mean training losses over exactly the cases since the last call; reset at the start of an epoch."""
 
     def __init__(self) -> None:
         self.epoch = 0
         self.totals: dict | None = None
 
     def take(self, run: Run) -> dict[str, float]:
-        """The total as ``loss``, its parts where there are several, and the measures of batches, over all processes.
+        """The total as ``loss``, its terms if there are several, and the in-batch measures, over all processes.
 
-        Every process must call this; it waits for the device.
+        Every process must call this; it synchronises the device.
         """
         epoch = epoch_number(run)
         means, self.totals = run.joint_means(self.totals if epoch == self.epoch else None)
@@ -62,7 +62,7 @@ class Intervals:
         return means
 
     def state_dict(self) -> dict:
-        """Where the next interval begins."""
+        """The start of the next interval."""
         return {"epoch": self.epoch, "totals": self.totals}
 
     def load_state_dict(self, state: dict) -> None:

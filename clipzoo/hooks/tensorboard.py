@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class TensorBoardHook(Hook):
-    """Writes to ``<fold>/tensorboard/``; look at it with ``tensorboard --logdir work_dirs``.
+    """Writes to ``<fold>/tensorboard/``; view with ``tensorboard --logdir work_dirs``.
 
-    Its horizontal axis counts epochs, or optimizer steps where evaluation counts in steps.
+    The horizontal axis counts epochs, or optimizer steps if evaluation counts in steps.
 
     Args:
-        confusion_every: Draw the confusion matrix every so many evaluations, and at the last; 0 for never.
+        confusion_every: Evaluations between confusion matrices, which are also drawn at the last; 0 for never.
     """
 
     def __init__(self, confusion_every: Whole = 5):
@@ -31,14 +31,14 @@ class TensorBoardHook(Hook):
         self.writer = None
 
     def before_fit(self, run: Run) -> None:
-        """Open the event file; after a restart, what was written beyond the checkpoint is hidden."""
+        """Open the event file; after a restart, events beyond the checkpoint are hidden."""
         if run.is_main:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=place(run) + 1 if run.state.step else None)
 
     def after_eval(self, run: Run) -> None:
-        """Metrics, and the confusion matrix of the evaluation."""
+        """Write the metrics and the confusion matrix of the evaluation."""
         if self.writer is None:
             return
         for name, value in run.epoch_metrics.items():
@@ -52,7 +52,7 @@ class TensorBoardHook(Hook):
                 self.writer.add_figure(f"confusion/{run.watched}", figure, place(run))
 
     def after_epoch(self, run: Run) -> None:
-        """Losses, learning rate and temperature."""
+        """Write losses, learning rate and temperature."""
         if self.writer is None:
             return
         now = temperature(run)
@@ -69,5 +69,5 @@ class TensorBoardHook(Hook):
 
 
 def place(run: Run) -> int:
-    """Where on the horizontal axis this moment is."""
+    """The position of this moment on the horizontal axis."""
     return run.state.step if run.evaluation.every_steps else run.state.epoch

@@ -1,4 +1,4 @@
-"""What is measured on predictions and ranks. Importing this imports neither scikit-learn nor torch; the first measurement does."""
+"""Metrics of predictions and ranks. The import loads neither scikit-learn nor torch; the first computation does."""
 
 from clipzoo.metrics.base import Metric, RetrievalMetric
 from clipzoo.metrics.classification import (

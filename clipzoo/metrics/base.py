@@ -1,4 +1,4 @@
-"""What every metric is: what a part's table holds in, one number out, and which way is up.
+"""Base classes of all metrics, which map the table of a part to one number.
 
 Shapes: N cases · C classes.
 """
@@ -13,14 +13,14 @@ from clipzoo.records.tables import RetrievalTable
 
 
 class Metric:
-    """Base of the metrics of classification, and of all others; a subclass sets ``name``, writes ``score``, and sets
-    ``greater_is_better`` where it must.
+    """Base class of all metrics, and of classification metrics; subclasses set ``name``, implement ``score``, and set
+    ``greater_is_better`` if necessary.
 
     Attributes:
-        name: Key in ``history.json``, in the summary and in ``evaluation.select``. Of the class, or of the object where arguments are part
-            of it.
-        greater_is_better: Whether a higher value is the better one.
-        kind: What it is computed from: labels and probabilities, or the ranks of retrieval.
+        name: Key in ``history.json``, in the summary and in ``evaluation.select``. Defined by the class, or by the object if it depends on
+            arguments.
+        greater_is_better: Whether higher values are better.
+        kind: Input of the metric: labels and probabilities, or retrieval ranks.
     """
 
     name: str
@@ -28,14 +28,14 @@ class Metric:
     kind: ClassVar[Literal["classification", "retrieval"]] = "classification"
 
     def compute(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
-        """The metric over the cases that have a label.
+        """Compute the metric over the cases that have a label.
 
         Args:
-            labels: ``[N]`` int true classes in [0, C); cases with -1 are left out.
+            labels: ``[N]`` int true classes in [0, C); cases with -1 are ignored.
             probabilities: ``[N, C]`` float, rows summing to 1.
 
         Returns:
-            NaN where the metric is undefined: no case has a label, or a probability is not finite.
+            NaN if the metric is undefined: no case has a label, or a probability is not finite.
         """
         known = labels >= 0
         if not known.any() or not np.isfinite(probabilities[known]).all():
@@ -43,25 +43,25 @@ class Metric:
         return float(self.score(labels[known], probabilities[known].astype(np.float64)))
 
     def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
-        """The same as ``compute``, of at least one case, all labelled and finite, in float64."""
+        """Like ``compute``, for at least one case, all labelled and finite, in float64."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'score'")
 
 
 class RetrievalMetric(Metric):
-    """Base of the metrics of retrieval; a subclass sets ``name`` and ``directions`` and writes ``score``.
+    """Base class of retrieval metrics; subclasses set ``name`` and ``directions`` and implement ``score``.
 
     Attributes:
-        directions: The queries it is computed from: ``'image_to_text'``, ``'text_to_image'`` or both.
+        directions: Directions of the queries: ``'image_to_text'``, ``'text_to_image'`` or both.
     """
 
     kind = "retrieval"
     directions: tuple[str, ...]
 
     def compute(self, table: RetrievalTable) -> float:
-        """The metric over the queries of its directions.
+        """Compute the metric over the queries of its directions.
 
         Returns:
-            NaN where the metric is undefined: a direction has no queries, or the features were not finite.
+            NaN if the metric is undefined: a direction has no queries, or the features were not finite.
         """
         of_direction = [table.direction == direction for direction in self.directions]
         wanted = np.logical_or.reduce(of_direction)
@@ -70,5 +70,5 @@ class RetrievalMetric(Metric):
         return float(self.score(table.take(wanted)))
 
     def score(self, table: RetrievalTable) -> float:
-        """The same as ``compute``, of queries of its directions only, at least one of each, all with finite similarities."""
+        """Like ``compute``, for queries of its directions only, at least one of each, all with finite similarities."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'score'")

@@ -1,8 +1,8 @@
-"""Metrics of classification, through scikit-learn.
+"""Classification metrics, computed by scikit-learn.
 
-The predicted class is the one of the highest probability, the lowest index among equals. A class without cases has no recall, so it is left
-out of every average over classes; counting it as 0 would make a fold look bad for what it does not hold.
-A class that has cases but was never predicted has precision and F1 of 0, as in scikit-learn.
+The predicted class is that of the highest probability, the lowest index on ties. A class without cases has no recall and is excluded
+from averages over classes; counting it as 0 would penalise a fold for classes it does not contain.
+A class with cases that was never predicted has precision and F1 of 0, as in scikit-learn.
 
 Shapes: N cases · C classes.
 """
@@ -19,7 +19,7 @@ from clipzoo.registries import METRICS
 
 @METRICS.register_module()
 class Accuracy(Metric):
-    """Share of cases whose predicted class is the true one."""
+    """Share of cases whose predicted class is correct."""
 
     name = "accuracy"
 
@@ -32,7 +32,7 @@ class Accuracy(Metric):
 
 @METRICS.register_module()
 class BalancedAccuracy(Metric):
-    """Mean recall of the classes that have cases: every class counts the same, however small."""
+    """Mean recall of the classes that have cases, each with the same weight."""
 
     name = "balanced_accuracy"
 
@@ -54,7 +54,7 @@ class MacroF1(Metric):
 
 @METRICS.register_module()
 class MacroPrecision(Metric):
-    """Mean precision of the classes that have cases; 0 for one that was never predicted."""
+    """Mean precision of the classes that have cases; 0 for a class that was never predicted."""
 
     name = "macro_precision"
 
@@ -65,7 +65,7 @@ class MacroPrecision(Metric):
 
 @METRICS.register_module()
 class MacroRecall(Metric):
-    """Mean recall of the classes that have cases; the same number as ``BalancedAccuracy``, under the name that goes with precision."""
+    """Mean recall of the classes that have cases; equal to ``BalancedAccuracy``, under the usual name next to precision."""
 
     name = "macro_recall"
 
@@ -76,9 +76,9 @@ class MacroRecall(Metric):
 
 @METRICS.register_module()
 class AUROC(Metric):
-    """Area under the ROC curve, each class against the rest, averaged over the classes that have cases on both sides.
+    """Area under the ROC curve, one-vs-rest, averaged over the classes that have both positive and negative cases.
 
-    NaN where no class has both, that is, where all cases are of one class.
+    NaN if there is no such class, that is, if all cases belong to one class.
     """
 
     name = "auroc"
@@ -91,7 +91,7 @@ class AUROC(Metric):
 
 @METRICS.register_module()
 class LogLoss(Metric):
-    """Mean of -ln(probability of the true class), in nats; probabilities below 2e-16 count as that."""
+    """Mean of -ln(probability of the true class), in nats; probabilities are clipped at 2e-16."""
 
     name = "log_loss"
     greater_is_better = False
@@ -101,9 +101,9 @@ class LogLoss(Metric):
         from sklearn.metrics import log_loss
 
         num_classes = probabilities.shape[1]
-        if num_classes == 1:  # scikit-learn wants two classes
+        if num_classes == 1:  # scikit-learn requires two classes
             return 0.0
-        # Rows of a float32 softmax sum to 1 only to 1e-7; scikit-learn warns of that in float64.
+        # Rows of a float32 softmax sum to 1 only up to 1e-7, for which scikit-learn warns in float64.
         return log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=np.arange(num_classes))
 
 
@@ -111,13 +111,13 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
     """One row per class, in the order of ``classes``.
 
     Args:
-        labels: ``[N]`` int true classes; cases with -1 are left out.
+        labels: ``[N]`` int true classes; cases with -1 are ignored.
         probabilities: ``[N, C]`` float, finite.
-        classes: C names.
+        classes: Names of the C classes.
 
     Returns:
-        Dicts with ``class``, ``cases`` (how many there are), ``precision``, ``recall``, ``f1`` and ``auroc``; the scores of a class without
-        cases are NaN, and so is the AUROC of a class that all cases are of.
+        Dicts with ``class``, ``cases`` (number of cases), ``precision``, ``recall``, ``f1`` and ``auroc``; the scores of a class without
+        cases are NaN, and so is the AUROC of a class that contains all cases.
     """
     known = labels >= 0
     labels, probabilities = labels[known], probabilities[known]
@@ -131,17 +131,17 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """``[C, C]`` int64 counts: rows are true classes, columns predicted ones; cases with label -1 are left out."""
+    """``[C, C]`` int64 counts: rows are true classes, columns predicted ones; cases with label -1 are ignored."""
     from sklearn import metrics
 
     known, num_classes = labels >= 0, probabilities.shape[1]
-    if not known.any():  # scikit-learn wants at least one case
+    if not known.any():  # scikit-learn requires at least one case
         return np.zeros((num_classes, num_classes), dtype=np.int64)
     return metrics.confusion_matrix(labels[known], probabilities[known].argmax(axis=1), labels=np.arange(num_classes)).astype(np.int64)
 
 
 def _precision_recall_f1(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """``[3, C]``: precision, recall and F1 of every class; NaN in all three for a class without cases."""
+    """``[3, C]`` precision, recall and F1 of every class; NaN for a class without cases."""
     from sklearn.metrics import precision_recall_fscore_support
 
     num_classes = probabilities.shape[1]
@@ -154,7 +154,7 @@ def _precision_recall_f1(labels: np.ndarray, probabilities: np.ndarray) -> np.nd
 
 
 def _one_vs_rest_auroc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """``[C]``: area under the ROC curve of every class; NaN where a class has no cases or all of them."""
+    """``[C]`` one-vs-rest area under the ROC curve; NaN for a class with no cases or all cases."""
     from sklearn.metrics import roc_auc_score
 
     areas = np.full(probabilities.shape[1], np.nan)

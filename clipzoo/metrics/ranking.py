@@ -1,6 +1,6 @@
-"""Ranks of images and captions among each other, block by block: the matrix of all similarities is never held.
+"""Ranks of images and captions in both directions, block by block: the matrix of all similarities is never stored.
 
-Shapes: N images · T captions · D embedding width · P pairs of an image and a caption of its own · Q queries · G items of a gallery.
+Shapes: N images · T captions · D embedding width · P matching pairs of image and caption · Q queries · G items of a gallery.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 TIE = 1e-6
 NUM_BINS = 200
-# A block of 4096 x 4096 has 2^24 products, the most that counters in float32 (torch.histc) count exactly.
+# A block of 4096 x 4096 has 2^24 products, the most that float32 counters (torch.histc) count exactly.
 LARGEST_BLOCK = 4096
-# Below every cosine: pairs that belong together are set to it, and then count neither as ahead nor as tied nor in a histogram.
+# Below every cosine: matching pairs are set to this value, so that they count neither as ahead nor as tied, nor in a histogram.
 _MASKED = -2.0
 
 
 @dataclass(frozen=True)
 class Similarities:
-    """How the cosines of all pairs are distributed.
+    """Distribution of the cosines of all pairs.
 
     Attributes:
-        positive_histogram: ``[200]`` int64 counts of pairs that belong together.
+        positive_histogram: ``[200]`` int64 counts of matching pairs.
         negative_histogram: ``[200]`` int64 counts of all other pairs.
-        edges: ``[201]`` float64 edges of the bins, -1 to 1; the last bin holds 1 itself.
+        edges: ``[201]`` float64 bin edges, -1 to 1; the last bin includes 1.
     """
 
     positive_histogram: np.ndarray
@@ -45,16 +45,16 @@ class Similarities:
 
 @dataclass(frozen=True)
 class QueryRanks:
-    """What the queries of one direction found; the columns of ``RetrievalTable`` of the same names, with row numbers for names.
+    """Ranks of the queries of one direction, as in the columns of ``RetrievalTable``, with row numbers instead of names.
 
     Attributes:
-        gallery: G, the same for all.
-        ahead: ``[Q]`` int64; G where nothing belongs to the query.
+        gallery: Size of the gallery, G, the same for all queries.
+        ahead: ``[Q]`` int64; G if nothing matches the query.
         tied: ``[Q]`` int64.
-        positives: ``[Q]`` int64; 0 where nothing belongs to the query.
+        positives: ``[Q]`` int64; 0 if nothing matches the query.
         positive_similarity: ``[Q]`` float64.
         negative_similarity: ``[Q]`` float64.
-        best_match: ``[Q]`` int64 row in the gallery; the first of several tied with the best that belongs to the query. -1 for none.
+        best_match: ``[Q]`` int64 row in the gallery; on ties with the best matching item, the first of them. -1 for none.
     """
 
     gallery: int
@@ -68,7 +68,7 @@ class QueryRanks:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Both directions, and the similarities they were ranked by.
+    """Ranks in both directions, and the underlying similarities.
 
     Attributes:
         image_to_text: One query per image.
@@ -91,27 +91,27 @@ def rank(
 ) -> Ranks:
     """Search every image's captions among all captions, and every caption's images among all images.
 
-    Similarities of pairs that belong together are computed in float64, the others in float32 whatever the program's settings for matrix
-    products are. Two that differ by at most 1e-6 are tied: more than the two roundings can do to features of unit length. Beside the
-    features on ``device`` this holds three blocks: 13 MB on a CPU.
+    Similarities of matching pairs are computed in float64, the others in float32, regardless of global settings for matrix products. Two
+    that differ by at most 1e-6, more than the rounding error for features of unit length, are tied. Besides the features on
+    ``device``, three blocks are stored: 13 MB on a CPU.
 
     Args:
         image_ND: ``[N, D]`` float, rows of unit length.
         text_TD: ``[T, D]`` float, rows of unit length.
-        positives: For each image the rows of its captions in ``text_TD``; none, one or several, and several images may share one.
-        block: Rows and columns of a block, at most 4096; ``None``: 1024 on a CPU, 4096 on a GPU. It changes no result beyond ties.
-        device: Where to multiply.
+        positives: For each image, the rows of its captions in ``text_TD``: none, one or several; images may share captions.
+        block: Rows and columns per block, at most 4096; ``None``: 1024 on a CPU, 4096 on a GPU. Affects no result except ties.
+        device: Device for the products.
 
     Returns:
-        If a single feature is not finite, no rank is known: all similarities are NaN, all other items are ahead, the histograms are empty.
+        Ranks in both directions. If any feature is not finite, similarities are NaN, all other items are ahead, and histograms are empty.
 
     Raises:
-        ValueError: Shapes or rows do not fit, or ``block`` is too large.
+        ValueError: Shapes or rows are inconsistent, or ``block`` is too large.
     """
     import torch
 
     device = torch.device(device)
-    if device.type == "mps":  # it has no float64
+    if device.type == "mps":  # no float64 on MPS
         device = torch.device("cpu")
     if block is None:
         block = 1024 if device.type == "cpu" else LARGEST_BLOCK
@@ -130,13 +130,13 @@ def rank(
 
 
 def retrieval_table(ranks: Ranks, *, cases: Sequence[Case], captions: Sequence[str], fold: str) -> RetrievalTable:
-    """The table of one part; a query that nothing belongs to is left out, it was only a distractor.
+    """The table of one part; queries without matching items are omitted, as they are distractors.
 
     Args:
-        ranks: Of N images and T captions.
+        ranks: Ranks of N images and T captions.
         cases: The N images.
         captions: The T sentences.
-        fold: Its name.
+        fold: Name of the fold.
     """
     case_ids, groups = [case.id for case in cases], [case.group for case in cases]
     sides = (
@@ -164,7 +164,7 @@ def retrieval_table(ranks: Ranks, *, cases: Sequence[Case], captions: Sequence[s
 
 @dataclass(frozen=True)
 class _Pairs:
-    """The P pairs that belong together, each once: ``images`` and ``texts`` are ``[P]`` int64 rows."""
+    """The P matching pairs, each once: ``images`` and ``texts`` are ``[P]`` int64 rows."""
 
     images: np.ndarray
     texts: np.ndarray
@@ -181,7 +181,7 @@ def _pairs(positives: Sequence[Sequence[int]], num_texts: int) -> _Pairs:
 
 @contextlib.contextmanager
 def _exact_products(device: torch.device) -> Iterator[None]:
-    """float32 products in float32: no TF32 (an error of 1e-3 would be ties and ranks), no bfloat16, no autocast around the caller."""
+    """Compute float32 products in float32: no TF32 (errors of 1e-3 would change ties and ranks), bfloat16 or outer autocast."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -194,7 +194,7 @@ def _exact_products(device: torch.device) -> Iterator[None]:
 
 
 def _total(features: Tensor, block: int) -> Tensor:
-    """``[D]`` float64 sum of all rows, by the block, without a float64 copy of them all. One NaN or infinity makes it not finite."""
+    """``[D]`` float64 sum of all rows, block by block, without a float64 copy of all rows. Not finite if any element is not."""
     import torch
 
     total_D = torch.zeros(features.shape[1], dtype=torch.float64, device=features.device)
@@ -225,7 +225,7 @@ def _count(image_ND: Tensor, text_TD: Tensor, pairs: _Pairs, block: int) -> tupl
 
 
 def _cosines_of_pairs(image_ND: Tensor, text_TD: Tensor, pairs: _Pairs, block: int) -> np.ndarray:
-    """``[P]`` float64."""
+    """``[P]`` float64 cosines of the matching pairs."""
     found = np.empty(len(pairs.images))
     for first in range(0, len(found), block):
         chunk = slice(first, first + block)
@@ -235,7 +235,7 @@ def _cosines_of_pairs(image_ND: Tensor, text_TD: Tensor, pairs: _Pairs, block: i
 
 
 def _tiles(pairs: _Pairs, num_images: int, num_texts: int, block: int, device: torch.device) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    """Corner of every block, and the positions inside it of the pairs that belong together."""
+    """The corner of every block, and the positions of matching pairs inside it."""
     import torch
 
     down, across = -(-num_images // block), -(-num_texts // block)
@@ -249,7 +249,7 @@ def _tiles(pairs: _Pairs, num_images: int, num_texts: int, block: int, device: t
 
 
 class _Side:
-    """Counts for the queries of one direction, over one block after another."""
+    """Counts for the queries of one direction, accumulated over blocks."""
 
     def __init__(self, query_P: np.ndarray, item_P: np.ndarray, cosine_P: np.ndarray, shape: tuple[int, int], device: torch.device):
         import torch
@@ -274,7 +274,7 @@ class _Side:
 
         rows = slice(first_query, first_query + len(tile_QG))
         scratch = scratch[: tile_QG.numel()].view_as(tile_QG)
-        # Comparisons written as float32 are summed ten times as fast as bool ones, and exactly: a block has at most 4096 columns.
+        # Summing float32 comparisons is ten times as fast as bool ones, and exact: a block has at most 4096 columns.
         self.ahead[rows] += torch.gt(tile_QG, self.above[rows], out=scratch).sum(dim=1).to(torch.int64)
         self.reached[rows] += torch.ge(tile_QG, self.below[rows], out=scratch).sum(dim=1).to(torch.int64)
         value, item = tile_QG.max(dim=1)
@@ -283,7 +283,7 @@ class _Side:
         self.hardest_item[rows] = torch.where(harder, item + first_item, self.hardest_item[rows])
 
     def ranks(self, query_QD: Tensor, gallery_D: Tensor, block: int) -> QueryRanks:
-        """The columns, once all blocks are counted; ``gallery_D`` is the float64 sum of the gallery's features."""
+        """The columns, after all blocks are counted; ``gallery_D`` is the float64 sum of the gallery's features."""
         totals = [(rows.double() @ gallery_D).cpu().numpy() for rows in query_QD.split(block)]
         hardest, hardest_item = self.hardest.cpu().double().numpy(), self.hardest_item.cpu().numpy()
         best_match = np.where(hardest > self.best, hardest_item, self.best_own)
@@ -300,7 +300,7 @@ class _Side:
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """``sums / counts``, NaN where there is nothing."""
+    """``sums / counts``, NaN where the count is 0."""
     return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 

@@ -1,8 +1,8 @@
-"""Metrics of retrieval: functions of a ``RetrievalTable`` alone, with ties by expectation.
+"""Retrieval metrics: functions of a ``RetrievalTable``, using expectations for ties.
 
-Of a query, a items are ahead of the best one that belongs to it; t others and p of its own are tied there. Every order of these n = t + p
-is equally likely, so the place J of its own first one among them has P(J > j) = C(t, j) / C(n, j), and its rank is a + J.
-A model that finds everything equally similar scores exactly chance; ties counted in its favour would make it perfect.
+For a query, a items are ahead of its best match; t others and p matches are tied with it. Every order of these n = t + p items
+is equally likely, so the place J of the first match among them has P(J > j) = C(t, j) / C(n, j), and its rank is a + J.
+A model for which everything is equally similar scores exactly chance; counting ties in its favour would make it perfect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RETRIEVAL_DEFAULTS: tuple[dict, ...] = (
 
 @checked
 class DirectedMetric(RetrievalMetric):
-    """Base of the metrics over the queries of one direction; a subclass says in ``suffix`` what its name ends in."""
+    """Base class of the metrics of one direction; subclasses define the end of the name in ``suffix``."""
 
     suffix: str
 
@@ -42,11 +42,11 @@ class DirectedMetric(RetrievalMetric):
 
 @METRICS.register_module()
 class Recall(DirectedMetric):
-    """R@K: share of queries that find something of their own among the first K, in [0, 1]. One hit is enough, however many belong to it.
+    """R@K: share of queries with a match among the first K, in [0, 1]. One hit is enough, however many matches there are.
 
     Args:
         direction: ``'image_to_text'`` (captions are searched for an image) or ``'text_to_image'`` (images for a caption).
-        k: K; where the gallery is smaller, the whole gallery.
+        k: Number of searched results, K; limited to the size of the gallery.
     """
 
     def __init__(self, direction: Direction, k: Count):
@@ -61,10 +61,10 @@ class Recall(DirectedMetric):
 
 @METRICS.register_module()
 class MeanRank(DirectedMetric):
-    """Mean rank of the first item that belongs to a query; 1 is the best there is.
+    """Mean rank of the first match of a query; 1 is the best.
 
     Args:
-        direction: As in ``Recall``.
+        direction: See ``Recall``.
     """
 
     suffix = "mean_rank"
@@ -77,10 +77,10 @@ class MeanRank(DirectedMetric):
 
 @METRICS.register_module()
 class MedianRank(DirectedMetric):
-    """Median rank of the first item that belongs to a query; 1 is the best there is, and a half is possible.
+    """Median rank of the first match of a query; 1 is the best, and halves are possible.
 
     Args:
-        direction: As in ``Recall``.
+        direction: See ``Recall``.
     """
 
     suffix = "median_rank"
@@ -93,10 +93,10 @@ class MedianRank(DirectedMetric):
 
 @METRICS.register_module()
 class MRR(DirectedMetric):
-    """Mean reciprocal rank of the first item that belongs to a query, in (0, 1].
+    """Mean reciprocal rank of the first match of a query, in (0, 1].
 
     Args:
-        direction: As in ``Recall``.
+        direction: See ``Recall``.
     """
 
     suffix = "mrr"
@@ -120,7 +120,7 @@ class RSum(RetrievalMetric):
 
 @METRICS.register_module()
 class PositiveSimilarity(RetrievalMetric):
-    """Mean cosine of an image and its captions; first over the captions of each image, then over images."""
+    """Mean cosine between an image and its captions, averaged over the captions of each image, then over images."""
 
     name = "positive_similarity"
     directions = DIRECTIONS[:1]
@@ -132,7 +132,7 @@ class PositiveSimilarity(RetrievalMetric):
 
 @METRICS.register_module()
 class NegativeSimilarity(RetrievalMetric):
-    """Mean cosine of an image and the captions of others; first over those captions, then over images."""
+    """Mean cosine between an image and other captions, averaged over those captions, then over images."""
 
     name = "negative_similarity"
     directions = DIRECTIONS[:1]
@@ -145,7 +145,7 @@ class NegativeSimilarity(RetrievalMetric):
 
 @METRICS.register_module()
 class SimilarityGap(RetrievalMetric):
-    """Mean over images of how much more similar their own captions are than the others; 0 where nothing was learned, at most 2."""
+    """Mean over images of the difference between positive and negative similarity; 0 if nothing was learned, at most 2."""
 
     name = "similarity_gap"
     directions = DIRECTIONS[:1]
@@ -156,16 +156,16 @@ class SimilarityGap(RetrievalMetric):
 
 
 def expected_ranks(table: RetrievalTable) -> np.ndarray:
-    """``[Q]`` float64: a + E[J] = a + 1 + t / (p + 1); the p own items cut the t others into p + 1 stretches of equal expected length."""
+    """``[Q]`` float64: a + E[J] = a + 1 + t / (p + 1); the p matches divide the t others into p + 1 runs of equal expected length."""
     return 1 + table.ahead + table.tied / (table.positives + 1)
 
 
 def hit_probabilities(table: RetrievalTable, k: int) -> np.ndarray:
-    """``[Q]`` float64: probability that something of the query's own is among the first ``k``: 1 - P(J > k - a); 1 for a whole gallery."""
+    """``[Q]`` float64 probability that a match is among the first ``k``: 1 - P(J > k - a); 1 for the whole gallery."""
     tied, positives = table.tied, table.positives
     num_tops = tied + positives
     seen = np.clip(k - table.ahead, 0, num_tops)
-    # P(J > m) = C(t, m) / C(n, m) = C(n - m, p) / C(n, p): as a product it has m factors in the one form and p in the other.
+    # P(J > m) = C(t, m) / C(n, m) = C(n - m, p) / C(n, p): as a product it has m factors in the first form and p in the second.
     by_seen = seen.max() <= positives.max()
     start, factors = (tied, seen) if by_seen else (num_tops - seen, positives)
     miss = np.ones(len(table))
@@ -187,6 +187,6 @@ def expected_reciprocal_ranks(table: RetrievalTable) -> np.ndarray:
 
 
 def _mean_of_defined(values: np.ndarray) -> float:
-    """Mean without NaN; an image that every caption of its gallery belongs to has no others."""
+    """Mean without NaN; an image that matches every caption of its gallery has no negatives."""
     defined = values[~np.isnan(values)]
     return defined.mean() if len(defined) else float("nan")

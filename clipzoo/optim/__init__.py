@@ -1,4 +1,4 @@
-"""Optimizers, the parameter groups they work on, and learning-rate schedules. Importing this imports no torch."""
+"""Optimizers, their parameter groups, and learning-rate schedules. The import does not load torch."""
 
 from clipzoo.optim.optimizers import SGD, AdamW, Optimizer
 from clipzoo.optim.parameter_groups import parameter_groups

@@ -1,4 +1,4 @@
-"""Optimizers as a config describes them; ``build`` makes torch's own once there is a model."""
+"""Optimizers as described in a config; ``build`` creates torch's own for a model."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ LayerDecay = Annotated[float, Interval(gt=0, le=1)]
 
 @checked
 class Optimizer:
-    """Base of all optimizers; a subclass writes ``make``.
+    """Base class of all optimizers; subclasses implement ``make``.
 
     Args:
         lr: Learning rate at a schedule factor of 1.
-        weight_decay: Of the parameters that are decayed; ``parameter_groups`` says which.
-        module_lr: Learning rates of parts of the model, by the beginning of their parameters' names: ``{'image_encoder': 1e-5}``. The
-            longest that fits a parameter counts, and ``lr`` where none does.
-        layer_decay: In (0, 1]. From each block of a tower to the one before it the rate is multiplied by this; ``None`` as 1.
+        weight_decay: Weight decay of the decayed parameters; see ``parameter_groups``.
+        module_lr: Learning rates of parts of the model, by prefix of their parameters' names: ``{'image_encoder': 1e-5}``. The longest
+            matching prefix counts, otherwise ``lr``.
+        layer_decay: Factor of the learning rate from each block of a tower to the one before it, in (0, 1]; ``None`` means 1.
 
     Raises:
-        ConfigError: An argument is negative, or a rate is 0.
+        ConfigError: An argument is negative, or a learning rate is 0.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Optimizer:
         self.layer_decay = layer_decay
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Make torch's optimizer of the trainable parameters of ``model``, fused where their device supports it.
+        """Create torch's optimizer for the trainable parameters of ``model``, fused if their device supports it.
 
-        Call it once the model is on its device, with its towers frozen as they shall be.
+        Call this once the model is on its device and its towers are frozen as desired.
 
         Raises:
             BuildError: No parameter is trainable, or ``module_lr`` or ``layer_decay`` does not fit the model.
@@ -61,7 +61,7 @@ class Optimizer:
         return self.make(groups, fused=devices <= FUSED_DEVICES)
 
     def make(self, groups: list[dict], fused: bool) -> torch.optim.Optimizer:
-        """Torch's optimizer of ``groups``, which hold their own ``lr`` and ``weight_decay``."""
+        """Torch's optimizer for ``groups``, which have their own ``lr`` and ``weight_decay``."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'make'")
 
 
@@ -71,16 +71,16 @@ class AdamW(Optimizer):
 
     Args:
         lr: Learning rate at a schedule factor of 1.
-        weight_decay: Decay per step is ``lr * weight_decay``; of the parameters that are decayed only.
+        weight_decay: Weight decay of the decayed parameters; ``lr * weight_decay`` per step.
         betas: Decay rates of the averages of the gradient and of its square, in [0, 1).
-        eps: Added to the root of the second average.
+        eps: Term added to the root of the second average.
         module_lr: Learning rates of parts of the model, as ``{'image_encoder': 1e-5, 'head': 5e-4}``; see ``Optimizer``.
-        layer_decay: Factor of the learning rate from each block of a tower to the one before it, in (0, 1]; ``None`` as 1.
+        layer_decay: Factor of the learning rate from each block of a tower to the one before it, in (0, 1]; ``None`` means 1.
 
     Raises:
         ConfigError: An argument is out of its range.
 
-    Source: Loshchilov and Hutter 2019 (arXiv:1711.05101), through ``torch.optim.AdamW``.
+    Source: Loshchilov and Hutter 2019 (arXiv:1711.05101); ``torch.optim.AdamW``.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class SGD(Optimizer):
 
     Args:
         lr: Learning rate at a schedule factor of 1.
-        momentum: Share of the last step that goes into the next, in [0, 1).
-        weight_decay: Of the parameters that are decayed only.
-        nesterov: Look ahead by the momentum; needs a momentum.
+        momentum: Momentum, in [0, 1).
+        weight_decay: Weight decay of the decayed parameters.
+        nesterov: Whether to use Nesterov momentum; requires a momentum.
         module_lr: Learning rates of parts of the model, as ``{'image_encoder': 1e-5, 'head': 5e-4}``; see ``Optimizer``.
-        layer_decay: Factor of the learning rate from each block of a tower to the one before it, in (0, 1]; ``None`` as 1.
+        layer_decay: Factor of the learning rate from each block of a tower to the one before it, in (0, 1]; ``None`` means 1.
 
     Raises:
         ConfigError: An argument is out of its range.
@@ -134,14 +134,14 @@ class SGD(Optimizer):
 
     @staticmethod
     def check_together(where: str, arguments: Mapping[str, object]) -> None:
-        """Nesterov's step is along the momentum."""
+        """Nesterov momentum requires a momentum."""
         if arguments["nesterov"] and not arguments["momentum"]:
-            raise ConfigError(f"{where}.momentum: {arguments['momentum']} is not a number above 0, which nesterov=True needs")
+            raise ConfigError(f"{where}.momentum: {arguments['momentum']} is not a number above 0, as required by nesterov=True")
 
     def make(self, groups: list[dict], fused: bool) -> torch.optim.Optimizer:
         """See the base class."""
         from torch.optim import SGD
 
         shared = any(hasattr(parameter, "full_tensor") for group in groups for parameter in group["params"])
-        fused = fused and not shared  # torch's fused SGD takes no parameters that processes share; its AdamW does
+        fused = fused and not shared  # torch's fused SGD does not support sharded parameters; its AdamW does
         return SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)

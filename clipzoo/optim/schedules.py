@@ -1,7 +1,7 @@
-"""Learning-rate schedules: pure functions of the step, so that there is nothing to save and nothing to fall out of step.
+"""Learning-rate schedules: pure functions of the step, without state to save.
 
 The learning rate of step ``step`` (from 0) is a group's ``initial_lr`` times ``factor``.
-A warm-up of w steps climbs in a straight line, (step + 1) / (w + 1): its first step is not lost, and the first step after it is the first
+A warm-up of w steps rises linearly, (step + 1) / (w + 1): its first step is not wasted, and the first step after it is the first
 at the full rate. The last step of a run has the schedule's smallest factor.
 """
 
@@ -23,13 +23,13 @@ Ratio = Annotated[float, Interval(ge=0, le=1)]
 
 @checked
 class Schedule:
-    """Base of all schedules; a subclass writes ``after_warmup``.
+    """Base class of all schedules; subclasses implement ``after_warmup``.
 
     Args:
         warmup_epochs: Length of the warm-up in epochs, fractions allowed; rounded to steps.
         warmup_steps: Length of the warm-up in steps, instead of ``warmup_epochs``. ``None`` leaves it to ``warmup_epochs``.
 
-    A warm-up as long as the run, or longer, is climbed as far as the run goes.
+    A warm-up as long as the run or longer is cut off at the end of the run.
 
     Raises:
         ConfigError: An argument is negative, or both lengths are given.
@@ -41,27 +41,27 @@ class Schedule:
 
     @staticmethod
     def check_together(where: str, arguments: Mapping[str, object]) -> None:
-        """One length of the warm-up."""
+        """The length of the warm-up must be given only once."""
         if arguments["warmup_steps"] is not None and arguments["warmup_epochs"]:
-            raise ConfigError(f"{where}.warmup_epochs: {arguments['warmup_epochs']} together with warmup_steps. Keep one of them")
+            raise ConfigError(f"{where}.warmup_epochs: {arguments['warmup_epochs']} excludes warmup_steps. Remove one of them")
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
-        """What the learning rate of a step is multiplied by.
+        """The factor of the learning rate at a step.
 
         Args:
-            step: Optimizer steps done before this one, from 0; beyond the run, the factor is that of the last step.
-            total_steps: Optimizer steps of the whole run, at least 1.
-            steps_per_epoch: Optimizer steps of one epoch, at least 1.
+            step: Number of completed optimizer steps; beyond the run, the factor is that of the last step.
+            total_steps: Number of optimizer steps in the run, at least 1.
+            steps_per_epoch: Number of optimizer steps per epoch, at least 1.
 
         Returns:
-            A number in [0, 1].
+            Factor in [0, 1].
         """
         warmup = self.num_warmup_steps(steps_per_epoch)
         step = min(step, total_steps - 1)
         return (step + 1) / (warmup + 1) if step < warmup else self.after_warmup(step, warmup, total_steps, steps_per_epoch)
 
     def num_warmup_steps(self, steps_per_epoch: int) -> int:
-        """How many steps are below the full rate at the beginning."""
+        """The number of initial steps below the full rate."""
         return round(self.warmup_epochs * steps_per_epoch) if self.warmup_steps is None else self.warmup_steps
 
     def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
@@ -71,7 +71,7 @@ class Schedule:
 
 @SCHEDULES.register_module()
 class ConstantSchedule(Schedule):
-    """The full rate from the end of the warm-up to the end.
+    """The full rate from the end of the warm-up to the end of the run.
 
     Args:
         warmup_epochs: Length of the warm-up in epochs, fractions allowed.
@@ -85,7 +85,7 @@ class ConstantSchedule(Schedule):
 
 @checked
 class _Falling(Schedule):
-    """From 1 at the first step after the warm-up to ``min_lr_ratio`` at the last; a single step after the warm-up has 1."""
+    """From 1 at the first step after the warm-up to ``min_lr_ratio`` at the last; 1 for a single step after the warm-up."""
 
     def __init__(self, warmup_epochs: Epochs = 0.0, warmup_steps: Whole | None = None, min_lr_ratio: Ratio = 0.01):
         super().__init__(warmup_epochs, warmup_steps)
@@ -99,13 +99,13 @@ class _Falling(Schedule):
         return self.min_lr_ratio + (1 - self.min_lr_ratio) * self.shape(progress)
 
     def shape(self, progress: float) -> float:
-        """From 1 at progress 0 to 0 at progress 1."""
+        """A curve from 1 at progress 0 to 0 at progress 1."""
         raise NotImplementedError
 
 
 @SCHEDULES.register_module()
 class LinearSchedule(_Falling):
-    """A straight line from the full rate down to ``min_lr_ratio`` of it.
+    """A linear decrease from the full rate to ``min_lr_ratio`` of it.
 
     Args:
         warmup_epochs: Length of the warm-up in epochs, fractions allowed.
@@ -120,7 +120,7 @@ class LinearSchedule(_Falling):
 
 @SCHEDULES.register_module()
 class CosineSchedule(_Falling):
-    """Half a cosine from the full rate down to ``min_lr_ratio`` of it.
+    """A half cosine from the full rate to ``min_lr_ratio`` of it.
 
     Args:
         warmup_epochs: Length of the warm-up in epochs, fractions allowed.
@@ -140,14 +140,14 @@ class StepSchedule(Schedule):
     """The full rate, multiplied by ``gamma`` at every milestone.
 
     Args:
-        milestones: Epochs done when the rate falls, ascending, fractions allowed; counted from the start of the run, warm-up included.
-        gamma: Factor of each fall, in (0, 1].
+        milestones: Completed epochs at which the rate drops, ascending, fractions allowed; counted from the start, including the warm-up.
+        gamma: Factor of each drop, in (0, 1].
         warmup_epochs: Length of the warm-up in epochs, fractions allowed; milestones in it take effect at its end.
         warmup_steps: Length of the warm-up in steps, instead.
-        min_lr_ratio: The factor never falls below this, in [0, 1].
+        min_lr_ratio: Lower bound of the factor, in [0, 1].
 
     Raises:
-        ConfigError: An argument is out of its range, or the milestones do not ascend.
+        ConfigError: An argument is out of range, or the milestones are not ascending.
     """
 
     def __init__(
@@ -165,11 +165,11 @@ class StepSchedule(Schedule):
 
     @staticmethod
     def check_together(where: str, arguments: Mapping[str, object]) -> None:
-        """See the bases; and the milestones ascend."""
+        """See the base class; and milestones must be ascending."""
         Schedule.check_together(where, arguments)
         milestones = arguments["milestones"]
         if any(a >= b for a, b in zip(milestones, milestones[1:], strict=False)):
-            raise ConfigError(f"{where}.milestones: {milestones} do not ascend")
+            raise ConfigError(f"{where}.milestones: {milestones} are not ascending")
 
     def after_warmup(self, step: int, warmup: int, total_steps: int, steps_per_epoch: int) -> float:
         """See the class."""

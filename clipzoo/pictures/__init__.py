@@ -1,1 +1,1 @@
-"""Pictures: fonts, figures, contact sheets."""
+"""Pictures: fonts, figures and contact sheets."""

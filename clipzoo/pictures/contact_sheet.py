@@ -1,4 +1,4 @@
-"""One picture of what a search found: thumbnails with rank, similarity and file name, query by query."""
+"""A picture of search results: thumbnails with rank, similarity and file name, query by query."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PAPER, _INK, _FAINT, _FRAME = (255, 255, 255), (20, 20, 20), (110, 110, 110), (
 
 @dataclass(frozen=True)
 class Row:
-    """One query and what it found.
+    """One query and its results.
 
     Attributes:
-        title: The query.
-        found: Names, image files and similarities, best first.
-        query: The image that was searched for; ``None`` for a text.
+        title: Text of the query.
+        found: Names, image files and similarities of the results, best first.
+        query: Query image; ``None`` for a text query.
     """
 
     title: str
@@ -36,11 +36,11 @@ class Row:
 
 
 def contact_sheet(rows: Sequence[Row], read: Callable[[Path], Image.Image]) -> bytes:
-    """A PNG with one block per query: its title, then thumbnails, each with rank, similarity and file name below it.
+    """A PNG with one block per query: its title, then thumbnails with rank, similarity and file name below.
 
     Args:
         rows: The queries.
-        read: Reads an image file; raises ``DataError`` where it cannot.
+        read: Function that reads an image file, and raises ``DataError`` if it cannot.
     """
     used = lettering(_texts(rows))
     title, pen = _Pen(used, TITLE_SIZE), _Pen(used, TEXT_SIZE)
@@ -72,7 +72,7 @@ def _cells(row: Row) -> int:
 
 
 def _thumbnail(path: Path, read: Callable[[Path], Image.Image]) -> Image.Image | None:
-    """An image made to fit a cell; ``None`` if it cannot be read any more."""
+    """An image resized to fit a cell; ``None`` if it can no longer be read."""
     try:
         image = read(path)
     except DataError:
@@ -96,11 +96,11 @@ def _draw_cell(
 
 
 class _Pen:
-    """Draws texts in one size, each character in the first of the fonts that has it.
+    """Draws text in one size, each character in the first font that has it.
 
     Args:
-        used: The fonts.
-        size: Pixels.
+        used: Fonts in order of preference.
+        size: Font size in pixels.
     """
 
     def __init__(self, used: Lettering, size: int):
@@ -113,14 +113,14 @@ class _Pen:
         self._missing, self._size = used.missing, size
 
     def write(self, draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, width: int, colour: tuple[int, int, int]) -> None:
-        """Draw ``text`` below and right of ``corner``; its middle is left out where it is too wide, as the end tells files apart."""
+        """Draw ``text`` below and to the right of ``corner``; if too wide, its middle is omitted, as the end distinguishes files."""
         x, baseline = corner[0], corner[1] + self._size
         for font, run in self._runs(self.fitting(visible(text), width)):
             draw.text((x, baseline), run, colour, font, anchor="ls")
             x += font.getlength(run)
 
     def fitting(self, text: str, width: int) -> str:
-        """What is drawn of ``text``: an ellipsis stands for what no font has, which would be boxes, and for what is too wide."""
+        """``text`` as drawn: an ellipsis replaces characters without a glyph, and text that is too wide."""
         text = re.sub("…{2,}", "…", "".join("…" if c in self._missing else c for c in text))
         kept, shown = len(text), text
         while kept > 2 and self.length(shown) > width:
@@ -129,7 +129,7 @@ class _Pen:
         return shown
 
     def length(self, text: str) -> float:
-        """Pixels from the first to the last character."""
+        """Width of the text in pixels."""
         return sum(font.getlength(run) for font, run in self._runs(text))
 
     def _runs(self, text: str) -> list[tuple[ImageFont.FreeTypeFont, str]]:

@@ -1,6 +1,6 @@
-"""The pictures of a run: its course, and what its model can do. Figures are made without pyplot, so that two runs share nothing.
+"""The figures of a run: its progress, and the performance of its model. Created without pyplot, so that runs share no state.
 
-Call these inside ``fonts.drawing``, which chooses fonts and style. matplotlib is imported inside the functions.
+Call these functions inside ``fonts.drawing``, which sets fonts and style. matplotlib is imported inside the functions.
 
 Shapes: C classes · K depths of a search · H bins of a histogram.
 """
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which everybody can tell apart; with a marker each, for prints in grey.
+# Okabe and Ito's colour-blind safe colours, each with a marker for grey-scale prints.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#777777"
 COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-_MANY_CLASSES = 40  # more names than this do not fit beside a matrix
-_MOST_MARKERS = 30  # on a curve
-_NAME_COLUMNS = 24  # of a class name, in columns of a terminal: a Chinese character has two
+_MANY_CLASSES = 40  # more names than this do not fit next to a matrix
+_MOST_MARKERS = 30  # maximum number per curve
+_NAME_COLUMNS = 24  # width of a class name, in terminal columns: a Chinese character has two
 DPI = 110
 
 
@@ -40,9 +40,9 @@ class Curve:
     """One line of a panel.
 
     Attributes:
-        label: In the legend.
-        x: Where; rising.
-        y: NaN leaves a gap.
+        label: Label in the legend.
+        x: Positions, ascending.
+        y: Values; NaN leaves a gap.
     """
 
     label: str
@@ -55,11 +55,11 @@ class Panel:
     """One set of axes.
 
     Attributes:
-        title: Above.
-        unit: Of the vertical axis.
-        curves: Those without a point are left out.
-        shares: The vertical axis is 0 to 1.
-        from_zero: It begins at 0.
+        title: Title above the axes.
+        unit: Label of the vertical axis.
+        curves: Curves; those without points are omitted.
+        shares: Whether the vertical axis is 0 to 1.
+        from_zero: Whether it starts at 0.
         best: Values at the best epoch to mark, by the curve's label.
     """
 
@@ -72,7 +72,7 @@ class Panel:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, atomically; equal figures make equal files."""
+    """Write a PNG atomically; equal figures give equal files."""
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
 
 
@@ -91,7 +91,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str = "") -> F
 
 
 def curves_figure(title: str, subtitle: str, x_label: str, panels: Sequence[Panel], best_x: float | None) -> Figure:
-    """Panels beside each other, with the best epoch marked in all of them."""
+    """Panels side by side, with the best epoch marked in all of them."""
     columns = 2 if len(panels) == 4 else max(len(panels), 1)
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(5.2 * columns, 0.9 + 3.7 * rows, title, subtitle)
@@ -136,7 +136,7 @@ def _set_limits(axes: Axes, panel: Panel, curves: Sequence[Curve]) -> None:
         axes.yaxis.set_major_formatter(plain)
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.yaxis.set_major_formatter(plain)  # the usual one writes a factor such as 1e-3 into the title
+        axes.yaxis.set_major_formatter(plain)  # the default one writes a factor such as 1e-3 into the title
     if panel.from_zero:
         axes.set_ylim(bottom=0)
 
@@ -158,7 +158,7 @@ def class_figure(title: str, subtitle: str, matrix: np.ndarray, classes: Sequenc
 
 
 def confusion_figure(matrix: np.ndarray, classes: Sequence[str], letters: Lettering) -> Figure:
-    """The confusion matrix ``[C, C]`` (rows: true class) alone."""
+    """The confusion matrix ``[C, C]`` (rows: true class) only."""
     side = 2.5 + 0.5 * min(len(classes), 20)
     figure = new_figure(side + 0.8, side, "")
     names = class_labels(classes, letters)
@@ -168,19 +168,19 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], letters: Letter
 
 
 def class_labels(classes: Sequence[str], letters: Lettering) -> list[str]:
-    """Names as they can be drawn: ``class 3`` (from 1) for one that no font here has, and the head of one that is long."""
+    """Class names as drawn: ``class 3`` (from 1) if no font has a name's characters; long names are shortened."""
     return [shortened_name(visible(name)) if letters.draws(name) else f"class {number}" for number, name in enumerate(classes, start=1)]
 
 
 def add_note(figure: Figure, classes: Sequence[str], letters: Lettering) -> None:
-    """Say what ``class 3`` means, where it stands for a name."""
+    """Explain ``class 3``, if it replaces a name."""
     if not all(map(letters.draws, classes)):
         note = "class k: the k-th class; no installed font can draw its name (Noto Sans CJK can)"
         figure.supxlabel(note, fontsize=8, color=GREY)
 
 
 def shortened_name(name: str, columns: int = _NAME_COLUMNS) -> str:
-    """``name``, or its head and tail where it is wider than ``columns``: long names often differ at their ends only.
+    """``name``, or its head and tail if it is wider than ``columns``, as long names often differ only at their ends.
 
     >>> shortened_name('全髋关节置换术后，左侧', 13)
     '全髋关…左侧'
@@ -196,7 +196,7 @@ def shortened_name(name: str, columns: int = _NAME_COLUMNS) -> str:
 
 
 def confusion_matrix(table: PredictionTable) -> np.ndarray:
-    """``[C, C]`` int64 counts of the cases that have a label; rows are true classes, columns predicted ones."""
+    """``[C, C]`` int64 counts of labelled cases; rows are true classes, columns predicted ones."""
     known = table.labels >= 0
     matrix = np.zeros((len(table.classes),) * 2, dtype=np.int64)
     np.add.at(matrix, (table.labels[known], table.probabilities[known].argmax(axis=1)), 1)
@@ -213,7 +213,7 @@ def class_scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_class_scores(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
-    """Bars of recall and precision; of very many classes those of lowest recall."""
+    """Bars of recall and precision; with very many classes, those of the lowest recall."""
     recall, precision = class_scores(matrix)
     cases = matrix.sum(axis=1)
     shown = np.arange(len(names))
@@ -232,11 +232,11 @@ def draw_class_scores(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> N
     axes.set(xlim=(0, 1.12), ylim=(len(shown) - 0.4, -0.6), xlabel="share")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.grid(False, axis="y")
-    axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.99), ncols=2)  # beside the title: bars are everywhere else
+    axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.99), ncols=2)  # next to the title, as bars fill the rest
 
 
 def draw_confusion(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
-    """The confusion matrix, coloured by the shares of each row; counts where there is room for them."""
+    """The confusion matrix, coloured by the shares of each row; with counts if there is room."""
     count = len(names)
     cases = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(cases, 1)
@@ -274,10 +274,10 @@ class Recalls:
     """R@K of one direction.
 
     Attributes:
-        label: In the legend.
-        depths: K of them.
-        values: R@K of each, in [0, 1].
-        chance: What a model that knows nothing would have.
+        label: Label in the legend.
+        depths: Values of K.
+        values: R@K for each depth, in [0, 1].
+        chance: R@K of a random order.
     """
 
     label: str
@@ -288,10 +288,10 @@ class Recalls:
 
 @dataclass(frozen=True)
 class Histograms:
-    """How the cosines of all pairs are distributed.
+    """Distribution of the cosines of all pairs.
 
     Attributes:
-        positive: ``[H]`` counts of pairs that belong together.
+        positive: ``[H]`` counts of matching pairs.
         negative: ``[H]`` counts of all others.
         edges: ``[H + 1]`` edges of the bins.
         means: Means to mark, ``(positive, negative)``; NaN for none.
@@ -304,7 +304,7 @@ class Histograms:
 
 
 def chance(positives: Sequence[int], gallery: int, depth: int) -> float:
-    """R@``depth`` of a random order: the mean over queries of 1 - C(G - p, k) / C(G, k), of p own items in a gallery of G.
+    """R@``depth`` of a random order: the mean over queries of 1 - C(G - p, k) / C(G, k), for p matches in a gallery of G.
 
     >>> round(chance([1, 1], gallery=20, depth=5), 6)
     0.25
@@ -315,7 +315,7 @@ def chance(positives: Sequence[int], gallery: int, depth: int) -> float:
 
 
 def retrieval_figure(title: str, subtitle: str, recalls: Sequence[Recalls], histograms: Histograms | None) -> Figure:
-    """Bars of R@K in both directions, and the similarities of pairs that belong together and of those that do not."""
+    """Bars of R@K in both directions, and the similarities of matching and other pairs."""
     figure = new_figure(13, 5.8, title, subtitle)
     left, right = figure.subplots(1, 2)
     draw_recalls(left, recalls)
@@ -324,7 +324,7 @@ def retrieval_figure(title: str, subtitle: str, recalls: Sequence[Recalls], hist
 
 
 def draw_recalls(axes: Axes, recalls: Sequence[Recalls]) -> None:
-    """Grouped bars, each with the level of chance across it."""
+    """Grouped bars, each with a line at chance level."""
     depths = sorted({depth for found in recalls for depth in found.depths})
     width = 0.8 / max(len(recalls), 1)
     at_chance = None
@@ -345,7 +345,7 @@ def draw_recalls(axes: Axes, recalls: Sequence[Recalls]) -> None:
 
 
 def draw_similarities(axes: Axes, histograms: Histograms | None) -> None:
-    """Both histograms, each with area 1, their means and the gap between these."""
+    """Both histograms, each with area 1, with their means and the gap."""
     axes.set(title="similarities of images and captions", xlabel="cosine similarity", ylabel="density")
     total = 0 if histograms is None else histograms.positive.sum() + histograms.negative.sum()
     if not total:
@@ -374,7 +374,7 @@ def draw_similarities(axes: Axes, histograms: Histograms | None) -> None:
 
 
 def bins_to_join(counts: np.ndarray) -> int:
-    """How many neighbouring bins of ``[H]`` counts to draw as one: by Rice's rule, 2 n^(1/3) bins over the range of n values."""
+    """Number of neighbouring bins of ``[H]`` counts to merge: by Rice's rule, 2 n^(1/3) bins over the range of n values."""
     occupied = np.flatnonzero(counts)
     wanted = (occupied[-1] + 1 - occupied[0]) / (2 * counts.sum() ** (1 / 3))
     return max(factor for factor in (1, 2, 4, 5, 8, 10, 20) if factor <= max(wanted, 1) and len(counts) % factor == 0)

@@ -1,6 +1,6 @@
-"""Which installed fonts can draw a text: class names are in Chinese on many machines that have no Chinese font.
+"""Choice of installed fonts for a text, as Chinese class names are common on machines without a Chinese font.
 
-matplotlib is imported inside: whoever builds a config needs none of it.
+matplotlib is imported inside the functions, so that building a config does not load it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from clipzoo.text import visible
 
-# matplotlib brings it along; every other font is only asked for what it cannot draw.
+# Included in matplotlib; other fonts are used only for characters it lacks.
 BASE_FONT = "DejaVu Sans"
-# Sans-serif fonts with simplified Chinese as systems install them, best first: Linux, Windows, macOS, Android.
+# Sans-serif fonts with simplified Chinese that are common on Linux, Windows, macOS and Android, best first.
 PREFERRED = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -39,17 +39,17 @@ PREFERRED = (
     "DengXian",
     "SimSun",
 )
-# They claim to have every character, or have pictures that matplotlib cannot draw.
+# Fonts that claim to have every character, or consist of pictures that matplotlib cannot draw.
 _USELESS = ("last resort", "lastresort", ".lastresort", "adobe blank", "emoji")
 
 
 @dataclass(frozen=True)
 class Font:
-    """A font that may be used.
+    """A candidate font.
 
     Attributes:
-        name: Of its family.
-        draws: Has it a glyph for this character?
+        name: Name of the font family.
+        draws: Function that returns whether the font has a glyph for a character.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Font:
 
 @dataclass(frozen=True)
 class Lettering:
-    """The fonts that a picture's texts need.
+    """The fonts required for the texts of a picture.
 
     Attributes:
-        families: Names for matplotlib, which takes each character from the first that has it.
+        families: Font families for matplotlib, which uses the first one that has a character.
         missing: Characters that no font has.
     """
 
@@ -69,12 +69,12 @@ class Lettering:
     missing: frozenset[str]
 
     def draws(self, text: str) -> bool:
-        """Can all of ``text`` be drawn, as ``visible`` shows it?"""
+        """Can all of ``text`` be drawn, after ``visible``?"""
         return self.missing.isdisjoint(visible(text))
 
 
 def lettering(texts: Iterable[str]) -> Lettering:
-    """The fonts of this machine for ``texts``, as ``visible`` shows these. The answer is kept: asking again costs nothing."""
+    """The fonts of this machine for ``texts``, after ``visible``. The result is cached."""
     return _lettering(frozenset(character for text in texts for character in visible(text) if not character.isascii()))
 
 
@@ -85,13 +85,13 @@ def _lettering(characters: frozenset[str]) -> Lettering:
 
 
 def choose(characters: frozenset[str], fonts: Iterable[Font]) -> Lettering:
-    """The fewest of ``fonts`` that have all of ``characters``, or as many of these as they can; earlier fonts first."""
+    """The fewest of ``fonts`` that cover all of ``characters``, or as many as possible; earlier fonts are preferred."""
     families, missing = [BASE_FONT], characters
     fonts = list(fonts)
     base = next((font for font in fonts if font.name == BASE_FONT), None)
     if base is not None:
         missing = frozenset(c for c in missing if not base.draws(c))
-    whole = next((font for font in fonts if missing and all(map(font.draws, missing))), None)  # one hand for all names
+    whole = next((font for font in fonts if missing and all(map(font.draws, missing))), None)  # one font for all names
     for font in [whole] if whole else fonts:
         left = frozenset(c for c in missing if not font.draws(c)) if missing else missing
         if left != missing:
@@ -101,7 +101,7 @@ def choose(characters: frozenset[str], fonts: Iterable[Font]) -> Lettering:
 
 
 def installed() -> tuple[Font, ...]:
-    """The fonts that matplotlib knows of, those of ``PREFERRED`` first; upright ones of normal weight."""
+    """The fonts known to matplotlib, those of ``PREFERRED`` first; upright fonts of normal weight."""
     from matplotlib.font_manager import fontManager
 
     paths: dict[str, str] = {}
@@ -113,20 +113,20 @@ def installed() -> tuple[Font, ...]:
 
 
 def not_yet_known() -> tuple[Font, ...]:
-    """Fonts that were installed after matplotlib made its list; they are on it from now on, in this process."""
+    """Fonts installed after matplotlib created its list; they are added to it in this process."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     before = {font.name for font in installed()}
     known = {entry.fname for entry in fontManager.ttflist}
     for path in sorted(set(findSystemFonts()) - known):
-        with contextlib.suppress(Exception):  # FreeType has no class for 'not a font'; such a file is none of ours
+        with contextlib.suppress(Exception):  # FreeType has no error class for 'not a font'; skip such files
             fontManager.addfont(path)
     return tuple(font for font in installed() if font.name not in before)
 
 
 @contextlib.contextmanager
 def drawing(texts: Iterable[str]) -> Iterator[Lettering]:
-    """Inside, figures are made and saved in matplotlib's own style, whatever the user's is, with fonts for ``texts`` and no formulas."""
+    """Inside the block, figures use matplotlib's default style regardless of the user's, fonts for ``texts``, and no formulas."""
     import matplotlib.style
 
     used = lettering(texts)
@@ -146,7 +146,7 @@ def drawing(texts: Iterable[str]) -> Iterator[Lettering]:
     }
     log = logging.getLogger("matplotlib.font_manager")
     level = log.level
-    log.setLevel(logging.ERROR)  # that a font has only one weight is no news
+    log.setLevel(logging.ERROR)  # suppress messages about fonts with a single weight
     try:
         with matplotlib.style.context(["default", ours]):
             yield used
@@ -156,7 +156,7 @@ def drawing(texts: Iterable[str]) -> Iterator[Lettering]:
 
 @functools.lru_cache(maxsize=256)
 def _coverage(path: str) -> Callable[[str], bool]:
-    """Asks the character map of the font in a file, which is opened once and only when it is asked."""
+    """A test for the character map of a font file, which is opened once and on demand."""
     font = []
 
     def draws(character: str) -> bool:
@@ -172,13 +172,13 @@ def _open(path: str) -> object | None:
 
     try:
         return FT2Font(path)
-    except (OSError, RuntimeError) as error:  # removed since matplotlib made its list, or broken
+    except (OSError, RuntimeError) as error:  # removed after matplotlib created its list, or broken
         logging.getLogger(__name__).debug(f"{path}: {error}")
         return None
 
 
 def _weight(weight: int | str) -> int:
-    """matplotlib's list holds numbers and words."""
+    """Convert a font weight, as matplotlib's list contains numbers and words."""
     from matplotlib.font_manager import weight_dict
 
     return weight if isinstance(weight, int) else weight_dict.get(weight, 400)

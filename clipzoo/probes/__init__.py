@@ -1,4 +1,4 @@
-"""Classifiers on features that are there already. Importing this imports neither scikit-learn nor torch; the first linear probe does."""
+"""Probes: classifiers on precomputed features. The import loads neither scikit-learn nor torch; the first linear probe does."""
 
 from clipzoo.probes.base import Examples, FittedProbe, Probe
 from clipzoo.probes.linear import LinearProbe

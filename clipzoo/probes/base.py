@@ -1,4 +1,4 @@
-"""What every probe is: it learns from features of labelled images in milliseconds, and gives class probabilities for others.
+"""Base class of all probes, which learn from features of labelled images in milliseconds and predict class probabilities.
 
 Shapes: N examples · M images · D width of the features · C classes.
 """
@@ -14,25 +14,25 @@ import numpy as np
 from clipzoo.errors import BuildError, DataError, shortened
 from clipzoo.registries import PROBES
 
-_ROWS = 1024  # images scored together, so that similarities to many examples fit into memory
+_ROWS = 1024  # images scored at once, to limit the memory for similarities
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a probe learns from.
+    """The training data of a probe.
 
     Attributes:
-        features: ``[N, D]`` float32, rows of length 1.
+        features: ``[N, D]`` float32, rows of unit length.
         labels: ``[N]`` int64 in 0 … C-1.
-        num_classes: C; classes without an example count.
-        groups: ``[N]`` int64 or str. Examples of one group (a patient, copies of a file) stay together where hyper-parameters are chosen.
-            ``None``: each stands alone.
-        text: ``[C, D]`` float32 of length 1, what the texts of the classes are in the same space. ``None``: there are none.
-        logit_scale: What the model multiplies cosine similarities with: 1 / its temperature.
-        classes: C names, for messages; ``None``: they speak of numbers.
+        num_classes: Number of classes, C, including classes without examples.
+        groups: ``[N]`` int64 or str. Examples of one group (a patient, copies of a file) stay together when hyper-parameters are chosen.
+            ``None``: every example is its own group.
+        text: ``[C, D]`` float32 text features of the classes in the same space, of unit length. ``None`` without texts.
+        logit_scale: The model's factor of cosine similarities: 1 / temperature.
+        classes: Class names for messages; ``None`` uses class numbers.
 
     Raises:
-        DataError: The shapes do not go together, a label is out of range, or a feature is not finite.
+        DataError: The shapes are inconsistent, a label is out of range, or a feature is not finite.
     """
 
     features: np.ndarray
@@ -47,40 +47,40 @@ class Examples:
         if self.features.ndim != 2 or self.labels.shape != self.features.shape[:1]:
             raise DataError(f"examples: features {list(self.features.shape)} and labels {list(self.labels.shape)} must be [N, D] and [N]")
         if self.groups is not None and self.groups.shape != self.labels.shape:
-            raise DataError(f"examples: groups are {list(self.groups.shape)}, one for each of the {len(self)} examples is needed")
+            raise DataError(f"examples: groups have shape {list(self.groups.shape)}, expected one for each of the {len(self)} examples")
         if self.text is not None and self.text.shape != (self.num_classes, self.features.shape[1]):
             wanted = [self.num_classes, self.features.shape[1]]
-            raise DataError(f"examples: text is {list(self.text.shape)}, a row for each class, {wanted}, is needed")
+            raise DataError(f"examples: text has shape {list(self.text.shape)}, expected one row per class, {wanted}")
         if len(self) and not 0 <= self.labels.min() <= self.labels.max() < self.num_classes:
             raise DataError(f"examples: labels are {self.labels.min()} … {self.labels.max()}, but there are {self.num_classes} classes")
         if not np.isfinite(self.features).all() or (self.text is not None and not np.isfinite(self.text).all()):
-            raise DataError("examples: a feature is not a finite number. Leave out images that could not be encoded")
+            raise DataError("examples: a feature is not finite. Remove images that could not be encoded")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def counts(self) -> np.ndarray:
-        """``[C]`` int64: examples of each class."""
+        """``[C]`` int64 number of examples per class."""
         return np.bincount(self.labels, minlength=self.num_classes)
 
     @property
     def one_hot(self) -> np.ndarray:
-        """``[N, C]`` float32: 1 where the example is of the class."""
+        """``[N, C]`` float32: 1 for the class of the example."""
         return np.eye(self.num_classes, dtype=np.float32)[self.labels]
 
 
 class FittedProbe:
-    """A probe that has learnt.
+    """A trained probe.
 
     Args:
-        probabilities: Features ``[M, D]`` float32 to probabilities ``[M, C]``; every image for itself.
+        probabilities: Function from features ``[M, D]`` float32 to probabilities ``[M, C]``, independently for every image.
         chosen: See ``chosen``.
         notes: See ``notes``.
 
     Attributes:
         chosen: The hyper-parameters in use, given or chosen.
-        notes: What a user should know, one sentence each.
+        notes: Remarks for the user, one sentence each.
     """
 
     def __init__(
@@ -94,18 +94,18 @@ class FittedProbe:
         self.notes = tuple(notes)
 
     def predict(self, features_MD: np.ndarray) -> np.ndarray:
-        """``[M, C]`` float32 probabilities of features ``[M, D]`` of length 1; rows sum to 1."""
+        """``[M, C]`` float32 probabilities for features ``[M, D]`` of unit length; rows sum to 1."""
         starts = range(0, max(len(features_MD), 1), _ROWS)
         return np.concatenate([self._probabilities(features_MD[start : start + _ROWS]) for start in starts]).astype(np.float32)
 
 
 class Probe:
-    """Base of all probes; a subclass sets ``name`` and writes ``learn``.
+    """Base class of all probes; subclasses set ``name`` and implement ``learn``.
 
     Attributes:
-        name: Of the method, in tables and on the command line.
+        name: Name of the method, in tables and on the command line.
         needs_text: Whether it uses ``Examples.text``.
-        needs_examples: Whether it learns from images at all.
+        needs_examples: Whether it learns from images.
     """
 
     name: ClassVar[str]
@@ -113,16 +113,16 @@ class Probe:
     needs_examples: ClassVar[bool] = True
 
     def fit(self, examples: Examples) -> FittedProbe:
-        """Learn from ``examples``, and from nothing else. The same examples give the same result.
+        """Learn from ``examples`` only. The same examples give the same result.
 
         Raises:
-            BuildError: The method needs class texts, and there are none.
-            DataError: There is no example.
+            BuildError: The method requires class texts, and there are none.
+            DataError: There are no examples.
         """
         if self.needs_text and examples.text is None:
-            raise BuildError(f"{type(self).__name__}: needs texts of the classes. Give a CLIP with a text side, and class texts")
+            raise BuildError(f"{type(self).__name__}: requires class texts. Use a CLIP with a text tower, and class texts")
         if self.needs_examples and not len(examples):
-            raise DataError(f"{type(self).__name__}: there is no example to learn from")
+            raise DataError(f"{type(self).__name__}: there are no examples to learn from")
         fitted = self.learn(examples)
         absent = np.flatnonzero(examples.counts == 0)
         if self.needs_examples and len(absent):
@@ -132,17 +132,17 @@ class Probe:
         return fitted
 
     def learn(self, examples: Examples) -> FittedProbe:
-        """The same as ``fit``, of at least one example, with texts where they are needed."""
+        """Like ``fit``, with at least one example, and with texts if required."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'learn'")
 
 
 def methods() -> dict[str, type[Probe]]:
-    """The registered probes by the names of their methods, sorted by the names of their classes."""
+    """The registered probes by method name, sorted by class name."""
     return {PROBES.get(name).name: PROBES.get(name) for name in sorted(PROBES)}
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
-    """The same rows with length 1, in float32; a row of zeros stays one."""
+    """The rows normalised to unit length, in float32; zero rows stay zero."""
     length = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
     return (rows / np.maximum(length, 1e-12)).astype(np.float32)
 

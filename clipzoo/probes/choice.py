@@ -1,8 +1,8 @@
-"""How hyper-parameters are chosen: by cross-validation inside the examples. No other image has a say.
+"""Choice of hyper-parameters by cross-validation within the examples; no other image is used.
 
-The examples are dealt into at most five folds, stratified by class, groups kept together. Of a grid of values the one is taken whose
-predictions for the held-out examples have the lowest log loss, the first among equals. Where that is impossible a fixed value is taken, and
-that is said.
+The examples are divided into at most five folds, stratified by class, with groups kept together. From a grid of values, the one whose
+predictions for held-out examples have the lowest log loss is chosen, the first on ties. If that is impossible, a fixed value is used, with
+a note.
 
 Shapes: N examples · C classes · H grid.
 """
@@ -21,11 +21,11 @@ MAX_FOLDS = 5
 
 @dataclass(frozen=True)
 class Choice:
-    """Values in use, and what should be said of them.
+    """Chosen values, with notes.
 
     Attributes:
         values: Hyper-parameters by name.
-        notes: One sentence each.
+        notes: Remarks, one sentence each.
     """
 
     values: dict[str, float]
@@ -41,10 +41,10 @@ def choose(
     """The entry of ``grid`` with the lowest held-out log loss.
 
     Args:
-        examples: All that may be looked at.
-        grid: H entries with the same names. One alone is taken without a look.
-        fallback: What is taken where cross-validation is impossible.
-        losses: The folds ``[N]`` of the examples to ``[H]`` mean log losses, each example predicted from the other folds.
+        examples: Examples, the only data that are used.
+        grid: H entries with the same names. A single entry is used without evaluation.
+        fallback: Values that are used if cross-validation is impossible.
+        losses: Function from the folds ``[N]`` of the examples to ``[H]`` mean log losses, each example predicted from the other folds.
     """
     if len(grid) == 1:
         return Choice(dict(grid[0]))
@@ -56,10 +56,10 @@ def choose(
 
 
 def inner_folds(examples: Examples) -> tuple[np.ndarray, str]:
-    """``[N]`` int64, the fold of every example, and what makes it impossible (an empty string where nothing does).
+    """``[N]`` int64 fold of every example, and the reason if folds are impossible (otherwise an empty string).
 
-    The largest groups are dealt first, each to the fold that has the smallest share of its classes, then the fewest examples. Every class
-    that has examples is then in two folds or more, so that none is ever unknown where it is asked for.
+    The largest groups are assigned first, each to the fold with the smallest share of its classes, then with the fewest examples. Every
+    class with examples is then in at least two folds, so that it is never unknown when it is predicted.
     """
     labels, C = examples.labels, examples.num_classes
     groups = np.arange(len(labels)) if examples.groups is None else np.unique(examples.groups, return_inverse=True)[1]
@@ -92,7 +92,7 @@ def log_loss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean of -ln p(label) in float64.
 
     Args:
-        logits: ``[…, N, C]``; the mean is over N.
+        logits: ``[…, N, C]`` logits; the mean is over N.
         labels: ``[N]``.
     """
     logits = logits.astype(np.float64)

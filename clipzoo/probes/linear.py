@@ -1,4 +1,4 @@
-"""Logistic regression on the features."""
+"""Logistic regression on features."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 _USUAL = 10.0
 _ITERATIONS = 1000
-_SMALL = 10_000_000  # numbers of a matrix of features
+_SMALL = 10_000_000  # elements of a feature matrix
 
 
 @PROBES.register_module()
 class LinearProbe(Probe):
-    """Multinomial logistic regression (L-BFGS, at most 1000 iterations) with an L2 penalty, through scikit-learn.
+    """Multinomial logistic regression (L-BFGS, at most 1000 iterations) with an L2 penalty, using scikit-learn.
 
-    It is fitted where it is fast: features less their mean, over their spread s (the root of their mean squared distance from the mean),
-    and, where there are fewer examples than features, in the space that the examples span. The intercept bears no penalty and a rotation
-    changes none, so the result is that of the features themselves with scikit-learn's ``C = c / s²``, to the tolerance of the fit.
+    It is fitted in convenient coordinates: features minus their mean, divided by their spread s (the root mean squared distance from the
+    mean), and, with fewer examples than features, in the subspace spanned by the examples. As the intercept is not penalised and rotations
+    do not change the penalty, the result is that of the original features with scikit-learn's ``C = c / s²``, up to the tolerance.
 
     Args:
-        c: Inverse strength of the penalty over the squared spread: features of some towers lie close together and those of others do not,
-            and one value means the same for all. ``None`` chooses among 0.01, 0.1, … 1000 inside the examples, from strong to weak
-            penalties until the loss has risen twice in a row; where that is impossible, 10 is taken.
+        c: Inverse strength of the penalty relative to the squared spread, so that one value has the same meaning for all towers, whether
+            their features lie close together or not. ``None`` chooses among 0.01, 0.1, … 1000 within the examples, from strong to weak
+            penalties until the loss has risen twice in a row; if that is impossible, 10 is used.
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv:2103.00020, appendix A.3.
-    The sweep there has 96 steps over 12 decades on a validation set; this one has six steps, as it is made again for every task.
+    The sweep there has 96 steps over 12 decades on a validation set; this one has six steps, as it is repeated for every task.
     """
 
     name = "linear"
@@ -71,12 +71,12 @@ class LinearProbe(Probe):
 
 @dataclass(frozen=True)
 class _Coordinates:
-    """Where the regression is fitted, R wide.
+    """Coordinates of the regression, R wide.
 
     Attributes:
-        mean: ``[D]`` of the examples.
-        spread: Root of their mean squared distance from it; 1 where they are all the same.
-        turn_DR: Into the space that they span; ``None``: as it is.
+        mean: ``[D]`` mean of the examples.
+        spread: Root mean squared distance from the mean; 1 if all examples are equal.
+        turn_DR: Rotation into the subspace that they span; ``None`` for none.
     """
 
     mean: np.ndarray
@@ -92,7 +92,7 @@ class _Coordinates:
         return cls(mean, spread if spread > 1e-9 else 1.0, turn_DR)
 
     def of_features(self, features_MD: np.ndarray) -> np.ndarray:
-        """``[M, R]`` float64."""
+        """``[M, R]`` float64 coordinates of features."""
         centred = (features_MD - self.mean) / self.spread
         return centred if self.turn_DR is None else centred @ self.turn_DR
 
@@ -106,26 +106,26 @@ def _model(c: float, tol: float, warm_start: bool = False) -> LogisticRegression
 def _fit(model: LogisticRegression, inputs: np.ndarray, labels: np.ndarray) -> None:
     from sklearn.exceptions import ConvergenceWarning
 
-    # Of small products most of the time goes into waking threads: 1 437 x 512 features in 10 classes are fitted five times as fast by one.
+    # For small products most time is spent on waking threads: fitting 1 437 x 512 features in 10 classes is five times as fast with one.
     threads = 1 if inputs.size < _SMALL else None
     with warnings.catch_warnings(), _blas().limit(limits=threads, user_api="blas"):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # after 1000 iterations the probabilities no longer move
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after 1000 iterations the probabilities no longer change
         model.fit(inputs, labels)
 
 
 @functools.cache
 def _blas() -> ThreadpoolController:
-    """The threads of the libraries that multiply matrices; finding them takes longer than learning a few images."""
+    """Thread control of the BLAS libraries; finding them takes longer than learning a few images."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
 def _losses(examples: Examples, inputs: np.ndarray, folds: np.ndarray, values: Sequence[float]) -> np.ndarray:
-    """Strong penalties first, each solution the start of the next; what comes after two rises in a row is not tried and infinite."""
+    """From strong to weak penalties, each solution initialising the next; entries after two rises in a row are skipped and infinite."""
     labels = examples.labels
     held_out = [folds == fold for fold in range(folds.max() + 1)]
-    models = [_model(values[0], tol=1e-4, warm_start=True) for _ in held_out]  # near enough to choose
+    models = [_model(values[0], tol=1e-4, warm_start=True) for _ in held_out]  # accurate enough for the choice
     total = np.full(len(values), np.inf)
     for index, c in enumerate(values):
         total[index] = 0.0

@@ -1,4 +1,4 @@
-"""The least that any classifier must beat: how frequent the classes are."""
+"""The lower bound for any classifier: the class frequencies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from clipzoo.registries import PROBES
 
 @PROBES.register_module()
 class MajorityClass(Probe):
-    """Gives every image the shares of the classes among the examples; its prediction is the most frequent class.
+    """Predicts the class frequencies of the examples for every image; the predicted class is the most frequent one.
 
-    It does not look at the images. Its accuracy is the share of the largest class, and its log loss the entropy of the classes.
+    Ignores the images. Its accuracy is the share of the largest class, and its log loss the entropy of the classes.
     """
 
     name = "majority"

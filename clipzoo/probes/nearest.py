@@ -1,4 +1,4 @@
-"""The examples that are most similar vote."""
+"""Voting by the most similar examples."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _ROWS = 1024
 
 @PROBES.register_module()
 class KNearest(Probe):
-    """The k examples of the highest cosine similarity vote, each the same: probabilities are shares of votes.
+    """The k examples with the highest cosine similarity vote with equal weight: probabilities are shares of votes.
 
-    Equal to scikit-learn's ``KNeighborsClassifier(metric='cosine')``. Among equally similar examples the earlier ones vote. The prediction
-    is the class with most votes, the one of the lowest number among equals.
+    Equal to scikit-learn's ``KNeighborsClassifier(metric='cosine')``. On ties in similarity, earlier examples vote. The predicted
+    class is the one with most votes, the lowest index on ties.
 
     Args:
-        k: Cut to the number of examples. ``None`` chooses among 1, 3, 5, 10, 20, 50 inside the examples; where that is impossible, 1 is
-            taken. For the choice (not for the probabilities) one vote is added and shared by all classes, so that a class without a vote
-            has a finite log loss.
+        k: Number of neighbours, at most that of the examples. ``None`` chooses among 1, 3, 5, 10, 20, 50 within the examples; if that is
+            impossible, 1 is used. For the choice (not for the probabilities) one additional vote is shared by all classes, so that a class
+            without a vote has a finite log loss.
     """
 
     name = "knn"
@@ -45,7 +45,7 @@ class KNearest(Probe):
 
 
 def nearest(similarity_MN: np.ndarray, k: int) -> np.ndarray:
-    """``[M, k]`` columns of the k highest values of each row, best first; the earlier ones among equals."""
+    """``[M, k]`` columns of the k highest values of each row, best first; earlier columns on ties."""
     M, N = similarity_MN.shape
     limit = np.partition(similarity_MN, N - k, axis=1)[:, N - k, None]
     tied = similarity_MN == limit
@@ -57,7 +57,7 @@ def nearest(similarity_MN: np.ndarray, k: int) -> np.ndarray:
 
 
 def _losses(examples: Examples, folds: np.ndarray, values: list[int]) -> np.ndarray:
-    fewest = int(len(folds) - np.bincount(folds).max())  # examples that are left to vote where the largest fold is held out
+    fewest = int(len(folds) - np.bincount(folds).max())  # number of voters when the largest fold is held out
     usable = [k for k in values if k <= fewest]
     total = np.full(len(values), np.inf)
     total[: len(usable)] = 0.0

@@ -1,4 +1,4 @@
-"""One vector per class: the mean of its examples."""
+"""Class prototypes: the mean of the examples of each class."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
 
 @PROBES.register_module()
 class Prototype(Probe):
-    """Cosine similarity to the mean of a class's examples (normalised, averaged, normalised), divided by a temperature, softmax.
+    """Softmax over cosine similarities to the class prototypes (normalised, averaged, normalised), divided by a temperature.
 
-    The temperature says how sure the probabilities are; which class is the most probable does not depend on it.
+    The temperature determines the confidence of the probabilities, but not which class is the most probable.
 
     Args:
-        temperature: ``None`` chooses among 0.002 … 1 inside the examples; where that is impossible, the model's own is taken.
+        temperature: ``None`` chooses among 0.002 … 1 within the examples; if that is impossible, the model's own is used.
 
-    Source: Snell et al. 2017, "Prototypical Networks for Few-shot Learning", arXiv:1703.05175, equations 1 and 2. The distance there is the
-    squared Euclidean one; here it is the cosine, as CLIP's features have no length.
+    Source: Snell et al. 2017, "Prototypical Networks for Few-shot Learning", arXiv:1703.05175, equations 1 and 2, with cosine instead of
+    the squared Euclidean distance, as CLIP's features have unit length.
     """
 
     name = "prototype"
@@ -49,14 +49,14 @@ class Prototype(Probe):
 
 
 def prototypes(features_ND: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """``[C, D]`` normalised means, and ``[C]`` bool where a class has no example (its row is zeros)."""
+    """``[C, D]`` normalised means, and ``[C]`` bool for classes without examples (whose rows are zeros)."""
     sums_CD = np.zeros((num_classes, features_ND.shape[1]))
-    np.add.at(sums_CD, labels, features_ND)  # in float64; the mean and the sum have the same direction
+    np.add.at(sums_CD, labels, features_ND)  # in float64; mean and sum have the same direction
     return normalised(sums_CD), np.bincount(labels, minlength=num_classes) == 0
 
 
 def _similarity(features_MD: np.ndarray, prototypes_CD: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """``[M, C]`` cosines; -inf for a class without an example."""
+    """``[M, C]`` cosines; -inf for a class without examples."""
     return np.where(missing, -np.inf, features_MD @ prototypes_CD.T)
 
 

@@ -1,4 +1,4 @@
-"""Class texts and a cache of examples, without training."""
+"""Tip-Adapter: class texts and a cache of examples, without training."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ROWS = 1024
 
 @PROBES.register_module()
 class TipAdapter(Probe):
-    """The model's zero-shot logits plus what the examples say: each adds ``alpha exp(-beta (1 - cosine))`` to its class.
+    """The model's zero-shot logits plus the examples: each adds ``alpha exp(-beta (1 - cosine))`` to its class.
 
     Args:
-        alpha: Weight of the examples; 0 is zero-shot. ``None`` chooses among 0 … 100 inside the examples; where that is impossible, 1 is
-            taken.
-        beta: How fast an example's word fades with its distance. ``None`` chooses among 1 … 12; where that is impossible, 5.5 is taken.
+        alpha: Weight of the examples; 0 is zero-shot. ``None`` chooses among 0 … 100 within the examples; if that is impossible, 1 is
+            used.
+        beta: Rate at which an example's weight decays with distance. ``None`` chooses among 1 … 12; if that is impossible, 5.5 is used.
 
     Source: Zhang et al. 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", arXiv:2207.09519,
     section 3, without the fine-tuning of the keys.
@@ -55,7 +55,7 @@ def _zero_shot(examples: Examples, features_MD: np.ndarray) -> np.ndarray:
 
 
 def _losses(examples: Examples, folds: np.ndarray, alphas: tuple[float, ...], betas: tuple[float, ...]) -> np.ndarray:
-    """In the order of the grid: beta by beta. Similarities are computed once."""
+    """Losses in the order of the grid, beta by beta. Similarities are computed once."""
     total = np.zeros((len(betas), len(alphas)))
     values_NC, alphas_A = examples.one_hot, np.array(alphas)[:, None, None]
     for start in range(0, len(folds), _ROWS):

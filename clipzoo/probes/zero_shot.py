@@ -1,4 +1,4 @@
-"""No image is learnt from: the texts of the classes are the classifier."""
+"""Zero-shot classification: the class texts are the classifier, and no image is used for learning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clipzoo.registries import PROBES
 
 @PROBES.register_module()
 class ZeroShot(Probe):
-    """Softmax over the similarities to the texts of the classes, times the model's own scale.
+    """Softmax over the similarities to the class texts, multiplied by the model's own scale.
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv:2103.00020, section 3.1.2.
     """

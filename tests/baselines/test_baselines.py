@@ -255,7 +255,7 @@ def test_other_texts_or_another_text_tower_are_refused(clips, config_of, tmp_pat
     (_, path), (_, other) = clips
     config = config_of(model=of_a_clip(path))
     Baselines(config, tmp_path / "run", Options(only=["zero_shot"]), console=quiet).compute()
-    with pytest.raises(CheckpointError, match="made with other texts"):
+    with pytest.raises(CheckpointError, match="computed with other texts"):
         Baselines(config, tmp_path / "run", Options(templates=["{class_name}"]), console=quiet).compute()
     found = Baselines(config, tmp_path / "run", Options(text_encoder=f"weights:{other}", only=["majority"]), console=quiet).compute()
     assert set(found.summaries) == {"majority", "zero_shot"}
@@ -266,8 +266,8 @@ def test_texts_of_another_model_are_left_out_in_one_line(clips, config_of, tmp_p
     config = config_of(model={**of_a_clip(path, other), "embed_dim": 8})
     comparison = Baselines(config, tmp_path / "run", Options(only=["majority", "zero_shot", "tip"]), console=quiet).compute()
     assert list(comparison.summaries) == ["majority"]
-    assert any("zero_shot, tip: left out" in note and "are not of one model" in note for note in comparison.record.notes)
-    with pytest.raises(ConfigError, match="--only: zero_shot cannot be computed, the image tower .* are not of one model"):
+    assert any("zero_shot, tip: left out" in note and "do not come from one model" in note for note in comparison.record.notes)
+    with pytest.raises(ConfigError, match="--only: zero_shot cannot be computed, the image tower .* do not come from one model"):
         Baselines(config, tmp_path / "run", Options(only=["zero_shot"]), console=quiet).compute()
 
 
@@ -298,7 +298,7 @@ def test_how_training_freezes_the_tower_does_not_matter(config_of):
 def test_pairs_have_no_baselines(config_of, tmp_path, quiet):
     root = write_pairs(tmp_path / "pairs")
     config = config_of(data={"dataset": {"type": "PairsDataset", "path": str(root)}})
-    with pytest.raises(ConfigError, match="PairsDataset has captions and no classes, and baselines tell classes apart") as caught:
+    with pytest.raises(ConfigError, match="PairsDataset has captions but no classes. Baselines require class labels") as caught:
         Baselines(config, tmp_path / "run", Options(), console=quiet)
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
@@ -316,7 +316,7 @@ def test_methods_by_name():
     assert list(chosen_methods(())) == ["majority", "zero_shot", "prototype", "knn", "linear", "tip"]
     assert list(chosen_methods(["linear", "majority"])) == ["majority", "linear"]
     assert all(issubclass(kind, Probe) for kind in chosen_methods(()).values())
-    with pytest.raises(ConfigError, match=r"--only: there is no method 'lin'\. Did you mean 'linear'\? There are majority, "):
+    with pytest.raises(ConfigError, match=r"--only: unknown method 'lin'\. Did you mean 'linear'\? Known: majority, "):
         chosen_methods(["lin"])
 
 

@@ -38,7 +38,7 @@ def test_a_lost_comparison_is_in_the_summary(command, finished, tmp_path, class_
 def test_what_is_wrong_is_one_line(command, write_config, tmp_path):
     pairs = write_config(data={"dataset": {"type": "PairsDataset", "path": str(write_pairs(tmp_path / "pairs"))}})
     for arguments, said in (
-        ((pairs,), "baselines tell classes apart"),
+        ((pairs,), "Baselines require class labels"),
         ((write_config(name="b.py"), "--only", "lin"), "Did you mean 'linear'?"),
         ((write_config(name="b.py"), "--templates", "a photo"), "--templates: 'a photo' does not contain {class_name}"),
         ((write_config(name="b.py"), "--image-encoder", "resnet81"), "resnet81"),

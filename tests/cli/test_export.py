@@ -95,7 +95,8 @@ def test_other_libraries_files_are_converted_too(command, tmp_path):
     arguments = ("export", tmp_path / "a.safetensors", "--format", "transformers", "--out", tmp_path / "b")
     ended = command(*arguments)
     assert (
-        ended.status == 2 and "a.safetensors does not define the activation that its weights were trained with. Pass --quick-gelu yes" in ended.err
+        ended.status == 2
+        and "a.safetensors does not define the activation that its weights were trained with. Pass --quick-gelu yes" in ended.err
     )
     assert command(*arguments, "--quick-gelu", "yes").status == 0
     assert read_clip(tmp_path / "b", "X").quick_gelu is True

@@ -169,11 +169,11 @@ def test_a_result_is_not_written_over_other_content(fewshot, trained, folder, tm
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--method", "protoype"], "--method: there is no method 'protoype'. Did you mean 'prototype'? Methods: knn, linear"),
-        (["--method", "tip", "--temperature", "0.1"], "--temperature: is for the method prototype; tip has none"),
+        (["--method", "protoype"], "--method: unknown method 'protoype'. Did you mean 'prototype'? Methods: knn, linear"),
+        (["--method", "tip", "--temperature", "0.1"], "--temperature: only for the method prototype, not for tip"),
         (["--temperature", "0"], "Prototype.temperature: 0.0 is not a number above 0"),
-        (["--class-texts", "x.json"], "--class-texts: is for methods that read class texts; prototype does not. Leave it out"),
-        (["--method", "knn", "--template", "{class_name}"], "--template: is for methods that read class texts; knn does not"),
+        (["--class-texts", "x.json"], "--class-texts: only for methods that use class texts; prototype does not. Remove it"),
+        (["--method", "knn", "--template", "{class_name}"], "--template: only for methods that use class texts; knn does not"),
         (["--method", "tip", "--template", "ohne"], "--template: 'ohne' does not contain {class_name}"),
         (["--template", "{class_name}", "--class-texts", "x.json"], "not allowed with argument --template"),
         (["--plugins", "nowhere"], "plugins: 'nowhere': cannot be imported"),
@@ -187,7 +187,10 @@ def test_options_that_cannot_be_are_one_clear_line(options, says, fewshot, train
 def test_what_cannot_be_predicted_from_is_one_clear_line(fewshot, trained, classifier, folder, tmp_path):
     out = tmp_path / "out.csv"
     for arguments, says in [
-        ((classifier, folder, out, "--method", "tip"), "has no text side, which the method tip needs. Methods that need none: knn, linear"),
+        (
+            (classifier, folder, out, "--method", "tip"),
+            "has no text tower, which the method tip requires. Methods that do not: knn, linear",
+        ),
         ((tmp_path / "none.pth", folder, out), "no such checkpoint"),
         ((trained, folder, tmp_path / "out.txt"), "RESULT: "),
         ((trained, folder, tmp_path), "is a folder. Give a file"),
@@ -248,16 +251,16 @@ def test_a_classifier_is_evaluated_without_texts(fewshot, classifier, class_fold
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--way", "4", "--query", "2"], "from 7 different groups; 3 have them. Lower --way, --shot or --query"),
+        (["--way", "4", "--query", "2"], "from 7 different groups, but there are 3. Lower --way, --shot or --query"),
         (
             ["--method", "linear", "knn", "--class-texts", "x.json"],
-            "--class-texts: is for methods that read class texts; linear, knn do not",
+            "--class-texts: only for methods that use class texts; linear, knn do not",
         ),
         (["--method", "knn", "knn"], "--method: knn is named twice"),
         ([], "5-way episodes need 5 classes with 5 support and 15 query images from 20 different groups; 0 have them"),
         (["--way", "1"], "--way: 1 must be 2 or more"),
         (["--features"], "--features: goes into the folder of --out"),
-        (["--way", "3", "--group-pattern", "^([0-9])", "--query", "2"], "7 different groups; 0 have them. Too few groups: 圆 (1)"),
+        (["--way", "3", "--group-pattern", "^([0-9])", "--query", "2"], "7 different groups, but there are 0. Too few groups: 圆 (1)"),
         (["--shot", "1", "1"], "--shot: 1 1 must be different numbers"),
     ],
 )

@@ -138,7 +138,7 @@ def test_baselines_are_of_the_same_data(place):
     Baselines(config, place[1], options, console=Console(quiet=True)).compute()
     Image.new("RGB", (16, 16), (7, 7, 7)).save(place[0] / CHANGED)
     validation_of(place).train(fold=1, accept_changed_data=True)
-    with pytest.raises(CheckpointError, match="baselines: made with other data. Delete that folder"):
+    with pytest.raises(CheckpointError, match="baselines: computed on other data. Delete that folder"):
         Baselines(config, place[1], options, console=Console(quiet=True)).compute()
 
 

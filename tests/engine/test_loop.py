@@ -164,7 +164,7 @@ def test_hooks_hear_five_moments_in_order_and_the_end(make_run):
 
 
 def test_a_method_that_only_looks_like_a_moment_is_an_error():
-    with pytest.raises(RegistryError, match="there is no moment 'after_step_end'. Did you mean 'after_step'"):
+    with pytest.raises(RegistryError, match="unknown moment 'after_step_end'. Did you mean 'after_step'"):
 
         class Wrong(Hook):
             def after_step_end(self, run):

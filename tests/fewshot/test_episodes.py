@@ -74,7 +74,7 @@ def test_classes_with_too_few_groups_are_left_out_or_refused():
     assert all(set(pool.draw(n).classes) <= {0, 1, 3, 5} for n in range(20))
     groups = np.arange(len(labels)) // 2  # of 10 images 5 groups are left
     with pytest.raises(
-        DataError, match="3-way episodes need 3 classes with 2 support .* 6 different groups; 2 have them. Too few groups: 猫"
+        DataError, match="3-way episodes need 3 classes with 2 support .* 6 different groups, but there are 2. Too few groups: 猫"
     ):
         EpisodePool(labels, groups, NAMES, PLAN)
 

@@ -86,14 +86,16 @@ def test_sentences_of_classes():
         reader = SimpleNamespace(tokenizer=SimpleNamespace(languages=(language,)))
         assert prediction.default_sentences(reader, ["猫"]) == [[expected]]
     assert prediction.class_sentences(["a", "b"], None, ["{class_name}", "x {class_name}"]) == [["a", "x a"], ["b", "x b"]]
-    with pytest.raises(ConfigError, match="--class-texts: excludes --template"):
+    with pytest.raises(ConfigError, match="--class-texts: cannot be combined with --template"):
         prediction.class_sentences(["a"], "x.json", ["{class_name}"])
 
 
 def test_a_model_without_a_text_side_has_no_scale_and_no_texts():
     classifier = SimpleNamespace(source="a classifier")
     assert prediction.logit_scale_of(classifier) == 100.0
-    with pytest.raises(BuildError, match="a classifier: has no text side, which the method tip needs. Methods that need none: knn, linear"):
+    with pytest.raises(
+        BuildError, match="a classifier: has no text tower, which the method tip requires. Methods that do not: knn, linear"
+    ):
         prediction.require_text_side(classifier, [TipAdapter()])
 
 

@@ -59,7 +59,7 @@ def test_names_are_in_one_unicode_spelling(folder):
     found = read_tasks(folder)[0]
     assert found.classes == ("é", "方块", "条纹") and "é.png" in [query.name for query in found.query]
     shutil.copytree(task / "support" / apart, task / "support" / "é")
-    with pytest.raises(DataError, match="two folders are called 'é', but for blanks or Unicode spellings"):
+    with pytest.raises(DataError, match="two folders are named 'é' up to blanks or Unicode normalisation"):
         read_tasks(folder)
 
 
@@ -84,8 +84,8 @@ def test_names_that_differ_in_their_spelling_alone_are_refused(folder):
     with pytest.raises(DataError) as caught:
         read_tasks(folder)
     assert str(caught.value).splitlines()[1:] == [
-        f"{query}: two images are called 'é.png', but for blanks or Unicode spellings. Rename one",
-        f"{folder}/testB: two tasks are called 'taské', but for blanks or Unicode spellings. Rename one",
+        f"{query}: two images are named 'é.png' up to blanks or Unicode normalisation. Rename one",
+        f"{folder}/testB: two tasks are named 'taské' up to blanks or Unicode normalisation. Rename one",
     ]
 
 
@@ -116,13 +116,13 @@ def test_every_problem_of_every_task_is_named_at_once(folder):
     lines = str(caught.value).splitlines()
     assert lines == [
         "6 problems, nothing was computed",
-        f"{first}/support/方块: the class folder has no image. Add one, or remove the folder",
+        f"{first}/support/方块: no images in the class folder. Add one, or remove the folder",
         f"{first}/query/copy.png: the same image as {first}/support/圆/001.png, byte for byte. "
         "A query must not contain a support image: remove one",
-        f"{second}/support: no such folder. A task needs support/ with a folder of images per class",
-        f"{second}/query: no image to predict. Supported: png jpg jpeg bmp tif tiff webp pgm",
-        f"{folder}/testB/task3/support: no such folder. A task needs support/ with a folder of images per class",
-        f"{folder}/testB/task3/query: no such folder. A task needs query/ with the images to predict",
+        f"{second}/support: no such folder. A task must contain support/ with one folder of images per class",
+        f"{second}/query: no images to predict. Supported: png jpg jpeg bmp tif tiff webp pgm",
+        f"{folder}/testB/task3/support: no such folder. A task must contain support/ with one folder of images per class",
+        f"{folder}/testB/task3/query: no such folder. A task must contain query/ with the images to predict",
     ]
 
 
@@ -157,7 +157,7 @@ def test_an_image_in_two_classes_and_images_beside_the_classes_are_refused(folde
     shutil.copy(support / "圆" / "002.png", support / "002.png")
     with pytest.raises(DataError) as caught:
         read_tasks(folder)
-    assert f"{support}/条纹/x.png: the same image is in class '圆' as {support}/圆/001.png. Remove the wrong one" in str(caught.value)
+    assert f"{support}/条纹/x.png: the same image is also in class '圆', as {support}/圆/001.png. Remove the wrong one" in str(caught.value)
     assert f"{support}: images lie next to the class folders (002.png). Move them into a class folder" in str(caught.value)
 
 
@@ -169,12 +169,12 @@ def test_a_query_may_hold_what_another_task_learns_from(folder):
 def test_a_folder_without_tasks_says_what_is_expected(tmp_path, folder, class_folders):
     with pytest.raises(DataError, match="no such folder. Expected:\n.*testB/\n.*task1/"):
         read_tasks(tmp_path / "none")
-    with pytest.raises(DataError, match="holds no task. Expected:"):
+    with pytest.raises(DataError, match="contains no tasks. Expected:"):
         read_tasks(class_folders)
     with pytest.raises(DataError, match="is a file, not a folder"):
         read_tasks(next((class_folders / "圆").iterdir()))
-    with pytest.raises(DataError, match="task1: is a task itself. Give the folder above it, .*testB"):
+    with pytest.raises(DataError, match="task1: is itself a task. Pass its parent folder, .*testB"):
         read_tasks(folder / "testB" / "task1")
     shutil.copytree(folder / "testB", folder / "testA")
-    with pytest.raises(DataError, match="tasks lie in several folders: testA, testB. Give one of them, such as .*testA"):
+    with pytest.raises(DataError, match="tasks are in several folders: testA, testB. Pass one of them, such as .*testA"):
         read_tasks(folder)

@@ -191,7 +191,7 @@ def test_equal_towers_get_folders_of_their_own(old):
         (["resnet18"], "a list of experiments"),
         ([{"learning_rat": 1}], "experiment 1: unknown key 'learning_rat'. Did you mean 'learning_rate'?"),
         ([{}, {"image_encoder_name": 18}], "experiment 2: image_encoder_name and text_encoder_name must be strings"),
-        ([{"use_cv": False}], "experiment 1: use_cv is false"),
+        ([{"use_cv": False}], "experiment 1: use_cv must be true"),
     ],
 )
 def test_wrong_experiments_are_refused(old, experiments, message):

@@ -197,7 +197,7 @@ def test_a_damaged_timing_json_begins_anew_and_blocks_no_restart(tmp_path, caplo
     hook.before_fit(SimpleNamespace(is_main=True, folder=tmp_path, log=logging.getLogger("test")))
     assert json.loads((tmp_path / "history.json").read_text(encoding="utf-8")) == epochs
     assert hook.timings == [] and json.loads(path.read_text(encoding="utf-8")) == []
-    assert str(path) in caplog.text and "It begins anew: the timings of the 2 epochs before are lost" in caplog.text
+    assert str(path) in caplog.text and "It starts again: the timings of the previous 2 epochs are lost" in caplog.text
 
 
 def test_a_run_goes_on_with_a_damaged_timing_json_and_history(runner_of, stopped_at, tmp_path):

@@ -159,7 +159,7 @@ def test_a_damaged_metrics_csv_loses_no_row(tmp_path, caplog, content, is_damage
         path.write_bytes(content.encode("utf-8", "surrogateescape"))
     restarted(tmp_path)
     assert path.read_text(encoding="utf-8") == HELD
-    said = f"{path}: was damaged or deleted. It is written again from the checkpoint, with all 3 rows"
+    said = f"{path}: was damaged or deleted. It is restored from the checkpoint, with all 3 rows"
     assert caplog.text.count(said) == is_damaged and caplog.text.count("warning:") == is_damaged
 
 

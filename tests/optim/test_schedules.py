@@ -88,7 +88,7 @@ def test_every_schedule_keeps_its_promises(name, warmup):
     ],
 )
 def test_arguments_out_of_range_are_refused(make):
-    with pytest.raises(ConfigError, match=" is not a |do not ascend|Keep one of them"):
+    with pytest.raises(ConfigError, match=" is not a |are not ascending|Remove one of them"):
         make()
 
 

@@ -159,21 +159,21 @@ def test_impossible_arguments_are_refused(make, says):
 
 
 def test_impossible_examples_are_refused():
-    with pytest.raises(BuildError, match="TipAdapter: needs texts of the classes"):
+    with pytest.raises(BuildError, match="TipAdapter: requires class texts"):
         TipAdapter().fit(draw(text=None))
-    with pytest.raises(DataError, match="KNearest: there is no example"):
+    with pytest.raises(DataError, match="KNearest: there are no examples"):
         KNearest().fit(draw(features=np.empty((0, 8), np.float32), labels=np.empty(0, np.int64)))
     with pytest.raises(DataError, match="labels are 0 … 2, but there are 2 classes"):
         draw(num_classes=2, labels=np.array([0, 1, 2] * 4))
     with pytest.raises(DataError, match="must be \\[N, D\\] and \\[N\\]"):
         draw(labels=np.zeros(3, np.int64))
-    with pytest.raises(DataError, match="groups are \\[2\\]"):
+    with pytest.raises(DataError, match="groups have shape \\[2\\]"):
         draw(groups=np.zeros(2))
-    with pytest.raises(DataError, match="text is \\[2, 8\\], a row for each class, \\[3, 8\\]"):
+    with pytest.raises(DataError, match="text has shape \\[2, 8\\], expected one row per class, \\[3, 8\\]"):
         draw(text=np.zeros((2, 8), np.float32))
     broken = draw().features.copy()
     broken[3, 2] = np.nan
-    with pytest.raises(DataError, match="a feature is not a finite number"):
+    with pytest.raises(DataError, match="a feature is not finite"):
         draw(features=broken)
 
 
