@@ -288,7 +288,7 @@ def class_of_one_image(place: Place) -> list:
     return place.train(root=root)
 
 
-@bad("圆/000.jpg", "cannot be decoded", "replace or remove the file", makes=True)
+@bad("圆/000.jpg", "cannot be decoded", "replace or remove it", makes=True)
 def corrupt_jpeg(place: Place) -> list:
     from PIL import Image
 
