@@ -257,7 +257,7 @@ def test_a_classifier_is_evaluated_without_texts(fewshot, classifier, class_fold
             "--class-texts: only for methods that use class texts; linear, knn do not",
         ),
         (["--method", "knn", "knn"], "--method: knn is named twice"),
-        ([], "5-way episodes need 5 classes with 5 support and 15 query images from 20 different groups; 0 have them"),
+        ([], "5-way episodes need 5 classes with 5 support and 15 query images from 20 different groups, but there are 0"),
         (["--way", "1"], "--way: 1 must be 2 or more"),
         (["--features"], "--features: goes into the folder of --out"),
         (["--way", "3", "--group-pattern", "^([0-9])", "--query", "2"], "7 different groups, but there are 0. Too few groups: 圆 (1)"),
