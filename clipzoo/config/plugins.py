@@ -1,7 +1,7 @@
 """Third-party modules; importing one registers its classes.
 
 A plugin is named by the user, in the config (``plugins = ['my_package']``) or on the command line, or by the entry point group
-``clipzoo.config.plugins`` of an installed package. Plugins named in a checkpoint are imported only if the user names them too.
+``clipzoo.plugins`` of an installed package. Plugins named in a checkpoint are imported only if the user names them too.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 from clipzoo.errors import ConfigError
 
-GROUP = "clipzoo.config.plugins"
+GROUP = "clipzoo.plugins"
 
 
 def import_plugins(names: Iterable[str] = ()) -> list[str]:

@@ -91,7 +91,7 @@ def site(tmp_path) -> Path:
     info = site / "acme_clip-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-clip\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text("[clipzoo.config.plugins]\nacme = acme_clip\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[clipzoo.plugins]\nacme = acme_clip\n", encoding="utf-8")
     here = tmp_path / "here"
     here.mkdir()
     (here / "acme_parts.py").write_text(PARTS, encoding="utf-8")
@@ -172,7 +172,7 @@ def test_a_broken_plugin_is_one_clear_line(tmp_path, monkeypatch, text, message)
 def test_a_broken_installed_plugin_names_its_entry_point(site, monkeypatch):
     (site / "acme_clip" / "__init__.py").write_text("import no_such_dependency", encoding="utf-8")
     monkeypatch.syspath_prepend(site)
-    with pytest.raises(ConfigError, match=r"entry point 'acme' \(clipzoo.config.plugins\): cannot be imported .*no_such_dependency"):
+    with pytest.raises(ConfigError, match=r"entry point 'acme' \(clipzoo.plugins\): cannot be imported .*no_such_dependency"):
         import_plugins()
 
 
