@@ -56,7 +56,7 @@ def test_search_and_export_say_why_not(command, classifier, class_folders, tmp_p
     assert ended.status == 2 and "is a classifier without a text side, so no text can be searched for. Give a CLIP" in ended.err
     assert not (class_folders / ".clipzoo-index").exists()
     ended = command("export", classifier / "fold_1", "--format", "open_clip", "--out", tmp_path / "out")
-    assert ended.status == 2 and "ImageClassifier is no CLIP" in ended.err and not (tmp_path / "out").exists()
+    assert ended.status == 2 and "ImageClassifier cannot be exported" in ended.err and not (tmp_path / "out").exists()
 
 
 def test_num_classes_is_not_for_a_config_to_say(command, write_config, tmp_path):

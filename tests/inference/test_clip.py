@@ -214,8 +214,8 @@ def test_features_can_be_trained_on(loaded, files):
     ("images", "message"),
     [
         ([], "empty list"),
-        (3, "int is no image"),
-        ([None], "NoneType at position 0 is no image"),
+        (3, "int is not an image"),
+        ([None], "NoneType at position 0 is not an image"),
         (np.zeros((8, 8, 3)), r"ndarray at position 0 is not an image.*Image.fromarray"),
         (torch.zeros(1, 8, 8), r"position 0 has the shape \[1, 8, 8\]"),
         (torch.zeros(8, 8, 3, dtype=torch.uint8), r"has the shape \[8, 8, 3\]"),
@@ -495,7 +495,7 @@ def test_weights_of_a_whole_clip_give_the_reference_features(tmp_path, vision, f
     with torch.no_grad():
         net.logit_scale.fill_(3.0)
     torch.save(net.state_dict(), tmp_path / "clip.pt")
-    with pytest.raises(BuildError, match="does not say which activation"):
+    with pytest.raises(BuildError, match="does not define the activation"):
         clipzoo.load(tmp_path / "clip.pt")
     loaded = clipzoo.load(tmp_path / "clip.pt", quick_gelu=False)
     assert abs(loaded.temperature - np.exp(-3.0)) < 1e-6 and loaded.precision == "fp32" and loaded.classes == ()
