@@ -75,7 +75,7 @@ def build_tower(config: Config, slot: str, other: str | None, device: torch.devi
 def class_texts(
     config: Config, tower: Tower, data: Dataset, log: logging.Logger, *, text_encoder: str | None, templates: Sequence[str]
 ) -> ClassTexts | str:
-    """The class texts in the image tower's space, or the reason why there are none.
+    """The class texts in the image tower's space, or the reason why none exist.
 
     Args:
         config: Config that names the text tower.

@@ -253,7 +253,7 @@ class _Folders:
         self._inside: dict[str, dict[str, list[str]]] = {}
 
     def locate(self, root: str, written: str) -> tuple[str, int] | None:
-        """Actual path and size of a file; ``None`` if there is none.
+        """Actual path and size of a file; ``None`` if none exists.
 
         Raises:
             DataError: The entry is neither a regular file nor a folder, or the name is ambiguous.

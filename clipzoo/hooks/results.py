@@ -214,7 +214,7 @@ def curve(rows: list[dict], x: str, key: str, label: str) -> figures.Curve:
 
 
 def value_at(rows: list[dict], x: str, key: str, place: float | None) -> float:
-    """The value of ``key`` at ``place``; NaN if there is none."""
+    """The value of ``key`` at ``place``; NaN if none exists."""
     values = [row[key] for row in rows if row[x] == place and row.get(key) is not None]
     return values[-1] if values else math.nan
 

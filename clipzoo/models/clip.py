@@ -258,7 +258,7 @@ def in_batch_measures(image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, ba
 
 
 def _joint_width(*towers: nn.Module) -> int:
-    """The width of the joint space that the towers' features are already in; 512, as in most CLIPs, if there is none or several."""
+    """The width of the joint space that the towers' features are already in; 512, as in most CLIPs, if none exists, or several do."""
     widths = {tower.num_features for tower in towers if tower.projected}
     return widths.pop() if len(widths) == 1 else 512
 

@@ -116,7 +116,7 @@ class Probe:
         """Learn from ``examples`` only. The same examples give the same result.
 
         Raises:
-            BuildError: The method requires class texts, and there are none.
+            BuildError: The method requires class texts, and none exist.
             DataError: There are no examples.
         """
         if self.needs_text and examples.text is None:

@@ -83,7 +83,7 @@ class Comparison:
 
     @classmethod
     def read(cls, work_dir: str | Path) -> Comparison | None:
-        """Read all finished baselines; ``None`` if there are none.
+        """Read all finished baselines; ``None`` if none exist.
 
         Raises:
             CheckpointError: A file is damaged.
@@ -120,7 +120,7 @@ class Comparison:
         return rows_or_columns("pooled", columns, num_totals=0 if trained is None else 1)
 
     def verdict(self, trained: Summary) -> list[str]:
-        """The baselines that beat the trained model in the deciding metric, pooled; or a line that there are none."""
+        """The baselines that beat the trained model in the deciding metric, pooled; or a line that none exist."""
         select, up = self.record.select, self.record.greater_is_better
         own = trained.pooled.get(select, math.nan)
         values = {name: summary.pooled.get(select, math.nan) for name, summary in self.summaries.items()}

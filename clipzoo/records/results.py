@@ -41,7 +41,7 @@ class FoldResult:
         precision: ``'fp32'``, ``'bf16'`` or ``'fp16'``.
         processes: Number of training processes.
         step: Optimizer steps of the scored checkpoint.
-        checkpoint_digest: Digest of the scored checkpoint's file; empty if there is none.
+        checkpoint_digest: Digest of the scored checkpoint's file; empty if none exists.
         predictions_digest: Digest of ``predictions.csv`` in the same folder.
         rounding: Values of all config keys that only change rounding.
         notes: Remarks on the training.

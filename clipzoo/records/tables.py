@@ -140,7 +140,7 @@ class RetrievalTable:
         tied: ``[Q]`` int64 number of non-matching items exactly as similar as the best match.
         positives: ``[Q]`` int64 number of matching items as similar as the best one; 1 or more.
         positive_similarity: ``[Q]`` float64 mean cosine to all matching items.
-        negative_similarity: ``[Q]`` float64 mean cosine to all other items; NaN if there are none.
+        negative_similarity: ``[Q]`` float64 mean cosine to all other items; NaN if none exist.
         best_match: Item most similar to the query: a caption, or the case id of an image.
     """
 

@@ -296,7 +296,7 @@ def test_a_folder_as_downloaded_from_the_hub(saved, folder, tmp_path):
             OpenCLIPBackbone(str(tmp_path / "siglip"))
     (tmp_path / "siglip" / "open_clip_config.json").write_text(json.dumps(config))
     (tmp_path / "siglip" / "open_clip_model.safetensors").unlink()
-    missing = "must contain one weights file, such as open_clip_model.safetensors, but there is none"
+    missing = "must contain one weights file, such as open_clip_model.safetensors, but none exists"
     for arguments, words in (({}, missing), ({"tag": "webli"}, "Remove tag='webli'")):
         with pytest.raises(BuildError, match=words):
             OpenCLIPBackbone(str(tmp_path / "siglip"), **arguments)

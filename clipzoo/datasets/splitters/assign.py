@@ -58,7 +58,7 @@ def assign(
         shares: K shares with sum 1. Unequal shares are rounded to fractions with denominators of at most 1000.
         rng: Source of all randomness. A ``RandomState``, because numpy guarantees its streams across versions.
         size_weight: See ``unevenness``.
-        pinned: ``[G]`` part of the groups with a fixed part, -1 for the others; ``None`` if there are none.
+        pinned: ``[G]`` part of the groups with a fixed part, -1 for the others; ``None`` if none exist.
 
     Returns:
         ``[G]`` int64 part of each group.

@@ -16,7 +16,7 @@ WORK = 4_000_000  # numbers computed before the search gives up: a few tenths of
 
 
 def optimum(problem: Problem, bound: int) -> np.ndarray | None:
-    """The best ``x [M, K]`` with a cost below ``bound``; ``None`` if there is none, or if the search is too expensive.
+    """The best ``x [M, K]`` with a cost below ``bound``; ``None`` if none exists, or if the search is too expensive.
 
     Equal states (up to the order of the parts, if all parts are alike) are kept once, and a state is dropped as soon as the excess of its
     placed cases over the targets costs ``bound`` or more: groups are only added, so that the excess never shrinks.

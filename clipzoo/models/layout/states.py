@@ -22,7 +22,7 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str:
-    """The tensors with NaN or infinity, in words; empty if there are none. Attention masks, which contain minus infinity, are ignored."""
+    """The tensors with NaN or infinity, in words; empty if none exist. Attention masks, which contain minus infinity, are ignored."""
     bad = [key for key, value in state.items() if not (_is_mask(key) or _finite(value))]
     if not bad:
         return ""

@@ -93,7 +93,7 @@ class ClassificationLoss(nn.Module):
         self.fitted = True
 
     def forward(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-        """The mean loss over the cases with a class, in fp32 even under autocast; 0 if there are none.
+        """The mean loss over the cases with a class, in fp32 even under autocast; 0 if none exist.
 
         Args:
             logits_BC: ``[B, C]`` logits, with the temperature applied.

@@ -127,7 +127,7 @@ def tensors(content: object, where: str) -> dict[str, Tensor]:
 
 
 def _state_dicts(content: object, depth: int = 0) -> list[Mapping]:
-    """The state dicts in the containers; if there are none, the content itself if it has tensors."""
+    """The state dicts in the containers; if none exist, the content itself if it has tensors."""
     if not isinstance(content, Mapping) or depth > _DEEPEST:
         return []
     inner = [state for key in _CONTAINERS for state in _state_dicts(content.get(key), depth + 1)]

@@ -154,13 +154,13 @@ def weights_in(folder: Path, where: str) -> Path:
     """The weight file in an open_clip folder: under one of the standard names, or else the only one.
 
     Raises:
-        BuildError: There is none, or it is ambiguous.
+        BuildError: None exists, or it is ambiguous.
     """
     found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not found:
         found = sorted(path for path in folder.iterdir() if kind_of_weights(path) is not None)
         if len(found) != 1:
-            which = f"there are {shortened([path.name for path in found])}" if found else "there is none"
+            which = f"there are {shortened([path.name for path in found])}" if found else "none exists"
             raise BuildError(f"{where}: the folder must contain one weights file, such as {WEIGHTS[0]}, but {which}")
     return found[0]
 

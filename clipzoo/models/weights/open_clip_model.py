@@ -171,7 +171,7 @@ def _other_activation(name: str, quick_gelu: bool) -> str:
 
 
 def _usual(name: str) -> Preprocessing:
-    """The preprocessing of all published weights of ``name``; OpenAI's if they differ or there are none."""
+    """The preprocessing of all published weights of ``name``; OpenAI's if they differ or none exist."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     all_of_it = {preprocessing_of(get_pretrained_cfg(name, tag), name) for tag in list_pretrained_tags_by_model(name)}

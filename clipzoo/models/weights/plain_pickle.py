@@ -40,7 +40,7 @@ class Bag:
 
     Attributes:
         kind: Class of the object.
-        state: State set by the pickle; ``None`` if there is none.
+        state: State set by the pickle; ``None`` if none exists.
     """
 
     kind: Class

@@ -160,7 +160,7 @@ def test_an_open_clip_folder_must_be_whole(tmp_path):
     save_open_clip_folder(open_clip_model(), tmp_path / "b", CONFIG, {"size": 224})
     refused(tmp_path / "b", "size=224, but the weights are for 32 px")
     (tmp_path / "b" / "open_clip_model.safetensors").unlink()
-    refused(tmp_path / "b", "the folder must contain one weights file, such as open_clip_model.safetensors, but there is none")
+    refused(tmp_path / "b", "the folder must contain one weights file, such as open_clip_model.safetensors, but none exists")
     (tmp_path / "b" / "open_clip_config.json").write_text("{")
     refused(tmp_path / "b", "not valid JSON")
 
