@@ -34,7 +34,7 @@ def export(arguments: argparse.Namespace) -> None:
     from clipzoo.models.export import write_open_clip, write_transformers
 
     if arguments.fit is not None and arguments.format == "open_clip":
-        raise ConfigError("export: --fit is for --format transformers only. Leave it out: open_clip can pad")
+        raise ConfigError("export: --fit is for --format transformers only. Remove it: open_clip can pad")
     weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
     said = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export: {arguments.checkpoint}"

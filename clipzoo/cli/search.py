@@ -127,7 +127,7 @@ def answer(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex)
 
 
 def converse(arguments: argparse.Namespace, loaded: LoadedCLIP, index: ImageIndex) -> None:
-    """Ask for texts until there is none."""
+    """Ask for queries until the user enters an empty one."""
     while True:
         try:
             query = input("query (empty to end): ").strip()
