@@ -112,7 +112,7 @@ def test_folders_and_patterns(class_folders, tmp_path, monkeypatch):
         (["*.gif"], r"\*.gif: no image matches"),
         (["a.png", "圆/000.png", "b.png"], "^a.png, b.png: these 2 do not exist. Nothing was computed$"),
         (["a.png"], "a.png: no such file"),
-        ([str(tmp_path / "empty")], "empty: no image in it. Supported: png"),
+        ([str(tmp_path / "empty")], "empty: no images in this folder. Supported: png"),
     ):
         with pytest.raises(DataError, match=message):
             image_files(given)

@@ -307,7 +307,7 @@ def test_an_image_that_is_gone_or_no_regular_file_is_named(root):
     with pytest.raises(DataError, match=r"002\.png: no such file"):
         fingerprint.of(data)
     os.mkfifo(root / "圆" / "002.png")
-    with pytest.raises(DataError, match=r"002\.png: is a FIFO"):
+    with pytest.raises(DataError, match=r"002\.png: a FIFO"):
         fingerprint.of(data)
 
 

@@ -167,7 +167,7 @@ def test_what_lies_in_the_place_of_metrics_csv_blocks_no_restart(tmp_path, caplo
     """A FIFO would never be read to its end, and a folder cannot be written over."""
     os.mkfifo(tmp_path / "metrics.csv")
     restarted(tmp_path)
-    assert (tmp_path / "metrics.csv").read_text(encoding="utf-8") == HELD and "metrics.csv: is a FIFO" in caplog.text
+    assert (tmp_path / "metrics.csv").read_text(encoding="utf-8") == HELD and "metrics.csv: a FIFO" in caplog.text
     (tmp_path / "other" / "metrics.csv" / "x").mkdir(parents=True)
     hook = restarted(tmp_path / "other")
     assert "cannot be written now" in caplog.text and hook.must_rewrite
