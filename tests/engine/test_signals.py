@@ -101,7 +101,7 @@ def test_a_killed_worker_ends_the_run_with_one_line(with_workers):
     _, err = with_workers.communicate(timeout=200)
     assert with_workers.returncode == 2, err
     assert err.splitlines()[-1].startswith(
-        "error: data.num_workers: one of 2 processes that read the training cases was killed by signal 9"
+        "error: data.num_workers: one of 2 worker processes for the training cases was killed by signal 9"
     )
     assert "Traceback" not in err
 

@@ -157,7 +157,7 @@ def check_refusals(images: Path, folder: Path) -> None:
         sharding.shard(nn.Linear(2, 2), torch.device("cpu"))
     with pytest.raises(ConfigError, match="'fsdp' does not support fp16"):
         build.parallel(nn.Linear(2, 2), torch.device("cpu"), "fsdp", autocast=torch.float16)
-    with pytest.raises(CheckpointError, match="of another model"):
+    with pytest.raises(CheckpointError, match="belong to another model"):
         runner = make_runner(images, folder / "new", "plain", "fsdp")
         checkpoint.load_weights(runner.run.model, {"logit_scale": torch.tensor(0.0)}, "there")
 
