@@ -120,7 +120,7 @@ def test_queries_are_asked_for_on_a_terminal(search, monkeypatch):
         (["WORK/fold_1", "IMAGES", "圆", " "], "a query is empty"),
         (["WORK/fold_1", "IMAGES", "--image", "none.png"], "--image: none.png: no such file"),
         (["WORK/fold_1", "IMAGES", "--image", "broken.png"], "broken.png: not an image"),
-        (["WORK/fold_1", "empty", "圆"], "empty: no image in it"),
+        (["WORK/fold_1", "empty", "圆"], "empty: no images in this folder"),
         (["WORK/fold_1", "nowhere", "圆"], "nowhere: no such folder"),
         (["WORK/fold_1", "broken.png", "圆"], "broken.png: is a file, not a folder"),
         (["WORK", "IMAGES", "圆"], "contains the checkpoints of 3 folds. Pass one of them"),

@@ -193,7 +193,7 @@ def test_folders_without_images(loaded, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x", encoding="utf-8")
     for name, message in (
-        ("empty", "no image in it. Supported: png"),
+        ("empty", "no images in this folder. Supported: png"),
         ("nowhere", "no such folder"),
         ("empty/notes.txt", "is a file"),
     ):
