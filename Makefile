@@ -13,7 +13,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 DEMO := configs/clip/r18_bertzh_digits_5fold.py
 
-.PHONY: help demo test slow oldest install bench clean
+.PHONY: help demo test slow install bench clean
 
 help:
 	@sed -n '1,2p' Makefile | cut -c3-
@@ -41,10 +41,6 @@ test: $(VENV)/.installed-tests
 
 slow: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
-
-oldest: $(VENV)/.installed-tests
-	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --target $(abspath $(VENV))/open_clip-3.0.0 open_clip_torch==3.0.0
-	PYTHONPATH=$(abspath $(VENV))/open_clip-3.0.0 $(BIN)/python -m pytest -n $(JOBS) -k "clip or CLIP" tests/models $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-tests
 	$(BIN)/python benchmarks/class_captions.py
