@@ -15,7 +15,8 @@ from pathlib import Path
 
 def launch(program: str | Path, *arguments: object, timeout: float = 120) -> None:
     """Run a test file as a program; it must succeed. (Pytest's own process has threads, and must not fork.)"""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    tests = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(program), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from clipzoo.cli import door, using
 
 if TYPE_CHECKING:
-    from clipzoo.inference.clip import Classification
+    from clipzoo.inference.model import Classification
 
 DESCRIPTION = """Classify images by similarity to texts. CHECKPOINT is:
   a checkpoint of a training, or the folder of its fold;

@@ -14,15 +14,12 @@ from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed
 from clipzoo.datasets.captions import Captions, clean
 from clipzoo.datasets.files.class_texts import default_template, texts_from_template
 from clipzoo.errors import BuildError, DataError
-from clipzoo.inference.classifier import LoadedClassifier
 from clipzoo.inference.model import Classification, LoadedModel
 from clipzoo.inference.restore import Restored
 from clipzoo.structures import ClassCaptions, Tokenizer
 
 if TYPE_CHECKING:
     from clipzoo.datasets.transforms import Transform
-
-__all__ = ["Classification", "LoadedCLIP", "LoadedClassifier"]
 
 Texts = Sequence[str] | Mapping[str, str | Sequence[str]]
 

@@ -78,7 +78,7 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
 
 
 def checkpoint_of(path: Path) -> Path | None:
-    """The checkpoint at ``path``: a file, or the one of a fold's folder or of a work dir with one fold; ``None`` if there is none.
+    """The checkpoint at ``path``: a file, or the one of a fold's folder or of a work dir with one fold; ``None`` if it has no checkpoint.
 
     Raises:
         CheckpointError: ``path`` is a work dir with several folds.

@@ -22,8 +22,8 @@ from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, DataError, RegistryError
 from clipzoo.inference import restore
-from clipzoo.inference.clip import Classification
 from clipzoo.inference.load import load_one
+from clipzoo.inference.model import Classification
 from clipzoo.records.results import FoldResult
 from clipzoo.records.sealed import check_seal
 from clipzoo.records.tables import PredictionTable
