@@ -16,6 +16,7 @@ from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.layout.modules import modified_resnet, vision_transformer
 from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import count_once, recomputed
@@ -248,25 +249,12 @@ def _activation(said: bool | None, weights: CLIPWeights | None) -> bool:
 
 
 def _network(size: VisionSize, quick_gelu: bool | None, patch_dropout: float) -> nn.Module:
-    from open_clip.modified_resnet import ModifiedResNet
-    from open_clip.transformer import QuickGELU, VisionTransformer
-
     if size.resnet:
         if patch_dropout:
             raise ConfigError("CLIPVision: patch_dropout applies to vision transformers only, and this is a ResNet. Remove it")
-        return ModifiedResNet(list(size.layers), size.output_dim, size.heads, size.image_size, size.width)
-    mlp_width = size.mlp_width or 4 * size.width
-    return VisionTransformer(
-        image_size=size.image_size,
-        patch_size=size.patch_size,
-        width=size.width,
-        layers=size.layers,
-        heads=size.heads,
-        mlp_ratio=(mlp_width + 0.5) / size.width,  # open_clip truncates the product
-        output_dim=size.output_dim,
-        patch_dropout=patch_dropout,
-        act_layer=QuickGELU if quick_gelu else nn.GELU,
-    )
+        return modified_resnet(size.width, size.layers, size.image_size, size.output_dim, heads=size.heads)
+    shape = (size.width, size.layers, size.mlp_width or 4 * size.width, size.patch_size, size.image_size, size.output_dim)
+    return vision_transformer(*shape, heads=size.heads, quick_gelu=bool(quick_gelu), patch_dropout=patch_dropout)
 
 
 def _words(size: VisionSize) -> str:

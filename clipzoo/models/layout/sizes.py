@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from clipzoo.errors import BuildError
+from clipzoo.models.layout.modules import Shapes, bert, modified_resnet, shapes_on_meta, text_transformer, vision_transformer
 from clipzoo.models.layout.states import differences, shapes_of
-
-Shapes = dict[str, tuple[int, ...]]
 
 CLIP_VOCABULARY = 49408
 # Shapes do not determine the number of heads. A head is 64 wide, except in these larger transformers of open_clip, by width.
@@ -26,13 +25,13 @@ def vision_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
     if "attnpool.positional_embedding" in visual and "layer1.0.conv1.weight" in visual:
         _check_dimensions(visual, {"attnpool.positional_embedding": 2, "layer1.0.conv1.weight": 4}, f"{where}: the image tower")
         sizes = _resnet_sizes(visual, where)
-        wanted = resnet_shapes(sizes["vision_width"], sizes["vision_layers"], sizes["image_size"], sizes["embed_dim"])
+        shape = (sizes["vision_width"], sizes["vision_layers"], sizes["image_size"], sizes["embed_dim"])
+        wanted = shapes_on_meta(lambda: modified_resnet(*shape))
     elif {"conv1.weight", "positional_embedding", "proj"} <= visual.keys() and visual["conv1.weight"].ndim == 4:
         _check_dimensions(visual, {"conv1.weight": 4, "positional_embedding": 2, "proj": 2}, f"{where}: the image tower")
         sizes = _vit_sizes(visual, where)
-        wanted = vit_shapes(
-            sizes["vision_width"], sizes["vision_layers"], sizes["vision_mlp"], sizes["patch_size"], sizes["image_size"], sizes["embed_dim"]
-        )
+        shape = [sizes[name] for name in ("vision_width", "vision_layers", "vision_mlp", "patch_size", "image_size", "embed_dim")]
+        wanted = shapes_on_meta(lambda: vision_transformer(*shape))
     else:
         raise BuildError(f"{where}: {_other_image_tower(visual)}. Supported: CLIP's vision transformers and ResNets; {_OTHERS}")
     _check(visual, wanted, f"{where}: the image tower")
@@ -64,7 +63,8 @@ def text_sizes(text: Mapping[str, Tensor], where: str) -> dict:
         "text_mlp": _rows(text, "transformer.resblocks.0.mlp.c_fc.weight"),
     }
     embed_dim = text["text_projection"].shape[-1]
-    wanted = text_shapes(width, sizes["text_layers"], sizes["text_mlp"], sizes["context_length"], vocab_size, embed_dim)
+    shape = (width, sizes["text_layers"], sizes["text_mlp"], sizes["context_length"], vocab_size, embed_dim)
+    wanted = shapes_on_meta(lambda: text_transformer(*shape))
     _check(text, wanted, f"{where}: the text tower")
     return sizes
 
@@ -88,8 +88,16 @@ def bert_sizes(text: Mapping[str, Tensor], where: str) -> dict:
         "text_mlp": _rows(text, "encoder.layer.0.intermediate.dense.weight"),
     }
     positions, types = (_rows(text, f"embeddings.{kind}_embeddings.weight") for kind in ("position", "token_type"))
-    embed_dim = text["text_projection"].shape[-1]
-    wanted = bert_shapes(width, sizes["text_layers"], sizes["text_mlp"], positions, types, vocab_size, embed_dim)
+    config = {
+        "vocab_size": vocab_size,
+        "hidden_size": width,
+        "num_hidden_layers": sizes["text_layers"],
+        "num_attention_heads": 1,
+        "intermediate_size": sizes["text_mlp"],
+        "max_position_embeddings": positions,
+        "type_vocab_size": types,
+    }
+    wanted = {**shapes_on_meta(lambda: bert(config)), "text_projection": (width, text["text_projection"].shape[-1])}
     _check(text, wanted, f"{where}: the text tower")
     return sizes
 
@@ -113,67 +121,6 @@ def scalars(state: Mapping[str, Tensor], where: str) -> tuple[float, float | Non
     if "logit_scale" not in state:
         raise BuildError(f"{where}: logit_scale is missing")
     return float(state["logit_scale"]), float(state["logit_bias"]) if "logit_bias" in state else None
-
-
-def vit_shapes(width: int, layers: int, mlp: int, patch: int, image_size: int, embed_dim: int) -> Shapes:
-    """Tensor shapes of CLIP's vision transformer."""
-    return {
-        "class_embedding": (width,),
-        "positional_embedding": ((image_size // patch) ** 2 + 1, width),
-        "proj": (width, embed_dim),
-        "conv1.weight": (width, 3, patch, patch),
-        **_affine("ln_pre", width),
-        **_block_shapes("transformer.resblocks.", layers, width, mlp),
-        **_affine("ln_post", width),
-    }
-
-
-def text_shapes(width: int, layers: int, mlp: int, context_length: int, vocab_size: int, embed_dim: int) -> Shapes:
-    """Tensor shapes of CLIP's text transformer."""
-    return {
-        "positional_embedding": (context_length, width),
-        "text_projection": (width, embed_dim),
-        **_block_shapes("transformer.resblocks.", layers, width, mlp),
-        "token_embedding.weight": (vocab_size, width),
-        **_affine("ln_final", width),
-    }
-
-
-def resnet_shapes(width: int, layers: tuple[int, ...], image_size: int, embed_dim: int) -> Shapes:
-    """Tensor shapes of CLIP's ResNet: a stem of three convolutions, four stages of bottlenecks, and attention pooling."""
-    shapes: Shapes = {}
-    for index, (inner, outer) in enumerate(((3, width // 2), (width // 2, width // 2), (width // 2, width)), start=1):
-        shapes |= {f"conv{index}.weight": (outer, inner, 3, 3), **_batch_norm(f"bn{index}", outer)}
-    inner = width
-    for stage, blocks in enumerate(layers):
-        middle = width * 2**stage
-        for block in range(blocks):
-            name = f"layer{stage + 1}.{block}"
-            shapes |= {f"{name}.conv1.weight": (middle, inner, 1, 1), **_batch_norm(f"{name}.bn1", middle)}
-            shapes |= {f"{name}.conv2.weight": (middle, middle, 3, 3), **_batch_norm(f"{name}.bn2", middle)}
-            shapes |= {f"{name}.conv3.weight": (4 * middle, middle, 1, 1), **_batch_norm(f"{name}.bn3", 4 * middle)}
-            if block == 0:
-                shapes |= {f"{name}.downsample.0.weight": (4 * middle, inner, 1, 1), **_batch_norm(f"{name}.downsample.1", 4 * middle)}
-            inner = 4 * middle
-    shapes["attnpool.positional_embedding"] = ((image_size // 32) ** 2 + 1, inner)
-    for name, outer in (("k_proj", inner), ("q_proj", inner), ("v_proj", inner), ("c_proj", embed_dim)):
-        shapes |= {f"attnpool.{name}.weight": (outer, inner), f"attnpool.{name}.bias": (outer,)}
-    return shapes
-
-
-def bert_shapes(width: int, layers: int, mlp: int, positions: int, types: int, vocab_size: int, embed_dim: int) -> Shapes:
-    """Tensor shapes of a BERT without its pooling layer, and of the projection."""
-    rows = {"word_embeddings": vocab_size, "position_embeddings": positions, "token_type_embeddings": types}
-    shapes: Shapes = {f"embeddings.{name}.weight": (count, width) for name, count in rows.items()}
-    shapes |= _affine("embeddings.LayerNorm", width)
-    for layer in range(layers):
-        name = f"encoder.layer.{layer}"
-        for part in ("query", "key", "value"):
-            shapes |= _linear(f"{name}.attention.self.{part}", width, width)
-        shapes |= {**_linear(f"{name}.attention.output.dense", width, width), **_affine(f"{name}.attention.output.LayerNorm", width)}
-        shapes |= {**_linear(f"{name}.intermediate.dense", width, mlp), **_linear(f"{name}.output.dense", mlp, width)}
-        shapes |= _affine(f"{name}.output.LayerNorm", width)
-    return {**shapes, "text_projection": (width, embed_dim)}
 
 
 def _vit_sizes(visual: Mapping[str, Tensor], where: str) -> dict:
@@ -256,26 +203,3 @@ def _side(count: int, where: str) -> int:
     if side < 1 or side**2 != count:
         raise BuildError(f"{where} has {count + 1} rows, which is not a square grid plus a class token")
     return side
-
-
-def _linear(name: str, inner: int, outer: int) -> Shapes:
-    return {f"{name}.weight": (outer, inner), f"{name}.bias": (outer,)}
-
-
-def _affine(name: str, width: int) -> Shapes:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def _batch_norm(name: str, width: int) -> Shapes:
-    return {**_affine(name, width), f"{name}.running_mean": (width,), f"{name}.running_var": (width,), f"{name}.num_batches_tracked": ()}
-
-
-def _block_shapes(prefix: str, layers: int, width: int, mlp: int) -> Shapes:
-    shapes: Shapes = {}
-    for layer in range(layers):
-        name = f"{prefix}{layer}"
-        shapes |= {**_affine(f"{name}.ln_1", width), **_affine(f"{name}.ln_2", width)}
-        shapes |= {f"{name}.attn.in_proj_weight": (3 * width, width), f"{name}.attn.in_proj_bias": (3 * width,)}
-        shapes |= {**_linear(f"{name}.attn.out_proj", width, width), **_linear(f"{name}.mlp.c_fc", width, mlp)}
-        shapes |= _linear(f"{name}.mlp.c_proj", mlp, width)
-    return shapes

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.layout.modules import bert as network
 from clipzoo.models.layout.sizes import bert_sizes
 from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.layout.transformers import TOKENIZER_FILES, bert_config
@@ -33,7 +34,7 @@ from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 
 if TYPE_CHECKING:
-    from transformers import BertModel, PretrainedConfig
+    from transformers import PretrainedConfig
 
 
 @TEXT_ENCODERS.register_module()
@@ -166,7 +167,7 @@ class BERT(TextEncoder):
         with folder_of(files, "BERT") as folder:
             config = read_config("BERT", folder)
             self._tokenize_like(folder, config)
-        self.bert = _network({**config.to_dict(), **rates})
+        self.bert = network({**config.to_dict(), **rates})
 
     def _tokenize_like(self, name: str, config: PretrainedConfig) -> None:
         if config.model_type != "bert":
@@ -199,7 +200,7 @@ class BERT(TextEncoder):
             )
         self.tokenizer = HFTokenizer(tokenizer, self.context_length)
         try:
-            self.bert = _network({**weights.text_config, **rates})
+            self.bert = network({**weights.text_config, **rates})
         except (KeyError, ValueError, AssertionError) as error:  # from transformers and torch
             raise BuildError(f"{where}: its text_config does not define a BERT ({first_line(error)})") from error
         self._project(weights.embed_dim)
@@ -214,13 +215,4 @@ class BERT(TextEncoder):
         self.tokenizer = WordPieceTokenizer(self.context_length)
         sizes = {"vocab_size": self.tokenizer.vocab_size, "max_position_embeddings": self.context_length}
         heads = {"num_hidden_layers": num_layers, "num_attention_heads": num_heads}
-        self.bert = _network({**sizes, **heads, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, **rates})
-
-
-def _network(config: dict) -> BertModel:
-    """A BERT with random weights, without a pooling layer, which would be unused and break distributed training."""
-    from transformers import BertConfig, BertModel
-
-    # The class itself rather than ``from_config``: the weights are fp32 whatever precision a config names.
-    own = {key: value for key, value in config.items() if key not in ("attn_implementation", "dtype", "torch_dtype")}
-    return BertModel(BertConfig(**own, attn_implementation="sdpa"), add_pooling_layer=False)
+        self.bert = network({**sizes, **heads, "hidden_size": hidden_size, "intermediate_size": 4 * hidden_size, **rates})

@@ -3,7 +3,7 @@
 import open_clip
 import pytest
 import torch
-from clip_files import EMBED_DIM, HF_BERT, TEXT, VISION, open_clip_model
+from clip_files import EMBED_DIM, HF_BERT, open_clip_model
 from open_clip.model import _build_text_tower, _build_vision_tower
 
 from clipzoo.errors import BuildError
@@ -60,20 +60,25 @@ def test_sizes_and_heads_of_open_clips_own_models(name):
 
 
 @pytest.mark.parametrize("vision", ["vit", "resnet"])
-def test_shapes_equal_open_clips(vision):
+def test_every_missing_unexpected_and_misshapen_tensor_is_found(vision):
+    """Against the tensors of open_clip's whole model, towers and all."""
     model = open_clip_model(vision)
-    state = {key: tuple(value.shape) for key, value in model.visual.state_dict().items()}
-    if vision == "vit":
-        assert layout.vit_shapes(128, 2, 512, 8, 32, EMBED_DIM) == state
-    else:
-        assert layout.resnet_shapes(8, tuple(VISION["resnet"]["layers"]), 64, EMBED_DIM) == state
-    text = {key: tuple(value.shape) for key, value in model.state_dict().items() if not key.startswith(("visual.", "logit"))}
-    assert layout.text_shapes(64, 2, 256, 77, TEXT["vocab_size"], EMBED_DIM) == text
+    visual = model.visual.state_dict()
+    text = {key: value for key, value in model.state_dict().items() if not key.startswith(("visual.", "logit"))}
+    for sizes_of, state in ((layout.vision_sizes, visual), (layout.text_sizes, text)):
+        sizes_of(state, "file")
+        last = [name for name in state if state[name].ndim][-1]
+        for broken in ({n: v for n, v in state.items() if n != last}, {**state, "more": state[last]}, {**state, last: state[last][:1]}):
+            with pytest.raises(BuildError, match=r"(missing: .*|unexpected: more|of another shape: .*)"):
+                sizes_of(broken, "file")
 
 
-def test_shapes_equal_transformers_berts():
+def test_a_bert_is_compared_with_transformers_own():
     from transformers import BertConfig, BertModel
 
     bert = BertModel(BertConfig(vocab_size=30, **HF_BERT), add_pooling_layer=False)
-    shapes = {key: tuple(value.shape) for key, value in bert.state_dict().items()}
-    assert layout.bert_shapes(64, 2, 128, 512, 2, 30, EMBED_DIM) == {**shapes, "text_projection": (64, EMBED_DIM)}
+    state = {**bert.state_dict(), "text_projection": torch.zeros(64, EMBED_DIM)}
+    sizes = layout.bert_sizes(state, "file")
+    assert (sizes["text_width"], sizes["text_layers"], sizes["text_mlp"], sizes["vocab_size"]) == (64, 2, 128, 30)
+    with pytest.raises(BuildError, match=r"missing: encoder.layer.1.output.dense.bias"):
+        layout.bert_sizes({n: v for n, v in state.items() if n != "encoder.layer.1.output.dense.bias"}, "file")
