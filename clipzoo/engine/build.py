@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from clipzoo.commands import typed
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
-from clipzoo.engine import checkpoint, inputs, single_cases, unfreezing
+from clipzoo.engine import checkpoint, inputs, unfreezing
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
@@ -180,10 +180,7 @@ def run(
     tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, earlier)
     if train_settings.unfreeze is not None:
         unfreezing.to_last_stage(net, train_settings.unfreeze)  # again: a tower may have been needed for initialisation only
-    table = inputs.frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
-    loaders = inputs.loaders(net, data, split, data_settings, tokens, table, seed=seed, device=device, timeout=settings.timeout)
-    single_cases.check(net, loaders.batches, loaders.train, device)
-    inputs.warn_of_double_balance(net, loaders.batches.sampler, log)
+    fed = inputs.of(net, tokens, data, split, config, seed=seed, device=device, log=log, console=console, features=features)
     # After the weights: dropout may differ between processes, initial weights may not.
     seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
@@ -195,9 +192,9 @@ def run(
         optimizer=OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net),
         schedule=SCHEDULES.build(config.get("schedule", {"type": "CosineSchedule"})),
         scaler=torch.amp.GradScaler(device.type, enabled=autocast == torch.float16),
-        batches=loaders.batches,
-        train_loader=loaders.train,
-        eval_loaders=loaders.scored,
+        batches=fed.batches,
+        train_loader=fed.train,
+        eval_loaders=fed.scored,
         dataset=data,
         evaluator=evaluator(net, data, tokens, chosen),
         split=split,
@@ -221,7 +218,7 @@ def run(
             "data.eval_batch_size": data_settings.scored_batch_size,
             "runtime.device": str(device),
             "runtime.threads": torch.get_num_threads(),
-            "runtime.feature_cache": "used" if table is not None else None,
+            "runtime.feature_cache": "used" if fed.features is not None else None,
         },
         averaged=averaged,
     )

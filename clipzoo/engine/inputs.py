@@ -1,4 +1,4 @@
-"""The inputs of a run: the caption table, features of a frozen image tower, and batches of the training part and of the scored parts."""
+"""What a run is fed: the caption table, features of a frozen image tower, and batches of the training part and of the scored parts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from clipzoo.config.settings import DataSettings, RuntimeSettings
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
+from clipzoo.engine import single_cases
 from clipzoo.errors import ConfigError
 from clipzoo.features.dataset import features_of_cases
 from clipzoo.features.store import FeatureStore
@@ -101,49 +102,58 @@ def is_plain(settings: DataSettings) -> bool:
 
 
 @dataclass(frozen=True)
-class Loaders:
-    """The sources of a run's batches.
+class Inputs:
+    """Everything that a run is fed.
 
     Attributes:
+        tokens: The tokenised caption table; ``None`` for a model without a text tower.
+        features: ``[N, F]`` features that stand for the images of a frozen tower; see ``frozen_features``.
         batches: The order of the training part.
         train: Loader of the training part; it reads images or looks up their features.
         scored: Loaders of the val and the test part, without augmentation and shuffling.
     """
 
+    tokens: Tokens | None
+    features: torch.Tensor | None
     batches: EpochBatches
     train: Loader
     scored: dict[str, Loader]
 
 
-def loaders(
+def of(
     net: Model,
+    tokens: Tokens | None,
     data: Dataset,
     split: Split,
-    settings: DataSettings,
-    tokens: Tokens | None,
-    features: torch.Tensor | None,
+    config: Mapping,
     *,
     seed: int,
     device: torch.device,
-    timeout: float,
-) -> Loaders:
-    """Batches of every part of ``split``.
+    log: logging.Logger,
+    console: Console,
+    features: bool = True,
+) -> Inputs:
+    """The inputs of a run on ``split``, checked against what ``net`` can learn from.
 
     Args:
-        net: Model that defines the preprocessing, and whose loss defines which captions a batch needs.
+        net: Model with its initial weights; it defines the preprocessing, and its loss defines which captions a batch needs.
+        tokens: Result of ``tokens_of``; ``None`` for a model without a text tower.
         data: Dataset with the cases.
         split: The three parts.
-        settings: Section ``data`` of the config.
-        tokens: Result of ``tokens_of``.
-        features: Result of ``frozen_features``.
+        config: A checked config.
         seed: Seed of order, captions and augmentation.
         device: Device that the batches will be moved to.
-        timeout: Longest time in seconds that worker processes may take for a batch.
+        log: Logger for messages.
+        console: Console for progress bars.
+        features: Whether a frozen image tower may encode all images now, if ``runtime.feature_cache`` allows it.
 
     Raises:
         ConfigError: The training part gives no batches to learn from.
     """
+    settings = DataSettings.of(config)
+    table = frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
     batches = training_batches(data, split, settings, net, seed)
+    timeout = RuntimeSettings.of(config).timeout
     common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda", "timeout": timeout}
     train = train_loader(
         data,
@@ -151,24 +161,27 @@ def loaders(
         AUGMENTATIONS.build(settings.augmentation).build(net.preprocessing),
         tokens,
         all_captions=net.captions == "all",
-        features=features if is_plain(settings) else None,
+        features=table if is_plain(settings) else None,
         **common,
     )
+    transform = evaluation_transform(net.preprocessing)
     scored = {
         part: eval_loader(
             data,
             data.rows_of(getattr(split, part)),
-            evaluation_transform(net.preprocessing),
+            transform,
             batch_size=settings.scored_batch_size,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
-            features=features,
+            features=table,
             name=f"{part} cases",
             **common,
         )
         for part in ("val", "test")
     }
-    return Loaders(batches, train, scored)
+    single_cases.check(net, batches, train, device)
+    warn_of_double_balance(net, batches.sampler, log)
+    return Inputs(tokens, table, batches, train, scored)
 
 
 def training_batches(data: Dataset, split: Split, settings: DataSettings, net: Model, seed: int) -> EpochBatches:
