@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from clipzoo import signals
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 from clipzoo.signals import ENDING, Interrupt, Stopped, stopping
 
 
@@ -36,7 +36,7 @@ def test_a_command_that_a_signal_ends_says_so_and_exits_with_128_more(number, ca
             closed.append("everything")
 
     with pytest.raises(SystemExit) as end:
-        door.run(command, argparse.Namespace(debug=False))
+        command_line.run(command, argparse.Namespace(debug=False))
     assert end.value.code == 128 + number and capsys.readouterr().err == "interrupted\n" and closed == ["everything"]
 
 

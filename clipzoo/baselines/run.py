@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, words
+from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, describe
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings
 from clipzoo.engine import build, work_dir
@@ -31,7 +31,7 @@ from clipzoo.features.store import FeatureStore
 from clipzoo.files import file_sha256
 from clipzoo.probes import Examples, Probe
 from clipzoo.probes.base import methods, normalised
-from clipzoo.records.comparison import FOLDER, WORDS, Comparison, Record, folder_of
+from clipzoo.records.comparison import DESCRIPTIONS, FOLDER, Comparison, Record, folder_of
 from clipzoo.records.folds import PARTS, Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
@@ -166,7 +166,7 @@ class Baselines:
         if tower.weights == "random":
             notes = ["the image tower has random weights: features of such a tower say little", *notes]
         digest = feature_digest(tower, tower.preprocessing, on_device=True)
-        new = Record(self.folds.digest, self.select.name, self.select.greater_is_better, words(tower), digest, notes=notes)
+        new = Record(self.folds.digest, self.select.name, self.select.greater_is_better, describe(tower), digest, notes=notes)
         new.data_digest = self.fingerprint.digest
         old, where = Record.read(self.folder), self.folder / FOLDER
         if old is None:
@@ -194,8 +194,8 @@ class Baselines:
                 todo[name] = kind
                 continue
             if kind.needs_text and texts is not None and known.get("text_digest") != texts.digest:
-                differ = known.get("text_encoder") != texts.words
-                before = f"another text tower ({known.get('text_encoder')}; now {texts.words})"
+                differ = known.get("text_encoder") != texts.description
+                before = f"another text tower ({known.get('text_encoder')}; now {texts.description})"
                 what = before if differ else "other texts, weights or libraries"
                 raise CheckpointError(f"{where}: computed with {what}. Choose another --work-dir, or delete that folder")
             log.info(f"{name}: already done, skipped")
@@ -220,7 +220,7 @@ class Baselines:
             num_workers=workers,
         )
         seconds = time.perf_counter() - started
-        log.info(f"image tower {words(tower)}: {new} images encoded for {len(rows)} cases, the others known, {seconds:.1f} s")
+        log.info(f"image tower {describe(tower)}: {new} images encoded for {len(rows)} cases, the others known, {seconds:.1f} s")
         if store.why:
             log.info(f"note: features are not kept: {store.why}")
         return normalised(table)
@@ -231,8 +231,8 @@ class Baselines:
         folds_of: dict[str, list[str]] = {}  # folds of every note
         for split in self.folds.splits:
             started = time.perf_counter()
-            table, chosen[split.name], said = predict_fold(probe, self.data, split, known)
-            for note in said:
+            table, chosen[split.name], remarks = predict_fold(probe, self.data, split, known)
+            for note in remarks:
                 folds_of.setdefault(note, []).append(split.name)
             tables.append(table)
             results.append(self._result(name, split, table, time.perf_counter() - started))
@@ -245,7 +245,7 @@ class Baselines:
         replace(summary, name=f"{self.config.name}, {name}", folds=rows, notes=notes, predictions_digest=digest).write(folder)
         about: dict = {"seconds": summary.seconds}
         if probe.needs_text and known.texts is not None:
-            about |= {"text_encoder": known.texts.words, "text_digest": known.texts.digest, "templates": list(self.options.templates)}
+            about |= {"text_encoder": known.texts.description, "text_digest": known.texts.digest, "templates": list(self.options.templates)}
         record.methods[name] = about
         record.write(self.folder)
         values = "  ".join(f"{metric} {value:.4f}" for metric, value in summary.pooled.items())
@@ -275,7 +275,7 @@ def chosen_methods(only: Sequence[str]) -> dict[str, type[Probe]]:
         ConfigError: There is no such method.
     """
     found = methods()
-    names = [*(name for name in WORDS if name in found), *sorted(set(found) - set(WORDS))]
+    names = [*(name for name in DESCRIPTIONS if name in found), *sorted(set(found) - set(DESCRIPTIONS))]
     unknown = [name for name in only if name not in found]
     if unknown:
         raise ConfigError(f"--only: unknown method '{unknown[0]}'.{did_you_mean(unknown[0], names)} Known: {', '.join(names)}")

@@ -36,12 +36,12 @@ class ClassTexts:
 
     Attributes:
         features: ``[C, D]`` float32 text features of unit length.
-        words: Description of the text tower.
+        description: Description of the text tower.
         digest: Digest of the tower, see ``feature_digest``, and of the sentences.
     """
 
     features: np.ndarray
-    words: str
+    description: str
     digest: str
 
 
@@ -92,12 +92,12 @@ def class_texts(
     table, ids_of_class = _captions(templates, data)
     device = next(tower.parameters()).device
     if tower.space is None:
-        return f"the image tower ({words(tower)}) shares no joint space with a text tower"
+        return f"the image tower ({describe(tower)}) shares no joint space with a text tower"
     if text_encoder is None and MODELS.expand(config.model).get("text_encoder") is None:
         return "the config has no text tower. Name one with --text-encoder"
     reader = build_tower(config, "text_encoder", text_encoder, device)
     if reader.space != tower.space:
-        return f"the image tower ({words(tower)}) and the text tower ({words(reader)}) do not come from one model, see --text-encoder"
+        return f"the image tower ({describe(tower)}) and the text tower ({describe(reader)}) do not come from one model, see --text-encoder"
     captions = table.worded(reader.tokenizer)
     allowed = DataSettings.of(config).allow_overlong_captions
     tokens = captions.tokenise(reader.tokenizer, "text tower", allow_overlong=allowed, classes=data.classes)
@@ -111,7 +111,7 @@ def class_texts(
     features, _ = prototypes(normalised(read.numpy()), classes.labels.numpy(), len(data.classes))
     sentences = [[captions.sentences[i] for i in ids] for ids in ids_of_class]
     digest = hashlib.blake2b(f"{sentences}{feature_digest(reader)}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return ClassTexts(features, words(reader), digest)
+    return ClassTexts(features, describe(reader), digest)
 
 
 def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[list[int]]]:
@@ -122,6 +122,6 @@ def _captions(templates: Sequence[str], data: Dataset) -> tuple[Captions, list[l
     return captions, [list(dict.fromkeys(ids)) for ids in of_class]
 
 
-def words(tower: Tower) -> str:
+def describe(tower: Tower) -> str:
     """A description of a tower and the origin of its weights."""
     return f"{tower.name}, weights {tower.weights}"

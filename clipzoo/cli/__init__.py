@@ -5,23 +5,23 @@ from __future__ import annotations
 import importlib
 import sys
 
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 
 COMMANDS = {
-    "train": "train all folds of a config, or go on where a stopped run left off",
-    "test": "compute the out-of-fold table again from the checkpoints, or score an external folder",
-    "baselines": "what frozen features give on the folds of a config, without training",
-    "predict": "the most probable classes of images, by a trained or published CLIP",
-    "search": "the images of a folder that are most similar to a text or to an image",
-    "fewshot": "fine-tune for, predict and evaluate tasks of a few images per class",
+    "train": "train all folds of a config, or continue a stopped run",
+    "test": "recompute the out-of-fold table from the checkpoints, or score an external folder",
+    "baselines": "scores of frozen features on the folds of a config, without training",
+    "predict": "classify images with a trained or published CLIP",
+    "search": "find the images of a folder most similar to a text or an image",
+    "fewshot": "fine-tune for, predict and evaluate few-shot tasks",
     "summary": "print the tables of a finished work dir",
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
-    "print_config": "show a config as it is resolved, with the origin of every key",
-    "list_modules": "show what is registered, with arguments",
+    "print_config": "show a resolved config with the origin of every key",
+    "list_modules": "list registered classes with their arguments",
     "export": "write a trained CLIP, or any published one, for open_clip or transformers",
     "make_folds": "make, verify and write folds.json without training",
-    "make_pairs": "write a table of image paths and captions out of class folders",
-    "make_sample_data": "write a small data set to try things on",
+    "make_pairs": "write a table of image paths and captions from class folders",
+    "make_sample_data": "write a small data set to try clipzoo with",
 }
 
 
@@ -35,16 +35,16 @@ def main(arguments: list[str] | None = None) -> None:
     if command in ("__version", "_V"):
         from clipzoo import __version__
 
-        door.show(f"clipzoo {__version__}")
+        command_line.show(f"clipzoo {__version__}")
         return
     if command in ("__help", "_h"):
         usage = "usage: clipzoo COMMAND …   (clipzoo COMMAND --help for each; clipzoo --version)"
         width = max(map(len, COMMANDS))
         lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-        door.show("\n".join([usage, "", *lines]))
+        command_line.show("\n".join([usage, "", *lines]))
         return
     from clipzoo.errors import did_you_mean
 
     hint = did_you_mean(command, COMMANDS)
-    door.say(f"error: clipzoo: there is no command '{arguments[0]}'.{hint} Commands: {', '.join(COMMANDS)}")
+    command_line.say(f"error: clipzoo: no command '{arguments[0]}'.{hint} Commands: {', '.join(COMMANDS)}")
     raise SystemExit(2)

@@ -1,33 +1,41 @@
-"""``tools/baselines.py CONFIG``: what frozen features give on the folds of a config, without training."""
+"""``tools/baselines.py CONFIG``: scores of frozen features on the folds of a config, without training."""
 
 from __future__ import annotations
 
 import argparse
 
-from clipzoo.cli import door, using
+from clipzoo.cli import command_line, model_arguments
 
-DESCRIPTION = """Score free baselines on the very folds of a config: zero-shot by the class texts, class means, kNN, a linear probe,
-Tip-Adapter and the most frequent class, all on features of the config's image tower as it is before training.
+DESCRIPTION = """Score baselines on exactly the folds of a config: zero-shot with the class texts, class means, kNN, a linear probe,
+Tip-Adapter and the most frequent class, all on features of the config's image tower before training.
 
-Every image is encoded once for all folds. Results lie in WORK_DIR/baselines; the commands train and summary show them beside the
+Every image is encoded once for all folds. Results are written to WORK_DIR/baselines; train and summary show them next to the
 trained model."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("baselines", DESCRIPTION)
-    door.add_config_arguments(parser)
-    parser.add_argument("--work-dir", type=door.path, help="of the training, if there is one (default: work_dirs/<config name>)")
-    parser.add_argument("--image-encoder", metavar="NAME", help="instead of the config's, e.g. clip:ViT-B/32 or resnet18:pretrained")
-    parser.add_argument("--text-encoder", metavar="NAME", help="instead of the config's; for texts it must be of the same CLIP")
-    help_ = "captions with {class_name} in them, averaged for each class (default: the dataset's class captions)"
+    parser = command_line.parser("baselines", DESCRIPTION)
+    command_line.add_config_arguments(parser)
+    parser.add_argument(
+        "--work-dir", type=command_line.path, help="work dir of the training, if it exists (default: work_dirs/<config name>)"
+    )
+    parser.add_argument(
+        "--image-encoder", metavar="NAME", help="image tower to use instead of the config's, e.g. clip:ViT-B/32 or resnet18:pretrained"
+    )
+    parser.add_argument("--text-encoder", metavar="NAME", help="text tower to use instead of the config's; it must belong to the same CLIP")
+    help_ = "captions with {class_name}, averaged for each class (default: the dataset's class captions)"
     parser.add_argument("--templates", nargs="+", default=[], metavar="TEXT", help=help_)
-    help_ = "only these methods: majority zero_shot prototype knn linear tip"
+    help_ = "methods to run: majority zero_shot prototype knn linear tip"
     parser.add_argument("--only", nargs="+", default=[], metavar="METHOD", help=help_)
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 or mps (default: the config's)")
-    parser.add_argument("--batch-size", type=using.positive, default=64, metavar="N", help="images encoded together (default: 64)")
-    parser.add_argument("--workers", type=using.at_least_0, metavar="N", help="processes that read images (default: the config's)")
-    door.run(baselines, parser.parse_args(arguments))
+    parser.add_argument(
+        "--batch-size", type=model_arguments.positive, default=64, metavar="N", help="images encoded together (default: 64)"
+    )
+    parser.add_argument(
+        "--workers", type=model_arguments.at_least_0, metavar="N", help="processes that read images (default: the config's)"
+    )
+    command_line.run(baselines, parser.parse_args(arguments))
 
 
 def baselines(arguments: argparse.Namespace) -> None:
@@ -36,7 +44,7 @@ def baselines(arguments: argparse.Namespace) -> None:
 
     device = [f"runtime.device={arguments.device}"] if arguments.device else []
     config = Config.load(arguments.config, [*arguments.cfg_options, *device])
-    folder = arguments.work_dir or door.default_work_dir(config)
+    folder = arguments.work_dir or command_line.default_work_dir(config)
     from clipzoo.baselines.run import Baselines, Options
     from clipzoo.records.results import SUMMARY_FILE, Summary
 
@@ -50,4 +58,4 @@ def baselines(arguments: argparse.Namespace) -> None:
     )
     comparison = Baselines(config, folder, options).compute()
     trained = Summary.read(folder) if (folder / SUMMARY_FILE).exists() else None
-    door.show(f"{comparison.text(trained)}\n\nresults: {folder / 'baselines'}")
+    command_line.show(f"{comparison.text(trained)}\n\nresults: {folder / 'baselines'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from clipzoo.cli import door, using
+from clipzoo.cli import command_line, model_arguments
 
 DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is a checkpoint of a training, or the folder of a fold,
 or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
@@ -12,21 +12,21 @@ or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("export", DESCRIPTION)
-    parser.add_argument("checkpoint", type=door.path, metavar="CHECKPOINT", help="a checkpoint of this project, or a CLIP's weights")
-    parser.add_argument("--format", required=True, choices=("open_clip", "transformers"), help="which library shall load it")
-    out = "a new folder; for open_clip also a file that ends in .safetensors"
-    parser.add_argument("--out", required=True, type=door.path, metavar="PATH", help=out)
-    fit = "how transformers' processor shall make images square, for weights trained on padded ones, which it cannot do"
+    parser = command_line.parser("export", DESCRIPTION)
+    parser.add_argument("checkpoint", type=command_line.path, metavar="CHECKPOINT", help="checkpoint of clipzoo, or a CLIP's weights")
+    parser.add_argument("--format", required=True, choices=("open_clip", "transformers"), help="library that will load it")
+    out = "new folder; for open_clip, a .safetensors file is also possible"
+    parser.add_argument("--out", required=True, type=command_line.path, metavar="PATH", help=out)
+    fit = "how transformers' processor makes images square if the weights were trained on padded images, which it does not support"
     parser.add_argument("--fit", choices=("crop", "squash"), help=fit)
-    gelu = "the activation, for a file that does not say it: yes for OpenAI's weights, no for most others"
+    gelu = "activation, for files that do not define it: yes for OpenAI's weights, no for most others"
     parser.add_argument("--quick-gelu", choices=("yes", "no"), help=gelu)
-    using.add_plugins_argument(parser)
-    door.run(export, parser.parse_args(arguments))
+    model_arguments.add_plugins_argument(parser)
+    command_line.run(export, parser.parse_args(arguments))
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Read, write, say how the other library loads it."""
+    """Read, write, and show how the other library loads it."""
     from dataclasses import replace
 
     from clipzoo.errors import ConfigError
@@ -36,23 +36,23 @@ def export(arguments: argparse.Namespace) -> None:
     if arguments.fit is not None and arguments.format == "open_clip":
         raise ConfigError("export: --fit is for --format transformers only. Remove it: open_clip can pad")
     weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
-    said = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
+    requested = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export: {arguments.checkpoint}"
-    if said is None and weights.quick_gelu is None:
+    if requested is None and weights.quick_gelu is None:
         raise ConfigError(
             f"{where} does not define the activation that its weights were trained with. Pass --quick-gelu yes (OpenAI's) or no"
         )
-    weights = replace(weights, quick_gelu=weights.activation(said, where))
+    weights = replace(weights, quick_gelu=weights.activation(requested, where))
     if arguments.format == "transformers":
         write_transformers(weights, arguments.out, fit=arguments.fit)
     else:
         write_open_clip(weights, arguments.out)
-    image, text = weights.vision_words(), weights.text_words()
-    door.show(f"{arguments.out}: {image}; {text}; quick_gelu={weights.quick_gelu}\n{_how_to_load(weights, arguments)}")
+    image, text = weights.describe_vision(), weights.describe_text()
+    command_line.show(f"{arguments.out}: {image}; {text}; quick_gelu={weights.quick_gelu}\n{_how_to_load(weights, arguments)}")
 
 
 def _how_to_load(weights, arguments: argparse.Namespace) -> str:
-    """The line of Python that loads what was written."""
+    """The line of Python that loads the exported model."""
     out = str(arguments.out)
     if arguments.format == "transformers":
         return f"load it with transformers.{'CLIPModel' if weights.text_kind == 'clip' else 'ChineseCLIPModel'}.from_pretrained({out!r})"
@@ -64,4 +64,4 @@ def _how_to_load(weights, arguments: argparse.Namespace) -> str:
     if not names:
         return "open_clip has no name for a model of these sizes: register its config there, or export a folder, which has one"
     call = f"open_clip.create_model({names[0]!r}, pretrained={out!r})"
-    return f"load it with {call}; a file cannot tell open_clip the preprocessing, a folder can"
+    return f"load it with {call}; a single file does not store the preprocessing for open_clip; a folder does"

@@ -1,4 +1,4 @@
-"""``tools/fewshot.py train|predict|evaluate …``: fine-tune, predict tasks of a few images each, and measure how well that goes."""
+"""``tools/fewshot.py train|predict|evaluate …``: fine-tune, predict few-shot tasks, and measure few-shot accuracy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from clipzoo.cli import door, using
+from clipzoo.cli import command_line, model_arguments, output_file
 from clipzoo.commands import typed
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from clipzoo.fewshot.tasks import Task
     from clipzoo.inference.model import LoadedModel
 
-PREDICT = """Predict the query images of few-shot tasks, each from its own support images:
+PREDICT = """Predict the query images of few-shot tasks from their support images:
 
   TEST_DIR/testB/task*/support/<class>/*    a few images of each class
-  TEST_DIR/testB/task*/query/*              what is to be predicted
+  TEST_DIR/testB/task*/query/*              images to predict
 
 RESULT.csv has the columns task,image,label,score. All images are encoded in one pass. Hyper-parameters are chosen by cross-validation
-inside each task's support set."""
-EVALUATE = """Measure few-shot classification on class folders: many small tasks, episodes, are drawn from them, support and query from
+within each task's support set."""
+EVALUATE = """Measure few-shot classification on class folders: many small tasks (episodes) are drawn, with support and query images from
 different groups.
 
-Shown is the mean accuracy over the episodes with its 95 % interval, which covers the choice of the episodes, not other images."""
+Prints the mean accuracy over the episodes with its 95 % interval, which covers the choice of episodes, not other images."""
 COMMANDS = {
     "train": "fine-tune on class folders, as train does: the same arguments",
     "predict": "predict the query images of tasks from their support images",
-    "evaluate": "mean accuracy over episodes that are drawn from class folders",
+    "evaluate": "mean accuracy over episodes drawn from class folders",
 }
 
 
@@ -50,71 +50,76 @@ def main(arguments: list[str] | None = None) -> None:
 
         train.main(arguments[1:], "fewshot train")
     elif command == "predict":
-        door.run(predict, predict_parser().parse_args(arguments[1:]))
+        command_line.run(predict, predict_parser().parse_args(arguments[1:]))
     elif command == "evaluate":
-        door.run(evaluate, evaluate_parser().parse_args(arguments[1:]))
+        command_line.run(evaluate, evaluate_parser().parse_args(arguments[1:]))
     elif command in ("--help", "-h"):
         lines = [f"  {name:<8}  {what}" for name, what in COMMANDS.items()]
-        door.show("\n".join([f"usage: {typed('fewshot')} COMMAND …   ({typed('fewshot COMMAND')} --help for each)", "", *lines]))
+        command_line.show("\n".join([f"usage: {typed('fewshot')} COMMAND …   ({typed('fewshot COMMAND')} --help for each)", "", *lines]))
     else:
         from clipzoo.errors import did_you_mean
 
-        door.say(f"error: fewshot: there is no command '{command}'.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
+        command_line.say(f"error: fewshot: no command '{command}'.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}")
         raise SystemExit(2)
 
 
 def predict_parser() -> argparse.ArgumentParser:
     """The arguments of ``predict``."""
-    parser = door.parser("fewshot predict", PREDICT)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
-    parser.add_argument("folder", metavar="TEST_DIR", type=door.path, help="the folder above the task folders, or above testB")
-    parser.add_argument("result", metavar="RESULT.csv", type=door.path, help="what is written")
+    parser = command_line.parser("fewshot predict", PREDICT)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=command_line.path_text, help=model_arguments.SOURCE)
+    parser.add_argument("folder", metavar="TEST_DIR", type=command_line.path, help="folder that contains the task folders, or testB")
+    parser.add_argument("result", metavar="RESULT.csv", type=command_line.path, help="output file")
     help_ = "prototype (the default), linear, tip, knn, zero_shot or a probe of a plugin"
     parser.add_argument("--method", default="prototype", metavar="NAME", help=help_)
-    parser.add_argument("--temperature", type=float, metavar="T", help="of prototype (default: chosen for each task)")
-    parser.add_argument("--force", action="store_true", help="write over a file of other content")
+    parser.add_argument("--temperature", type=float, metavar="T", help="temperature of prototype (default: chosen for each task)")
+    parser.add_argument("--force", action="store_true", help="overwrite a file with other content")
     _add_shared(parser)
     return parser
 
 
 def evaluate_parser() -> argparse.ArgumentParser:
     """The arguments of ``evaluate``."""
-    parser = door.parser("fewshot evaluate", EVALUATE)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
-    parser.add_argument("data", metavar="DATA", type=door.path, help="a folder with a folder of images per class")
+    parser = command_line.parser("fewshot evaluate", EVALUATE)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=command_line.path_text, help=model_arguments.SOURCE)
+    parser.add_argument("data", metavar="DATA", type=command_line.path, help="folder with one folder of images per class")
     parser.add_argument("--way", type=int, default=5, metavar="N", help="classes of an episode (default: 5)")
     parser.add_argument("--shot", type=int, nargs="+", default=[1, 5], metavar="N", help="support images per class (default: 1 5)")
     parser.add_argument("--query", type=int, default=15, metavar="N", help="query images per class (default: 15)")
-    parser.add_argument("--episodes", type=int, default=600, metavar="N", help="how many are drawn (default: 600)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw: the same seed, the same episodes (default: 0)")
-    help_ = "one or more (default: prototype linear, and tip where the model has a text side)"
+    parser.add_argument("--episodes", type=int, default=600, metavar="N", help="number of episodes (default: 600)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the episodes (default: 0)")
+    help_ = "one or more methods (default: prototype linear, and tip if the model has a text tower)"
     parser.add_argument("--method", nargs="+", metavar="NAME", help=help_)
     groups = parser.add_mutually_exclusive_group()
     groups.add_argument(
-        "--groups", type=door.path, metavar="CSV", help="columns path,group: images that belong together, such as a patient's"
+        "--groups",
+        type=command_line.path,
+        metavar="CSV",
+        help="table with columns path,group: images that belong together, such as a patient's",
     )
-    groups.add_argument("--group-pattern", metavar="REGEX", help="finds the group in each file name instead")
-    parser.add_argument("--out", type=door.path, metavar="FOLDER", help="write fewshot_curve.csv, fewshot_curve.png and episodes.csv")
+    groups.add_argument("--group-pattern", metavar="REGEX", help="pattern that finds the group in each file name")
+    parser.add_argument(
+        "--out", type=command_line.path, metavar="FOLDER", help="write fewshot_curve.csv, fewshot_curve.png and episodes.csv"
+    )
     help_ = "also write features.npz into --out: features, labels, groups, names and classes"
     parser.add_argument("--features", action="store_true", help=help_)
-    parser.add_argument("--force", action="store_true", help="write over files of other content")
+    parser.add_argument("--force", action="store_true", help="overwrite files with other content")
     _add_shared(parser)
     return parser
 
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
-    """Class texts, and how the model is run."""
+    """Add class texts and model arguments."""
     texts = parser.add_mutually_exclusive_group()
     help_ = "for tip and zero_shot: JSON {class: sentence or sentences} of all classes"
-    texts.add_argument("--class-texts", type=door.path_text, metavar="FILE", help=help_)
-    help_ = "instead: sentences with {class_name} in them; features are averaged over them (default: in the text tower's language)"
+    texts.add_argument("--class-texts", type=command_line.path_text, metavar="FILE", help=help_)
+    help_ = "sentences with {class_name}, whose features are averaged (default: one in the text tower's language)"
     texts.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
-    using.add_model_arguments(parser)
+    model_arguments.add_model_arguments(parser)
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Read and check all tasks, load, encode, predict, write. 2 if a query image could not be read."""
-    using.check_target(arguments.result, "RESULT", (".csv",))
+    """Read and check all tasks, encode, predict, write. Returns 2 if a query image could not be read."""
+    output_file.check_target(arguments.result, "RESULT", (".csv",))
     from clipzoo.config.plugins import import_plugins
 
     import_plugins(arguments.plugins)
@@ -133,10 +138,10 @@ def predict(arguments: argparse.Namespace) -> int:
     classes = list(dict.fromkeys(name for task in found for name in task.classes))
     texts = prediction.class_sentences(classes, arguments.class_texts, arguments.template) if probe.needs_text else None
     total = sum(len(task.support) + len(task.query) for task in found)
-    with using.warnings_in_a_line():
-        loaded = load_one(arguments.checkpoint, **using.loading(arguments))
+    with model_arguments.warnings_in_a_line():
+        loaded = load_one(arguments.checkpoint, **model_arguments.loading(arguments))
         prediction.require_text_side(loaded, [probe])
-        with progress.shown("encoding", total, console, log) as through:
+        with progress.shown("encoding", total, console, log) as advance:
             predicted = prediction.predict(
                 loaded,
                 found,
@@ -145,36 +150,36 @@ def predict(arguments: argparse.Namespace) -> int:
                 sentences=None if texts is None else dict(zip(classes, texts, strict=True)),
                 batch_size=arguments.batch_size,
                 num_workers=image_list.workers(arguments.workers, total),
-                progress=through,
+                progress=advance,
             )
-    using.write_new(arguments.result, predicted.csv_content(), "RESULT", arguments.force)
-    door.show("\n".join(summary(loaded, found, probe.name, predicted, time.monotonic() - started)))
+    output_file.write_new(arguments.result, predicted.csv_content(), "RESULT", arguments.force)
+    command_line.show("\n".join(summary(loaded, found, probe.name, predicted, time.monotonic() - started)))
     for note in predicted.notes():
-        door.say(f"note: {note}")
+        command_line.say(f"note: {note}")
     for problem in predicted.failed:
-        door.say(f"error: {problem}")
-    left_out = f", {len(predicted.failed)} query image(s) left out, which cannot be read" if predicted.failed else ""
-    door.say(f"written: {arguments.result}{left_out}")
+        command_line.say(f"error: {problem}")
+    left_out = f", {len(predicted.failed)} unreadable query image(s) skipped" if predicted.failed else ""
+    command_line.say(f"written: {arguments.result}{left_out}")
     return 2 if predicted.failed else 0
 
 
 def _store() -> FeatureStore:
-    """The user's; says so where nothing can be kept."""
+    """The user's feature store; prints a note if nothing can be kept."""
     from clipzoo.features.store import FeatureStore
 
     store = FeatureStore.of("auto")
     if store.why:
-        door.say(f"note: features are not kept: {store.why}")
+        command_line.say(f"note: features are not kept: {store.why}")
     return store
 
 
 def summary(loaded: LoadedModel, found: list[Task], method: str, predicted: Predicted, seconds: float) -> list[str]:
-    """What was done, in a few lines."""
+    """A summary in a few lines."""
     support, query = sum(len(task.support) for task in found), sum(len(task.query) for task in found)
     ways = sorted({len(task.classes) for task in found})
     each = f"{ways[0]}" if len(ways) == 1 else f"{ways[0]} to {ways[-1]}"
     chosen = "; ".join(predicted.chosen()[:5]) or "nothing to choose"
-    cached = f", {predicted.num_cached} of them not encoded again" if predicted.num_cached else ""
+    cached = f", {predicted.num_cached} of them from the cache" if predicted.num_cached else ""
     return [
         loaded.source,
         f"{len(found)} task{'s' * (len(found) != 1)} of {each} classes: {support} support and {query} query images{cached}",
@@ -184,14 +189,14 @@ def summary(loaded: LoadedModel, found: list[Task], method: str, predicted: Pred
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Read the folders, load, encode every image once, play the episodes, show and write."""
+    """Read the folders, encode every image once, run the episodes, show and write the result."""
     from clipzoo.config.plugins import import_plugins
     from clipzoo.errors import ConfigError
 
     if arguments.features and arguments.out is None:
-        raise ConfigError("--features: goes into the folder of --out. Give that too")
+        raise ConfigError("--features: written to the folder of --out. Pass --out as well")
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
-        raise ConfigError(f"--out: {arguments.out} is a file. Give a folder")
+        raise ConfigError(f"--out: {arguments.out} is a file. Pass a folder")
     import_plugins(arguments.plugins)
     from clipzoo.fewshot import episodes, prediction
     from clipzoo.inference.load import load_one
@@ -203,7 +208,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if probes is not None:
         twice = next((name for name in arguments.method if arguments.method.count(name) > 1), None)
         if twice is not None:
-            raise ConfigError(f"--method: {twice} is named twice. Name it once")
+            raise ConfigError(f"--method: {twice} is listed twice. List it once")
         prediction.check_texts_are_read(probes, arguments.class_texts, arguments.template)
     data = _dataset(arguments)
     pool = episodes.EpisodePool(data.labels, [case.group for case in data.cases], data.classes, plan)
@@ -212,8 +217,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     log = make_log(console, None)
     for note in (*data.notes, *pool.notes):
         log.info(f"note: {note}")
-    with using.warnings_in_a_line():
-        loaded = load_one(arguments.checkpoint, **using.loading(arguments))
+    with model_arguments.warnings_in_a_line():
+        loaded = load_one(arguments.checkpoint, **model_arguments.loading(arguments))
         if probes is None:
             names = ["prototype", "linear", *(["tip"] if prediction.has_text_side(loaded) else [])]
             probes = [prediction.probe_of(name) for name in names]
@@ -223,11 +228,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
         text = None
         if any(probe.needs_text for probe in probes):
             text = prediction.text_features(loaded, sentences or prediction.default_sentences(loaded, data.classes))
-    with progress.shown("episodes", plan.episodes, console, log, unit="episodes") as through:
+    with progress.shown("episodes", plan.episodes, console, log, unit="episodes") as advance:
         scale = prediction.logit_scale_of(loaded)
-        points = episodes.evaluate(features, pool, probes, text=text, logit_scale=scale, progress=through)
-    drawn = f"{plan.episodes} episodes of {plan.way} out of {len(pool.usable)} classes, {plan.query} queries each"
-    door.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points)]))
+        points = episodes.evaluate(features, pool, probes, text=text, logit_scale=scale, progress=advance)
+    drawn = f"{plan.episodes} episodes of {plan.way} out of {len(pool.usable)} classes, {plan.query} queries per class"
+    command_line.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points)]))
     if arguments.out is not None:
         _write(arguments, points, pool, data, features)
 
@@ -242,10 +247,10 @@ def _dataset(arguments: argparse.Namespace) -> ImageFolderDataset:
 def _features(
     arguments: argparse.Namespace, loaded: LoadedModel, data: ImageFolderDataset, console: Console, log: logging.Logger
 ) -> np.ndarray:
-    """``[N, D]`` of all images.
+    """``[N, D]`` features of all images.
 
     Raises:
-        DataError: Some cannot be read; all are named.
+        DataError: Some cannot be read; all of them are listed.
     """
     from clipzoo.datasets.batches import image_list
     from clipzoo.errors import DataError
@@ -254,15 +259,15 @@ def _features(
 
     paths = [data.path_of(row) for row in range(len(data))]
     options = {"batch_size": arguments.batch_size, "num_workers": image_list.workers(arguments.workers, len(paths))}
-    with progress.shown("encoding", len(paths), console, log) as through:
-        encoded = encode_files(loaded, paths, _store(), progress=through, **options)
+    with progress.shown("encoding", len(paths), console, log) as advance:
+        encoded = encode_files(loaded, paths, _store(), progress=advance, **options)
     if encoded.failed:
         raise DataError("\n".join(encoded.failed[row] for row in sorted(encoded.failed)))
     return encoded.features
 
 
 def table(points: list[Point]) -> str:
-    """Mean accuracy and its interval, a row for each method and shot."""
+    """Table of mean accuracies with intervals: one row per method and shot."""
     from clipzoo.text_tables import aligned
 
     rows = [[p.method, f"{p.shot}", f"{p.mean:.4f}", "{:.4f} … {:.4f}".format(*p.interval), f"{p.sd:.4f}"] for p in points]
@@ -281,8 +286,8 @@ def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool
     if arguments.features:
         contents["features.npz"] = _archive(features, data)
     for name, content in contents.items():
-        using.write_new(folder / name, content, "--out", arguments.force)
-    door.say(f"written: {', '.join(str(folder / name) for name in contents)}")
+        output_file.write_new(folder / name, content, "--out", arguments.force)
+    command_line.say(f"written: {', '.join(str(folder / name) for name in contents)}")
 
 
 def _archive(features: np.ndarray, data: ImageFolderDataset) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 from clipzoo.commands import typed
 
 if TYPE_CHECKING:
@@ -23,20 +23,23 @@ Finished jobs are skipped, a failed job does not stop the others, and the leader
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("grid", DESCRIPTION.format(grid=typed("grid")))
-    door.add_config_arguments(parser)
+    parser = command_line.parser("grid", DESCRIPTION.format(grid=typed("grid")))
+    command_line.add_config_arguments(parser)
     parser.add_argument("--image", nargs="+", metavar="TOWER", help="image towers, e.g. resnet18 starnet_s1:pretrained")
     parser.add_argument("--text", nargs="+", metavar="TOWER", help="text towers, e.g. clip:ViT-B/32 bert-base-chinese")
     parser.add_argument("--seeds", nargs="+", type=int, help="values of runtime.seed; the folds stay the same (default: the config's)")
     parser.add_argument(
-        "--experiments", metavar="JSON", type=door.path_text, help="instead of towers: a list of experiments with the old scripts' keys"
+        "--experiments",
+        metavar="JSON",
+        type=command_line.path_text,
+        help="list of experiments with the old scripts' keys, instead of towers",
     )
-    parser.add_argument("--data-dir", type=door.path_text, help="the class folders of --experiments")
+    parser.add_argument("--data-dir", type=command_line.path_text, help="class folders for --experiments")
     devices = "e.g. cuda:0 cuda:1; a device named twice runs two jobs at once (default: gpu_id of the experiments, else auto)"
     parser.add_argument("--devices", nargs="+", help=devices)
-    parser.add_argument("--work-dir", type=door.path, help="where jobs go (default: work_dirs/grid_<config name>)")
-    parser.add_argument("--sort-by", help="the pooled metric that orders the leaderboard (default: evaluation.select)")
-    door.run(grid, parser.parse_args(arguments))
+    parser.add_argument("--work-dir", type=command_line.path, help="folder for jobs (default: work_dirs/grid_<config name>)")
+    parser.add_argument("--sort-by", help="pooled metric that orders the leaderboard (default: evaluation.select)")
+    command_line.run(grid, parser.parse_args(arguments))
 
 
 def grid(arguments: argparse.Namespace) -> int:
@@ -53,17 +56,17 @@ def grid(arguments: argparse.Namespace) -> int:
         jobs = [replace(job, device=None) for job in jobs]
     folder = arguments.work_dir or Path("work_dirs") / f"grid_{base.name}"
     metric, higher = sorting(runs.check_jobs(jobs, arguments.config, folder, arguments.cfg_options), arguments.sort_by)
-    door.say(f"{len(jobs)} jobs on {', '.join(devices)} -> {folder}")
-    outcomes = runs.run(jobs, arguments.config, folder, devices, options=arguments.cfg_options, say=door.say)
+    command_line.say(f"{len(jobs)} jobs on {', '.join(devices)} -> {folder}")
+    outcomes = runs.run(jobs, arguments.config, folder, devices, options=arguments.cfg_options, say=command_line.say)
     header, rows = leaderboard(jobs, outcomes, folder, metric=metric, higher_is_better=higher)
     keep = [i for i, name in enumerate(header) if name not in ("image", "text") and "(mean" not in name]
-    door.show(aligned([header[i] for i in keep], [[row[i] for i in keep] for row in rows]))
-    door.show(f"\nleaderboard: {folder / 'leaderboard.md'}")
+    command_line.show(aligned([header[i] for i in keep], [[row[i] for i in keep] for row in rows]))
+    command_line.show(f"\nleaderboard: {folder / 'leaderboard.md'}")
     return 1 if any(outcome.status in ("failed", "stopped") for outcome in outcomes) else 0
 
 
 def jobs_of(arguments: argparse.Namespace, seed: int) -> list[Job]:
-    """The jobs that the command line asks for; ``seed`` is the base config's, for want of ``--seeds``."""
+    """The jobs requested on the command line; ``seed`` is the base config's, used without ``--seeds``."""
     from clipzoo.errors import ConfigError
     from clipzoo.grid import jobs as runs
 
@@ -71,7 +74,7 @@ def jobs_of(arguments: argparse.Namespace, seed: int) -> list[Job]:
     if arguments.experiments is not None and not towers:
         return runs.jobs_from_json(arguments.experiments, arguments.data_dir)
     if arguments.experiments is not None or not (arguments.image and arguments.text):
-        raise ConfigError("grid: give --image and --text (and --seeds), or --experiments alone")
+        raise ConfigError("grid: pass --image and --text (and --seeds), or only --experiments")
     if arguments.data_dir is not None:
-        raise ConfigError("--data-dir: belongs to --experiments. With towers use --cfg-options data.dataset.root=FOLDER")
+        raise ConfigError("--data-dir: only for --experiments. With towers, use --cfg-options data.dataset.root=FOLDER")
     return runs.product(arguments.image, arguments.text, arguments.seeds or [seed])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("make_folds", "Split the cases of a config, verify the folds, and show how the classes fell.")
-    door.add_config_arguments(parser)
-    parser.add_argument("--out", type=door.path, help="write folds.json there; use it with splits=dict(type='FromFile', path=…)")
-    door.run(make_folds, parser.parse_args(arguments))
+    parser = command_line.parser("make_folds", "Split the cases of a config, verify the folds, and show the classes of each part.")
+    command_line.add_config_arguments(parser)
+    parser.add_argument("--out", type=command_line.path, help="path for folds.json; use it with splits=dict(type='FromFile', path=…)")
+    command_line.run(make_folds, parser.parse_args(arguments))
 
 
 def make_folds(arguments: argparse.Namespace) -> None:
@@ -29,7 +29,7 @@ def make_folds(arguments: argparse.Namespace) -> None:
     import_plugins(config.get("plugins", []))
     check(config, ("data", "splits"))
     if arguments.out is not None and arguments.out.exists():
-        raise DataError(f"{arguments.out}: exists already. Choose another name with --out")
+        raise DataError(f"{arguments.out}: already exists. Choose another path with --out")
     data = DATASETS.build(config.data.dataset)
     folds = SPLITTERS.build(config.splits).split(data.cases, data.classes)
     rows = []
@@ -37,7 +37,7 @@ def make_folds(arguments: argparse.Namespace) -> None:
         for part, counts in folds.counts(split).items():
             rows.append([f"{split.name} {part}", str(len(getattr(split, part))), *map(str, counts)])
     table = aligned(["part", "cases", *folds.classes], rows)
-    door.show("\n".join([*data.describe(), "", table, "", *(f"note: {note}" for note in folds.notes), f"digest {folds.digest}"]))
+    command_line.show("\n".join([*data.describe(), "", table, "", *(f"note: {note}" for note in folds.notes), f"digest {folds.digest}"]))
     if arguments.out is not None:
         folds.write(arguments.out)
-        door.show(f"written: {arguments.out}")
+        command_line.show(f"written: {arguments.out}")

@@ -8,58 +8,64 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.cli import door, using
+from clipzoo.cli import command_line, model_arguments, output_file
 
 if TYPE_CHECKING:
     from clipzoo.inference.model import Classification
 
 DESCRIPTION = """Classify images by similarity to texts. CHECKPOINT is:
   a checkpoint of a training, or the folder of its fold;
-  a work dir: the mean probability of all its finished folds;
+  a work dir: the mean probability of all finished folds;
   the weights of a CLIP as OpenAI, open_clip, transformers or Chinese-CLIP save them;
   a published name, clip:ViT-B/32 or openclip:<name>/<tag>.
-Without --texts the classes and sentences are taken that the model was trained with."""
+Without --texts, the classes and sentences of the model's training are used."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("predict", DESCRIPTION)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=door.path_text, help=using.SOURCE)
+    parser = command_line.parser("predict", DESCRIPTION)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=command_line.path_text, help=model_arguments.SOURCE)
     parser.add_argument(
-        "images", metavar="IMAGE", type=door.path_text, nargs="+", help="files, patterns such as 'scans/*.png', or folders at any depth"
+        "images",
+        metavar="IMAGE",
+        type=command_line.path_text,
+        nargs="+",
+        help="files, patterns such as 'scans/*.png', or folders at any depth",
     )
     texts = parser.add_mutually_exclusive_group()
     texts.add_argument("--texts", nargs="+", metavar="TEXT", help="names or sentences, one per class")
-    help_ = "the same from a file: one per line, or JSON, a list or {class: sentence or sentences}"
-    texts.add_argument("--texts-file", type=door.path, metavar="FILE", help=help_)
-    help_ = "sentences with {class_name} in them, for the place of every text, averaged; auto: one in the text tower's language"
+    help_ = "the same from a file: one per line, or JSON with a list or {class: sentence or sentences}"
+    texts.add_argument("--texts-file", type=command_line.path, metavar="FILE", help=help_)
+    help_ = "sentences with {class_name}, filled with every text and averaged; auto: one in the text tower's language"
     parser.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
-    parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model reads")
-    parser.add_argument("--top", type=using.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")
-    parser.add_argument("--csv", type=door.path, metavar="FILE", help="write all probabilities: image, prediction, p_<class> …")
-    parser.add_argument("--force", action="store_true", help="write over a file of other content")
-    using.add_model_arguments(parser)
-    door.run(predict, parser.parse_args(arguments))
+    parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model's context")
+    parser.add_argument("--top", type=model_arguments.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")
+    parser.add_argument(
+        "--csv", type=command_line.path, metavar="FILE", help="write all probabilities to a table: image, prediction, p_<class>…"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite a file with other content")
+    model_arguments.add_model_arguments(parser)
+    command_line.run(predict, parser.parse_args(arguments))
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Find images, classify, show, write."""
-    using.check_target(arguments.csv, "--csv", (".csv",))
+    """Find images, classify them, show and write the result."""
+    output_file.check_target(arguments.csv, "--csv", (".csv",))
     images = image_files(arguments.images)
     texts = arguments.texts if arguments.texts_file is None else read_texts(arguments.texts_file)
-    with using.warnings_in_a_line():
+    with model_arguments.warnings_in_a_line():
         result = classify(arguments, images, texts)
-    door.show(table(images, result, arguments.top))
+    command_line.show(table(images, result, arguments.top))
     if arguments.csv is not None:
-        using.write_new(arguments.csv, csv_content(images, result), "--csv", arguments.force)
-        door.say(f"written: {arguments.csv}")
+        output_file.write_new(arguments.csv, csv_content(images, result), "--csv", arguments.force)
+        command_line.say(f"written: {arguments.csv}")
 
 
 def image_files(given: list[str]) -> list[str]:
-    """The images that the command line names, once each, in its order; those of folders sorted.
+    """The images given on the command line, without duplicates, in order; images of folders are sorted.
 
     Raises:
-        DataError: Some are not there (all of them are named), a pattern matches nothing, or a folder holds no image.
+        DataError: Some do not exist (all of them are listed), a pattern matches nothing, or a folder contains no image.
     """
     from clipzoo.errors import DataError
 
@@ -96,10 +102,10 @@ def _below(folder: str) -> list[str]:
 
 
 def read_texts(path: Path) -> list[str] | dict[str, list[str]]:
-    """The texts of a file: lines, or JSON where it ends in ``.json``.
+    """Read texts from a file: lines, or JSON if its suffix is ``.json``.
 
     Raises:
-        DataError: It cannot be read, or is of another form.
+        DataError: It cannot be read, or has another form.
     """
     from clipzoo.errors import DataError
     from clipzoo.files import json_kind, read_json, read_text
@@ -119,7 +125,7 @@ def _is_list(value: object) -> bool:
 
 
 def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] | dict | None) -> Classification:
-    """By one model, or by the mean of all finished folds of a work dir.
+    """Classify with one model, or with the mean of all finished folds of a work dir.
 
     Raises:
         DataError: There are no texts: none were given, and the model has no classes.
@@ -132,13 +138,13 @@ def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] 
     from clipzoo.runtime.log import make_console, make_log
 
     console = make_console()
-    loaded = load(arguments.checkpoint, **using.loading(arguments))
+    loaded = load(arguments.checkpoint, **model_arguments.loading(arguments))
     if texts is None and not loaded.classes:
-        raise DataError(f"{loaded.source}: has no classes of its own. Give --texts or --texts-file")
+        raise DataError(f"{loaded.source}: has no classes of its own. Pass --texts or --texts-file")
     folds = 1
     if isinstance(loaded, FoldEnsemble):
         folds = len(loaded.members)
-        door.say(loaded.source)
+        command_line.say(loaded.source)
     with progress.shown("images", len(images) * folds, console, make_log(console, None)) as count:
         return loaded.classify(
             images,

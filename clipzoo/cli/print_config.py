@@ -1,20 +1,20 @@
-"""``tools/print_config.py CONFIG``: a config as it is resolved, with the origin of every key."""
+"""``tools/print_config.py CONFIG``: a resolved config with the origin of every key."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("print_config", "Show a config with its bases and overrides merged, and where every value comes from.")
-    door.add_config_arguments(parser)
-    parser.add_argument("--python", action="store_true", help="print a config file instead, which loads back equal")
-    parser.add_argument("--check", action="store_true", help="also check every argument against the constructors (loads torch)")
-    door.run(print_config, parser.parse_args(arguments))
+    parser = command_line.parser("print_config", "Show a config with its bases and overrides merged, and the origin of every value.")
+    command_line.add_config_arguments(parser)
+    parser.add_argument("--python", action="store_true", help="print a config file instead; loading it gives the same config")
+    parser.add_argument("--check", action="store_true", help="also check all arguments of constructors (loads torch)")
+    command_line.run(print_config, parser.parse_args(arguments))
 
 
 def print_config(arguments: argparse.Namespace) -> None:
@@ -29,15 +29,15 @@ def print_config(arguments: argparse.Namespace) -> None:
         import_plugins(config.get("plugins", []))
         check(config)
     if arguments.python:
-        door.show(config.dump().rstrip())
+        command_line.show(config.dump().rstrip())
         return
     rows = list(leaves(config.plain(), ""))
     width = min(60, max((len(f"{path} = {value!r}") for path, value in rows), default=0))
-    door.show("\n".join(f"{f'{path} = {value!r}':<{width}}  # {config.origin(path)}" for path, value in rows))
+    command_line.show("\n".join(f"{f'{path} = {value!r}':<{width}}  # {config.origin(path)}" for path, value in rows))
 
 
 def leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Every leaf with its dotted path."""
+    """All leaves with their dotted paths."""
     if isinstance(value, dict) and value:
         for key, child in value.items():
             yield from leaves(child, f"{path}.{key}" if path else key)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 from clipzoo.commands import typed
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("summary", "Print the tables of finished work dirs.")
-    parser.add_argument("work_dirs", nargs="+", type=door.path, metavar="WORK_DIR", help="work dir of a training")
-    door.run(summarise, parser.parse_args(arguments))
+    parser = command_line.parser("summary", "Print the tables of finished work dirs.")
+    parser.add_argument("work_dirs", nargs="+", type=command_line.path, metavar="WORK_DIR", help="work dir of a finished training")
+    command_line.run(summarise, parser.parse_args(arguments))
 
 
 def summarise(arguments: argparse.Namespace) -> None:
@@ -26,15 +26,15 @@ def summarise(arguments: argparse.Namespace) -> None:
         if not (folder / SUMMARY_FILE).exists():
             raise CheckpointError(f"{folder}: {missing(folder)}")
         summary, baselines = Summary.read(folder), Comparison.read(folder)
-        door.show(summary.tables() + ("" if baselines is None else f"\n\n{baselines.text(summary)}"))
+        command_line.show(summary.tables() + ("" if baselines is None else f"\n\n{baselines.text(summary)}"))
 
 
 def missing(folder: Path) -> str:
-    """Why there is no summary, and what to do."""
+    """The reason that there is no summary, and what to do."""
     from clipzoo.records.results import RESULT_FILE
 
     if not (folder / "config.json").exists():
         what = "not a work dir of clipzoo" if folder.is_dir() else "no such folder"
         return f"{what}. Pass a work dir made by {typed('train')}"
     done = sorted(path.parent.name for path in folder.glob(f"fold_*/{RESULT_FILE}"))
-    return f"not all folds are done yet (done: {', '.join(done) or 'none'}). Run {typed('train')} to go on"
+    return f"not all folds are finished yet (finished: {', '.join(done) or 'none'}). Run {typed('train')} to continue"

@@ -6,34 +6,34 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 
 if TYPE_CHECKING:
     import logging
 
     from clipzoo.config import Config
 
-DESCRIPTION = """Compute the out-of-fold predictions again from the checkpoints and compare with the table on disk (exit status 1 where
-they disagree). With --data: score every fold's model and their ensemble (mean probability) on external images."""
+DESCRIPTION = """Recompute the out-of-fold predictions from the checkpoints and compare them with the table on disk (exit status 1 if they
+differ). With --data, score every fold's model and their ensemble (mean probability) on external images."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    parser = door.parser("test", DESCRIPTION)
-    door.add_config_arguments(parser)
-    parser.add_argument("work_dir", type=door.path, metavar="WORK_DIR", help="work dir of a training")
+    parser = command_line.parser("test", DESCRIPTION)
+    command_line.add_config_arguments(parser)
+    parser.add_argument("work_dir", type=command_line.path, metavar="WORK_DIR", help="work dir of a finished training")
     parser.add_argument(
         "--data",
-        type=door.path_text,
+        type=command_line.path_text,
         metavar="FOLDER",
         help="external images, one folder per class (a subset of the classes is fine), or a file or folder of pairs",
     )
-    parser.add_argument("--out", type=door.path, help="where the external results go (default: WORK_DIR/external/<folder name>)")
+    parser.add_argument("--out", type=command_line.path, help="folder for the external results (default: WORK_DIR/external/<folder name>)")
     parser.add_argument("--allow-overlap", action="store_true", help="score external images that the models were trained on")
-    help_ = "score although images or texts changed since the training"
+    help_ = "score although images or texts have changed since the training"
     parser.add_argument("--accept-changed-data", action="store_true", help=help_)
-    door.add_launcher_argument(parser)
-    door.run(test, parser.parse_args(arguments))
+    command_line.add_launcher_argument(parser)
+    command_line.run(test, parser.parse_args(arguments))
 
 
 def test(arguments: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def test(arguments: argparse.Namespace) -> int:
 
 
 def score_external(config: Config, arguments: argparse.Namespace, log: logging.Logger) -> int:
-    """Score other images, and write what was found."""
+    """Score external images, and write the results."""
     from clipzoo.inference import rescoring
     from clipzoo.runtime.distributed import from_main, is_main
 
@@ -60,7 +60,7 @@ def score_external(config: Config, arguments: argparse.Namespace, log: logging.L
     out = arguments.out or arguments.work_dir / "external" / Path(arguments.data).resolve().name
     from_main(lambda: external.write(out))
     if is_main():
-        door.show(f"{external.table()}\n\nresults: {out}")
+        command_line.show(f"{external.table()}\n\nresults: {out}")
     return 0
 
 
@@ -75,9 +75,9 @@ def score_again(config: Config, arguments: argparse.Namespace, log: logging.Logg
     agreement = rescoring.score_again(validation, log, accept_changed_data=arguments.accept_changed_data)
     if is_main():
         results = [FoldResult.read(arguments.work_dir / s.name) for s in validation.folds.splits]
-        door.show(validation.summary_of(results, agreement.table).tables())
+        command_line.show(validation.summary_of(results, agreement.table).tables())
         verdict = "agrees with" if agreement.holds else "DISAGREES with"
-        door.show(
+        command_line.show(
             f"\nthe table computed again {verdict} oof_predictions.csv: largest difference of a {agreement.what} {agreement.largest:.1e}, "
             f"{len(agreement.changed)} of {agreement.rows} predictions changed"
         )

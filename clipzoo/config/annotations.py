@@ -278,10 +278,10 @@ def _described_ruled(base: object, rules: list, words: typing.Callable[[object],
         return words(Path)
     if FieldsOf in kinds:
         return f"{words(base)} of {', '.join(field.name for field in fields(kinds[FieldsOf].cls))}"
-    return words(base) + _range_words(kinds) + _length_words(kinds)
+    return words(base) + _describe_range(kinds) + _describe_length(kinds)
 
 
-def _range_words(rules: dict[type, Any]) -> str:
+def _describe_range(rules: dict[type, Any]) -> str:
     low, high = _limits(rules)
     multiple = f", a multiple of {rules[MultipleOf].multiple_of}" if MultipleOf in rules else ""
     if low is None and high is None:
@@ -302,7 +302,7 @@ def _limits(rules: dict[type, Any]) -> tuple[Any, Any]:
     return low, high
 
 
-def _length_words(rules: dict[type, Any]) -> str:
+def _describe_length(rules: dict[type, Any]) -> str:
     least = rules[MinLen].min_length if MinLen in rules else None
     most = rules[MaxLen].max_length if MaxLen in rules else None
     if least is None and most is None:
@@ -348,4 +348,4 @@ def _shown_ruled(base: object, rules: list) -> str:
         words = f"{shown(base)} {'>=' if Ge in kinds else '>'} {low}"
     else:
         words = shown(base) if high is None else f"{shown(base)} {above} {high}"
-    return words + _range_words({MultipleOf: kinds[MultipleOf]} if MultipleOf in kinds else {}) + _length_words(kinds)
+    return words + _describe_range({MultipleOf: kinds[MultipleOf]} if MultipleOf in kinds else {}) + _describe_length(kinds)

@@ -68,8 +68,8 @@ class TrainSettings(Settings):
         epochs: Passes over the training part.
         steps: Optimizer steps of the whole run; overrides ``epochs``, and the last epoch may be partial.
         clip_grad: Maximum gradient norm over all parameters; ``None`` disables clipping.
-        accumulation: Batches whose gradients are averaged in one optimizer step. Adds no negatives, unless ``cached_features`` is set.
-        cached_features: Whether to compute the loss over all cases of an accumulated group, with the memory of one batch and the exact
+        accumulation: Batches whose gradients are averaged in one optimizer step. Adds no negatives, unless ``grad_cache`` is set.
+        grad_cache: Whether to compute the loss over all cases of an accumulated group, with the memory of one batch and the exact
             gradient: first the features without gradient, then the loss, then every batch again. About a third slower.
         gradient_checkpointing: Whether the towers keep only the activations between blocks and recompute the others in the backward pass:
             much less memory, about a third slower, identical gradients.
@@ -85,14 +85,14 @@ class TrainSettings(Settings):
     steps: Count | None = None
     clip_grad: Positive | None = 1.0
     accumulation: Count = 1
-    cached_features: bool = False
+    grad_cache: bool = False
     gradient_checkpointing: bool = False
     ema_decay: Annotated[float, Interval(gt=0, lt=1)] | None = None
     unfreeze: Annotated[list[dict[str, Whole | Literal["all"]]], MinLen(1)] | None = None
 
     def __post_init__(self) -> None:
-        if self.cached_features and self.accumulation == 1:
-            raise ConfigError("train.cached_features: has no effect with train.accumulation=1. Set train.accumulation to 2 or more")
+        if self.grad_cache and self.accumulation == 1:
+            raise ConfigError("train.grad_cache: has no effect with train.accumulation=1. Set train.accumulation to 2 or more")
         _check_stages(self.unfreeze)
 
 

@@ -171,7 +171,7 @@ class Captions:
             kind = "class names" if self._names else "captions"
             cost = sum(counts[i] for i in foreign) / sum(len(self.sentences[i]) for i in foreign)
             self.warnings.append(
-                f"{where}: {len(foreign)} of {len(texts)} {kind} are not {_words(languages)}, the language of the text tower's vocabulary, "
+                f"{where}: {len(foreign)} of {len(texts)} {kind} are not {_names(languages)}, the language of the text tower's vocabulary, "
                 f"such as '{_short(texts[foreign[0]])}' ({cost:.1f} tokens per character). Describe the classes in its language "
                 "(data.dataset.class_texts), or choose a text encoder that reads theirs"
             )
@@ -190,7 +190,7 @@ def _languages(tokenizer: Tokenizer | None) -> tuple[str, ...]:
     return getattr(tokenizer, "languages", ())
 
 
-def _words(languages: Sequence[str]) -> str:
+def _names(languages: Sequence[str]) -> str:
     return " or ".join(LANGUAGES[language] for language in languages)
 
 

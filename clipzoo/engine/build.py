@@ -262,11 +262,11 @@ def trainable(net: Model, settings: TrainSettings, strategy: str = "ddp") -> Mod
         unfreezing.to_last_stage(net, settings.unfreeze)  # before anything else asks which tower is frozen
     if settings.gradient_checkpointing:
         net.checkpoint_gradients()
-    if settings.cached_features:
+    if settings.grad_cache:
         if net.lacks("encode", "contrast"):
-            raise BuildError(f"train.cached_features: {type(net).__name__} has no features to keep (no encode, no contrast). Remove it")
+            raise BuildError(f"train.grad_cache: {type(net).__name__} has no features to keep (no encode, no contrast). Remove it")
         if net.captions == "all":
-            raise BuildError("train.cached_features: this loss compares with all captions anyway. Remove it")
+            raise BuildError("train.grad_cache: this loss compares with all captions anyway. Remove it")
     return net
 
 
@@ -335,7 +335,7 @@ def describe(run_: Run) -> list[str]:
     late = [stage["epoch"] for stage in run_.train.unfreeze or () if stage["epoch"] >= run_.total_epochs]
     if late:
         lines.append(f"note: train.unfreeze: the stage of epoch {late[0]} never starts, as the run has {run_.total_epochs} epochs")
-    if run_.train.cached_features and run_.batches.distinct == "caption":
+    if run_.train.grad_cache and run_.batches.distinct == "caption":
         together = run_.train.accumulation
         lines.append(f"note: captions are distinct within each batch, not across the {together} batches that are contrasted together")
     processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""

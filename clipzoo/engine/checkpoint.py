@@ -173,7 +173,7 @@ def check_content(content: dict, where: object, advice: str) -> None:
             raise CheckpointError(f"{where}: {key}: '{others[0]}' is not a tensor. {advice}")
 
 
-def retrain(folder: Path) -> str:
+def how_to_retrain(folder: Path) -> str:
     """The advice for a damaged or foreign file in the folder of a fold."""
     return f"Delete {folder} to train that fold again"
 
@@ -191,8 +191,8 @@ def earlier_start(folder: Path, provenance: Provenance) -> dict | None:
     for name, kind in ((LATEST, "latest"), (BEST, "best")) if work_dir.is_done(folder) else ((LATEST, "latest"),):
         path = folder / name
         if path.exists():
-            content = read(path, kind=kind, advice=retrain(folder), mmap=True)
-            provenance.check(content["provenance"], path, retrain(folder))
+            content = read(path, kind=kind, advice=how_to_retrain(folder), mmap=True)
+            provenance.check(content["provenance"], path, how_to_retrain(folder))
             return {"path": path, **{key: content[key] for key in ("towers", "model")}}
     return None
 
@@ -223,8 +223,8 @@ def resume(run: Run) -> bool:
         )
     if not exists[0]:
         return False
-    content = read(path, kind="latest", advice=retrain(run.folder))
-    run.provenance.check(content["provenance"], path, retrain(run.folder))
+    content = read(path, kind="latest", advice=how_to_retrain(run.folder))
+    run.provenance.check(content["provenance"], path, how_to_retrain(run.folder))
     load_weights(run.model, content.get("raw_model", content["model"]), path)
     before = len(content["generators"])
     if before != run.world_size:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clipzoo.engine.checkpoint import retrain
+from clipzoo.engine.checkpoint import how_to_retrain
 from clipzoo.errors import CheckpointError, DataError, shortened
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Split
@@ -48,17 +48,17 @@ def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset,
         CheckpointError: A file is missing, damaged, edited, or does not belong to this fold.
     """
     result = FoldResult.read(folder)
-    provenance.check(result.provenance, folder / RESULT_FILE, retrain(folder))
+    provenance.check(result.provenance, folder / RESULT_FILE, how_to_retrain(folder))
     path = folder / PREDICTIONS_FILE
     try:
         if file_sha256(path) != result.predictions_digest:
             raise DataError(f"{path}: damaged or edited (its content does not match its digest in {RESULT_FILE})")
         table = read_table(path)
     except DataError as error:
-        raise CheckpointError(f"{error}. {retrain(folder)}") from error
+        raise CheckpointError(f"{error}. {how_to_retrain(folder)}") from error
     problem = table_problem(table, split, data)
     if problem:
-        raise CheckpointError(f"{path}: {problem}. {retrain(folder)}")
+        raise CheckpointError(f"{path}: {problem}. {how_to_retrain(folder)}")
     if weights and (folder / result.checkpoint).is_file():
         check_checkpoint(folder, result)
     return FinishedFold(result, table)
@@ -74,9 +74,9 @@ def check_checkpoint(folder: Path, result: FoldResult) -> Path:
     try:
         digest = check_seal(path)
     except DataError as error:
-        raise CheckpointError(f"{error}. {retrain(folder)}") from error
+        raise CheckpointError(f"{error}. {how_to_retrain(folder)}") from error
     if digest != result.checkpoint_digest:
-        raise CheckpointError(f"{path}: is not the checkpoint that was scored for {RESULT_FILE}. {retrain(folder)}")
+        raise CheckpointError(f"{path}: is not the checkpoint that was scored for {RESULT_FILE}. {how_to_retrain(folder)}")
     return path
 
 

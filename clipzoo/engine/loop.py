@@ -135,7 +135,7 @@ def pause(run: Run) -> None:
 def step(run: Run, group: list[Batch]) -> None:
     """One optimizer step over ``group``; every case has the same weight however the group is divided into batches."""
     run.optimizer.zero_grad(set_to_none=True)
-    if run.train.cached_features:
+    if run.train.grad_cache:
         cached_backward(run, group)
     else:
         backward(run, group)

@@ -112,8 +112,8 @@ class Runner:
         """
         run, name = self.run, self.chosen()
         path, kind = run.folder / name, "best" if name == checkpoint.BEST else "latest"
-        content = checkpoint.read(path, kind=kind, advice=checkpoint.retrain(run.folder))
-        run.provenance.check(content["provenance"], path, checkpoint.retrain(run.folder))
+        content = checkpoint.read(path, kind=kind, advice=checkpoint.how_to_retrain(run.folder))
+        run.provenance.check(content["provenance"], path, checkpoint.how_to_retrain(run.folder))
         checkpoint.load_weights(run.scored, content["model"], path)
         run.autocast = device.DTYPES[content["precision"]]  # 'auto' may mean another precision on this machine
         state = content["state"]

@@ -68,7 +68,7 @@ def describe_stage(net: Model, stages: Sequence[Mapping]) -> str:
     """How much of each tower is trained now, for the log."""
     towers = {name: _tower(net, name) for name in _named(stages)}
     return "; ".join(
-        f"{name}: {tower.learning_words()}{'' if tower.lora is None else ', beside its adapters'}" for name, tower in towers.items()
+        f"{name}: {tower.describe_trainable()}{'' if tower.lora is None else ', beside its adapters'}" for name, tower in towers.items()
     )
 
 

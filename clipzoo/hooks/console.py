@@ -51,18 +51,18 @@ class ConsoleHook(Hook):
         state = run.state
         logged = state.step % run.runtime.log_every == 0
         if self.bar is not None:
-            note = {"note": losses_in_words(run.meter.means())} if logged else {}
+            note = {"note": describe_losses(run.meter.means())} if logged else {}
             self.bar.update(self.task, completed=state.batch, description=where(run), **note)
         elif logged and run.is_main and time.monotonic() - self.last_line >= self.seconds:
             self.last_line = time.monotonic()
-            run.log.info(f"{where(run)} batch {state.batch}/{len(run.batches)}  {losses_in_words(run.meter.means())}")
+            run.log.info(f"{where(run)} batch {state.batch}/{len(run.batches)}  {describe_losses(run.meter.means())}")
 
     def after_eval(self, run: Run) -> None:
         """Log an evaluation between steps; at the end of an epoch, the epoch's line includes it."""
         self.evaluated_step = run.state.step
         if run.is_main and run.state.batch > 0:
             self.last_line = time.monotonic()
-            losses = losses_in_words(run.meter.means())
+            losses = describe_losses(run.meter.means())
             run.log.info(f"{where(run)} step {run.state.step}/{run.total_steps}  {losses}{self.score(run)}  {self.left(run)} left")
 
     def after_epoch(self, run: Run) -> None:
@@ -71,7 +71,7 @@ class ConsoleHook(Hook):
             return
         self.last_line = time.monotonic()
         run.log.info(
-            f"{where(run)}  {losses_in_words(run.epoch_losses)}{self.score(run)}  lr {learning_rate(run):.2e}  "
+            f"{where(run)}  {describe_losses(run.epoch_losses)}{self.score(run)}  lr {learning_rate(run):.2e}  "
             f"{run.images_per_second:.0f} images/s  {self.left(run)} left"
         )
 
@@ -101,7 +101,7 @@ def where(run: Run) -> str:
     return f"{run.split.name} epoch {epoch_number(run):>{len(str(run.total_epochs))}}/{run.total_epochs}"
 
 
-def losses_in_words(means: dict[str, float]) -> str:
+def describe_losses(means: dict[str, float]) -> str:
     """The losses, and of the in-batch measures the accuracy."""
     shown = {name: value for name, value in means.items() if not is_measure(name) or name == f"{MEASURE}accuracy"}
     return "  ".join(f"{name.replace(f'{MEASURE}accuracy', 'in-batch accuracy')} {value:.4f}" for name, value in shown.items())

@@ -229,7 +229,7 @@ def draw_metrics(run: Run, evaluation: Evaluation, result: FoldResult) -> None:
             subtitle = "\n".join([of, numbers(evaluation.metrics)])
             figure = figures.class_figure(title, subtitle, figures.confusion_matrix(evaluation.table), run.dataset.classes, letters)
         else:
-            subtitle = "\n".join([of, ranks_in_words(evaluation.metrics)])
+            subtitle = "\n".join([of, describe_ranks(evaluation.metrics)])
             figure = figures.retrieval_figure(title, subtitle, recalls(run, evaluation), similarities(evaluation))
         figures.save(figure, run.folder / FOLDER / METRICS_FILE)
 
@@ -244,7 +244,7 @@ def number(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.4g}"
 
 
-def ranks_in_words(metrics: dict[str, float]) -> str:
+def describe_ranks(metrics: dict[str, float]) -> str:
     """Retrieval metrics without a bar, in one line, for both directions."""
     parts = [f"RSum {number(metrics['rsum'])} of 600"] if "rsum" in metrics else []
     for name, words in (("mean_rank", "mean rank"), ("median_rank", "median rank"), ("mrr", "MRR")):

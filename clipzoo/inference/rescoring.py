@@ -229,7 +229,7 @@ def score_with(config: Config, provenance: Provenance, fold_folder: Path, images
     runtime.apply(settings, device)
     path = check_checkpoint(fold_folder, FoldResult.read(fold_folder))
     content = checkpoint.read(path)
-    provenance.check(content["provenance"], path, checkpoint.retrain(fold_folder))
+    provenance.check(content["provenance"], path, checkpoint.how_to_retrain(fold_folder))
     net = checkpoint_model(content, device, path)
     if images.classes:
         classes = None if net.tokenizer is None else captions_of(content, net.tokenizer)

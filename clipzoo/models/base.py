@@ -46,7 +46,7 @@ class Model(nn.Module):
 
         Args:
             batch: Batch of cases and captions.
-            feature_gradients: For ``train.cached_features`` only, and only for models with ``encode`` and ``contrast``: the gradient of the
+            feature_gradients: For ``train.grad_cache`` only, and only for models with ``encode`` and ``contrast``: the gradient of the
                 loss with respect to each feature returned by ``encode``. The result is then the sum of their products.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
@@ -65,11 +65,11 @@ class Model(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no method 'encode_captions'")
 
     def encode(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Optional, for ``train.cached_features``: the features of a batch that the loss compares."""
+        """Optional, for ``train.grad_cache``: the features of a batch that the loss compares."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'encode'")
 
     def contrast(self, *features: object) -> dict[str, Tensor]:
-        """Optional, for ``train.cached_features``: the named losses of what ``encode`` returned for several batches."""
+        """Optional, for ``train.grad_cache``: the named losses of what ``encode`` returned for several batches."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'contrast'")
 
     def lacks(self, *methods: str) -> list[str]:
@@ -149,7 +149,7 @@ class Model(nn.Module):
 
     def describe(self) -> list[str]:
         """Lines for the log: the towers, the origin of their weights, and the numbers of trained parameters."""
-        return [f"model {type(self).__name__}: {parameter_words(self)}"]
+        return [f"model {type(self).__name__}: {describe_parameters(self)}"]
 
 
 def in_full(values: Tensor) -> Tensor:
@@ -305,9 +305,9 @@ class Tower(nn.Module):
         """One line for the log."""
         kind = type(self).__name__
         name = kind if self.name == kind else f"{kind} {self.name}"
-        return f"{name}: {self.num_features} features, weights {self.weights}, {parameter_words(self)}{self._freezing_words()}"
+        return f"{name}: {self.num_features} features, weights {self.weights}, {describe_parameters(self)}{self._describe_freezing()}"
 
-    def learning_words(self) -> str:
+    def describe_trainable(self) -> str:
         """The number of trained depth groups, without adapters, in words: ``'last 2 of 9 blocks learn'``."""
         adapters = self.adapter_names()
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad} - adapters
@@ -317,10 +317,10 @@ class Tower(nn.Module):
         first = learning.index(True)
         return f"all {len(learning)} blocks learn" if first == 0 else f"last {len(learning) - first} of {len(learning)} blocks learn"
 
-    def _freezing_words(self) -> str:
+    def _describe_freezing(self) -> str:
         """The trained part in words, if it is neither everything nor nothing."""
         partly = not self.frozen and not all(parameter.requires_grad for parameter in self.parameters())
-        words = f", {self.learning_words()}" if partly and type(self).depth_groups is not Tower.depth_groups else ""
+        words = f", {self.describe_trainable()}" if partly and type(self).depth_groups is not Tower.depth_groups else ""
         if self.lora is not None:
             words += f", {adapter_words(self)}"
         return words
@@ -361,7 +361,7 @@ def groups_by_layer(names: Iterable[str], layer: str, stem: str) -> list[list[st
     return [*ordered[:-1], ordered[-1] + rest] if ordered else [rest]
 
 
-def parameter_words(module: nn.Module) -> str:
+def describe_parameters(module: nn.Module) -> str:
     """``'11.18 M parameters trained, 0 frozen'``: the trained and frozen parameters of a module in words."""
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in module.parameters()) - trained

@@ -275,10 +275,10 @@ def _check_spaces(model: CLIP) -> None:
         BuildError: The towers are incompatible; the message gives the fix.
     """
     image, text = model.image_encoder, model.text_encoder
-    said = {"image_encoder": image.quick_gelu, "text_encoder": text.quick_gelu}
+    activations = {"image_encoder": image.quick_gelu, "text_encoder": text.quick_gelu}
     if _one_space(image, text):
-        if None not in said.values() and image.quick_gelu != text.quick_gelu:
-            words = ", ".join(f"{name}.quick_gelu={value}" for name, value in said.items())
+        if None not in activations.values() and image.quick_gelu != text.quick_gelu:
+            words = ", ".join(f"{name}.quick_gelu={value}" for name, value in activations.items())
             raise BuildError(f"CLIP: {words}, but both towers come from one model ({image.weights}). Set the same value for both")
     elif image.space is not None and text.space is not None:
         projections = [*model.image_projection.parameters(), *model.text_projection.parameters()]

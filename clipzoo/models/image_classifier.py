@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from clipzoo.config.arguments import Count
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Model, in_full, parameter_words
+from clipzoo.models.base import Model, describe_parameters, in_full
 from clipzoo.models.heads import Head, LinearHead
 from clipzoo.models.losses import ClassificationLoss, CrossEntropyLoss
 from clipzoo.models.prototypes import class_prototypes
@@ -137,10 +137,10 @@ class ImageClassifier(Model):
 
     def describe(self) -> list[str]:
         """Lines for the log: tower, head, loss, and numbers of trained parameters."""
-        width = self.image_encoder.num_features
+        sizes = f"{self.image_encoder.num_features} features to {self.num_classes} classes, {describe_parameters(self.head)}"
         return [
             f"image encoder {self.image_encoder.describe()}",
-            f"head {type(self.head).__name__}: {width} features to {self.num_classes} classes, {parameter_words(self.head)}{self._start}",
+            f"head {type(self.head).__name__}: {sizes}{self._start}",
             f"loss {self.loss.describe()}",
             *super().describe(),
         ]

@@ -56,10 +56,10 @@ def image_encoder(text: str) -> dict | None:
     if name.startswith("timm:") and len(name) > len("timm:"):
         model = name.removeprefix("timm:")
         return {"type": "TimmBackbone", "name": model, "pretrained": "." in model if pretrained is None else pretrained}
-    known = _known(name, _IMAGE)
-    if known is not None:
-        published = known.startswith("clip:") if pretrained is None else pretrained
-        return {**_IMAGE[known], "pretrained": published}
+    canonical = _canonical(name, _IMAGE)
+    if canonical is not None:
+        published = canonical.startswith("clip:") if pretrained is None else pretrained
+        return {**_IMAGE[canonical], "pretrained": published}
     return _unknown(text, name, _IMAGE, "image encoder", _IMAGE_FAMILIES)
 
 
@@ -81,15 +81,15 @@ def text_encoder(text: str) -> dict | None:
     published = pretrained is not False
     if name.startswith("hf:") and len(name) > len("hf:"):
         return {"type": "HFText", "name": name.removeprefix("hf:"), "pretrained": published}
-    known = _known(name, _TEXT)
-    if known == "bert":
+    canonical = _canonical(name, _TEXT)
+    if canonical == "bert":
         if pretrained:
             raise RegistryError("'bert' is a small network without published weights. Use bert-base-chinese or hf:<name or folder>")
         return {**_TEXT["bert"], "pretrained": False}
-    if known == "bert-base-chinese" and not published:
+    if canonical == "bert-base-chinese" and not published:
         return {**_BERT_BASE, "pretrained": False}
-    if known is not None:
-        return {**_TEXT[known], "pretrained": published}
+    if canonical is not None:
+        return {**_TEXT[canonical], "pretrained": published}
     return _unknown(text, name, _TEXT, "text encoder", _TEXT_FAMILIES)
 
 
@@ -131,9 +131,9 @@ def _split(text: str) -> tuple[str, bool | None]:
     return text.strip(), None
 
 
-def _known(name: str, names: dict[str, dict]) -> str | None:
+def _canonical(name: str, names: dict[str, dict]) -> str | None:
     """The name in ``names`` that equals ``name`` up to ``-`` instead of ``_``, as in timm."""
-    folded = {known.replace("_", "-"): known for known in names}
+    folded = {own.replace("_", "-"): own for own in names}
     return folded.get(name.replace("_", "-"))
 
 
@@ -144,7 +144,7 @@ def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: 
         RegistryError: The name is unknown; the message suggests a fix.
     """
     base, colon, suffix = name.rpartition(":")
-    if colon and (_known(base, names) or base.startswith(_PREFIXES)):
+    if colon and (_canonical(base, names) or base.startswith(_PREFIXES)):
         raise RegistryError(f"{kind} '{text}': unknown suffix ':{suffix}'.{did_you_mean(suffix, _SUFFIXES)} Known: {shortened(_SUFFIXES)}")
     near = did_you_mean(name, names)
     looks_like_class = name.isidentifier() and name[:1].isupper()

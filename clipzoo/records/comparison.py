@@ -18,7 +18,7 @@ FOLDER = "baselines"
 RECORD_FILE = "summary.json"
 
 # In table order; methods from plugins follow.
-WORDS = {
+DESCRIPTIONS = {
     "majority": "always predicting the most frequent class",
     "zero_shot": "zero-shot classification with the class texts",
     "prototype": "the nearest class prototype on frozen features",
@@ -91,7 +91,7 @@ class Comparison:
         record = Record.read(work_dir)
         if record is None:
             return None
-        order = [*(name for name in WORDS if name in record.methods), *sorted(set(record.methods) - set(WORDS))]
+        order = [*(name for name in DESCRIPTIONS if name in record.methods), *sorted(set(record.methods) - set(DESCRIPTIONS))]
         found = {name: folder_of(work_dir, name) for name in order}
         summaries = {name: Summary.read(folder) for name, folder in found.items() if (folder / SUMMARY_FILE).exists()}
         return cls(record, summaries) if summaries else None
@@ -132,11 +132,11 @@ class Comparison:
         lost = [name for name in best_first if (known[name] > own if up else known[name] < own)]
         equal = [name for name in best_first if known[name] == own]
         sign = ">" if up else "<"
-        lines = [f"{_words(name)} is better than the trained model{mark}: {select} {known[name]:.4f} {sign} {own:.4f}" for name in lost]
-        lines += [f"{_words(name)} is as good as the trained model{mark}: {select} {known[name]:.4f} = {own:.4f}" for name in equal]
+        lines = [f"{_describe(name)} is better than the trained model{mark}: {select} {known[name]:.4f} {sign} {own:.4f}" for name in lost]
+        lines += [f"{_describe(name)} is as good as the trained model{mark}: {select} {known[name]:.4f} = {own:.4f}" for name in equal]
         if not lines:
             best = best_first[0]
-            whose = f"{_words(best)}, the best of them"
+            whose = f"{_describe(best)}, the best of them"
             lines = [f"the trained model is better than every baseline: {select} {own:.4f} {sign} {known[best]:.4f} of {whose}"]
         return lines
 
@@ -146,8 +146,8 @@ def folder_of(work_dir: str | Path, method: str) -> Path:
     return Path(work_dir) / FOLDER / method
 
 
-def _words(method: str) -> str:
-    return WORDS.get(method, f"the baseline '{method}'")
+def _describe(method: str) -> str:
+    return DESCRIPTIONS.get(method, f"the baseline '{method}'")
 
 
 def _number(value: float | None) -> str:

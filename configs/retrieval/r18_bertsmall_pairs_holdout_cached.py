@@ -9,7 +9,7 @@ Expected: not measured.
 _base_ = ["./r18_bertsmall_pairs_holdout.py"]
 
 data = dict(batch_size=16)
-train = dict(epochs=60, accumulation=8, cached_features=True, ema_decay=0.9)
+train = dict(epochs=60, accumulation=8, grad_cache=True, ema_decay=0.9)
 hooks = [
     dict(type="ConsoleHook"),
     dict(type="HistoryHook"),

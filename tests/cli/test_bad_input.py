@@ -530,7 +530,7 @@ def fold_that_is_no_number(place: Place) -> list:
     return place.train("--fold", "three")
 
 
-@bad("there is no command 'trian'. Did you mean 'train'?")
+@bad("no command 'trian'. Did you mean 'train'?")
 def unknown_command(place: Place) -> list:
     return ["trian", place.config()]
 
@@ -561,7 +561,7 @@ def scoring_an_unfinished_run(place: Place) -> list:
     return ["test", place.config(), place.folder / "work"]
 
 
-@bad("work: not all folds are done yet (done: fold_2, fold_3)", "Run clipzoo train to go on")
+@bad("work: not all folds are finished yet (finished: fold_2, fold_3)", "Run clipzoo train to continue")
 def summary_of_an_unfinished_run(place: Place) -> list:
     place.unfinished()
     return ["summary", place.folder / "work"]
@@ -582,7 +582,7 @@ def external_images_that_were_trained_on(place: Place) -> list:
     return ["test", config, place.folder / "work", "--data", root]
 
 
-@bad("folds.json: exists already", "--out")
+@bad("folds.json: already exists", "--out")
 def folds_over_an_existing_file(place: Place) -> list:
     return ["make_folds", place.config(), "--out", place.file("folds.json", "{}")]
 
@@ -602,7 +602,7 @@ def grid_with_an_unknown_key(place: Place) -> list:
     return ["grid", place.config(), "--experiments", place.file("old.json", '[{"epoch": 3}]'), "--work-dir", place.folder / "work"]
 
 
-@bad("there is no table 'LOSS'. Did you mean 'LOSSES'?")
+@bad("no table 'LOSS'. Did you mean 'LOSSES'?")
 def unknown_table(place: Place) -> list:
     return ["list_modules", "LOSS"]
 

@@ -53,7 +53,7 @@ def test_predict_takes_no_texts(command, classifier, class_folders, option):
 
 def test_search_and_export_say_why_not(command, classifier, class_folders, tmp_path):
     ended = command("search", classifier / "fold_1", class_folders, "a circle", "--device", "cpu")
-    assert ended.status == 2 and "is a classifier without a text side, so no text can be searched for. Give a CLIP" in ended.err
+    assert ended.status == 2 and "is a classifier without a text tower, so it cannot search for texts. Pass a CLIP" in ended.err
     assert not (class_folders / ".clipzoo-index").exists()
     ended = command("export", classifier / "fold_1", "--format", "open_clip", "--out", tmp_path / "out")
     assert ended.status == 2 and "ImageClassifier cannot be exported" in ended.err and not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipzoo import __version__
-from clipzoo.cli import COMMANDS, door
+from clipzoo.cli import COMMANDS, command_line
 from clipzoo.config import Config
 from clipzoo.records.folds import Folds
 
@@ -62,7 +62,7 @@ def test_every_command_finds_a_config_in_the_same_place(command, name):
 
 def test_the_default_work_dir_is_called_after_the_config():
     for name in ("clip/r18_bertzh_digits_5fold", "configs/clip/r18_bertzh_digits_5fold.py"):
-        assert door.default_work_dir(Config.load(name)) == Path("work_dirs/r18_bertzh_digits_5fold")
+        assert command_line.default_work_dir(Config.load(name)) == Path("work_dirs/r18_bertzh_digits_5fold")
 
 
 def test_print_config_loads_no_torch(loaded, write_config):

@@ -136,7 +136,7 @@ def test_a_corrupt_query_image_is_named_and_all_others_predicted(fewshot, traine
     broken.write_bytes(broken.read_bytes()[:60])
     ended = fewshot("predict", trained, folder, tmp_path / "out.csv")
     assert ended.status == 2
-    assert f"error: {broken}: " in ended.err and "1 query image(s) left out, which cannot be read" in ended.err
+    assert f"error: {broken}: " in ended.err and "1 unreadable query image(s) skipped" in ended.err
     rows = rows_of(tmp_path / "out.csv")
     assert len(rows) == 11 and ("task1", broken.name) not in {(row["task"], row["image"]) for row in rows}
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_predicted_from_is_one_clear_line(fewshot, trained, class
         ),
         ((tmp_path / "none.pth", folder, out), "no such checkpoint"),
         ((trained, folder, tmp_path / "out.txt"), "RESULT: "),
-        ((trained, folder, tmp_path), "is a folder. Give a file"),
+        ((trained, folder, tmp_path), "is a folder. Pass a file"),
     ]:
         ended = fewshot("predict", *arguments)
         assert ended.status == 2 and says in ended.err and len(ended.err.splitlines()) == 1, ended.err
@@ -209,7 +209,7 @@ def test_evaluate_shows_and_writes_what_numpy_finds(fewshot, trained, class_fold
     ended = fewshot("evaluate", trained, class_folders, *options)
     assert ended.status == 0, ended.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"features.npz"}
-    assert "36 images; 5 episodes of 3 out of 3 classes, 5 queries each" in ended.out
+    assert "36 images; 5 episodes of 3 out of 3 classes, 5 queries per class" in ended.out
     curve = rows_of(tmp_path / "out" / "fewshot_curve.csv")
     methods = ["prototype", "prototype", "linear", "linear", "tip", "tip"]
     assert [row["method"] for row in curve] == methods and [row["shot"] for row in curve] == ["1", "4"] * 3
@@ -256,10 +256,10 @@ def test_a_classifier_is_evaluated_without_texts(fewshot, classifier, class_fold
             ["--method", "linear", "knn", "--class-texts", "x.json"],
             "--class-texts: only for methods that use class texts; linear, knn do not",
         ),
-        (["--method", "knn", "knn"], "--method: knn is named twice"),
+        (["--method", "knn", "knn"], "--method: knn is listed twice"),
         ([], "5-way episodes need 5 classes with 5 support and 15 query images from 20 different groups, but there are 0"),
         (["--way", "1"], "--way: 1 must be 2 or more"),
-        (["--features"], "--features: goes into the folder of --out"),
+        (["--features"], "--features: written to the folder of --out"),
         (["--way", "3", "--group-pattern", "^([0-9])", "--query", "2"], "7 different groups, but there are 0. Too few groups: 圆 (1)"),
         (["--shot", "1", "1"], "--shot: 1 1 must be different numbers"),
     ],
@@ -289,6 +289,6 @@ def test_train_is_the_ordinary_training(command, write_config):
 def test_the_commands_are_named(command):
     assert command("fewshot").out == command("fewshot", "--help").out and "evaluate" in command("fewshot").out
     ended = command("fewshot", "predct")
-    assert ended.status == 2 and "there is no command 'predct'. Did you mean 'predict'? Commands: train, predict, evaluate" in ended.err
+    assert ended.status == 2 and "no command 'predct'. Did you mean 'predict'? Commands: train, predict, evaluate" in ended.err
     for name in ("train", "predict", "evaluate"):
         assert "usage" in command("fewshot", name, "--help").out

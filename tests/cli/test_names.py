@@ -142,4 +142,4 @@ def test_what_is_typed_in_another_encoding_ends_no_conversation(trained, command
     typed.isatty = lambda: True
     monkeypatch.setattr("sys.stdin", typed)
     ended = command("search", trained[2] / "work" / "fold_1", shutil.copytree(folders, tmp_path / "images"), "--device", "cpu")
-    assert "error: what was typed is not text in the encoding of the terminal, utf-8" in ended.err and ended.status == 0
+    assert "error: the input is not text in the encoding of the terminal, utf-8" in ended.err and ended.status == 0

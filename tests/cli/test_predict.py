@@ -170,7 +170,7 @@ def test_long_texts_are_cut_in_one_line_or_refused(predict, finished, class_fold
         (["WORK/fold_1", "IMAGE", "--top", "0"], "--top: '0' is not a whole number of 1 or more"),
         (["WORK/fold_1", "IMAGE", "--workers", "-1"], "--workers: '-1' is not a whole number of 0 or more"),
         (["WORK/fold_1", "IMAGE", "--csv", "out.txt"], "--csv: out.txt must end in .csv"),
-        (["WORK/fold_1", "IMAGE", "--csv", "IMAGES"], "IMAGES is a folder. Give a file"),
+        (["WORK/fold_1", "IMAGE", "--csv", "IMAGES"], "IMAGES is a folder. Pass a file"),
         (["WORK/fold_1", "IMAGE", "--quick-gelu", "yes"], "records its own activation"),
         (["WORK/fold_1", "broken.png"], "broken.png: not an image, or a damaged one"),
         (["WORK/fold_1"], "the following arguments are required: IMAGE"),
@@ -205,7 +205,7 @@ def test_a_model_of_pairs_needs_texts(predict, class_folders, tmp_path, config_o
     path, _ = saved(tmp_path / "x.pth", config_of(), classes=[], class_captions=[])
     image = class_folders / "圆" / "000.png"
     ended = predict(path, image)
-    assert ended.status == 2 and "has no classes of its own. Give --texts or --texts-file" in ended.err
+    assert ended.status == 2 and "has no classes of its own. Pass --texts or --texts-file" in ended.err
     assert predict(path, image, "--texts", "圆", "方块").status == 0
 
 

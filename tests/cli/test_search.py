@@ -46,17 +46,17 @@ def test_texts_and_images_are_searched_for(search, finished, images):
     cosines = loaded.similarity([images / name for name in names], "一个圆")[:, 0]
     best = [names[i] for i in cosines.argsort(descending=True, stable=True)[:4]]
     assert [name for name, _ in found["一个圆"]] == best
-    assert "36 images: 36 encoded, 0 known" in ended.err and str(images / ".clipzoo-index") in ended.err
+    assert "36 images: 36 encoded, 0 unchanged" in ended.err and str(images / ".clipzoo-index") in ended.err
 
 
 def test_the_folder_is_encoded_once(search, images):
     first = search("圆")
     again = search("圆")
-    assert again.out == first.out and "36 images: 0 encoded, 36 known" in again.err
+    assert again.out == first.out and "36 images: 0 encoded, 36 unchanged" in again.err
     (images / "圆" / "000.png").unlink()
     shutil.copy(images / "圆" / "001.png", images / "copy.png")
     changed = search("圆")
-    assert "36 images: 1 encoded, 35 known, 1 removed" in changed.err
+    assert "36 images: 1 encoded, 35 unchanged, 1 removed" in changed.err
     assert "36 encoded" in search("圆", "--rebuild", "--workers", 2, "--batch-size", 10).err
 
 
@@ -67,7 +67,7 @@ def test_what_cannot_be_read_is_named_and_skipped(search, images):
     assert ended.status == 0 and len(tables(ended.out)["圆"]) == 36
     warnings = [line for line in ended.err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 2 and "cut.png" in warnings[0] and "empty.jpg: the file is empty" in warnings[1]
-    assert "36 encoded, 0 known, 2 skipped, which cannot be read" in ended.err
+    assert "36 encoded, 0 unchanged, 2 unreadable and skipped" in ended.err
 
 
 def test_a_damaged_index_is_made_again_with_a_note(search, images):
@@ -115,7 +115,7 @@ def test_queries_are_asked_for_on_a_terminal(search, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["WORK/fold_1", "IMAGES"], "there is no query. Give a text"),
+        (["WORK/fold_1", "IMAGES"], "no query. Pass a text"),
         (["WORK/fold_1", "IMAGES", ""], "a query is empty"),
         (["WORK/fold_1", "IMAGES", "圆", " "], "a query is empty"),
         (["WORK/fold_1", "IMAGES", "--image", "none.png"], "--image: none.png: no such file"),

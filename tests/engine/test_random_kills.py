@@ -20,7 +20,7 @@ from clipzoo.config import Config
 KILLS = 20
 COMPARED = ("checkpoint_best.pth", "checkpoint_latest.pth", "history.json", "metrics.csv", "predictions.csv")
 EVERYTHING = {
-    "train": {"epochs": 6, "accumulation": 2, "cached_features": True, "ema_decay": 0.9, "clip_grad": 0.5},
+    "train": {"epochs": 6, "accumulation": 2, "grad_cache": True, "ema_decay": 0.9, "clip_grad": 0.5},
     "evaluation": {"every_steps": 2},
     "splits": {"num_folds": 2},
     "data": {"batch_size": 4, "num_workers": 1, "augmentation": "standard"},

@@ -73,10 +73,10 @@ LOSSES_OVER_PAIRS = ["ContrastiveLoss", "MultiPositiveContrastiveLoss", "Sigmoid
 
 
 @pytest.mark.parametrize("loss", LOSSES_OVER_PAIRS)
-def test_cached_features_give_the_gradient_of_the_whole_batch(make_run, loss):
+def test_grad_cache_gives_the_gradient_of_the_whole_batch(make_run, loss):
     sections = {"model": {**STEADY, "loss": {"type": loss}}, "train": {"clip_grad": None}}
     whole = gradients_of(make_run(**sections, data={"batch_size": 24, "augmentation": "none"}), 1)
-    cached = {**sections, "train": {"clip_grad": None, "accumulation": 3, "cached_features": True}}
+    cached = {**sections, "train": {"clip_grad": None, "accumulation": 3, "grad_cache": True}}
     pieces = gradients_of(make_run(**cached, data={"batch_size": 8, "augmentation": "none"}), 3)
     plain = {**sections, "train": {"clip_grad": None, "accumulation": 3}}
     averaged = gradients_of(make_run(**plain, data={"batch_size": 8, "augmentation": "none"}), 3)
@@ -90,7 +90,7 @@ def test_cached_features_give_the_gradient_of_the_whole_batch(make_run, loss):
 
 def test_the_second_pass_sees_the_same_dropout_and_counts_batch_statistics_once(make_run):
     text = {**BERT, "dropout": 0.5}
-    train = {"accumulation": 3, "cached_features": True}
+    train = {"accumulation": 3, "grad_cache": True}
     run = make_run(model={"text_encoder": text}, train=train, data={"batch_size": 8, "augmentation": "none"})
     seen = []
     original = run.model.encode
@@ -119,12 +119,12 @@ def test_resting_statistics_are_restored_and_only_they():
     assert torch.equal(norm.running_mean, torch.zeros(3)) and int(norm.num_batches_tracked) == 0
 
 
-def test_cached_features_need_a_loss_over_the_batch(make_run):
-    sections = {"train": {"accumulation": 2, "cached_features": True}}
+def test_grad_cache_needs_a_loss_over_the_batch(make_run):
+    sections = {"train": {"accumulation": 2, "grad_cache": True}}
     with pytest.raises(BuildError, match="compares with all captions anyway"):
         make_run(model={"loss": {"type": "CaptionCrossEntropyLoss"}}, **sections)
-    with pytest.raises(ConfigError, match="train.cached_features: has no effect with train.accumulation=1"):
-        make_run(train={"cached_features": True})
+    with pytest.raises(ConfigError, match="train.grad_cache: has no effect with train.accumulation=1"):
+        make_run(train={"grad_cache": True})
 
 
 def test_recomputed_activations_change_no_gradient(make_run):

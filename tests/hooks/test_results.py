@@ -212,7 +212,7 @@ def test_bars_and_chance_of_a_retrieval_run(pairs_run):
 
 def test_ranks_in_words():
     metrics = {"rsum": 300.0, "i2t_mean_rank": 2.5, "t2i_mean_rank": math.nan, "i2t_mrr": 0.5}
-    assert results.ranks_in_words(metrics) == "RSum 300 of 600   mean rank 2.5 | undefined   (image to text | text to image)"
+    assert results.describe_ranks(metrics) == "RSum 300 of 600   mean rank 2.5 | undefined   (image to text | text to image)"
 
 
 def test_an_experiment_whose_name_no_font_has_is_drawn(runner_of, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Tower, groups_by_layer, parameter_words
+from clipzoo.models.base import Tower, describe_parameters, groups_by_layer
 from clipzoo.models.recompute import let_timm_recompute
 
 
@@ -60,7 +60,7 @@ def test_groups_by_layer_put_the_rest_behind_the_last_layer():
 def test_parameter_words_count_trained_and_frozen():
     module = nn.Linear(100, 200)
     module.bias.requires_grad_(False)
-    assert parameter_words(module) == "0.02 M parameters trained, 200 frozen"
+    assert describe_parameters(module) == "0.02 M parameters trained, 200 frozen"
 
 
 def test_batch_norm_of_a_frozen_tower_does_not_move():

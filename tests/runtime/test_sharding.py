@@ -37,7 +37,7 @@ VARIANTS = {
     "frozen": {"model": {**TOWERS, "text_encoder": {**BERT, "freeze": "all"}, "loss": {"type": "SigmoidContrastiveLoss"}}},
     "everything": {
         "model": {**TOWERS, "text_encoder": BERT, "loss": {"type": "MultiPositiveContrastiveLoss", "local_loss": True}},
-        "train": {"accumulation": 2, "cached_features": True, "gradient_checkpointing": True, "ema_decay": 0.9, "clip_grad": 0.5},
+        "train": {"accumulation": 2, "grad_cache": True, "gradient_checkpointing": True, "ema_decay": 0.9, "clip_grad": 0.5},
     },
 }
 QUICK = [("everything", "fsdp")]

@@ -198,11 +198,11 @@ def whole(loaded: Iterator[Loaded], progress: Callable[[int], None] | None = Non
     Raises:
         DataError: An image is unreadable.
     """
-    through = 0
+    done = 0
     for batch in loaded:
         if batch.failed:
             raise DataError(next(iter(batch.failed.values())))
         yield batch
-        through += len(batch.rows)
+        done += len(batch.rows)
         if progress is not None:
-            progress(through)
+            progress(done)

@@ -103,7 +103,7 @@ class CLIPVision(Backbone):
         base = _base(variant, layers, weights)
         own = {"patch_size": patch_size, "width": width, "layers": layers, "heads": heads, "mlp_width": mlp_width, "output_dim": output_dim}
         self.size = _with_sizes(base, {**own, "image_size": image_size})
-        self.name = next((name for name, size in VISION.items() if size == self.size), _words(self.size))
+        self.name = next((name for name, size in VISION.items() if size == self.size), _describe(self.size))
         self.num_features = self.size.output_dim
         self.quick_gelu = None if self.size.resnet else _activation(quick_gelu, weights)
         self.net = _network(self.size, self.quick_gelu, patch_dropout)
@@ -111,9 +111,9 @@ class CLIPVision(Backbone):
         wanted = {"image_size": self.size.image_size, "fit": fit, "mean": mean, "std": std, "interpolation": interpolation}
         self.preprocessing = preprocessing_for("CLIPVision", weights and weights.preprocessing, default=default, **wanted)
         if source is not None:
-            where = f"CLIPVision({source.words})"
+            where = f"CLIPVision({source.origin})"
             load_strictly(self.net, with_positions(source.weights.visual, self.net), where)
-            self.weights, self.space = source.words, source.space
+            self.weights, self.space = source.origin, source.space
             self.logit_scale, self.logit_bias = source.weights.logit_scale, source.weights.logit_bias
         self._recompute = False
         self.apply_freeze()
@@ -244,8 +244,8 @@ def _with_sizes(base: VisionSize, arguments: dict) -> VisionSize:
     return replace(size, mlp_width=None) if size.mlp_width == 4 * size.width else size
 
 
-def _activation(said: bool | None, weights: CLIPWeights | None) -> bool:
-    return bool(said) if weights is None else weights.activation(said, "CLIPVision")
+def _activation(requested: bool | None, weights: CLIPWeights | None) -> bool:
+    return bool(requested) if weights is None else weights.activation(requested, "CLIPVision")
 
 
 def _network(size: VisionSize, quick_gelu: bool | None, patch_dropout: float) -> nn.Module:
@@ -257,6 +257,6 @@ def _network(size: VisionSize, quick_gelu: bool | None, patch_dropout: float) ->
     return vision_transformer(*shape, heads=size.heads, quick_gelu=bool(quick_gelu), patch_dropout=patch_dropout)
 
 
-def _words(size: VisionSize) -> str:
+def _describe(size: VisionSize) -> str:
     layers = "+".join(map(str, size.layers)) if size.resnet else size.layers
     return f"{layers} layers of width {size.width}"

@@ -133,10 +133,10 @@ class OpenCLIPBackbone(Backbone):
         if image_size != own_size:  # some timm networks have a margin at their own size
             _check_multiple(self.net.trunk if self._timm else self.net, image_size)
         if model.weights is not None:
-            where = f"OpenCLIPBackbone({model.words})"
+            where = f"OpenCLIPBackbone({model.origin})"
             state, self.logit_scale, self.logit_bias = model.part("visual", where)
             load_strictly(self.net, with_positions(state, self.net), where)
-            self.weights, self.space = model.words, model.space
+            self.weights, self.space = model.origin, model.space
         if self._timm and image_size != own_size:
             with building(f"OpenCLIPBackbone: image_size={image_size}", model):
                 self.net.set_input_size(image_size)

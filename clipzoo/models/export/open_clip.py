@@ -31,7 +31,7 @@ def write_open_clip(weights: CLIPWeights, path: str | Path) -> None:
     """
     path = Path(path)
     if weights.text_kind != "clip":
-        raise BuildError(f"{path}: open_clip cannot build {weights.text_words()} without the hub. Use the transformers format")
+        raise BuildError(f"{path}: open_clip cannot build {weights.describe_text()} without the hub. Use the transformers format")
     if path.suffix == ".safetensors":
         check_new(path)
         write_safetensors(path, state_dict(weights), {HEADER: _header(weights)})

@@ -102,7 +102,7 @@ def config(weights: CLIPWeights) -> dict:
 
 def _check(weights: CLIPWeights, folder: Path) -> None:
     if weights.vision_kind != "vit":
-        raise BuildError(f"{folder}: transformers has no CLIP with {weights.vision_words()}. Use the open_clip format")
+        raise BuildError(f"{folder}: transformers has no CLIP with {weights.describe_vision()}. Use the open_clip format")
     if weights.quick_gelu is None:
         raise BuildError(f"{folder}: unknown activation (QuickGELU or GELU), which config.json must specify")
     if weights.logit_bias is not None:

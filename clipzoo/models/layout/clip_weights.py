@@ -77,28 +77,28 @@ class CLIPWeights:
     quick_gelu: bool | None = None
     preprocessing: Preprocessing | None = None
 
-    def activation(self, said: bool | None, where: str) -> bool:
+    def activation(self, requested: bool | None, where: str) -> bool:
         """Whether the activation is QuickGELU, as defined by the file or, if it does not define it, by the caller.
 
         Args:
-            said: The caller's value; ``None`` leaves it to the file.
+            requested: The caller's value; ``None`` leaves it to the file.
             where: Start of the message.
 
         Raises:
             BuildError: Neither defines the activation, or they contradict each other.
         """
-        if self.quick_gelu is None and said is None:
+        if self.quick_gelu is None and requested is None:
             raise BuildError(
                 f"{where}: the file does not define the activation that its weights were trained with, and the "
                 "wrong one silently degrades them. Pass quick_gelu=True (OpenAI's weights) or quick_gelu=False (most others)"
             )
-        if said is None or self.quick_gelu is None:
-            return bool(self.quick_gelu if said is None else said)
-        if said != self.quick_gelu:
+        if requested is None or self.quick_gelu is None:
+            return bool(self.quick_gelu if requested is None else requested)
+        if requested != self.quick_gelu:
             raise BuildError(
-                f"{where}: quick_gelu={said}, but the {self.format} weights were trained with quick_gelu={self.quick_gelu}. Remove it"
+                f"{where}: quick_gelu={requested}, but the {self.format} weights were trained with quick_gelu={self.quick_gelu}. Remove it"
             )
-        return said
+        return requested
 
     def require(self, where: str, *, vision: Literal["vit", "resnet"] | None = None, text: Literal["clip", "bert"] | None = None) -> None:
         """Refuse towers of another kind.
@@ -107,16 +107,16 @@ class CLIPWeights:
             BuildError: A tower is of another kind; the message gives both kinds.
         """
         if vision is not None and vision != self.vision_kind:
-            raise BuildError(f"{where}: the weights' image tower is {self.vision_words()}, but {_VISION[vision]} is required")
+            raise BuildError(f"{where}: the weights' image tower is {self.describe_vision()}, but {_VISION[vision]} is required")
         if text is not None and text != self.text_kind:
-            raise BuildError(f"{where}: the weights' text tower is {self.text_words()}, but {_TEXT[text]} is required")
+            raise BuildError(f"{where}: the weights' text tower is {self.describe_text()}, but {_TEXT[text]} is required")
 
-    def vision_words(self) -> str:
+    def describe_vision(self) -> str:
         """The image tower in words."""
         size = f"{self.vision_layers} layers of width {self.vision_width}, {self.image_size} px"
         return f"{_VISION[self.vision_kind]} of {size}" + ("" if self.patch_size is None else f", patch {self.patch_size}")
 
-    def text_words(self) -> str:
+    def describe_text(self) -> str:
         """The text tower in words."""
         return f"{_TEXT[self.text_kind]} of {self.text_layers} layers of width {self.text_width}, {self.vocab_size} tokens"
 

@@ -35,7 +35,7 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
         raise BuildError(f"{where}: {type(model).__name__} cannot be exported. Only a CLIP, with an image tower and a text tower, can")
     model = _merged(model)
     visual, image = _image_tower(model, where)
-    text, words = _text_tower(model, where)
+    text, text_facts = _text_tower(model, where)
     check_joint(image["embed_dim"], text, where)
     quick_gelu = _activation(model, where)
     return CLIPWeights(
@@ -48,7 +48,7 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
         preprocessing=model.preprocessing,
         context_length=model.text_encoder.context_length,
         **image,
-        **words,
+        **text_facts,
     )
 
 
@@ -64,7 +64,7 @@ def _merged(model: CLIP) -> CLIP:
 
 def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """The image tower's tensors, with the projection merged, and its sizes."""
-    visual, words = model.image_encoder.clip_layout(where)
+    visual, facts = model.image_encoder.clip_layout(where)
     matrix_ED, bias_E = _linear(model.image_projection, f"{where}: model.image_projection")
     if matrix_ED is not None and "attnpool.c_proj.weight" in visual:
         weight_DC, own_D = visual["attnpool.c_proj.weight"].double(), visual["attnpool.c_proj.bias"].double()
@@ -73,27 +73,27 @@ def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     elif matrix_ED is not None:
         _refuse_bias(bias_E, f"{where}: model.image_projection")
         visual["proj"] = (visual["proj"].double() @ matrix_ED.T).float()
-    return visual, {**vision_sizes(visual, where), **words}
+    return visual, {**vision_sizes(visual, where), **facts}
 
 
 def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """The text tower's tensors, with the projection merged, and its fields of ``CLIPWeights``."""
     matrix_ED, bias_E = _linear(model.text_projection, f"{where}: model.text_projection")
     _refuse_bias(bias_E, f"{where}: model.text_projection")
-    text, words = model.text_encoder.clip_layout(where)
+    text, text_facts = model.text_encoder.clip_layout(where)
     if matrix_ED is not None:
         text["text_projection"] = (text["text_projection"].double() @ matrix_ED.T).float()
-    return text, words
+    return text, text_facts
 
 
 def _activation(model: CLIP, where: str) -> bool:
     """Whether the CLIP transformers use QuickGELU; a ResNet and a BERT have other activations."""
-    said = {name: getattr(model, name).quick_gelu for name in ("image_encoder", "text_encoder")}
-    known = {value for value in said.values() if value is not None}
-    if len(known) > 1:
-        towers = " and ".join(f"model.{name} with quick_gelu={value}" for name, value in said.items())
+    activations = {name: getattr(model, name).quick_gelu for name in ("image_encoder", "text_encoder")}
+    defined = {value for value in activations.values() if value is not None}
+    if len(defined) > 1:
+        towers = " and ".join(f"model.{name} with quick_gelu={value}" for name, value in activations.items())
         raise BuildError(f"{where}: {towers}: other libraries' CLIPs have one activation in both towers")
-    return known.pop() if known else False
+    return defined.pop() if defined else False
 
 
 def _linear(projection: nn.Module, where: str) -> tuple[Tensor | None, Tensor | None]:

@@ -43,16 +43,16 @@ def three_numbers(values: object, where: str) -> tuple[float, float, float]:
     return tuple(float(value) for value in values)
 
 
-def check_sizes(said: dict[str, tuple[object, object]], where: str) -> None:
+def check_sizes(pairs: dict[str, tuple[object, object]], where: str) -> None:
     """Compare a config with the tensors.
 
     Args:
-        said: Pairs of config value and tensor value, by option.
+        pairs: Pairs of config value and tensor value, by option.
         where: Start of the message.
 
     Raises:
         BuildError: Options differ; the message lists all of them.
     """
-    wrong = [f"{name} is {value}, but the tensors have {found}" for name, (value, found) in said.items() if value != found]
+    wrong = [f"{name} is {value}, but the tensors have {found}" for name, (value, found) in pairs.items() if value != found]
     if wrong:
         raise BuildError(f"{where} does not match the weights in its folder: {'; '.join(wrong)}")

@@ -182,9 +182,9 @@ class BERT(TextEncoder):
             BuildError: The text tower is not a BERT, does not match its vocabulary or the arguments, or has no vocabulary.
         """
         source = joint_weights("BERT", None, path)
-        weights, where = source.weights, f"BERT({source.words})"
+        weights, where = source.weights, f"BERT({source.origin})"
         if weights.text_kind != "bert":
-            raise BuildError(f"{where}: the weights' text tower is {weights.text_words()}, not a BERT. Use weights:{path}, or CLIPText")
+            raise BuildError(f"{where}: the weights' text tower is {weights.describe_text()}, not a BERT. Use weights:{path}, or CLIPText")
         if self.pooling != "cls":
             raise BuildError(f"{where}: pooling='{self.pooling}', but the weights were trained with the state of [CLS]. Remove it")
         if projection not in (None, weights.embed_dim):
@@ -206,7 +206,7 @@ class BERT(TextEncoder):
         self._project(weights.embed_dim)
         state = {key if key == "text_projection" else f"bert.{key}": value for key, value in weights.text.items()}
         load_strictly(self, state, where)
-        self.name, self.weights, self.space = "of a CLIP", source.words, source.space
+        self.name, self.weights, self.space = "of a CLIP", source.origin, source.space
         self.logit_scale, self.logit_bias = weights.logit_scale, weights.logit_bias
 
     def _from_scratch(self, hidden_size: int, num_layers: int, num_heads: int, rates: dict[str, float]) -> None:

@@ -90,8 +90,8 @@ class CLIPText(TextEncoder):
         self.quick_gelu = bool(quick_gelu) if weights is None else weights.activation(quick_gelu, "CLIPText")
         self._build(self.size)
         if source is not None:
-            load_strictly(self, _cut(source.weights.text, self.context_length), f"CLIPText({source.words})")
-            self.weights, self.space = source.words, source.space
+            load_strictly(self, _cut(source.weights.text, self.context_length), f"CLIPText({source.origin})")
+            self.weights, self.space = source.origin, source.space
             self.logit_scale, self.logit_bias = source.weights.logit_scale, source.weights.logit_bias
         self._recompute = False
         self.apply_freeze()
@@ -153,7 +153,7 @@ def _sizes(variant: str | None, weights: CLIPWeights | None, arguments: dict[str
         ConfigError: The width is not divisible by the number of heads.
     """
     if weights is not None and weights.text_kind == "bert":
-        raise BuildError(f"CLIPText: the weights' text tower is {weights.text_words()}, not CLIP's own. Use chinese-clip:FILE, or BERT")
+        raise BuildError(f"CLIPText: the weights' text tower is {weights.describe_text()}, not CLIP's own. Use chinese-clip:FILE, or BERT")
     if variant is not None or weights is None:
         base = TEXT[variant or "ViT-B/32"]
     else:

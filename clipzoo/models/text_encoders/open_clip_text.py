@@ -76,10 +76,10 @@ class OpenCLIPText(TextEncoder):
         self.tokenizer = OpenCLIPTokenizer(own, self._padding(own))
         self.context_length = self.tokenizer.context_length
         if model.weights is not None:
-            where = f"OpenCLIPText({model.words})"
+            where = f"OpenCLIPText({model.origin})"
             state, self.logit_scale, self.logit_bias = model.part("text", where)
             load_strictly(self.net, state, where)
-            self.weights, self.space = model.words, model.space
+            self.weights, self.space = model.origin, model.space
         self.apply_freeze()
 
     def forward(self, tokens: Tokens) -> Tensor:

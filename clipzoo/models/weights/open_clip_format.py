@@ -39,9 +39,9 @@ def from_state(state: Mapping[str, Tensor], where: str, *, script: bool = False,
     if rest:
         raise BuildError(f"{where}: {len(rest)} tensors belong to no part of a CLIP: {shortened(rest, 4)}")
     sizes = {**vision_sizes(visual, where), **text_sizes(text, where)}
-    said = {name: state[name].squeeze().tolist() for name in _OPENAI_MARKS if name in state}
+    stored = {name: state[name].squeeze().tolist() for name in _OPENAI_MARKS if name in state}
     found = {"input_resolution": sizes["image_size"], "context_length": sizes["context_length"], "vocab_size": sizes["vocab_size"]}
-    wrong = [f"{name} is {value}, but the tensors have {found[name]}" for name, value in said.items() if value != found[name]]
+    wrong = [f"{name} is {value}, but the tensors have {found[name]}" for name, value in stored.items() if value != found[name]]
     if wrong:
         raise BuildError(f"{where}: the file contradicts itself: {'; '.join(wrong)}")
     scale, bias = scalars(state, where)
@@ -102,15 +102,15 @@ def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
     if text is None:
         return weights
     try:
-        said = json.loads(text)
-        shown = said["preprocessing"]
-        preprocessing = shown and Preprocessing(**{**shown, "mean": tuple(shown["mean"]), "std": tuple(shown["std"])})
+        header = json.loads(text)
+        fields = header["preprocessing"]
+        preprocessing = fields and Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
         return replace(
             weights,
-            quick_gelu=said["quick_gelu"],
+            quick_gelu=header["quick_gelu"],
             preprocessing=preprocessing,
-            vision_heads=said["vision_heads"],
-            text_heads=said["text_heads"],
+            vision_heads=header["vision_heads"],
+            text_heads=header["text_heads"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{where}: the file's header was not written by clipzoo ({error})") from error
@@ -119,7 +119,7 @@ def _with_header(weights: CLIPWeights, path: Path, where: str) -> CLIPWeights:
 def _with_config(weights: CLIPWeights, model: dict, vision: dict, text: dict, where: str) -> CLIPWeights:
     """Add the numbers of heads, after comparing all other sizes with the tensors."""
     vision, text = ({key: value for key, value in section.items() if value is not None} for section in (vision, text))
-    said = {
+    pairs = {
         "embed_dim": (model.get("embed_dim"), weights.embed_dim),
         "vision_cfg.image_size": (_one_side(vision.get("image_size", 224)), weights.image_size),
         "vision_cfg.width": (vision.get("width", 768), weights.vision_width),
@@ -131,9 +131,9 @@ def _with_config(weights: CLIPWeights, model: dict, vision: dict, text: dict, wh
         "text_cfg.mlp_ratio": (int(weights.text_width * text.get("mlp_ratio", 4.0)), weights.text_mlp),
     }
     if weights.vision_kind == "vit":
-        said["vision_cfg.patch_size"] = (vision.get("patch_size", 16), weights.patch_size)
-        said["vision_cfg.mlp_ratio"] = (int(weights.vision_width * vision.get("mlp_ratio", 4.0)), weights.vision_mlp)
-    check_sizes(said, where)
+        pairs["vision_cfg.patch_size"] = (vision.get("patch_size", 16), weights.patch_size)
+        pairs["vision_cfg.mlp_ratio"] = (int(weights.vision_width * vision.get("mlp_ratio", 4.0)), weights.vision_mlp)
+    check_sizes(pairs, where)
     channels = weights.vision_width * (32 if weights.vision_kind == "resnet" else 1)
     head_width, heads = vision.get("head_width", 64), text.get("heads", 8)
     for name, value, largest in (("vision_cfg.head_width", head_width, channels), ("text_cfg.heads", heads, weights.text_width)):

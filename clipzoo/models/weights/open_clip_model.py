@@ -35,7 +35,7 @@ class OpenCLIPModel:
         preprocessing: Preprocessing that the weights were trained with; ``None`` if undefined.
         default: Preprocessing if undefined: that of all published weights of this name, if they agree.
         space: Joint space; see ``Tower``.
-        words: Origin of the weights, for the log.
+        origin: Origin of the weights, for the log.
     """
 
     name: str
@@ -45,7 +45,7 @@ class OpenCLIPModel:
     preprocessing: Preprocessing | None = None
     default: Preprocessing = openai_preprocessing("pad")
     space: str | None = None
-    words: str = "random"
+    origin: str = "random"
 
     @property
     def quick_gelu(self) -> bool:
@@ -132,7 +132,7 @@ def _from_folder(where: str, name: str, folder: Path, tag: str | None, pretraine
     weights = weights_in(folder, f"{where}: {name}")
     preprocessing = preprocessing_of(content["preprocess_cfg"], where) if content.get("preprocess_cfg") else None
     found = {"weights": weights, "preprocessing": preprocessing, "default": openai_preprocessing("crop")}
-    return OpenCLIPModel(name, config, folder=str(folder), space=str(weights.resolve()), words=f"folder {name}", **found)
+    return OpenCLIPModel(name, config, folder=str(folder), space=str(weights.resolve()), origin=f"folder {name}", **found)
 
 
 def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
@@ -144,18 +144,18 @@ def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:
         there = f"Known: {shortened(known, 8)}, or a local file" if known else "It has no published weights; pass a local file"
         raise BuildError(f"{where}: open_clip has no weights '{tag}' for {model.name}.{did_you_mean(tag, known)} {there}")
     if not published:
-        found = {"weights": path, "default": _usual(model.name), "space": str(path.resolve()), "words": f"file {tag}"}
+        found = {"weights": path, "default": _usual(model.name), "space": str(path.resolve()), "origin": f"file {tag}"}
         return replace(model, **found)
-    said = published.get("quick_gelu")
-    if said is not None and said != model.quick_gelu:
-        activation = "QuickGELU" if said else "GELU"
+    trained_with = published.get("quick_gelu")
+    if trained_with is not None and trained_with != model.quick_gelu:
+        activation = "QuickGELU" if trained_with else "GELU"
         raise BuildError(
-            f"{where}: the weights '{tag}' of {model.name} were trained with {activation}. {_other_activation(model.name, said)}"
+            f"{where}: the weights '{tag}' of {model.name} were trained with {activation}. {_other_activation(model.name, trained_with)}"
         )
     what, local = f"openclip:{model.name}/{tag}", f"openclip:{model.name}/FILE.safetensors"
     weights = published_file(published, where, what, local=local, scratch=f"openclip:{model.name}")
-    words = f"open_clip {model.name}/{tag}"
-    return replace(model, weights=weights, preprocessing=preprocessing_of(published, where), space=space_of(published), words=words)
+    origin = f"open_clip {model.name}/{tag}"
+    return replace(model, weights=weights, preprocessing=preprocessing_of(published, where), space=space_of(published), origin=origin)
 
 
 def _other_activation(name: str, quick_gelu: bool) -> str:

@@ -98,12 +98,12 @@ class Source:
     Attributes:
         weights: Weights of the whole CLIP.
         space: Joint space, equal for both towers of one model; see ``Tower``.
-        words: Origin of the weights, for the log.
+        origin: Origin of the weights, for the log.
     """
 
     weights: CLIPWeights
     space: str
-    words: str
+    origin: str
 
 
 def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> Source | None:
@@ -125,7 +125,7 @@ def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> So
     assert variant is not None
     path, space = _download(tower, variant)
     weights = read_clip(path, f"{tower}(variant='{variant}')")
-    # The hub's files do not define these two, but they are known.
+    # The hub's files do not define these two, but they are published.
     return Source(replace(weights, quick_gelu=True, preprocessing=openai_preprocessing("crop")), space, f"OpenAI {variant}")
 
 
@@ -136,7 +136,7 @@ def openai_preprocessing(fit: str) -> Preprocessing:
 
 def preprocessing_for(
     tower: str,
-    known: Preprocessing | None,
+    published: Preprocessing | None,
     *,
     default: Preprocessing,
     image_size: int,
@@ -149,7 +149,7 @@ def preprocessing_for(
 
     Args:
         tower: Start of a message.
-        known: Preprocessing defined by the weights; ``None`` if undefined.
+        published: Preprocessing defined by the weights; ``None`` if undefined.
         default: Preprocessing for undefined values.
         image_size: Image size in pixels; position embeddings are resized to it.
         fit: How images are made square; may differ from the weights', as the meaning of a pixel does not change. ``None`` for the default.
@@ -160,13 +160,13 @@ def preprocessing_for(
     Raises:
         BuildError: Mean, standard deviation or interpolation contradict the weights.
     """
-    base = known or default
+    base = published or default
     wanted = {"mean": mean and tuple(mean), "std": std and tuple(std), "interpolation": interpolation}
-    said = {name: value for name, value in wanted.items() if value is not None}
-    for name, value in said.items():
-        if known is not None and not _equal(value, getattr(known, name)):
-            raise BuildError(f"{tower}: {name}={value}, but the weights were trained with {name}={getattr(known, name)}. Remove it")
-    return replace(base, size=image_size, fit=fit or base.fit, **said)
+    overrides = {name: value for name, value in wanted.items() if value is not None}
+    for name, value in overrides.items():
+        if published is not None and not _equal(value, getattr(published, name)):
+            raise BuildError(f"{tower}: {name}={value}, but the weights were trained with {name}={getattr(published, name)}. Remove it")
+    return replace(base, size=image_size, fit=fit or base.fit, **overrides)
 
 
 def plain(preprocessing: Preprocessing) -> dict:

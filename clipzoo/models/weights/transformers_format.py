@@ -171,7 +171,7 @@ def _take_blocks(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _check_config(config: PretrainedConfig, sizes: dict, where: str) -> None:
     """Compare sizes, and refuse options that change the computation without affecting the tensors."""
     vision, text = config.vision_config, config.text_config
-    said = {
+    pairs = {
         "projection_dim": (config.projection_dim, sizes["embed_dim"]),
         "vision_config.image_size": (vision.image_size, sizes["image_size"]),
         "vision_config.patch_size": (vision.patch_size, sizes["patch_size"]),
@@ -185,8 +185,8 @@ def _check_config(config: PretrainedConfig, sizes: dict, where: str) -> None:
     }
     clip = config.model_type == "clip"
     if clip:
-        said["text_config.max_position_embeddings"] = (text.max_position_embeddings, sizes["context_length"])
-    check_sizes(said, where)
+        pairs["text_config.max_position_embeddings"] = (text.max_position_embeddings, sizes["context_length"])
+    check_sizes(pairs, where)
     for name, part in (("vision_config", vision), *((("text_config", text),) if clip else ())):
         if part.layer_norm_eps != _EPSILON:
             raise BuildError(f"{where}: {name}.layer_norm_eps={part.layer_norm_eps}, but only CLIP's {_EPSILON} is supported")
@@ -198,15 +198,15 @@ def _check_config(config: PretrainedConfig, sizes: dict, where: str) -> None:
 
 
 def _quick_gelu(config: PretrainedConfig, where: str) -> bool:
-    said = {"vision_config": config.vision_config.hidden_act}
+    activations = {"vision_config": config.vision_config.hidden_act}
     if config.model_type == "clip":
-        said["text_config"] = config.text_config.hidden_act
-    for name, activation in said.items():
+        activations["text_config"] = config.text_config.hidden_act
+    for name, activation in activations.items():
         if activation not in _ACTIVATIONS:
             raise BuildError(f"{where}: {name}.hidden_act={activation!r} is not supported, only {' and '.join(_ACTIVATIONS)}")
-    if len(set(said.values())) > 1:
-        raise BuildError(f"{where}: the towers have two activations, {' and '.join(said.values())}; only one is supported")
-    return _ACTIVATIONS[said["vision_config"]]
+    if len(set(activations.values())) > 1:
+        raise BuildError(f"{where}: the towers have two activations, {' and '.join(activations.values())}; only one is supported")
+    return _ACTIVATIONS[activations["vision_config"]]
 
 
 def _preprocessing(folder: Path, image_size: int, where: str, fit: str | None) -> Preprocessing | None:

@@ -1,6 +1,6 @@
-"""What all commands share: the arguments of configs, and how text reaches people.
+"""Shared by all commands: parser, arguments for configs, exit status and output.
 
-An error is one clear line, exit status 2, no traceback. Names may hold anything: what would act on a terminal is shown escaped.
+An error is one clear line with exit status 2 and no traceback. Names may contain anything: control characters are shown escaped.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors look like all others: one line, exit status 2."""
+    """A parser that reports errors like every other error: one line, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line, and what was probably meant."""
+        """Report what is wrong with the command line, with a suggestion."""
         from clipzoo.errors import did_you_mean
 
         message = message.removeprefix("argument ")
@@ -37,38 +37,38 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
     def _print_message(self, message: str, file: TextIO | None = None) -> None:
-        """Write help in any encoding of the terminal."""
+        """Write the help text whatever the encoding of the terminal."""
         _write(file or sys.stderr, message)
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
-    """A parser with ``--debug``, which every command has; its usage line names the command as the user can type it."""
+    """Create a parser with ``--debug``; its usage line shows the command as the user can type it."""
     made = Parser(prog=typed(command), description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
 
 
 def add_config_arguments(made: argparse.ArgumentParser) -> None:
-    """``CONFIG`` and ``--cfg-options``, as in mmlab's tools."""
-    help_ = "a config file, or the name of a shipped config, e.g. clip/r18_bertzh_digits_5fold"
+    """Add ``CONFIG`` and ``--cfg-options``, as in mmlab's tools."""
+    help_ = "config file, or name of a shipped config, e.g. clip/r18_bertzh_digits_5fold"
     made.add_argument("config", metavar="CONFIG", type=path_text, help=help_)
     help_ = "override config values, e.g. optimizer.lr=3e-4 train.epochs=20"
     made.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help=help_)
 
 
 def add_launcher_argument(made: argparse.ArgumentParser) -> None:
-    """``--launcher``, as in mmlab's tools."""
-    help_ = f"who starts several processes: pytorch ({typed_launch('pytorch')}) or slurm ({typed_launch('slurm')})"
+    """Add ``--launcher``, as in mmlab's tools."""
+    help_ = f"how several processes are started: pytorch ({typed_launch('pytorch')}) or slurm ({typed_launch('slurm')})"
     made.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help=help_)
 
 
 def path(text: str) -> Path:
-    """A path of the command line, with the home folder for ``~``: the ``type`` of every argument that is one."""
+    """Convert a command-line argument to a path, with ``~`` expanded: the ``type`` of all path arguments."""
     return Path(path_text(text))
 
 
 def path_text(text: str) -> str:
-    """The same as a string, for what may also be something else than a path, or goes into a config."""
+    """The same as a string, for arguments that may also be something other than a path, or go into a config."""
     from clipzoo.config.annotations import fits, in_words
     from clipzoo.config.arguments import FilePath
     from clipzoo.errors import ConfigError
@@ -88,7 +88,7 @@ def default_work_dir(config: Config) -> Path:
 
 
 def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> None:
-    """Run a command and exit with its status: 0, 2 for what the user can put right, 128 + signal after Ctrl-C, SIGTERM or SIGHUP."""
+    """Run a command and exit with its status: 0, 2 for errors that the user can fix, or 128 + signal after Ctrl-C, SIGTERM or SIGHUP."""
     from clipzoo.errors import ClipzooError
     from clipzoo.signals import stopping
 
@@ -98,7 +98,7 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
     except ClipzooError as error:
         if arguments.debug:
             raise
-        say("error: " + str(error).replace("\n", "\n       "))  # further lines stand below the first
+        say("error: " + str(error).replace("\n", "\n       "))  # align further lines with the first
         status = 2
     except KeyboardInterrupt as stop:
         say("interrupted")
@@ -110,17 +110,17 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
 
 
 def say(text: str) -> None:
-    """Write a line or more to standard error."""
+    """Write text to standard error."""
     _write(sys.stderr, visible(text, keep="\n") + "\n")
 
 
 def show(text: str) -> None:
-    """Write a line or more to standard output."""
+    """Write text to standard output."""
     _write(sys.stdout, visible(text, keep="\n") + "\n")
 
 
 def _write(file: TextIO, text: str) -> None:
-    """Write text, as UTF-8 where the encoding of the stream cannot hold it."""
+    """Write text, as UTF-8 if the stream's encoding cannot represent it."""
     try:
         file.write(text)
     except UnicodeEncodeError:

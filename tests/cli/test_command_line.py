@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipzoo.cli import door
+from clipzoo.cli import command_line
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def home(tmp_path, monkeypatch):
 
 
 def test_the_home_folder_is_expanded(home):
-    assert door.path("~/runs/a") == home / "runs" / "a" and door.path_text("~") == str(home)
-    assert door.path("runs/~a") == Path("runs/~a") and door.path_text("clip:ViT-B/32") == "clip:ViT-B/32"
+    assert command_line.path("~/runs/a") == home / "runs" / "a" and command_line.path_text("~") == str(home)
+    assert command_line.path("runs/~a") == Path("runs/~a") and command_line.path_text("clip:ViT-B/32") == "clip:ViT-B/32"
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_the_home_folder_is_expanded(home):
 )
 def test_what_is_no_path_is_one_line(text, words):
     with pytest.raises(argparse.ArgumentTypeError, match=words) as caught:
-        door.path(text)
+        command_line.path(text)
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
 def test_every_path_of_every_command_is_expanded():
     """No command reads a path by ``type=Path``; those that are text are listed in the door's own words."""
-    for source in Path(door.__file__).parent.glob("*.py"):
+    for source in Path(command_line.__file__).parent.glob("*.py"):
         assert "type=Path" not in source.read_text(encoding="utf-8"), source.name
 
 
