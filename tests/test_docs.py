@@ -30,6 +30,7 @@ from tiny_imagenet_layout import write_tiny_imagenet
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "configs/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRANSLATED = sorted((ROOT / "docs/zh").glob("*.md"))
 LANGUAGES = {"python", "bash", "text", "json", "csv", "toml"}
 MOST_NOT_RUN = 12
 MOST_README_WORDS = 600
@@ -306,16 +307,52 @@ def test_few_blocks_are_not_run():
     assert sum(b.language in ("python", "bash") and not b.mark for path in RUN for b in blocks(path)) > 3 * len(marked)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def outline(page: Path) -> dict[str, object]:
+    """What a translation shares with its original: blocks with their marks, levels of headings, and cells of tables."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {
+        "blocks": [(block.language, block.mark, block.argument, block.text) for block in blocks(page)],
+        "headings": [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)],
+        "tables": [line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")],
+    }
+
+
+@pytest.mark.parametrize("path", TRANSLATED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_chinese_page_says_what_the_english_one_says(path):
+    original = ROOT / "docs" / path.name
+    english, chinese = outline(original), outline(path)
+    for part, value in english.items():
+        assert chinese[part] == value, f"{path}: its {part} differ from those of {original}"
+    assert f"[English](../{path.name})" in path.read_text(encoding="utf-8").splitlines()[2]
+
+
+def test_pages_of_users_exist_in_chinese():
+    """All pages but those for people who change the code, and the glossary, which has both languages."""
+    english_only = {"architecture.md", "from_old_scripts.md", "glossary.md", "reliability.md", "your_own_module.md"}
+    assert {path.name for path in TRANSLATED} == {path.name for path in (ROOT / "docs").glob("*.md")} - english_only
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*PAGES, *TRANSLATED], ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
-        if not target.startswith(("http://", "https://")):
-            assert (path.parent / target).exists(), f"{path}: {target}"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", path.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        page = path.parent / target if target else path
+        assert page.exists(), f"{path}: {target}"
+        assert not anchor or anchor in anchors(page), f"{path}: {target}#{anchor}"
 
 
 def test_the_site_has_every_page():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"[\w-]+\.md", text)) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert sorted(re.findall(r"[\w/-]+\.md", text)) == sorted(pages)
 
 
 def test_tables_are_complete():
