@@ -2,6 +2,9 @@
 
 The image tower of the config, with its initial weights, encodes every image once for all folds. On each fold every method learns from
 the train part only (hyper-parameters are chosen within it, groups kept together) and is scored on the test part, like a trained model.
+
+A baseline must not be a straw man: the metric that decides (``evaluation.select``) chooses its hyper-parameters, and all classes count
+equally in its fit if the training corrects imbalance (``evaluation.balance_baselines``).
 """
 
 from __future__ import annotations
@@ -36,12 +39,14 @@ from clipzoo.records.folds import PARTS, Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
 from clipzoo.records.tables import PredictionTable
+from clipzoo.registries import LOSSES, SAMPLERS
 from clipzoo.runtime import device
 from clipzoo.runtime.log import close_log, make_log
 from clipzoo.runtime.seeds import derived_seed, seed_everything
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
+    from clipzoo.metrics import Metric
     from clipzoo.models.base import Tower
 
 
@@ -74,11 +79,20 @@ class Frozen:
         features: ``[N, D]`` float32 features of unit length for all cases; 0 for cases that no fold needs.
         logit_scale: 1 / temperature that the image tower's weights were trained with; 100 if undefined.
         texts: Class texts; ``None`` if not needed, or in another space.
+        balanced: Whether all classes count equally in a fit.
+        select: Metric that chooses hyper-parameters; ``None`` for the log loss.
     """
 
     features: np.ndarray
     logit_scale: float = 100.0
     texts: ClassTexts | None = None
+    balanced: bool = False
+    select: Metric | None = None
+
+    def criterion(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """The cost of held-out predictions by ``select``; lower is better."""
+        value = self.select.compute(labels, probabilities)
+        return -value if self.select.greater_is_better else value
 
 
 class Baselines:
@@ -110,7 +124,9 @@ class Baselines:
         work_dir.check_ours(self.folder, config, self.folds)
         self.fingerprint: Fingerprint | None = None
         self.settings: RuntimeSettings = RuntimeSettings.of(config)
-        self.metrics, self.select = build.metrics(EvaluationSettings.of(config), self.data)
+        evaluation = EvaluationSettings.of(config)
+        self.metrics, self.select = build.metrics(evaluation, self.data)
+        self.balanced = balances_classes(config) if evaluation.balance_baselines is None else evaluation.balance_baselines
         self.device = device.choose_device(self.settings.device)
 
     def compute(self) -> Comparison:
@@ -134,7 +150,8 @@ class Baselines:
             todo = self._not_done(record, texts, log)
             if todo:
                 scale = {} if tower.logit_scale is None else {"logit_scale": math.exp(tower.logit_scale)}
-                known = Frozen(self._features(tower, log), texts=texts, **scale)
+                known = Frozen(self._features(tower, log), texts=texts, balanced=self.balanced, select=self.select, **scale)
+                log.info(f"hyper-parameters are chosen by {self.select.name}{', classes count equally' * self.balanced}")
                 work_dir.open_experiment(self.folder, self.config, self.folds)
                 self.fingerprint = keep_fingerprint(self.folder, self.fingerprint)
                 for name, kind in todo.items():
@@ -193,6 +210,10 @@ class Baselines:
             if known is None or not (where / SUMMARY_FILE).exists():
                 todo[name] = kind
                 continue
+            if (known.get("chosen_by"), known.get("balanced")) != (self.select.name, self.balanced):
+                log.info(f"{name}: was fitted for another metric or other weights of the classes, computed again")
+                todo[name] = kind
+                continue
             if kind.needs_text and texts is not None and known.get("text_digest") != texts.digest:
                 differ = known.get("text_encoder") != texts.description
                 before = f"another text tower ({known.get('text_encoder')}; now {texts.description})"
@@ -243,7 +264,7 @@ class Baselines:
         notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]
         digest = file_sha256(folder / OUT_OF_FOLD_FILE)
         replace(summary, name=f"{self.config.name}, {name}", folds=rows, notes=notes, predictions_digest=digest).write(folder)
-        about: dict = {"seconds": summary.seconds}
+        about: dict = {"seconds": summary.seconds, "chosen_by": self.select.name, "balanced": self.balanced}
         if probe.needs_text and known.texts is not None:
             about |= {"text_encoder": known.texts.description, "text_digest": known.texts.digest, "templates": list(self.options.templates)}
         record.methods[name] = about
@@ -266,6 +287,12 @@ class Baselines:
             precision="fp32",
             processes=1,
         )
+
+
+def balances_classes(config: Config) -> bool:
+    """Whether the training of ``config`` corrects class imbalance, by its sampler or by the class weights of its loss."""
+    parts = ((SAMPLERS, DataSettings.of(config).sampler), (LOSSES, config.model.get("loss")))
+    return any(getattr(table.build(spec), "balances", False) for table, spec in parts if spec is not None)
 
 
 def chosen_methods(only: Sequence[str]) -> dict[str, type[Probe]]:
@@ -305,6 +332,8 @@ def predict_fold(probe: Probe, data: Dataset, split: Split, known: Frozen) -> tu
         text=None if known.texts is None else known.texts.features,
         logit_scale=known.logit_scale,
         classes=data.classes,
+        balanced=known.balanced,
+        criterion=None if known.select is None else known.criterion,
     )
     fitted = probe.fit(examples)
     cases = [data.cases[row] for row in test]

@@ -106,6 +106,8 @@ class EvaluationSettings(Settings):
         select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, or ``rsum``.
         every: Epochs between evaluations on the val part; the last epoch is always evaluated.
         every_steps: Optimizer steps between evaluations, instead of ``every``; the last step is always evaluated.
+        balance_baselines: Whether all classes count equally when a baseline is fitted. ``None``: if the training corrects imbalance, by its
+            sampler or its class weights.
     """
 
     section: ClassVar[str] = "evaluation"
@@ -113,6 +115,7 @@ class EvaluationSettings(Settings):
     select: str | None = None
     every: Count = 1
     every_steps: Count | None = None
+    balance_baselines: bool | None = None
 
 
 @dataclass(frozen=True)

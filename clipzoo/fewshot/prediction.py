@@ -216,6 +216,7 @@ def _task_result(task: Task, encoded: EncodedFiles, start: int, probe: Probe, te
         groups=np.array([image.digest.hex() for image in task.support]),  # copies stay together
         text=text,
         logit_scale=scale,
+        balanced=True,  # how many images of a class were given says nothing about the query images
     )
     fitted = probe.fit(examples)
     read = [row for row in range(middle, middle + len(task.query)) if row not in encoded.failed]

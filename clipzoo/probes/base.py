@@ -30,6 +30,9 @@ class Examples:
         text: ``[C, D]`` float32 text features of the classes in the same space, of unit length. ``None`` without texts.
         logit_scale: The model's factor of cosine similarities: 1 / temperature.
         classes: Class names for messages; ``None`` uses class numbers.
+        balanced: Whether all classes count equally, however many examples they have: in the fit and in the choice of hyper-parameters.
+        criterion: Function from labels ``[N]`` and probabilities ``[N, C]`` to the cost that chooses hyper-parameters, lower is better; the
+            log loss decides between equal costs. ``None`` for the log loss alone.
 
     Raises:
         DataError: The shapes are inconsistent, a label is out of range, or a feature is not finite.
@@ -42,6 +45,8 @@ class Examples:
     text: np.ndarray | None = None
     logit_scale: float = 100.0
     classes: Sequence[str] | None = None
+    balanced: bool = False
+    criterion: Callable[[np.ndarray, np.ndarray], float] | None = None
 
     def __post_init__(self):
         if self.features.ndim != 2 or self.labels.shape != self.features.shape[:1]:
@@ -63,6 +68,15 @@ class Examples:
     def counts(self) -> np.ndarray:
         """``[C]`` int64 number of examples per class."""
         return np.bincount(self.labels, minlength=self.num_classes)
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """``[N]`` float64 weights of the examples with mean 1, equal in sum for all classes that have examples; ``None`` if all are 1."""
+        counts = self.counts
+        present = counts[counts > 0]
+        if not self.balanced or not len(present) or (present == present[0]).all():
+            return None
+        return (len(self) / (len(present) * np.maximum(counts, 1)))[self.labels]
 
     @property
     def one_hot(self) -> np.ndarray:

@@ -1,22 +1,24 @@
 """Choice of hyper-parameters by cross-validation within the examples; no other image is used.
 
 The examples are divided into at most five folds, stratified by class, with groups kept together. From a grid of values, the one whose
-predictions for held-out examples have the lowest log loss is chosen, the first on ties. If that is impossible, a fixed value is used, with
-a note.
+predictions for held-out examples have the lowest cost is chosen: ``Examples.criterion``, then the log loss, then the order of the grid. If
+that is impossible, a fixed value is used, with a note.
 
 Shapes: N examples · C classes · H grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from clipzoo.probes.base import Examples
+from clipzoo.probes.base import Examples, softmax
 
 MAX_FOLDS = 5
+_DIGITS = 12  # costs that agree to so many digits after the point are equal
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,16 @@ def choose(
     examples: Examples,
     grid: Sequence[dict[str, float]],
     fallback: dict[str, float],
-    losses: Callable[[np.ndarray], np.ndarray],
+    held_out: Callable[[np.ndarray], Iterable[np.ndarray]],
 ) -> Choice:
-    """The entry of ``grid`` with the lowest held-out log loss.
+    """The entry of ``grid`` with the lowest held-out cost.
 
     Args:
         examples: Examples, the only data that are used.
         grid: H entries with the same names. A single entry is used without evaluation.
         fallback: Values that are used if cross-validation is impossible.
-        losses: Function from the folds ``[N]`` of the examples to ``[H]`` mean log losses, each example predicted from the other folds.
+        held_out: Function from the folds ``[N]`` of the examples to ``[N, C]`` logits for each entry of the grid in order, each example
+            predicted from the other folds. It may end early: later entries are not chosen.
     """
     if len(grid) == 1:
         return Choice(dict(grid[0]))
@@ -52,7 +55,17 @@ def choose(
     if problem:
         values = ", ".join(f"{name}={value:g}" for name, value in fallback.items())
         return Choice(dict(fallback), (f"{problem}: nothing could be chosen by cross-validation, {values} was taken",))
-    return Choice(dict(grid[int(np.argmin(losses(folds)))]))
+    costs = [cost(examples, logits_NC) for logits_NC in held_out(folds)]
+    return Choice(dict(grid[min(range(len(costs)), key=costs.__getitem__)]))
+
+
+def cost(examples: Examples, logits_NC: np.ndarray) -> tuple[float, float]:
+    """What chooses: the criterion (0 without one) and the log loss of held-out predictions, each lower is better."""
+    deciding = 0.0
+    if examples.criterion is not None:
+        value = examples.criterion(examples.labels, softmax(logits_NC))
+        deciding = math.inf if math.isnan(value) else round(value, _DIGITS)
+    return deciding, float(log_loss(logits_NC, examples.labels, examples.weights))
 
 
 def inner_folds(examples: Examples) -> tuple[np.ndarray, str]:
@@ -88,14 +101,16 @@ def inner_folds(examples: Examples) -> tuple[np.ndarray, str]:
     return fold_of_group[groups], ""
 
 
-def log_loss(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def log_loss(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Mean of -ln p(label) in float64.
 
     Args:
         logits: ``[…, N, C]`` logits; the mean is over N.
         labels: ``[N]``.
+        weights: ``[N]`` weights in the mean; ``None`` for equal ones.
     """
     logits = logits.astype(np.float64)
     top = logits.max(axis=-1)
     total = np.log(np.exp(logits - top[..., None]).sum(axis=-1)) + top
-    return (total - np.take_along_axis(logits, np.broadcast_to(labels, total.shape)[..., None], axis=-1)[..., 0]).mean(axis=-1)
+    losses = total - np.take_along_axis(logits, np.broadcast_to(labels, total.shape)[..., None], axis=-1)[..., 0]
+    return losses.mean(axis=-1) if weights is None else (losses * weights).sum(axis=-1) / weights.sum()

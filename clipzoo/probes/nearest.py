@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from clipzoo.config.arguments import Count
@@ -15,7 +17,9 @@ _ROWS = 1024
 
 @PROBES.register_module()
 class KNearest(Probe):
-    """The k examples with the highest cosine similarity vote with equal weight: probabilities are shares of votes.
+    """The k examples with the highest cosine similarity vote: probabilities are shares of votes.
+
+    Votes are equal, or weighted by ``Examples.weights`` where classes count equally.
 
     Equal to scikit-learn's ``KNeighborsClassifier(metric='cosine')``. On ties in similarity, earlier examples vote. The predicted
     class is the one with most votes, the lowest index on ties.
@@ -34,12 +38,16 @@ class KNearest(Probe):
     def learn(self, examples: Examples) -> FittedProbe:
         """See ``Probe.fit``."""
         values = [k for k in NEIGHBOURS if k <= len(examples)] if self.k is None else [min(self.k, len(examples))]
-        choice = choose(examples, [{"k": k} for k in values], {"k": 1}, lambda folds: _losses(examples, folds, values))
-        k, labels = int(choice.values["k"]), examples.labels
+        choice = choose(examples, [{"k": k} for k in values], {"k": 1}, lambda folds: _held_out(examples, folds, values))
+        k, labels, weights = int(choice.values["k"]), examples.labels, examples.weights
 
         def probabilities(features_MD: np.ndarray) -> np.ndarray:
             rows = nearest(features_MD @ examples.features.T, k)
-            return (labels[rows][..., None] == np.arange(examples.num_classes)).mean(axis=1)
+            votes = labels[rows][..., None] == np.arange(examples.num_classes)
+            if weights is None:
+                return votes.mean(axis=1)
+            weighed = (votes * weights[rows][..., None]).sum(axis=1)
+            return weighed / weighed.sum(axis=1, keepdims=True)
 
         return FittedProbe(probabilities, choice.values, choice.notes)
 
@@ -56,16 +64,21 @@ def nearest(similarity_MN: np.ndarray, k: int) -> np.ndarray:
     return np.take_along_axis(columns, order, axis=1)
 
 
-def _losses(examples: Examples, folds: np.ndarray, values: list[int]) -> np.ndarray:
-    fewest = int(len(folds) - np.bincount(folds).max())  # number of voters when the largest fold is held out
+def _held_out(examples: Examples, folds: np.ndarray, values: list[int]) -> Iterator[np.ndarray]:
+    """Logarithms of the votes, with one vote more that all classes share; ends before a k that exceeds the number of voters."""
+    N, C = len(folds), examples.num_classes
+    fewest = int(N - np.bincount(folds).max())  # number of voters when the largest fold is held out
     usable = [k for k in values if k <= fewest]
-    total = np.full(len(values), np.inf)
-    total[: len(usable)] = 0.0
-    for start in range(0, len(folds), _ROWS):
+    weights = np.ones(N) if examples.weights is None else examples.weights
+    votes = np.empty((len(usable), N, C))
+    for start in range(0, N, _ROWS):
         rows = slice(start, start + _ROWS)
         similarity = np.where(folds[rows, None] == folds, -np.inf, examples.features[rows] @ examples.features.T)
-        same = examples.labels[nearest(similarity, usable[-1])] == examples.labels[rows, None]
-        for index, k in enumerate(usable):
-            right = same[:, :k].sum(axis=1)
-            total[index] -= np.log((right + 1 / examples.num_classes) / (k + 1)).sum()
-    return total / len(folds)
+        best = nearest(similarity, usable[-1])
+        cast = np.zeros((len(best), C))
+        for rank, column in enumerate(best.T, start=1):
+            np.add.at(cast, (np.arange(len(best)), examples.labels[column]), weights[column])
+            if rank in usable:
+                votes[usable.index(rank), rows] = cast
+    for votes_NC in votes:
+        yield np.log(votes_NC + 1 / C)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from clipzoo.config.arguments import Positive
 from clipzoo.probes.base import Examples, FittedProbe, Probe, normalised, softmax
-from clipzoo.probes.choice import choose, log_loss
+from clipzoo.probes.choice import choose
 from clipzoo.registries import PROBES
 
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
@@ -37,7 +39,7 @@ class Prototype(Probe):
             examples,
             [{"temperature": value} for value in values],
             {"temperature": 1.0 / examples.logit_scale},
-            lambda folds: _losses(examples, folds, values),
+            lambda folds: _held_out(examples, folds, values),
         )
         prototypes_CD, missing = prototypes(normalised(examples.features), examples.labels, examples.num_classes)
         temperature = choice.values["temperature"]
@@ -60,11 +62,12 @@ def _similarity(features_MD: np.ndarray, prototypes_CD: np.ndarray, missing: np.
     return np.where(missing, -np.inf, features_MD @ prototypes_CD.T)
 
 
-def _losses(examples: Examples, folds: np.ndarray, temperatures: tuple[float, ...]) -> np.ndarray:
+def _held_out(examples: Examples, folds: np.ndarray, temperatures: tuple[float, ...]) -> Iterator[np.ndarray]:
     features = normalised(examples.features)
     similarity_NC = np.empty((len(examples), examples.num_classes))
     for fold in range(folds.max() + 1):
         out = folds == fold
         found = prototypes(features[~out], examples.labels[~out], examples.num_classes)
         similarity_NC[out] = _similarity(features[out], *found)
-    return np.array([log_loss(similarity_NC / temperature, examples.labels) for temperature in temperatures])
+    for temperature in temperatures:
+        yield similarity_NC / temperature

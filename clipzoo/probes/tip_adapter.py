@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from clipzoo.config.arguments import NotNegative
 from clipzoo.probes.base import Examples, FittedProbe, Probe, softmax
-from clipzoo.probes.choice import choose, log_loss
+from clipzoo.probes.choice import choose
 from clipzoo.registries import PROBES
 
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -39,9 +41,9 @@ class TipAdapter(Probe):
         betas = BETAS if self.beta is None else (float(self.beta),)
         fallback = {"alpha": 1.0 if self.alpha is None else alphas[0], "beta": 5.5 if self.beta is None else betas[0]}
         grid = [{"alpha": alpha, "beta": beta} for beta in betas for alpha in alphas]
-        choice = choose(examples, grid, fallback, lambda folds: _losses(examples, folds, alphas, betas))
+        choice = choose(examples, grid, fallback, lambda folds: _held_out(examples, folds, alphas, betas))
         alpha, beta = choice.values["alpha"], choice.values["beta"]
-        keys_DN, values_NC = examples.features.T, examples.one_hot
+        keys_DN, values_NC = examples.features.T, _values(examples)
 
         def probabilities(features_MD: np.ndarray) -> np.ndarray:
             cached_MC = np.exp(beta * (features_MD @ keys_DN - 1)) @ values_NC
@@ -54,16 +56,24 @@ def _zero_shot(examples: Examples, features_MD: np.ndarray) -> np.ndarray:
     return examples.logit_scale * (features_MD @ examples.text.T)
 
 
-def _losses(examples: Examples, folds: np.ndarray, alphas: tuple[float, ...], betas: tuple[float, ...]) -> np.ndarray:
-    """Losses in the order of the grid, beta by beta. Similarities are computed once."""
-    total = np.zeros((len(betas), len(alphas)))
-    values_NC, alphas_A = examples.one_hot, np.array(alphas)[:, None, None]
-    for start in range(0, len(folds), _ROWS):
+def _values(examples: Examples) -> np.ndarray:
+    """``[N, C]`` what each example adds to its class: 1, or its weight where classes count equally."""
+    weights = examples.weights
+    return examples.one_hot if weights is None else examples.one_hot * weights[:, None].astype(np.float32)
+
+
+def _held_out(examples: Examples, folds: np.ndarray, alphas: tuple[float, ...], betas: tuple[float, ...]) -> Iterator[np.ndarray]:
+    """Logits in the order of the grid, beta by beta. Similarities are computed once."""
+    N, C = len(folds), examples.num_classes
+    zero_shot_NC, cached = np.empty((N, C), dtype=np.float32), np.empty((len(betas), N, C), dtype=np.float32)
+    values_NC = _values(examples)
+    for start in range(0, N, _ROWS):
         rows = slice(start, start + _ROWS)
-        features, labels = examples.features[rows], examples.labels[rows]
-        zero_shot, similarity = _zero_shot(examples, features), features @ examples.features.T
+        features = examples.features[rows]
+        zero_shot_NC[rows], similarity = _zero_shot(examples, features), features @ examples.features.T
         others = folds[rows, None] != folds
         for index, beta in enumerate(betas):
-            cached = (others * np.exp(beta * (similarity - 1))) @ values_NC
-            total[index] += len(labels) * log_loss(zero_shot + alphas_A * cached, labels)
-    return total.reshape(-1) / len(folds)
+            cached[index, rows] = (others * np.exp(beta * (similarity - 1))) @ values_NC
+    for cached_NC in cached:
+        for alpha in alphas:
+            yield zero_shot_NC + alpha * cached_NC

@@ -38,7 +38,8 @@ class Record:
         greater_is_better: Whether larger values of ``select`` are better.
         image_encoder: Description of the image tower.
         image_digest: Digest of the tower with its weights, its preprocessing, and the libraries that computed its features.
-        methods: Finished methods, each with ``seconds``, and ``text_encoder``, ``text_digest`` and ``templates`` if it uses texts.
+        methods: Finished methods, each with ``seconds``, ``chosen_by`` (metric that chose its hyper-parameters), ``balanced`` (whether all
+            classes counted equally in the fit), and ``text_encoder``, ``text_digest`` and ``templates`` if it uses texts.
         notes: Remarks for the reader.
         data_digest: Digest of the data's contents.
     """

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from clipzoo.errors import CheckpointError
 
 # Keys that may differ between two starts of one experiment without any effect on the results.
-FREE_KEYS = ("data.num_workers", "runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout")
+FREE_KEYS = (
+    *("data.num_workers", "evaluation.balance_baselines"),
+    *("runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout"),
+)
 # Keys that may differ and only change rounding, because sums are formed in another order: accepted, and noted in the summary.
 ROUNDING_KEYS = ("data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.feature_cache")
 # Hooks that only observe, and may differ too; any other hook may end the training, which changes its results.

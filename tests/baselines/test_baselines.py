@@ -28,7 +28,7 @@ from clipzoo.features.dataset import dataset_features
 from clipzoo.features.store import FeatureStore
 from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.probes import LinearProbe, MajorityClass, Probe
-from clipzoo.records.comparison import Comparison
+from clipzoo.records.comparison import Comparison, Record
 from clipzoo.records.folds import Folds
 from clipzoo.records.results import Summary
 from clipzoo.records.tables import PredictionTable
@@ -204,6 +204,36 @@ def test_a_second_start_makes_what_is_missing(config_of, tmp_path, quiet):
     (folder / "baselines/knn/cv_summary.json").unlink()
     again = Baselines(config_of(), folder, Options(only=["knn"]), console=quiet).compute()
     assert again.summaries["knn"].pooled == found.summaries["knn"].pooled
+
+
+@pytest.mark.parametrize(
+    ("changes", "balanced"),
+    [
+        ({}, False),
+        ({"data": {"sampler": {"type": "WeightedSampler"}}}, True),
+        ({"data": {"sampler": {"type": "WeightedSampler"}}, "evaluation": {"balance_baselines": False}}, False),
+        ({"evaluation": {"balance_baselines": True}}, True),
+    ],
+)
+def test_baselines_balance_classes_as_the_training_does(config_of, tmp_path, quiet, changes, balanced):
+    Baselines(config_of(**changes), tmp_path / "run", Options(only=["knn"]), console=quiet).compute()
+    (about,) = Record.read(tmp_path / "run").methods.values()
+    assert about["chosen_by"] == "balanced_accuracy" and about["balanced"] is balanced
+
+
+def test_class_weights_of_the_loss_balance_too():
+    from clipzoo.config import Config
+
+    assert module.balances_classes(Config.load("classification/r18_linear_hip_5fold_balanced"))
+    assert not module.balances_classes(Config.load("classification/r18_linear_digits_5fold"))
+
+
+def test_a_baseline_fitted_otherwise_is_computed_again(config_of, tmp_path, quiet):
+    """The key says nothing about the training, so a finished one may stay where it is."""
+    folder = tmp_path / "run"
+    Baselines(config_of(), folder, Options(only=["knn"]), console=quiet).compute()
+    Baselines(config_of(evaluation={"balance_baselines": True}), folder, Options(only=["knn"]), console=quiet).compute()
+    assert Record.read(folder).methods["knn"]["balanced"] is True
 
 
 def test_training_goes_on_with_the_same_folds(made, tmp_path, quiet):

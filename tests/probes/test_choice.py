@@ -12,7 +12,8 @@ from clipzoo.probes import linear as linear_module
 from clipzoo.probes import nearest as nearest_module
 from clipzoo.probes import prototype as prototype_module
 from clipzoo.probes import tip_adapter as tip_module
-from clipzoo.probes.choice import Choice, choose, inner_folds, log_loss
+from clipzoo.probes.base import softmax
+from clipzoo.probes.choice import Choice, choose, cost, inner_folds, log_loss
 
 
 def with_groups(examples: Examples, per_group: int, mixed: bool = False) -> Examples:
@@ -91,15 +92,15 @@ def test_what_is_chosen_has_the_lowest_loss_of_a_naive_cross_validation(name, gr
     module = {"prototype": prototype_module, "linear": linear_module, "tip": tip_module}[name]
     monkeypatch.setattr(module, "choose", lambda *given: seen.append(given) or choose(*given))
     chosen = {"prototype": Prototype, "linear": LinearProbe, "tip": TipAdapter}[name]().fit(examples).chosen
-    _, grid, _, losses = seen[0]
-    found = losses(inner_folds(examples)[0])[: len(GRIDS[name])]
+    _, grid, _, held_out = seen[0]
+    found = [cost(examples, logits)[1] for logits in held_out(inner_folds(examples)[0])][: len(GRIDS[name])]
     probes = [Regression(entry["c"], examples) for entry in grid] if name == "linear" else GRIDS[name]
     naive = naive_losses(examples, probes)
     if name == "linear":  # it stops after two rises in a row
         rises = np.flatnonzero((np.diff(naive)[1:] > 0) & (np.diff(naive)[:-1] > 0))
         tried = rises[0] + 3
-        assert len(rises) > 1 and np.isinf(found[tried:]).all()
-        found, naive = found[:tried], naive[:tried]
+        assert len(rises) > 1 and len(found) == tried
+        naive = naive[:tried]
     assert np.allclose(found, naive, rtol=1e-2 if name == "linear" else 1e-4)
     assert np.ptp(naive) > 0.01 and chosen == grid[int(np.argmin(naive))]
 
@@ -110,7 +111,7 @@ def test_k_is_chosen_by_votes_with_one_more_that_all_classes_share(monkeypatch):
     monkeypatch.setattr(nearest_module, "choose", lambda *given: seen.append(given) or choose(*given))
     chosen = KNearest().fit(examples).chosen
     folds = inner_folds(examples)[0]
-    losses = seen[0][3](folds)
+    losses = [cost(examples, logits)[1] for logits in seen[0][3](folds)]
     naive = []
     for k in (1, 3, 5, 10):
         total = 0.0
@@ -125,7 +126,7 @@ def test_k_is_chosen_by_votes_with_one_more_that_all_classes_share(monkeypatch):
 def test_k_is_never_more_than_the_examples_that_are_left():
     examples = draw(2, 3)  # folds of two: four are left, so five cannot vote
     folds = inner_folds(examples)[0]
-    assert np.isinf(nearest_module._losses(examples, folds, [1, 3, 5])).tolist() == [False, False, True]
+    assert len(list(nearest_module._held_out(examples, folds, [1, 3, 5]))) == 2
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,44 @@ def test_given_values_are_taken_without_a_look():
 
 def test_the_first_of_equals_is_taken():
     grid = [{"k": 1}, {"k": 3}, {"k": 5}]
-    assert choose(draw(), grid, grid[0], lambda folds: np.array([2.0, 1.0, 1.0])).values == {"k": 3}
+    examples = draw()
+    sure = np.eye(examples.num_classes)[examples.labels]
+    assert choose(examples, grid, grid[0], lambda folds: [sure, 2 * sure, 2 * sure]).values == {"k": 3}
+
+
+def test_the_criterion_decides_then_the_log_loss():
+    """The second and the third entry are right more often; the third is surer of it."""
+    examples = draw(2, 10, criterion=lambda labels, probabilities: float((probabilities.argmax(axis=1) != labels).mean()))
+    right = np.eye(2)[examples.labels]
+    grid = [{"k": 1}, {"k": 3}, {"k": 5}, {"k": 7}]
+    wrong_once = 100 * right
+    wrong_once[0] = wrong_once[0, ::-1] / 1000
+    offered = [wrong_once, right, 2 * right, np.full_like(right, np.nan)]
+    assert choose(examples, grid, grid[0], lambda folds: offered).values == {"k": 5}
+    with_loss_alone = draw(2, 10)
+    assert choose(with_loss_alone, grid, grid[0], lambda folds: offered[:3]).values == {"k": 1}
+
+
+@pytest.mark.parametrize("probe", [Prototype(), KNearest(), LinearProbe(), TipAdapter()], ids=lambda probe: probe.name)
+def test_the_choice_by_balanced_accuracy_is_that_of_a_naive_search(probe, monkeypatch):
+    """Over every entry of the grid, each scored on the examples that its folds leave out."""
+    from clipzoo.metrics import BalancedAccuracy
+
+    rare = draw(3, 16, noise=1.4)
+    keep = np.flatnonzero((rare.labels != 2) | (np.arange(len(rare)) % 3 == 0))
+    fields = {"text": rare.text, "logit_scale": 20.0, "balanced": True}
+    examples = Examples(
+        rare.features[keep], rare.labels[keep], 3, **fields, criterion=lambda labels, p: -BalancedAccuracy().compute(labels, p)
+    )
+    seen = []
+    for module in (prototype_module, linear_module, tip_module, nearest_module):
+        monkeypatch.setattr(module, "choose", lambda *given: seen.append(given) or choose(*given))
+    chosen = probe.fit(examples).chosen
+    _, grid, _, held_out = seen[0]
+    folds = inner_folds(examples)[0]
+    scored = [BalancedAccuracy().compute(examples.labels, softmax(logits)) for logits in held_out(folds)]
+    assert len(scored) == len(grid)  # nothing ends early
+    assert scored[grid.index(chosen)] == max(scored)
 
 
 def test_log_loss_equals_scikit_learn():

@@ -8,7 +8,7 @@ from probe_examples import draw, queries
 
 from clipzoo.errors import BuildError, ConfigError, DataError
 from clipzoo.probes import Examples, KNearest, LinearProbe, MajorityClass, Prototype, TipAdapter, ZeroShot
-from clipzoo.probes.base import normalised
+from clipzoo.probes.base import normalised, softmax
 from clipzoo.probes.nearest import nearest
 from clipzoo.registries import PROBES
 
@@ -186,3 +186,70 @@ def test_features_that_lie_close_together_are_learnt_all_the_same():
     alone, together = LinearProbe().fit(examples), LinearProbe().fit(near)
     assert together.chosen == alone.chosen
     assert np.allclose(together.predict(near.features), alone.predict(examples.features), atol=0.05)
+
+
+def unequal(noise: float = 0.6, **changes) -> Examples:
+    """Three classes of 4, 8 and 16 examples."""
+    drawn = draw(3, 16, noise=noise)
+    keep = np.concatenate([np.flatnonzero(drawn.labels == label)[: 4 * 2**label] for label in range(3)])
+    fields = {"text": drawn.text, "logit_scale": 20.0, **changes}
+    return Examples(drawn.features[keep], drawn.labels[keep], 3, **fields)
+
+
+def test_balanced_weights_give_every_class_the_same_sum():
+    examples = unequal(balanced=True)
+    sums = np.bincount(examples.labels, weights=examples.weights)
+    assert np.allclose(sums, sums[0]) and examples.weights.mean() == pytest.approx(1)
+    assert unequal().weights is None and draw(balanced=True).weights is None  # nothing to balance
+    absent = Examples(examples.features, np.where(examples.labels == 1, 2, examples.labels), 4, balanced=True)
+    assert np.bincount(absent.labels, weights=absent.weights, minlength=4) == pytest.approx([14, 0, 14, 0])
+
+
+def test_balanced_linear_probe_equals_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    examples = unequal(noise=1.2, balanced=True)
+    spread = ((examples.features - examples.features.mean(axis=0)) ** 2).sum(axis=1).mean()
+    reference = LogisticRegression(C=2.0 / spread, tol=1e-9, max_iter=5000, class_weight="balanced").fit(examples.features, examples.labels)
+    found = LinearProbe(c=2.0).fit(examples).predict(queries())
+    assert np.allclose(found, reference.predict_proba(queries()), atol=1e-4)
+
+
+def test_balanced_votes_equal_a_naive_loop():
+    examples = unequal(noise=1.2, balanced=True)
+    found = KNearest(k=5).fit(examples).predict(queries())
+    for query, row in zip(queries(), found, strict=True):
+        votes = np.zeros(3)
+        for j in sorted(range(len(examples)), key=lambda j: -(query @ examples.features[j]))[:5]:
+            votes[examples.labels[j]] += 1 / np.sum(examples.labels == examples.labels[j])
+        assert np.allclose(row, votes / votes.sum(), atol=1e-6)
+
+
+def test_a_balanced_cache_equals_a_naive_loop():
+    examples = unequal(balanced=True)
+    found = TipAdapter(alpha=2.0, beta=3.0).fit(examples).predict(queries(5))
+    for query, row in zip(queries(5), found, strict=True):
+        logits = 20.0 * (examples.text @ query)
+        for feature, label in zip(examples.features, examples.labels, strict=True):
+            share = len(examples) / 3 / np.sum(examples.labels == label)
+            logits[label] += 2.0 * share * np.exp(-3.0 * (1 - feature @ query))
+        assert np.allclose(row, softmax(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("probe", [KNearest(), LinearProbe()], ids=lambda probe: probe.name)
+def test_a_rare_class_is_not_given_up(probe):
+    """81 % of the cases in one class that overlaps the others: what log loss alone chooses answers with the large class."""
+    from clipzoo.metrics import BalancedAccuracy
+
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], [162, 19, 19])
+    centres = rng.normal(size=(3, 64))
+    cloud = {n: normalised(0.2 * centres[n] + rng.normal(size=(n_cases, 64))) for n, n_cases in ((0, 262), (1, 119), (2, 119))}
+    train = np.concatenate([cloud[0][:162], cloud[1][:19], cloud[2][:19]])
+    test, truth = np.concatenate([cloud[n][-100:] for n in range(3)]), np.repeat([0, 1, 2], 100)
+
+    def balanced_accuracy(**changes):
+        return BalancedAccuracy().compute(truth, probe.fit(Examples(train, labels, 3, **changes)).predict(test))
+
+    fair = balanced_accuracy(balanced=True, criterion=lambda truth, p: -BalancedAccuracy().compute(truth, p))
+    assert balanced_accuracy() < 0.6 and fair > balanced_accuracy() + 0.1

@@ -17,7 +17,7 @@ def test_only_what_decides_the_results_is_compared():
     assert decisive(CONFIG) == {"model": {"type": "CLIP"}, "data": {"batch_size": 8}, "hooks": [{"type": "EarlyStoppingHook"}]}
     for key in (*FREE_KEYS, *ROUNDING_KEYS):
         section, name = key.split(".")
-        changed = {**CONFIG, section: {**CONFIG[section], name: "other"}}
+        changed = {**CONFIG, section: {**CONFIG.get(section, {}), name: "other"}}
         assert Provenance.of(changed, "fold_1", "f") == Provenance.of(CONFIG, "fold_1", "f"), key
 
 
