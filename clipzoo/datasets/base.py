@@ -32,6 +32,10 @@ class Dataset:
         captions_of_class: Caption ids of every class, at least one per class.
         notes: Remarks for the reader of a result, one sentence each.
 
+    Attributes:
+        attributes: Values by attribute name and case id, for which results are also reported; empty unless a subclass sets them. They
+            change neither training nor folds.
+
     Raises:
         DataError: Two cases have the same id, or there are no cases.
     """
@@ -50,6 +54,7 @@ class Dataset:
         self.classes: tuple[str, ...] = tuple(classes)
         self.captions = captions
         self.notes: tuple[str, ...] = tuple(notes)
+        self.attributes: dict[str, dict[str, str]] = {}
         self._captions_of_row = [list(captions_of_case[case.id]) for case in self.cases]
         self._captions_of_class = [list(ids) for ids in captions_of_class]
         if not self.cases:

@@ -9,6 +9,7 @@ from pathlib import Path
 from clipzoo.config.arguments import FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
+from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.class_texts import read_class_texts, texts_from_template
 from clipzoo.datasets.files.copies import copies_among, merge_copies
 from clipzoo.datasets.files.folders import ImageFile, kinds, scan_class_folders
@@ -49,6 +50,8 @@ class ImageFolderDataset(FileDataset):
         allow_label_conflicts: Whether to accept byte-identical images in two classes.
         val_root: Folder that contains the class folders of the val part; a class may be absent.
         test_root: Folder that contains the class folders of the test part, likewise.
+        attributes: CSV file with the column ``path``, as in ``groups``, and one column per attribute (``sex``, ``scanner``, ``view`` …):
+            results are also reported for each of its values. Empty cells and missing rows mean unknown.
 
     Raises:
         ConfigError: Two arguments exclude each other, or the template or pattern is invalid.
@@ -70,6 +73,7 @@ class ImageFolderDataset(FileDataset):
         allow_label_conflicts: bool = False,
         val_root: FilePath | None = None,
         test_root: FilePath | None = None,
+        attributes: FilePath | None = None,
     ):
         if groups is not None and group_pattern is not None:
             raise ConfigError("data.dataset: groups and group_pattern are mutually exclusive. Remove one of them")
@@ -97,6 +101,8 @@ class ImageFolderDataset(FileDataset):
             captions_of_class=of_class,
             notes=notes + copied,
         )
+        if attributes is not None:
+            self.attributes = read_attributes(attributes, self.rows, _named(roots))
 
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
@@ -126,10 +132,15 @@ def _part(file: ImageFile, roots: dict[str, str]) -> str | None:
 
 def _groups(ids: list[str], table: str | None, pattern: str | None, roots: dict[str, str]) -> dict[str, str]:
     if table is not None:
-        return groups_from_table(table, ids, " and ".join(f"{part}/" for part in roots) if len(roots) > 1 else roots["train"])
+        return groups_from_table(table, ids, _named(roots))
     if pattern is not None:
         return groups_from_pattern(pattern, ids)
     return {case_id: case_id for case_id in ids}
+
+
+def _named(roots: dict[str, str]) -> str:
+    """What paths in tables of cases are relative to, in words."""
+    return " and ".join(f"{part}/" for part in roots) if len(roots) > 1 else roots["train"]
 
 
 def _class_names(root: str, files: list[ImageFile], classes: list[str] | None) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from clipzoo.config.arguments import FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
+from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.copies import copies_among, merge_copies
 from clipzoo.datasets.files.groups import groups_from_pattern
 from clipzoo.datasets.files.images import EXTENSIONS
@@ -66,6 +67,7 @@ class PairsDataset(FileDataset):
         group_pattern: Alternative to ``group_key``: a regular expression that is searched in the file name (in the whole id if the pattern
             contains ``/``); its first group is the case's group.
         allow_duplicates: Whether to merge repeated pairs of image and caption instead of refusing them.
+        attributes: CSV file with the column ``path`` (case ids) and one column per attribute, for whose values results are also reported.
 
     Raises:
         ConfigError: Two arguments exclude each other, or one does not apply to these sources.
@@ -88,6 +90,7 @@ class PairsDataset(FileDataset):
         group_key: str | None = None,
         group_pattern: str | None = None,
         allow_duplicates: bool = False,
+        attributes: FilePath | None = None,
     ):
         if group_key is not None and group_pattern is not None:
             raise ConfigError("data.dataset: group_key and group_pattern are mutually exclusive. Remove one of them")
@@ -114,6 +117,8 @@ class PairsDataset(FileDataset):
             notes=notes + copied,
         )
         self.sources: tuple[str, ...] = tuple(file.name for file in files)
+        if attributes is not None:
+            self.attributes = read_attributes(attributes, self.rows, "the images' common folder")
 
     def describe(self) -> list[str]:
         """Lines for the log: sources, numbers of images, groups and captions, captions per image, the given parts, then the notes."""

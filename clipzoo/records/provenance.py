@@ -14,7 +14,7 @@ from clipzoo.errors import CheckpointError
 
 # Keys that may differ between two starts of one experiment without any effect on the results.
 FREE_KEYS = (
-    *("data.num_workers", "evaluation.balance_baselines"),
+    *("data.num_workers", "data.dataset.attributes", "evaluation.balance_baselines"),
     *("runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout"),
 )
 # Keys that may differ and only change rounding, because sums are formed in another order: accepted, and noted in the summary.
@@ -25,15 +25,20 @@ WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "
 
 def decisive(config: Mapping) -> dict:
     """The part of a plain config that determines the results, up to rounding."""
-    free = (*FREE_KEYS, *ROUNDING_KEYS)
     hooks = [hook for hook in config.get("hooks", []) if (hook if isinstance(hook, str) else hook.get("type")) not in WATCHERS]
     kept = {}
     for section, values in config.items():
-        if isinstance(values, Mapping):
-            values = {key: value for key, value in values.items() if f"{section}.{key}" not in free}
+        values = _without_free(values, section)
         if values:
             kept[section] = values
     return {**kept, "hooks": hooks}
+
+
+def _without_free(value: object, path: str) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    inner = {key: f"{path}.{key}" for key in value}
+    return {key: _without_free(value[key], where) for key, where in inner.items() if where not in (*FREE_KEYS, *ROUNDING_KEYS)}
 
 
 def digest_of(value: object) -> str:

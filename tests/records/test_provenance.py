@@ -1,5 +1,7 @@
 """What decides a run, and what of it may change between two starts."""
 
+import copy
+
 import pytest
 
 from clipzoo.errors import CheckpointError
@@ -7,17 +9,25 @@ from clipzoo.records.provenance import FREE_KEYS, ROUNDING_KEYS, Provenance, dec
 
 CONFIG = {
     "model": {"type": "CLIP"},
-    "data": {"num_workers": 4, "batch_size": 8},
+    "data": {"num_workers": 4, "batch_size": 8, "dataset": {"root": "images"}},
     "runtime": {"threads": 1},
     "hooks": ["ConsoleHook", {"type": "EarlyStoppingHook"}],
 }
 
 
 def test_only_what_decides_the_results_is_compared():
-    assert decisive(CONFIG) == {"model": {"type": "CLIP"}, "data": {"batch_size": 8}, "hooks": [{"type": "EarlyStoppingHook"}]}
+    assert decisive(CONFIG) == {
+        "model": {"type": "CLIP"},
+        "data": {"batch_size": 8, "dataset": {"root": "images"}},
+        "hooks": [{"type": "EarlyStoppingHook"}],
+    }
     for key in (*FREE_KEYS, *ROUNDING_KEYS):
-        section, name = key.split(".")
-        changed = {**CONFIG, section: {**CONFIG.get(section, {}), name: "other"}}
+        changed = copy.deepcopy(CONFIG)
+        *sections, name = key.split(".")
+        place = changed
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = "other"
         assert Provenance.of(changed, "fold_1", "f") == Provenance.of(CONFIG, "fold_1", "f"), key
 
 

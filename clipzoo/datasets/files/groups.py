@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import read_text
-from clipzoo.text import clean_name, clean_path, csv_rows, find_separator, lookalike
+from clipzoo.datasets.files.case_table import read_case_table
+from clipzoo.errors import ConfigError, DataError
 
 
 def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
@@ -21,46 +20,21 @@ def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
         DataError: The file cannot be read, a column or a group is missing, a row names an unknown case or gives one two groups, or
             a case has no row (treating it as a group of its own could put one patient into two parts).
     """
-    known = set(ids)
     groups: dict[str, str] = {}
-    text = read_text(path)
-    rows = csv_rows(text, path, separator=find_separator(text, path, lambda names: {"path", "group"} <= set(names)))
-    line, names = next(rows, (1, []))
-    columns = [clean_name(name) for name in names]
-    if not {"path", "group"} <= set(columns):
-        raise DataError(f"{path}:{line}: the columns path,group are required; found: {shortened(columns or ['nothing'])}")
-    twice = next((name for name in ("path", "group") if columns.count(name) > 1), None)
-    if twice:
-        raise DataError(f"{path}:{line}: duplicate column '{twice}'. Rename one of them")
-    for line, cells in rows:
-        if any(cell.strip() for cell in cells[len(columns) :]):
-            advice = "Put cells that contain a comma in double quotes"
-            raise DataError(f"{path}:{line}: the row has {len(cells)} columns, the first line names {len(columns)}. {advice}")
-        values = dict(zip(columns, cells, strict=False))
-        if any(cell.strip() for cell in cells):
-            _add_row(groups, known, clean_path(values.get("path", "")), clean_name(values.get("group", "")), f"{path}:{line}", root)
+    for row in read_case_table(path, ids, root, _problem, used=("path", "group")):
+        group = row.values.get("group", "")
+        if not group:
+            raise DataError(f"{row.where}: empty group for '{row.case_id}'")
+        if groups.setdefault(row.case_id, group) != group:
+            raise DataError(f"{row.where}: '{row.case_id}' is in both group '{groups[row.case_id]}' and group '{group}'")
     missing = [case_id for case_id in ids if case_id not in groups]
     if missing:
         raise DataError(f"{path}: {len(missing)} images have no row, the first one is '{missing[0]}'. Give every image a group")
     return groups
 
 
-def _add_row(groups: dict[str, str], known: set[str], case_id: str, group: str, where: str, root: str) -> None:
-    if case_id not in known:
-        near = _near(case_id, known)
-        hint = did_you_mean(case_id, near) + lookalike(case_id, near)
-        raise DataError(f"{where}: no image '{case_id}' below {root}.{hint} Paths start at that folder")
-    if not group:
-        raise DataError(f"{where}: empty group for '{case_id}'")
-    if groups.setdefault(case_id, group) != group:
-        raise DataError(f"{where}: '{case_id}' is in both group '{groups[case_id]}' and group '{group}'")
-
-
-def _near(case_id: str, known: set[str], limit: int = 500) -> list[str]:
-    """Ids with the same file name, or else in the same folder: comparing with tens of thousands would take seconds."""
-    folder, _, name = case_id.rpartition("/")
-    same_name = sorted(i for i in known if i.rpartition("/")[2] == name)
-    return (same_name or sorted(i for i in known if i.rpartition("/")[0] == folder))[:limit]
+def _problem(columns: list[str]) -> str:
+    return "" if {"path", "group"} <= set(columns) else "the columns path,group are required"
 
 
 def groups_from_pattern(pattern: str, ids: list[str], where: str = "data.dataset.group_pattern") -> dict[str, str]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiff_files import tiff
 
+from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.class_list import read_annotations, read_class_list
 from clipzoo.datasets.files.class_texts import read_class_texts
 from clipzoo.datasets.files.groups import groups_from_table
@@ -82,6 +83,7 @@ READERS = {
     "annotations.csv": read_annotations,
     "annotations.txt": read_annotations,
     "groups.csv": lambda path: groups_from_table(str(path), IDS, "images"),
+    "attributes.csv": lambda path: read_attributes(str(path), IDS, "images"),
     "pairs.json": lambda path: read_pairs(str(path), Keys()),
     "pairs.csv": lambda path: read_pairs(str(path), Keys(separator="comma", group="group")),
     "pairs.tsv": lambda path: PairsDataset(str(path)),
@@ -97,6 +99,7 @@ GOOD = {
     "annotations.csv": "image,class\nval_0.JPEG,n01\nval_1.JPEG,n02\n",
     "annotations.txt": "val_0.JPEG\tn01\t0\t0\t7\t5\nval_1.JPEG\tn02\t0\t0\t7\t5\n",
     "groups.csv": "path,group\ncat/a.png,p1\ndog/b.png,p2\n",
+    "attributes.csv": "path,sex,view\ncat/a.png,f,ap\ndog/b.png,m,\n",
     "pairs.json": '[{"image_path": "images/a.png", "caption": ["a cat", "purrs"]},\n {"image_path": "images/b.png", "caption": "a dog"}]',
     "pairs.csv": 'image_path,caption,group\nimages/a.png,"a cat, asleep",p1\nimages/b.png,a dog,p2\n',
     "pairs.tsv": "filepath\ttitle\nimages/a.png\ta cat\nimages/b.png\ta dog\n",

@@ -1,0 +1,40 @@
+"""Attributes of cases, such as sex, scanner or view: results are also reported for each of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from clipzoo.datasets.files.case_table import read_case_table
+from clipzoo.errors import DataError
+
+
+def read_attributes(path: str, ids: Collection[str], root: str) -> dict[str, dict[str, str]]:
+    """Read a table with the column ``path`` and one column per attribute.
+
+    Args:
+        path: Table in UTF-8, or UTF-16 with a byte-order mark; separated by commas, tabs or semicolons.
+        ids: Case ids: paths below ``root``.
+        root: Dataset root, for messages.
+
+    Returns:
+        Values by attribute and case id, attributes in the order of the columns; a case with an empty cell or without a row has no value.
+
+    Raises:
+        DataError: The file cannot be read, it has no attribute, a row names an unknown case, or a case has two different rows.
+    """
+    seen: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
+    for row in read_case_table(path, ids, root, _problem):
+        if seen.setdefault(row.case_id, row.values) != row.values:
+            raise DataError(f"{row.where}: '{row.case_id}' has an earlier row with other values. Keep one of them")
+        for name, value in row.values.items():
+            of_case = found.setdefault(name, {})
+            if value:
+                of_case[row.case_id] = value
+    return found
+
+
+def _problem(columns: list[str]) -> str:
+    if "path" not in columns or len(columns) < 2:
+        return "the column path and at least one attribute are required"
+    return "a column has no name" if "" in columns else ""
