@@ -63,15 +63,6 @@ class Influence:
         deviations = self.deviations[key]
         return float((deviations**2).sum()) if len(deviations) > 1 else float("nan")
 
-    def correlation(self, keys: Sequence[Key]) -> np.ndarray:
-        """``[M, M]`` correlations of the errors of metrics; 0 where one does not vary."""
-        deviations = np.nan_to_num(np.stack([self.deviations[key] for key in keys], axis=1))
-        lengths = np.sqrt((deviations**2).sum(axis=0))
-        deviations /= np.where(lengths > 0, lengths, 1)
-        found = deviations.T @ deviations
-        np.fill_diagonal(found, 1)
-        return found
-
     def mean_deviations(self, keys: Sequence[Key]) -> np.ndarray:
         """``[K]`` deviations of the mean of metrics, in which undefined ones count as 0."""
         return np.nan_to_num(np.stack([self.deviations[key] for key in keys])).mean(axis=0)
@@ -96,3 +87,13 @@ class Influence:
         """Effective number of blocks that contribute the variance of a metric, between 1 and K; NaN if it does not vary."""
         squares = np.nan_to_num(self.deviations[key]) ** 2
         return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else float("nan")
+
+
+def correlation(deviations: Sequence[np.ndarray]) -> np.ndarray:
+    """``[M, M]`` correlations of the errors of M metrics, from ``[K]`` deviations of each; 0 where one does not vary."""
+    columns = np.nan_to_num(np.stack(deviations, axis=1))
+    lengths = np.sqrt((columns**2).sum(axis=0))
+    columns /= np.where(lengths > 0, lengths, 1)
+    found = columns.T @ columns
+    np.fill_diagonal(found, 1)
+    return found
