@@ -1,0 +1,180 @@
+"""Confidence intervals of all metrics of a table, each by the method that covers in ``benchmarks/coverage.py``.
+
+============================================================  ==================================================================
+accuracy, sensitivity, specificity, PPV, NPV, precision, R@K  Wilson; with several cases per group, on the effective sample size
+F1, MRR                                                       Wilson on the effective sample size
+AUROC of a class                                              t interval on the logit scale
+balanced accuracy, macro averages, RSum                       MOVER: from the intervals of the classes, with their correlations
+log loss, Brier score, mean rank                              t interval on the log scale
+median rank                                                   Woodruff
+cosine similarities                                           t interval
+============================================================  ==================================================================
+
+Standard errors are those of the jackknife over groups, so that the cases of a patient count together. The resampling changes the number
+of cases of each class, as another sample of patients would. Quantiles are of a t distribution whose degrees of freedom follow
+from the classes that contribute the variance, except for proportions of independent cases. Nothing is random.
+
+Intervals of out-of-fold predictions speak about new patients of the same kind for the K trained models as they are, not about another
+training (Bayle et al. 2020, "Cross-validation confidence intervals for test error"; Bates et al. 2021).
+
+Shapes: N cases · C classes · G groups · Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipzoo.errors import ConfigError
+from clipzoo.statistics.cases import Cases, Queries
+from clipzoo.statistics.estimates import Estimates, Interval, Support, undefined
+from clipzoo.statistics.influence import Key
+from clipzoo.statistics.retrieval_scores import KS, SHORT, RankOutcomes, weighted_retrieval_scores
+from clipzoo.statistics.scores import MACRO, OVERALL, PER_CLASS, Outcomes
+
+# Where coverage is outside 93 to 97 % in benchmarks/coverage.py, the note says so:
+FEW_GROUPS = 20  # fewer groups, overall or in a class
+FEW_WRONG = 10  # losses, which are ruled by cases that are wrong: fewer groups with such a case
+NEAR_ONE = 0.995  # the AUROC, above this value
+FEW_INFLUENTIAL = 10  # mean rank, which has a long tail: a smaller effective number of groups that contribute the variance
+
+
+@dataclass(frozen=True)
+class MetricIntervals:
+    """Intervals of all metrics.
+
+    Attributes:
+        overall: Interval by metric.
+        per_class: C intervals by metric, in the order of the classes; empty for retrieval.
+    """
+
+    overall: dict[str, Interval]
+    per_class: dict[str, tuple[Interval, ...]]
+
+
+def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricIntervals:
+    """Intervals of every metric of ``scores``.
+
+    Args:
+        cases: N labelled cases.
+        level: Confidence level in (0, 1).
+
+    Returns:
+        Metrics that are undefined are NaN, with a note. Notes also name classes with fewer than 20 groups.
+
+    Raises:
+        ConfigError: ``level`` is not between 0 and 1.
+    """
+    _check_level(level)
+    names = {**{(name, None): name for name in OVERALL}, **{(name, c): name for name in PER_CLASS for c in range(len(cases.classes))}}
+    outcomes = Outcomes.of(cases)
+    if not len(cases) or not outcomes.finite:
+        why = "a probability is not finite" if len(cases) else "no labelled cases"
+        return _arranged({key: undefined(float("nan"), level, why) for key in names})
+    estimates = Estimates.of_cases(cases, outcomes, level)
+    doubts = _Doubts.of(cases, outcomes)
+    found = {}
+    for key in names:
+        if key[0] in MACRO and key[1] is None:
+            parts = estimates.parts(key)
+            found[key] = estimates.combined(key, parts, 1 / max(len(parts), 1))
+        else:
+            found[key] = estimates.single(key)
+    return _arranged({key: _with_note(interval, doubts.about(key, interval.value)) for key, interval in found.items()})
+
+
+def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[int] = KS) -> MetricIntervals:
+    """Intervals of every metric of ``retrieval_scores``, for other queries in the same galleries.
+
+    Args:
+        queries: Q queries of one or both directions.
+        level: Confidence level in (0, 1).
+        ks: The K of R@K.
+
+    Raises:
+        ConfigError: ``level`` is not between 0 and 1.
+    """
+    _check_level(level)
+    outcomes = RankOutcomes.of(queries, ks=ks)
+    if not len(queries):
+        names = weighted_retrieval_scores(outcomes, np.ones((1, 0))).overall
+        return _arranged({(name, None): undefined(float("nan"), level, "no queries") for name in names})
+    estimates = Estimates.of_queries(queries, outcomes, level)
+    found = {}
+    for key, support in estimates.supports.items():
+        name = key[0]
+        if name.endswith("_median_rank"):
+            own = outcomes.sides == list(SHORT.values()).index(name[:3])
+            found[key] = estimates.median(key, outcomes.ranks[own], queries.groups[own])
+        elif name == "rsum":
+            found[key] = estimates.combined(key, estimates.parts(key), 100.0)
+        else:
+            found[key] = estimates.single(key)
+        if 0 < support.groups < FEW_GROUPS:
+            found[key] = _with_note(found[key], f"only {_groups(support.groups)}")
+        elif name.endswith("mean_rank") and estimates.influence.effective_number(key) < FEW_INFLUENTIAL:
+            found[key] = _with_note(found[key], "a few groups with high ranks decide it; the interval is too narrow")
+    return _arranged(found)
+
+
+@dataclass(frozen=True)
+class _Doubts:
+    """Reasons why an interval of a classification metric may not cover.
+
+    Attributes:
+        classes: C class names.
+        class_groups: Number of groups with each class.
+        num_groups: G.
+        wrong_groups: Number of groups with a wrong prediction.
+    """
+
+    classes: tuple[str, ...]
+    class_groups: tuple[int, ...]
+    num_groups: int
+    wrong_groups: int
+
+    @classmethod
+    def of(cls, cases: Cases, outcomes: Outcomes) -> _Doubts:
+        class_groups = tuple(Support.of(cases.groups[cases.labels == c]).groups for c in range(len(cases.classes)))
+        wrong = Support.of(cases.groups[outcomes.predicted != outcomes.labels]).groups
+        return cls(cases.classes, class_groups, cases.num_groups, wrong)
+
+    def about(self, key: Key, value: float) -> str:
+        """The first reason that applies to a metric, or an empty string."""
+        name, c = key
+        if name in MACRO or c is not None:
+            rare = [k for k in (range(len(self.classes)) if c is None else [c]) if 0 < self.class_groups[k] < FEW_GROUPS]
+            if rare:
+                rarest = min(rare, key=lambda k: self.class_groups[k])
+                return f"class {self.classes[rarest]!r} has only {_groups(self.class_groups[rarest])}"
+            return "close to 1, where the interval is too narrow" if name == "auroc" and value > NEAR_ONE else ""
+        if self.num_groups < FEW_GROUPS:
+            return f"only {_groups(self.num_groups)}"
+        if name in ("log_loss", "brier") and self.wrong_groups < FEW_WRONG:
+            return f"only {_groups(self.wrong_groups)} with a wrong prediction"
+        return ""
+
+
+def _groups(number: int) -> str:
+    return f"{number} group" if number == 1 else f"{number} groups"
+
+
+def _with_note(interval: Interval, note: str) -> Interval:
+    if not note or interval.note:
+        return interval
+    return Interval(interval.value, interval.low, interval.high, interval.level, interval.method, note)
+
+
+def _arranged(found: dict[Key, Interval]) -> MetricIntervals:
+    per_class: dict[str, tuple[Interval, ...]] = {}
+    for (name, c), interval in found.items():
+        if c is not None:
+            per_class[name] = (*per_class.get(name, ()), interval)
+    return MetricIntervals({name: interval for (name, c), interval in found.items() if c is None}, per_class)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ConfigError(f"level: {level} is not a confidence level. It must be between 0 and 1, such as 0.95")
