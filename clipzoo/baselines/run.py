@@ -24,8 +24,7 @@ from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, descr
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings
 from clipzoo.engine import build, work_dir
-from clipzoo.engine.cross_validation import CrossValidation, make_summary
-from clipzoo.engine.evaluation import score
+from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
 from clipzoo.features.dataset import features_of_cases
@@ -43,6 +42,7 @@ from clipzoo.registries import LOSSES, SAMPLERS
 from clipzoo.runtime import device
 from clipzoo.runtime.log import close_log, make_log
 from clipzoo.runtime.seeds import derived_seed, seed_everything
+from clipzoo.scoring.summary import make_summary, score
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
@@ -259,7 +259,7 @@ class Baselines:
             results.append(self._result(name, split, table, time.perf_counter() - started))
         joined, folder = PredictionTable.join(tables), folder_of(self.folder, name)
         joined.write(folder / OUT_OF_FOLD_FILE)
-        summary = make_summary(self.config, self.data, self.folds, results, joined)
+        summary = make_summary(self.config.name, self.metrics, self.folds, results, joined)
         rows = [{**row, "chosen": chosen[row["fold"]]} for row in summary.folds]
         notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]
         digest = file_sha256(folder / OUT_OF_FOLD_FILE)

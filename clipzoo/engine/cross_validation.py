@@ -9,17 +9,15 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from clipzoo import metrics as metric_tables
 from clipzoo.config import Config
 from clipzoo.config.checking import check
 from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, loop, work_dir
-from clipzoo.engine.evaluation import score
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
@@ -27,15 +25,16 @@ from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.provenance import Provenance
-from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary, mean_and_sd
+from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.environment import environment
 from clipzoo.runtime.log import close_log, make_console, make_log
+from clipzoo.scoring.summary import make_summary
 from clipzoo.signals import Interrupt
 
 if TYPE_CHECKING:
-    from clipzoo.datasets.base import Dataset
+    pass
 
 
 class CrossValidation:
@@ -256,58 +255,6 @@ class CrossValidation:
     def summary_of(self, results: list[FoldResult], table: PredictionTable | RetrievalTable) -> Summary:
         """The summary of all folds, with notes on changes of the data."""
         fingerprint = self.fingerprint or recorded(self.folder)
-        summary = make_summary(self.config, self.dataset, self.folds, results, table)
+        chosen, _ = build.metrics(EvaluationSettings.of(self.config), self.dataset)
+        summary = make_summary(self.config.name, chosen, self.folds, results, table)
         return replace(summary, notes=[*summary.notes, *(fingerprint.notes if fingerprint is not None else ())])
-
-
-def make_summary(
-    config: Config, data: Dataset, folds: Folds, results: list[FoldResult], table: PredictionTable | RetrievalTable
-) -> Summary:
-    """Compute every number of ``cv_summary.json`` from the folds' results and the out-of-fold table."""
-    chosen, _ = build.metrics(EvaluationSettings.of(config), data)
-    pooled = score(chosen, table)
-    classified = isinstance(table, PredictionTable)
-    selections = list(dict.fromkeys(r.selection for r in results))
-    spread = {name: mean_and_sd([r.metrics[name] for r in results]) for name in pooled}
-    fold_rows: list[dict[str, Any]] = [
-        {
-            "fold": r.fold,
-            "epoch": r.epoch,
-            "epochs_trained": r.epochs_trained,
-            "metrics": r.metrics,
-            "counts": r.counts,
-            "seconds": r.seconds,
-        }
-        for r in results
-    ]
-    return Summary(
-        name=config.name,
-        folds=fold_rows,
-        mean={name: mean for name, (mean, _) in spread.items()},
-        sd={name: sd for name, (_, sd) in spread.items()},
-        pooled=pooled,
-        per_class=metric_tables.per_class(table.labels, table.probabilities, table.classes) if classified else [],
-        confusion=metric_tables.confusion_matrix(table.labels, table.probabilities).tolist() if classified else [],
-        classes=list(folds.classes),
-        selection="; ".join(selections),
-        optimistic=any("optimistic" in selection for selection in selections),
-        folds_digest=folds.digest,
-        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes)],
-        seconds=round(sum(r.seconds for r in results), 2),
-    )
-
-
-def unlike(results: list[FoldResult]) -> list[str]:
-    """Notes on folds that were trained differently: with another precision or number of processes, which changes the recipe, or with
-    another setting that affects the last digits.
-    """
-    notes = []
-    for what in ("precision", "processes"):
-        found = sorted({str(getattr(result, what)) for result in results})
-        if len(found) > 1:
-            notes.append(f"the folds were trained with different {what}: {', '.join(found)}")
-    for key in dict.fromkeys(key for result in results for key in result.rounding):
-        found = list(dict.fromkeys(str(result.rounding.get(key)) for result in results))
-        if len(found) > 1:
-            notes.append(f"the folds were trained with different {key} ({', '.join(found)}), which changes the last digits")
-    return notes

@@ -13,6 +13,7 @@ from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
 from clipzoo.models.base import evaluating
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.runtime import distributed, sharding
+from clipzoo.scoring.summary import score
 from clipzoo.structures import ClassCaptions, Predictions, Tokens
 
 if TYPE_CHECKING:
@@ -178,10 +179,3 @@ def encode_captions(model: Model, tokens: Tokens, ids: Sequence[int], compute: C
         if part is not None:
             text_TD[first :: distributed.world_size()] = part
     return text_TD
-
-
-def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) -> dict[str, float]:
-    """The value of every metric over a whole table, by name; cases without a label are ignored."""
-    if isinstance(table, RetrievalTable):
-        return {metric.name: float(metric.compute(table)) for metric in metrics}
-    return {metric.name: float(metric.compute(table.labels, table.probabilities)) for metric in metrics}

@@ -21,7 +21,7 @@ from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, score
+from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator
 from clipzoo.engine.fingerprint import Fingerprint
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
@@ -34,6 +34,7 @@ from clipzoo.records.tables import PredictionTable, RetrievalTable, read_table
 from clipzoo.registries import DATASETS
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed
+from clipzoo.scoring.summary import score
 from clipzoo.structures import ClassCaptions
 from clipzoo.text_tables import rows_or_columns
 

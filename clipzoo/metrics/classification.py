@@ -112,17 +112,20 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
 
     Args:
         labels: ``[N]`` int true classes; cases with -1 are ignored.
-        probabilities: ``[N, C]`` float, finite.
+        probabilities: ``[N, C]`` float.
         classes: Names of the C classes.
 
     Returns:
         Dicts with ``class``, ``cases`` (number of cases), ``precision``, ``recall``, ``f1`` and ``auroc``; the scores of a class without
-        cases are NaN, and so is the AUROC of a class that contains all cases.
+        cases are NaN, and so is the AUROC of a class that contains all cases. All scores are NaN if a probability is not finite.
     """
     known = labels >= 0
     labels, probabilities = labels[known], probabilities[known]
     cases = np.bincount(labels, minlength=len(classes))
-    scores = [*_precision_recall_f1(labels, probabilities), _one_vs_rest_auroc(labels, probabilities)]
+    if np.isfinite(probabilities).all():
+        scores = [*_precision_recall_f1(labels, probabilities), _one_vs_rest_auroc(labels, probabilities)]
+    else:
+        scores = [np.full(len(classes), np.nan)] * 4
     names = ("precision", "recall", "f1", "auroc")
     return [
         {"class": name, "cases": int(cases[c]), **{key: float(values[c]) for key, values in zip(names, scores, strict=True)}}

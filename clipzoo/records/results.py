@@ -94,7 +94,7 @@ class Summary:
         mean: Mean of each metric over the folds where it is defined.
         sd: Standard deviation over folds (ddof 1); it describes the spread of the folds and is not a confidence interval.
         pooled: Each metric over all out-of-fold predictions at once; the primary result.
-        per_class: One dict per class over the pooled predictions.
+        per_class: One dict per class over the pooled predictions, with ``intervals`` (``[low, high]`` by metric).
         confusion: Confusion matrix; ``confusion[i][j]`` is the number of pooled cases of class i predicted as class j.
         classes: Class names.
         selection: How the scored epoch was chosen.
@@ -103,6 +103,9 @@ class Summary:
         notes: Remarks on the splits.
         seconds: Sum of the folds' ``seconds``.
         predictions_digest: Digest of ``oof_predictions.csv`` in the same folder.
+        intervals: Confidence interval of each pooled metric that has one: ``low``, ``high``, ``method``, and a ``note`` if it is doubtful.
+        level: Confidence level of all intervals.
+        num_groups: Number of groups (patients) that the intervals are over; 0 in a summary of an earlier version.
     """
 
     name: str
@@ -119,6 +122,9 @@ class Summary:
     notes: list[str]
     seconds: float
     predictions_digest: str = ""
+    intervals: dict[str, dict] = field(default_factory=dict)
+    level: float = 0.95
+    num_groups: int = 0
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""
@@ -144,25 +150,47 @@ class Summary:
         mark = "  (OPTIMISTIC: the test part chose the epoch)" if self.optimistic else ""
         parts = [f"{self.name}: {self.selection}{mark}", self.metric_table()]
         parts += self.class_tables() if self.classes else []
-        parts.extend(f"note: {note}" for note in self.notes)
+        if self.num_groups:
+            parts.append(
+                f"[low, high]: {100 * self.level:g} % confidence interval over {self.num_groups} groups, whose cases count together; "
+                "for new cases scored by the models as trained"
+            )
+        parts.extend(f"note: {note}" for note in [*self.notes, *self.doubts()])
         return "\n\n".join(parts)
+
+    def doubts(self) -> list[str]:
+        """Reasons to doubt intervals, each with the metrics that it concerns."""
+        metrics_of: dict[str, list[str]] = {}
+        for metric, interval in self.intervals.items():
+            if interval["note"] and not math.isnan(self.pooled[metric]):
+                metrics_of.setdefault(interval["note"], []).append(metric)
+        every = {metric for metric in self.intervals if not math.isnan(self.pooled[metric])}
+        named = {note: "all metrics" if set(metrics) == every else ", ".join(metrics) for note, metrics in metrics_of.items()}
+        return [f"interval of {metrics}: {note}; it may be too narrow" for note, metrics in named.items()]
 
     def metric_table(self) -> str:
         """Metrics of every fold, mean ± sd, and the pooled values: one row per fold, or one column if there are many metrics."""
         columns: dict[str, dict[str, str]] = {}
         for fold in self.folds:
             columns[fold["fold"]] = {"epoch": str(fold["epoch"]), **{n: _number(fold["metrics"].get(n)) for n in self.pooled}}
-        if len(self.folds) == 1 and len(self.pooled) > MANY_METRICS:
+        if len(self.folds) == 1 and len(self.pooled) > MANY_METRICS and not self.intervals:
             return rows_or_columns("fold", columns, num_totals=0)
         columns["mean ± sd"] = {n: f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in self.pooled}
         columns["pooled"] = {n: _number(self.pooled[n]) for n in self.pooled}
-        return rows_or_columns("fold", columns, num_totals=2)
+        if self.intervals:
+            columns[f"{100 * self.level:g} % interval"] = {n: self._interval(n) for n in self.pooled}
+        return rows_or_columns("fold", columns, num_totals=3 if self.intervals else 2)
+
+    def _interval(self, metric: str) -> str:
+        interval = self.intervals.get(metric)
+        return limits(None if interval is None else (interval["low"], interval["high"]))
 
     def class_tables(self) -> list[str]:
         """Per-class precision and related metrics, and the confusion matrix if it fits a terminal."""
         keys = ["precision", "recall", "f1", "auroc"]
-        rows = [[c["class"], str(c["cases"]), *(_number(c.get(k)) for k in keys)] for c in self.per_class]
-        parts = [aligned(["class (pooled)", "cases", *keys], rows)]
+        counts = ["cases", *(["groups"] if all("groups" in c and c["groups"] != c["cases"] for c in self.per_class) else [])]
+        rows = [[c["class"], *(str(c[k]) for k in counts), *(_with_limits(c, k) for k in keys)] for c in self.per_class]
+        parts = [aligned(["class (pooled)", *counts, *keys], rows)]
         if len(self.classes) <= 20:
             rows = [[name, *map(str, row)] for name, row in zip(self.classes, self.confusion, strict=True)]
             parts.append(aligned(["true \\ predicted", *self.classes], rows))
@@ -179,6 +207,16 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     if not values:
         return math.nan, math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def limits(interval: Sequence[float] | None) -> str:
+    """``[low, high]`` with three digits, or a dash."""
+    return "–" if interval is None or math.isnan(interval[0]) else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _with_limits(row: dict, key: str) -> str:
+    interval = row.get("intervals", {}).get(key)
+    return _number(row.get(key)) + ("" if interval is None else f" {limits(interval)}")
 
 
 def _number(value: float | None) -> str:

@@ -48,10 +48,12 @@ class MetricIntervals:
     Attributes:
         overall: Interval by metric.
         per_class: C intervals by metric, in the order of the classes; empty for retrieval.
+        num_groups: G.
     """
 
     overall: dict[str, Interval]
     per_class: dict[str, tuple[Interval, ...]]
+    num_groups: int = 0
 
 
 def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricIntervals:
@@ -72,7 +74,7 @@ def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricInte
     outcomes = Outcomes.of(cases)
     if not len(cases) or not outcomes.finite:
         why = "a probability is not finite" if len(cases) else "no labelled cases"
-        return _arranged({key: undefined(float("nan"), level, why) for key in names})
+        return _arranged({key: undefined(float("nan"), level, why) for key in names}, cases.num_groups)
     estimates = Estimates.of_cases(cases, outcomes, level)
     doubts = _Doubts.of(cases, outcomes)
     found = {}
@@ -82,7 +84,7 @@ def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricInte
             found[key] = estimates.combined(key, parts, 1 / max(len(parts), 1))
         else:
             found[key] = estimates.single(key)
-    return _arranged({key: _with_note(interval, doubts.about(key, interval.value)) for key, interval in found.items()})
+    return _arranged({key: _with_note(interval, doubts.about(key, interval.value)) for key, interval in found.items()}, cases.num_groups)
 
 
 def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[int] = KS) -> MetricIntervals:
@@ -100,7 +102,7 @@ def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[i
     outcomes = RankOutcomes.of(queries, ks=ks)
     if not len(queries):
         names = weighted_retrieval_scores(outcomes, np.ones((1, 0))).overall
-        return _arranged({(name, None): undefined(float("nan"), level, "no queries") for name in names})
+        return _arranged({(name, None): undefined(float("nan"), level, "no queries") for name in names}, 0)
     estimates = Estimates.of_queries(queries, outcomes, level)
     found = {}
     for key, support in estimates.supports.items():
@@ -116,7 +118,7 @@ def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[i
             found[key] = _with_note(found[key], f"only {_groups(support.groups)}")
         elif name.endswith("mean_rank") and estimates.influence.effective_number(key) < FEW_INFLUENTIAL:
             found[key] = _with_note(found[key], "a few groups with high ranks decide it; the interval is too narrow")
-    return _arranged(found)
+    return _arranged(found, queries.num_groups)
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,12 @@ def _with_note(interval: Interval, note: str) -> Interval:
     return Interval(interval.value, interval.low, interval.high, interval.level, interval.method, note)
 
 
-def _arranged(found: dict[Key, Interval]) -> MetricIntervals:
+def _arranged(found: dict[Key, Interval], num_groups: int) -> MetricIntervals:
     per_class: dict[str, tuple[Interval, ...]] = {}
     for (name, c), interval in found.items():
         if c is not None:
             per_class[name] = (*per_class.get(name, ()), interval)
-    return MetricIntervals({name: interval for (name, c), interval in found.items() if c is None}, per_class)
+    return MetricIntervals({name: interval for (name, c), interval in found.items() if c is None}, per_class, num_groups)
 
 
 def _check_level(level: float) -> None:

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from clipzoo.engine import checkpoint, work_dir
-from clipzoo.engine.cross_validation import CrossValidation, make_summary
+from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.inference import rescoring
-from clipzoo.metrics import Accuracy
+from clipzoo.metrics import Accuracy, BalancedAccuracy
 from clipzoo.records.results import FoldResult, Summary
 from clipzoo.records.tables import PredictionTable
 from clipzoo.runtime.log import make_log
+from clipzoo.scoring.summary import make_summary
 
 EQUAL_FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
 
@@ -209,7 +210,7 @@ def test_one_fold_chosen_on_test_makes_the_summary_optimistic(finished):
     results = [FoldResult.read(folder / split.name) for split in validation.folds.splits]
     results[1] = replace(results[1], selection="best balanced_accuracy on test, optimistic: the reported cases chose the epoch")
     table = PredictionTable.read(folder / "oof_predictions.csv")
-    summary = make_summary(validation.config, validation.dataset, validation.folds, results, table)
+    summary = make_summary("tiny", [BalancedAccuracy()], validation.folds, results, table)
     assert summary.optimistic and summary.selection == f"{results[0].selection}; {results[1].selection}"
 
 
@@ -243,7 +244,7 @@ def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, qui
 def test_folds_of_different_recipes_are_noted(finished):
     from dataclasses import replace
 
-    from clipzoo.engine.cross_validation import unlike
+    from clipzoo.scoring.summary import unlike
 
     _, _, folder = finished
     result = FoldResult.read(folder / "fold_1")

@@ -1,0 +1,32 @@
+"""Confidence intervals of the metrics of a table, as plain values for records."""
+
+from __future__ import annotations
+
+import math
+
+from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.statistics.cases import Cases, Queries
+from clipzoo.statistics.estimates import Interval
+from clipzoo.statistics.intervals import MetricIntervals, classification_intervals, retrieval_intervals
+
+LEVEL = 0.95
+# Names in the class table, and those of the statistics.
+CLASS_COLUMNS = {"recall": "sensitivity", **{name: name for name in ("precision", "specificity", "npv", "f1", "auroc")}}
+
+
+def intervals_of(table: PredictionTable | RetrievalTable, *, level: float = LEVEL) -> MetricIntervals:
+    """Intervals of all metrics of ``table`` over its groups; see ``clipzoo.statistics.intervals``."""
+    if isinstance(table, RetrievalTable):
+        return retrieval_intervals(Queries.from_table(table), level=level)
+    return classification_intervals(Cases.from_table(table), level=level)
+
+
+def plain(interval: Interval) -> dict[str, float | str]:
+    """The interval as a record stores it: ``low``, ``high``, ``method`` and ``note``."""
+    return {"low": interval.low, "high": interval.high, "method": interval.method, "note": interval.note}
+
+
+def class_intervals(found: MetricIntervals, row: int) -> dict[str, list[float]]:
+    """``[low, high]`` of each column of the class table for the class in ``row``; undefined ones are left out."""
+    rows = {column: found.per_class[name][row] for column, name in CLASS_COLUMNS.items() if name in found.per_class}
+    return {column: [interval.low, interval.high] for column, interval in rows.items() if not math.isnan(interval.low)}

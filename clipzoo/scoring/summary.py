@@ -1,0 +1,92 @@
+"""The summary of an experiment: every number of ``cv_summary.json``, from the folds' results and the out-of-fold table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipzoo import metrics as metric_tables
+from clipzoo.records.folds import Folds
+from clipzoo.records.results import FoldResult, Summary, mean_and_sd
+from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
+from clipzoo.statistics.intervals import MetricIntervals
+
+if TYPE_CHECKING:
+    from clipzoo.metrics.base import Metric
+
+
+def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) -> dict[str, float]:
+    """The value of every metric over a whole table, by name; cases without a label are ignored."""
+    if isinstance(table, RetrievalTable):
+        return {metric.name: float(metric.compute(table)) for metric in metrics}
+    return {metric.name: float(metric.compute(table.labels, table.probabilities)) for metric in metrics}
+
+
+def make_summary(
+    name: str, metrics: Sequence[Metric], folds: Folds, results: Sequence[FoldResult], table: PredictionTable | RetrievalTable
+) -> Summary:
+    """Compute the summary.
+
+    Args:
+        name: Name of the experiment.
+        metrics: Metrics in table order.
+        folds: All folds.
+        results: Result of every fold.
+        table: The out-of-fold table.
+    """
+    pooled, intervals = score(metrics, table), intervals_of(table)
+    classified = isinstance(table, PredictionTable)
+    selections = list(dict.fromkeys(r.selection for r in results))
+    spread = {metric: mean_and_sd([r.metrics[metric] for r in results]) for metric in pooled}
+    keys = ("fold", "epoch", "epochs_trained", "metrics", "counts", "seconds")
+    return Summary(
+        name=name,
+        folds=[{key: getattr(r, key) for key in keys} for r in results],
+        mean={metric: mean for metric, (mean, _) in spread.items()},
+        sd={metric: sd for metric, (_, sd) in spread.items()},
+        pooled=pooled,
+        per_class=class_rows(table, intervals) if classified else [],
+        confusion=metric_tables.confusion_matrix(table.labels, table.probabilities).tolist() if classified else [],
+        classes=list(folds.classes),
+        selection="; ".join(selections),
+        optimistic=any("optimistic" in selection for selection in selections),
+        folds_digest=folds.digest,
+        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes)],
+        seconds=round(sum(r.seconds for r in results), 2),
+        intervals={metric: plain(intervals.overall[metric]) for metric in pooled if metric in intervals.overall},
+        level=LEVEL,
+        num_groups=intervals.num_groups,
+    )
+
+
+def class_rows(table: PredictionTable, intervals: MetricIntervals) -> list[dict[str, Any]]:
+    """One dict per class: ``metrics.per_class``, the numbers of groups, specificity and NPV (``None`` if undefined), and the intervals."""
+    rows = metric_tables.per_class(table.labels, table.probabilities, table.classes)
+    group_of = np.array([group or case_id for case_id, group in zip(table.case_ids, table.groups, strict=True)], dtype=object)
+    for index, row in enumerate(rows):
+        row["groups"] = len(set(group_of[table.labels == index]))
+        for column in ("specificity", "npv"):
+            value = intervals.per_class[CLASS_COLUMNS[column]][index].value
+            row[column] = None if math.isnan(value) else value
+        row["intervals"] = class_intervals(intervals, index)
+    return rows
+
+
+def unlike(results: Sequence[FoldResult]) -> list[str]:
+    """Notes on folds that were trained differently: with another precision or number of processes, which changes the recipe, or with
+    another setting that affects the last digits.
+    """
+    notes = []
+    for what in ("precision", "processes"):
+        found = sorted({str(getattr(result, what)) for result in results})
+        if len(found) > 1:
+            notes.append(f"the folds were trained with different {what}: {', '.join(found)}")
+    for key in dict.fromkeys(key for result in results for key in result.rounding):
+        found = list(dict.fromkeys(str(result.rounding.get(key)) for result in results))
+        if len(found) > 1:
+            notes.append(f"the folds were trained with different {key} ({', '.join(found)}), which changes the last digits")
+    return notes

@@ -1,0 +1,110 @@
+"""The summary: its intervals are those of the statistics, over groups, and what is doubtful is said."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from clipzoo.metrics import AUROC, Accuracy, BalancedAccuracy, LogLoss, MacroF1
+from clipzoo.records.folds import Folds, Split
+from clipzoo.records.results import FoldResult, Summary
+from clipzoo.records.tables import PredictionTable
+from clipzoo.scoring.summary import make_summary
+from clipzoo.statistics.cases import Cases
+from clipzoo.statistics.intervals import classification_intervals
+
+METRICS = [Accuracy(), BalancedAccuracy(), MacroF1(), AUROC(), LogLoss()]
+
+
+def table_of(num_groups: int = 60, per_group: int = 2, seed: int = 0) -> PredictionTable:
+    """Two classes, several images per patient, right in about four of five."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(num_groups), per_group)
+    labels = groups % 2
+    right = rng.random(len(labels)) < 0.8
+    score = np.where(right, 0.7, 0.3) + 0.2 * rng.random(len(labels))
+    probabilities = np.where(labels[:, None] == np.arange(2), score[:, None], 1 - score[:, None])
+    return PredictionTable(
+        ("非骨水泥型", "骨水泥型"),
+        tuple(f"{g:03}_{i:04}.png" for i, g in enumerate(groups)),
+        tuple(f"P{g:03}" for g in groups),
+        tuple(f"fold_{1 + g % 2}" for g in groups),
+        labels,
+        probabilities.astype(np.float32),
+    )
+
+
+def summary_of(table: PredictionTable) -> Summary:
+    from clipzoo.records.folds import Case
+
+    cases = [Case(i, int(label), group) for i, label, group in zip(table.case_ids, table.labels, table.groups, strict=True)]
+    splits = [Split(f"fold_{k}", *parts(table, f"fold_{k}")) for k in (1, 2)]
+    folds = Folds(tuple(cases), table.classes, tuple(splits), {"type": "test"})
+    results = [
+        FoldResult(s.name, "last epoch", "x.pth", 3, 3, {m.name: 0.5 for m in METRICS}, {"test": len(s.test)}, {}, 1.0, "cpu", "fp32", 1)
+        for s in splits
+    ]
+    return make_summary("名字", METRICS, folds, results, table)
+
+
+def parts(table: PredictionTable, fold: str):
+    test = tuple(i for i, f in zip(table.case_ids, table.folds, strict=True) if f == fold)
+    train = tuple(i for i, f in zip(table.case_ids, table.folds, strict=True) if f != fold)
+    return train, (), test
+
+
+def test_intervals_are_those_of_the_statistics(tmp_path):
+    table = table_of()
+    summary = summary_of(table)
+    found = classification_intervals(Cases.from_table(table))
+    assert summary.num_groups == 60 and summary.level == 0.95 and summary.intervals.keys() == summary.pooled.keys()
+    for metric, interval in summary.intervals.items():
+        assert (interval["low"], interval["high"]) == (found.overall[metric].low, found.overall[metric].high)
+        assert interval["low"] < summary.pooled[metric] < interval["high"]
+        assert summary.pooled[metric] == pytest.approx(found.overall[metric].value)
+    for row, named in enumerate(summary.per_class):
+        assert named["groups"] == 30 and named["cases"] == 60
+        assert named["intervals"]["recall"] == [found.per_class["sensitivity"][row].low, found.per_class["sensitivity"][row].high]
+        assert named["specificity"] == summary.per_class[1 - row]["recall"]  # of two classes
+    summary.write(tmp_path)
+    assert Summary.read(tmp_path) == summary
+
+
+def test_images_of_one_patient_count_together():
+    """Eight equal images per patient: the interval is that of the patients, not that of as many independent images."""
+    table = table_of(per_group=8)
+    alone = PredictionTable(table.classes, table.case_ids, table.case_ids, table.folds, table.labels, table.probabilities)
+    same = PredictionTable(
+        table.classes, table.case_ids, table.groups, table.folds, table.labels, np.repeat(table.probabilities[::8], 8, axis=0)
+    )
+
+    def width(of: PredictionTable) -> float:
+        interval = summary_of(of).intervals["accuracy"]
+        return interval["high"] - interval["low"]
+
+    assert width(same) > 2 * width(alone)
+
+
+def test_the_tables_show_values_with_intervals_and_say_what_they_mean():
+    text = summary_of(table_of()).tables()
+    assert "95 % interval" in text and "over 60 groups, whose cases count together" in text
+    row = next(line for line in text.splitlines() if line.startswith("非骨水泥型  "))
+    assert row.split()[1:3] == ["60", "30"] and row.count("[") == 4
+    few = summary_of(table_of(num_groups=10)).tables()
+    assert "note: interval of all metrics: only 10 groups; it may be too narrow" in few or "has only 5 groups" in few
+    assert "may be too narrow" not in text
+
+
+def test_a_summary_of_an_earlier_version_is_still_shown():
+    summary = replace(summary_of(table_of()), intervals={}, num_groups=0)
+    for row in summary.per_class:
+        del row["intervals"], row["groups"]
+    assert "interval" not in summary.tables() and "非骨水泥型" in summary.tables()
+
+
+def test_undefined_metrics_have_no_interval():
+    table = table_of()
+    table.probabilities[3] = np.nan
+    summary = summary_of(table)
+    assert all(math.isnan(value) for value in summary.pooled.values()) and "may be too narrow" not in summary.tables()
