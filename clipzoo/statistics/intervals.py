@@ -146,6 +146,9 @@ class Doubts:
         name, c = key
         if name in MACRO or c is not None:
             rare = [k for k in (range(len(self.classes)) if c is None else [c]) if 0 < self.class_groups[k] < FEW_GROUPS]
+            absent = [k for k, number in enumerate(self.class_groups) if not number]
+            if absent and c is None:
+                return f"class {self.classes[absent[0]]!r} has no cases and is left out"
             if rare:
                 rarest = min(rare, key=lambda k: self.class_groups[k])
                 return f"class {self.classes[rarest]!r} has only {_groups(self.class_groups[rarest])}"
