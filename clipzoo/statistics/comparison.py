@@ -147,8 +147,14 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [replace(comparison, overall=found) for comparison, found in zip(comparisons, overall, strict=True)]
 
 
-def check_pair(first: Cases, second: Cases, *, names: tuple[str, str] = ("first", "second")) -> None:
+def check_pair(first: Cases, second: Cases, *, names: tuple[str, str] = ("first", "second"), same_folds: bool = True) -> None:
     """Check that two runs scored the same cases.
+
+    Args:
+        first: Cases of one run.
+        second: Cases of the other.
+        names: Names of the runs, for messages.
+        same_folds: Whether folds must agree too; repeats of a cross-validation differ in them.
 
     Raises:
         DataError: Classes, cases, labels, groups or folds differ, or there are no cases.
@@ -158,8 +164,9 @@ def check_pair(first: Cases, second: Cases, *, names: tuple[str, str] = ("first"
     columns = [
         ("labels", [first.classes[c] for c in first.labels], [second.classes[c] for c in second.labels]),
         ("groups", _canonical(first.groups), _canonical(second.groups)),
-        ("folds", [first.fold_names[f] for f in first.folds], [second.fold_names[f] for f in second.folds]),
     ]
+    if same_folds:
+        columns.append(("folds", [first.fold_names[f] for f in first.folds], [second.fold_names[f] for f in second.folds]))
     _check_columns(columns, "case {name!r}", names, first.case_ids)
 
 
