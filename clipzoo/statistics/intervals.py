@@ -69,14 +69,14 @@ def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricInte
     Raises:
         ConfigError: ``level`` is not between 0 and 1.
     """
-    _check_level(level)
+    check_level(level)
     names = {**{(name, None): name for name in OVERALL}, **{(name, c): name for name in PER_CLASS for c in range(len(cases.classes))}}
     outcomes = Outcomes.of(cases)
     if not len(cases) or not outcomes.finite:
         why = "a probability is not finite" if len(cases) else "no labelled cases"
         return _arranged({key: undefined(float("nan"), level, why) for key in names}, cases.num_groups)
     estimates = Estimates.of_cases(cases, outcomes, level)
-    doubts = _Doubts.of(cases, outcomes)
+    doubts = Doubts.of(cases, outcomes.predicted != outcomes.labels)
     found = {}
     for key in names:
         if key[0] in MACRO and key[1] is None:
@@ -84,7 +84,7 @@ def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricInte
             found[key] = estimates.combined(key, parts, 1 / max(len(parts), 1))
         else:
             found[key] = estimates.single(key)
-    return _arranged({key: _with_note(interval, doubts.about(key, interval.value)) for key, interval in found.items()}, cases.num_groups)
+    return _arranged({key: with_note(interval, doubts.about(key, interval.value)) for key, interval in found.items()}, cases.num_groups)
 
 
 def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[int] = KS) -> MetricIntervals:
@@ -98,7 +98,7 @@ def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[i
     Raises:
         ConfigError: ``level`` is not between 0 and 1.
     """
-    _check_level(level)
+    check_level(level)
     outcomes = RankOutcomes.of(queries, ks=ks)
     if not len(queries):
         names = weighted_retrieval_scores(outcomes, np.ones((1, 0))).overall
@@ -115,14 +115,14 @@ def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[i
         else:
             found[key] = estimates.single(key)
         if 0 < support.groups < FEW_GROUPS:
-            found[key] = _with_note(found[key], f"only {_groups(support.groups)}")
+            found[key] = with_note(found[key], f"only {_groups(support.groups)}")
         elif name.endswith("mean_rank") and estimates.influence.effective_number(key) < FEW_INFLUENTIAL:
-            found[key] = _with_note(found[key], "a few groups with high ranks decide it; the interval is too narrow")
+            found[key] = with_note(found[key], "a few groups with high ranks decide it; the interval is too narrow")
     return _arranged(found, queries.num_groups)
 
 
 @dataclass(frozen=True)
-class _Doubts:
+class Doubts:
     """Reasons why an interval of a classification metric may not cover.
 
     Attributes:
@@ -138,16 +138,19 @@ class _Doubts:
     wrong_groups: int
 
     @classmethod
-    def of(cls, cases: Cases, outcomes: Outcomes) -> _Doubts:
+    def of(cls, cases: Cases, is_wrong: np.ndarray) -> Doubts:
+        """``is_wrong``: ``[N]`` bool, of one run, or of either of two."""
         class_groups = tuple(Support.of(cases.groups[cases.labels == c]).groups for c in range(len(cases.classes)))
-        wrong = Support.of(cases.groups[outcomes.predicted != outcomes.labels]).groups
-        return cls(cases.classes, class_groups, cases.num_groups, wrong)
+        return cls(cases.classes, class_groups, cases.num_groups, Support.of(cases.groups[is_wrong]).groups)
 
     def about(self, key: Key, value: float) -> str:
         """The first reason that applies to a metric, or an empty string."""
         name, c = key
         if name in MACRO or c is not None:
             rare = [k for k in (range(len(self.classes)) if c is None else [c]) if 0 < self.class_groups[k] < FEW_GROUPS]
+            absent = [k for k, number in enumerate(self.class_groups) if not number]
+            if absent and c is None:
+                return f"class {self.classes[absent[0]]!r} has no cases and is left out"
             if rare:
                 rarest = min(rare, key=lambda k: self.class_groups[k])
                 return f"class {self.classes[rarest]!r} has only {_groups(self.class_groups[rarest])}"
@@ -163,7 +166,8 @@ def _groups(number: int) -> str:
     return f"{number} group" if number == 1 else f"{number} groups"
 
 
-def _with_note(interval: Interval, note: str) -> Interval:
+def with_note(interval: Interval, note: str) -> Interval:
+    """Add a note, unless there is one."""
     if not note or interval.note:
         return interval
     return Interval(interval.value, interval.low, interval.high, interval.level, interval.method, note)
@@ -177,6 +181,7 @@ def _arranged(found: dict[Key, Interval], num_groups: int) -> MetricIntervals:
     return MetricIntervals({name: interval for (name, c), interval in found.items() if c is None}, per_class, num_groups)
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Refuse what is not a confidence level."""
     if not 0 < level < 1:
         raise ConfigError(f"level: {level} is not a confidence level. It must be between 0 and 1, such as 0.95")

@@ -159,6 +159,8 @@ def test_notes_name_the_reason():
     labels, probabilities, _ = simulated(np.random.default_rng(0), 100, signal=9.0)
     found = classification_intervals(Cases.from_arrays(labels, probabilities))
     assert found.overall["log_loss"].note == "only 0 groups with a wrong prediction" and "close to 1" in found.overall["auroc"].note
+    absent = classification_intervals(Cases.from_arrays(np.minimum(labels, 1), probabilities)).overall
+    assert absent["macro_f1"].note == "class '2' has no cases and is left out" and absent["accuracy"].note == ""
     nan = probabilities.copy()
     nan[0] = np.nan
     assert classification_intervals(Cases.from_arrays(labels, nan)).overall["accuracy"].note == "a probability is not finite"

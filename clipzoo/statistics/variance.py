@@ -1,0 +1,118 @@
+"""Where the uncertainty of a cross-validated metric comes from: the patients, the splits, or the seeds of training.
+
+Shapes: R runs (repeats of the cross-validation) · S splits · N cases · G groups · K jackknife blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipzoo.errors import DataError
+from clipzoo.statistics.cases import Cases
+from clipzoo.statistics.comparison import check_pair
+from clipzoo.statistics.estimates import Estimates
+from clipzoo.statistics.scores import OVERALL, Outcomes
+
+
+@dataclass(frozen=True)
+class VarianceComponents:
+    """Variances of a metric, as an average over R runs on the same cases estimates it.
+
+    Attributes:
+        value: Mean over the runs.
+        cases: Variance from the choice of patients, for this number of patients; only more patients reduce it.
+        splits: Variance from the division into folds, of a single run; NaN with one split. Contains that of the seeds if no split was
+            trained with two seeds.
+        seeds: Variance from the seed of training, of a single run; NaN if no split was trained with two seeds.
+        num_runs: R.
+        num_splits: S.
+    """
+
+    value: float
+    cases: float
+    splits: float
+    seeds: float
+    num_runs: int
+    num_splits: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean over the runs, for other patients, splits and seeds; unknown components count as 0.
+
+        The training sets of all runs consist of the same patients; how much another sample of them would change the trained models is
+        not part of it (Bengio and Grandvalet 2004: no unbiased estimate exists).
+        """
+        of_splits = 0.0 if math.isnan(self.splits) else self.splits / self.num_splits
+        of_seeds = 0.0 if math.isnan(self.seeds) else self.seeds / self.num_runs
+        return math.sqrt(self.cases + of_splits + of_seeds)
+
+    @property
+    def share_of_cases(self) -> float:
+        """Share of the squared standard error that more runs would not reduce, in [0, 1]; NaN without any variance."""
+        return self.cases / self.standard_error**2 if self.standard_error > 0 else float("nan")
+
+
+def variance_components(runs: Sequence[Cases], *, splits: Sequence[int] | None = None) -> dict[str, VarianceComponents]:
+    """Split the variance of every overall metric.
+
+    The variance over patients is that of the jackknife over groups for the mean over runs, less what is left in it of the
+    interaction of patients and runs: with V(1) the mean jackknife variance of one run and V(R) that of the mean,
+    V(R) = cases + interaction / R and V(1) = cases + interaction. Splits and seeds come from the nested analysis of variance of the
+    R values; as runs differ on these very cases, they contain the interaction. Negative estimates are set to 0.
+
+    Args:
+        runs: R tables of the same cases, which may differ in folds.
+        splits: R codes; runs with equal codes have the same folds and differ in the seed. ``None``: every run has its own split.
+
+    Returns:
+        Components by metric; NaN where the metric is undefined.
+
+    Raises:
+        DataError: There are fewer than two runs, their cases differ, or ``splits`` has another length.
+
+    Source: Searle, Casella and McCulloch 1992, "Variance components", section 3.6 (nested, unbalanced), for splits and seeds.
+    """
+    splits = list(range(len(runs))) if splits is None else list(splits)
+    if len(runs) < 2:
+        raise DataError(f"variance components: {len(runs)} run. Two or more are needed, such as repeats of the cross-validation")
+    if len(splits) != len(runs):
+        raise DataError(f"variance components: {len(splits)} splits for {len(runs)} runs. Each run needs the code of its split")
+    for number, run in enumerate(runs[1:], start=2):
+        check_pair(runs[0], run, names=("run 1", f"run {number}"), same_folds=False)
+    influences = [Estimates.of_cases(run, Outcomes.of(run), 0.95).influence for run in runs]
+    found = {}
+    for name in OVERALL:
+        values_R = np.array([influence.points[name, None] for influence in influences])
+        deviations_RK = np.stack([influence.deviations[name, None] for influence in influences])
+        between, within = _nested(values_R, splits)
+        num_splits = len(set(splits))
+        found[name] = VarianceComponents(float(values_R.mean()), _of_cases(deviations_RK), between, within, len(runs), num_splits)
+    return found
+
+
+def _of_cases(deviations: np.ndarray) -> float:
+    """Variance over patients without interaction, from ``[R, K]`` jackknife deviations."""
+    num_runs = len(deviations)
+    of_one, of_mean = (deviations**2).sum(axis=1).mean(), (deviations.mean(axis=0) ** 2).sum()
+    interaction = (of_one - of_mean) * num_runs / (num_runs - 1)
+    return float(np.maximum(of_mean - interaction / num_runs, 0.0))
+
+
+def _nested(values: np.ndarray, splits: Sequence[int]) -> tuple[float, float]:
+    """Variance between splits, and between the runs of a split; NaN for a component that the design does not show."""
+    codes = np.unique(np.asarray(splits), return_inverse=True)[1].reshape(-1)
+    sizes = np.bincount(codes)
+    num_runs, num_splits = len(values), len(sizes)
+    means = np.bincount(codes, weights=values) / sizes
+    squares_within = float(((values - means[codes]) ** 2).sum())
+    squares_between = float((sizes * (means - values.mean()) ** 2).sum())
+    within = squares_within / (num_runs - num_splits) if num_runs > num_splits else float("nan")
+    if num_splits == 1:
+        return float("nan"), within
+    size = (num_runs - (sizes**2).sum() / num_runs) / (num_splits - 1)
+    between = squares_between / (num_splits - 1)
+    return float(np.maximum((between - (0.0 if math.isnan(within) else within)) / size, 0.0)), within
