@@ -12,11 +12,11 @@ import numpy as np
 from clipzoo.errors import DataError
 
 # Hestness et al. 2017 find exponents of 0.07 to 0.35 across tasks; 0.5 is the rate of many estimators, 1 that of a realisable problem.
-EXPONENTS = np.geomspace(0.05, 2, 60)
+EXPONENTS = np.geomspace(0.05, 2, 200)
 
 _FEWEST_SIZES = 4  # one more than there are parameters
 _SMALLEST_SPAN = 4  # largest size / smallest size
-_WIDEST = 0.5  # of the interval of the gain, as a share of the error at the largest size
+_WIDEST = 0.25  # of the interval of the gain, as a share of the error at the largest size
 _BLOCK = 200  # replicates at a time
 
 
@@ -27,7 +27,7 @@ class PowerLaw:
     Attributes:
         asymptote: Error with unlimited data, 0 or more.
         scale: 0 or more; 0 if the error does not fall.
-        exponent: 0.05 to 2.
+        exponent: 0.05 to 2; without meaning if the scale is 0.
     """
 
     asymptote: float
@@ -93,8 +93,10 @@ def extrapolate(
 ) -> Extrapolation:
     """Expected gain of ``factor`` times as much data, with an interval from refitting to the replicates.
 
-    The gain is not determined by fewer than 4 sizes or a span below 4, or if its interval is wider than half of the error at the
-    largest size. Even a narrow interval assumes that the power law continues and that new data are like the old.
+    The gain is not determined by fewer than 4 sizes or a span below 4, or if its interval is wider than a quarter of the error at the
+    largest size. Even a narrow interval assumes that the power law continues and that new data are like the old. In simulations 95 %
+    intervals covered the gain in 92 to 100 % with 150 or more test cases and four draws of the training groups, but in 80 to 97 % with
+    one draw, whose luck the replicates do not show.
 
     Args:
         sizes: ``[P]`` float, above 0.
