@@ -1,13 +1,19 @@
-"""Plain-text tables with aligned columns; Chinese characters count as two columns."""
+"""Tables as plain text with aligned columns (Chinese characters count as two columns), as Markdown and as LaTeX."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
 from clipzoo.text import visible
 
 MANY_METRICS = 8  # more do not fit side by side in a terminal
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
+    **{"\N{MINUS SIGN}": "$-$", "±": r"$\pm$", "–": "--", "…": r"\ldots{}"},
+}
 
 
 def rows_or_columns(corner: str, columns: dict[str, dict[str, str]], num_totals: int) -> str:
@@ -49,6 +55,29 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], rule_before: i
             lines.append(rule)
         lines.append(line(row))
     return "\n".join(lines)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is left-aligned, the others right-aligned."""
+    cells = [[visible(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (cells[0], rule, *cells[1:]))
+
+
+def latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A LaTeX table for the package booktabs; the first column is left-aligned, the others right-aligned."""
+    lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (header, *rows)]
+    columns = "l" + "r" * (len(header) - 1)
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"])
+
+
+def latex_text(text: str) -> str:
+    """``text`` with the characters escaped that LaTeX would interpret.
+
+    >>> latex_text("95 % [-0.1, 0.2]_i")
+    '95 \\\\% [$-$0.1, 0.2]\\\\_i'
+    """
+    return "".join(_LATEX.get(character, character) for character in re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", visible(text)))
 
 
 def terminal_columns(text: str) -> int:

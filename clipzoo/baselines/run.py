@@ -33,7 +33,6 @@ from clipzoo.features.store import FeatureStore
 from clipzoo.files import file_sha256
 from clipzoo.probes import Examples, Probe
 from clipzoo.probes.base import methods, normalised
-from clipzoo.records.comparison import DESCRIPTIONS, FOLDER, Comparison, Record, folder_of
 from clipzoo.records.folds import PARTS, Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
@@ -42,6 +41,7 @@ from clipzoo.registries import LOSSES, SAMPLERS
 from clipzoo.runtime import device
 from clipzoo.runtime.log import close_log, make_log
 from clipzoo.runtime.seeds import derived_seed, seed_everything
+from clipzoo.scoring.baselines import DESCRIPTIONS, FOLDER, Comparison, Record, folder_of
 from clipzoo.scoring.summary import make_summary, score
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ COMMANDS = {
     "search": "find the images of a folder most similar to a text or an image",
     "fewshot": "fine-tune for, predict and evaluate few-shot tasks",
     "summary": "print the tables of a finished work dir",
+    "compare": "paired comparison of finished runs on the same cases",
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
     "print_config": "show a resolved config with the origin of every key",
     "list_modules": "list registered classes with their arguments",

@@ -47,6 +47,7 @@ def baselines(arguments: argparse.Namespace) -> None:
     folder = arguments.work_dir or command_line.default_work_dir(config)
     from clipzoo.baselines.run import Baselines, Options
     from clipzoo.records.results import SUMMARY_FILE, Summary
+    from clipzoo.scoring.baselines import compare_with_trained
 
     options = Options(
         image_encoder=arguments.image_encoder,
@@ -57,5 +58,7 @@ def baselines(arguments: argparse.Namespace) -> None:
         num_workers=arguments.workers,
     )
     comparison = Baselines(config, folder, options).compute()
-    trained = Summary.read(folder) if (folder / SUMMARY_FILE).exists() else None
-    command_line.show(f"{comparison.text(trained)}\n\nresults: {folder / 'baselines'}")
+    trained, compared = None, None
+    if (folder / SUMMARY_FILE).exists():
+        trained, compared = Summary.read(folder), compare_with_trained(folder, write=True)
+    command_line.show(f"{comparison.text(trained, compared)}\n\nresults: {folder / 'baselines'}")

@@ -19,14 +19,15 @@ def main(arguments: list[str] | None = None) -> None:
 def summarise(arguments: argparse.Namespace) -> None:
     """Read and print."""
     from clipzoo.errors import CheckpointError
-    from clipzoo.records.comparison import Comparison
     from clipzoo.records.results import SUMMARY_FILE, Summary
+    from clipzoo.scoring.baselines import Comparison, compare_with_trained
 
     for folder in arguments.work_dirs:
         if not (folder / SUMMARY_FILE).exists():
             raise CheckpointError(f"{folder}: {missing(folder)}")
         summary, baselines = Summary.read(folder), Comparison.read(folder)
-        command_line.show(summary.tables() + ("" if baselines is None else f"\n\n{baselines.text(summary)}"))
+        compared = "" if baselines is None else f"\n\n{baselines.text(summary, compare_with_trained(folder, write=False))}"
+        command_line.show(summary.tables() + compared)
 
 
 def missing(folder: Path) -> str:

@@ -152,7 +152,7 @@ class Summary:
         parts += self.class_tables() if self.classes else []
         if self.num_groups:
             parts.append(
-                f"[low, high]: {100 * self.level:g} % confidence interval over {self.num_groups} groups, whose cases count together; "
+                f"[low, high]: {100 * self.level:g} % confidence interval over {groups(self.num_groups)}, whose cases count together; "
                 "for new cases scored by the models as trained"
             )
         parts.extend(f"note: {note}" for note in [*self.notes, *self.doubts()])
@@ -163,10 +163,11 @@ class Summary:
         metrics_of: dict[str, list[str]] = {}
         for metric, interval in self.intervals.items():
             if interval["note"] and not math.isnan(self.pooled[metric]):
-                metrics_of.setdefault(interval["note"], []).append(metric)
+                effect = "none" if math.isnan(interval["low"]) else "it may be too narrow"
+                metrics_of.setdefault(f"{interval['note']}; {effect}", []).append(metric)
         every = {metric for metric in self.intervals if not math.isnan(self.pooled[metric])}
         named = {note: "all metrics" if set(metrics) == every else ", ".join(metrics) for note, metrics in metrics_of.items()}
-        return [f"interval of {metrics}: {note}; it may be too narrow" for note, metrics in named.items()]
+        return [f"interval of {metrics}: {note}" for note, metrics in named.items()]
 
     def metric_table(self) -> str:
         """Metrics of every fold, mean ± sd, and the pooled values: one row per fold, or one column if there are many metrics."""
@@ -178,10 +179,11 @@ class Summary:
         columns["mean ± sd"] = {n: f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in self.pooled}
         columns["pooled"] = {n: _number(self.pooled[n]) for n in self.pooled}
         if self.intervals:
-            columns[f"{100 * self.level:g} % interval"] = {n: self._interval(n) for n in self.pooled}
+            columns[f"{100 * self.level:g} % interval"] = {n: self.interval_text(n) for n in self.pooled}
         return rows_or_columns("fold", columns, num_totals=3 if self.intervals else 2)
 
-    def _interval(self, metric: str) -> str:
+    def interval_text(self, metric: str) -> str:
+        """``[low, high]`` of a pooled metric, or a dash."""
         interval = self.intervals.get(metric)
         return limits(None if interval is None else (interval["low"], interval["high"]))
 
@@ -207,6 +209,11 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     if not values:
         return math.nan, math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def groups(count: int) -> str:
+    """``1 group``, ``2 groups`` …"""
+    return f"{count} group{'s' * (count != 1)}"
 
 
 def limits(interval: Sequence[float] | None) -> str:

@@ -81,7 +81,7 @@ def swap_p_values(scorer: Scorer, groups: np.ndarray, differs: np.ndarray, *, nu
     observed = _differences(scorer, np.zeros((1, size), dtype=np.float32))
     extreme, counted = dict.fromkeys(observed, 0), dict.fromkeys(observed, 0)
     active = np.unique(groups[differs])
-    exact = 2.0 ** len(active) <= num_permutations
+    exact = 2 ** min(len(active), 64) <= num_permutations
     for swapped_G in _swaps(active, int(groups.max()) + 1 if size else 0, num_permutations, seed, exact):
         for key, values in _differences(scorer, swapped_G[:, groups].astype(np.float32)).items():
             defined = values[~np.isnan(values)]

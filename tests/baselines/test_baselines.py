@@ -28,11 +28,11 @@ from clipzoo.features.dataset import dataset_features
 from clipzoo.features.store import FeatureStore
 from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.probes import LinearProbe, MajorityClass, Probe
-from clipzoo.records.comparison import Comparison, Record
 from clipzoo.records.folds import Folds
 from clipzoo.records.results import Summary
 from clipzoo.records.tables import PredictionTable
 from clipzoo.runtime.seeds import derived_seed, seed_everything
+from clipzoo.scoring.baselines import Comparison, Record
 
 FREE = ("majority", "prototype", "knn", "linear")
 

@@ -6,7 +6,7 @@ import shutil
 
 from tiny import write_pairs
 
-from clipzoo.records.json_records import read_plain, write_record
+from clipzoo.scoring.runs import RunComparison
 
 
 def test_baselines_then_training_then_summary(command, write_config):
@@ -16,23 +16,23 @@ def test_baselines_then_training_then_summary(command, write_config):
     assert "images encoded for 36 cases" in done.err and "baselines in " in done.err and "trained model" not in done.out
     trained = command("train", config, "--work-dir", "run")
     assert trained.status == 0 and trained.out.endswith("results: run\n")
-    assert "trained model" in trained.out and "balanced_accuracy 0." in trained.out.rpartition("trained model")[2]
+    assert trained.out.count("the trained model") == 2 and trained.out.count("(Holm, 2 comparisons)") == 2
     summary = command("summary", "run")
     assert summary.status == 0 and trained.out.startswith(summary.out.rstrip("\n"))
     again = command("baselines", config, "--work-dir", "run")
     assert again.status == 0 and "knn: already done, skipped" in again.err and "linear" in again.out and "trained model" in again.out
 
 
-def test_a_lost_comparison_is_in_the_summary(command, finished, tmp_path, class_folders, write_config):
+def test_the_summary_shows_the_comparison_that_is_stored(command, finished, tmp_path):
+    """And computes it where there is none, without writing."""
     folder = shutil.copytree(finished, tmp_path / "run")
-    config = folder / "config.py"
-    assert command("baselines", config, "--work-dir", folder, "--only", "majority").status == 0
-    path = folder / "baselines/majority/cv_summary.json"
-    content = read_plain(path, "")
-    for value, said in ((1.5, "is better than the trained model: balanced_accuracy 1.5000 > "), (-1.0, "better than every baseline")):
-        content["pooled"]["balanced_accuracy"] = value
-        write_record(path, content)
-        assert said in command("summary", folder).out
+    done = command("baselines", folder / "config.py", "--work-dir", folder, "--only", "majority")
+    stored = folder / "baselines/comparison.json"
+    (verdict,) = RunComparison.read(stored.parent).verdicts()
+    assert done.status == 0 and verdict in done.out and "always predicting the most frequent class" in verdict
+    assert verdict in command("summary", folder).out
+    stored.unlink()
+    assert verdict in command("summary", folder).out and not stored.exists()
 
 
 def test_what_is_wrong_is_one_line(command, write_config, tmp_path):

@@ -5,53 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from run_files import summary_of, table_of
 
-from clipzoo.metrics import AUROC, Accuracy, BalancedAccuracy, LogLoss, MacroF1
-from clipzoo.records.folds import Folds, Split
-from clipzoo.records.results import FoldResult, Summary
+from clipzoo.records.results import Summary
 from clipzoo.records.tables import PredictionTable
-from clipzoo.scoring.summary import make_summary
 from clipzoo.statistics.cases import Cases
 from clipzoo.statistics.intervals import classification_intervals
-
-METRICS = [Accuracy(), BalancedAccuracy(), MacroF1(), AUROC(), LogLoss()]
-
-
-def table_of(num_groups: int = 60, per_group: int = 2, seed: int = 0) -> PredictionTable:
-    """Two classes, several images per patient, right in about four of five."""
-    rng = np.random.default_rng(seed)
-    groups = np.repeat(np.arange(num_groups), per_group)
-    labels = groups % 2
-    right = rng.random(len(labels)) < 0.8
-    score = np.where(right, 0.7, 0.3) + 0.2 * rng.random(len(labels))
-    probabilities = np.where(labels[:, None] == np.arange(2), score[:, None], 1 - score[:, None])
-    return PredictionTable(
-        ("非骨水泥型", "骨水泥型"),
-        tuple(f"{g:03}_{i:04}.png" for i, g in enumerate(groups)),
-        tuple(f"P{g:03}" for g in groups),
-        tuple(f"fold_{1 + g % 2}" for g in groups),
-        labels,
-        probabilities.astype(np.float32),
-    )
-
-
-def summary_of(table: PredictionTable) -> Summary:
-    from clipzoo.records.folds import Case
-
-    cases = [Case(i, int(label), group) for i, label, group in zip(table.case_ids, table.labels, table.groups, strict=True)]
-    splits = [Split(f"fold_{k}", *parts(table, f"fold_{k}")) for k in (1, 2)]
-    folds = Folds(tuple(cases), table.classes, tuple(splits), {"type": "test"})
-    results = [
-        FoldResult(s.name, "last epoch", "x.pth", 3, 3, {m.name: 0.5 for m in METRICS}, {"test": len(s.test)}, {}, 1.0, "cpu", "fp32", 1)
-        for s in splits
-    ]
-    return make_summary("名字", METRICS, folds, results, table)
-
-
-def parts(table: PredictionTable, fold: str):
-    test = tuple(i for i, f in zip(table.case_ids, table.folds, strict=True) if f == fold)
-    train = tuple(i for i, f in zip(table.case_ids, table.folds, strict=True) if f != fold)
-    return train, (), test
 
 
 def test_intervals_are_those_of_the_statistics(tmp_path):

@@ -1,6 +1,6 @@
 """Comparison of a trained model with the baselines that ``tools/baselines.py`` wrote to its work dir.
 
-Does not import torch, so that results print immediately.
+Does not import torch, so that results print immediately; nor numpy, if the comparison is already stored.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 
 from clipzoo.records.json_records import read_record, write_record
 from clipzoo.records.results import SUMMARY_FILE, Summary
+from clipzoo.scoring.runs import FILE, FinishedRun, RunComparison, compare
 from clipzoo.text_tables import rows_or_columns
 
 FOLDER = "baselines"
+TRAINED = "the trained model"
 RECORD_FILE = "summary.json"
 
 # In table order; methods from plugins follow.
@@ -97,49 +99,69 @@ class Comparison:
         summaries = {name: Summary.read(folder) for name, folder in found.items() if (folder / SUMMARY_FILE).exists()}
         return cls(record, summaries) if summaries else None
 
-    def text(self, trained: Summary | None = None) -> str:
-        """The table of all methods, the verdict on a trained model, and the notes."""
+    def text(self, trained: Summary | None = None, compared: RunComparison | None = None) -> str:
+        """The table of all methods, the verdicts on a trained model, and the notes.
+
+        Args:
+            trained: Summary of the trained model; ``None`` before training.
+            compared: Result of ``compare_with_trained``; ``None`` if the folds differ.
+        """
         record = self.record
         if trained is not None and trained.folds_digest != record.folds_digest:
             return f"baselines: not compared, their folds differ from the training's. Delete the folder {FOLDER} to compute them again"
         parts = [f"baselines on the same folds, frozen image tower {record.image_encoder}", self.table(trained)]
-        if trained is not None:
-            parts.append("\n".join(self.verdict(trained)))
+        if trained is not None and compared is not None:
+            mark = "the trained model's own score is optimistic, as the test part chose the epoch\n" if trained.optimistic else ""
+            parts.append(mark + "\n".join(compared.verdicts()))
         notes = [*record.notes, *(f"{name}: {note}" for name, summary in self.summaries.items() for note in summary.notes)]
         return "\n\n".join([*parts, *(f"note: {note}" for note in dict.fromkeys(notes))])
 
     def table(self, trained: Summary | None = None) -> str:
         """One row per method and one for the trained model, with each metric pooled over all tested cases; for the deciding metric also
-        mean and standard deviation over the folds, if there are several.
+        its interval and, if there are several folds, their mean and standard deviation.
         """
         select = self.record.select
         rows = {**self.summaries, **({} if trained is None else {"trained model": trained})}
         columns = {name: {metric: _number(value) for metric, value in summary.pooled.items()} for name, summary in rows.items()}
+        if any(select in summary.intervals for summary in rows.values()):
+            for name, summary in rows.items():
+                columns[name][f"{select} {100 * summary.level:g} %"] = summary.interval_text(select)
         for name, summary in rows.items():
             if len(summary.folds) > 1:
                 columns[name][f"{select} mean ± sd"] = f"{_number(summary.mean.get(select))} ± {_number(summary.sd.get(select))}"
         return rows_or_columns("pooled", columns, num_totals=0 if trained is None else 1)
 
-    def verdict(self, trained: Summary) -> list[str]:
-        """The baselines that beat the trained model in the deciding metric, pooled; or a line that none exist."""
-        select, up = self.record.select, self.record.greater_is_better
-        own = trained.pooled.get(select, math.nan)
-        values = {name: summary.pooled.get(select, math.nan) for name, summary in self.summaries.items()}
-        known = {name: value for name, value in values.items() if not math.isnan(value)}
-        if math.isnan(own) or not known:
-            return [f"{select} is not defined, so the trained model cannot be compared with the baselines"]
-        mark = " (whose own score is optimistic)" if trained.optimistic else ""
-        best_first = sorted(known, key=known.__getitem__, reverse=up)
-        lost = [name for name in best_first if (known[name] > own if up else known[name] < own)]
-        equal = [name for name in best_first if known[name] == own]
-        sign = ">" if up else "<"
-        lines = [f"{_describe(name)} is better than the trained model{mark}: {select} {known[name]:.4f} {sign} {own:.4f}" for name in lost]
-        lines += [f"{_describe(name)} is as good as the trained model{mark}: {select} {known[name]:.4f} = {own:.4f}" for name in equal]
-        if not lines:
-            best = best_first[0]
-            whose = f"{_describe(best)}, the best of them"
-            lines = [f"the trained model is better than every baseline: {select} {own:.4f} {sign} {known[best]:.4f} of {whose}"]
-        return lines
+
+def compare_with_trained(work_dir: str | Path, *, write: bool) -> RunComparison | None:
+    """Paired differences between the trained model of a work dir and each of its baselines, in all metrics.
+
+    Args:
+        work_dir: Work dir of a finished training.
+        write: Whether to store the result in ``baselines/comparison.json``, so that it need not be computed again.
+
+    Returns:
+        ``None`` if there are no baselines, or they are of other folds.
+
+    Raises:
+        CheckpointError: A file is damaged.
+        DataError: The tables are not of the same cases.
+    """
+    found, trained = Comparison.read(work_dir), Summary.read(work_dir)
+    if found is None or found.record.folds_digest != trained.folds_digest:
+        return None
+    names = [TRAINED, *map(describe, found.summaries)]
+    digests = [summary.predictions_digest for summary in (trained, *found.summaries.values())]
+    folder = Path(work_dir) / FOLDER
+    if (folder / FILE).exists():
+        stored = RunComparison.read(folder)
+        if [(run["name"], run["predictions_digest"]) for run in stored.runs] == list(zip(names, digests, strict=True)):
+            return stored
+    folders = [Path(work_dir), *(folder_of(work_dir, method) for method in found.summaries)]
+    runs = [FinishedRun.read(folder, name) for folder, name in zip(folders, names, strict=True)]
+    compared = compare(runs, [(0, index) for index in range(1, len(runs))], found.record.select)
+    if write:
+        compared.write(folder)
+    return compared
 
 
 def folder_of(work_dir: str | Path, method: str) -> Path:
@@ -147,7 +169,8 @@ def folder_of(work_dir: str | Path, method: str) -> Path:
     return Path(work_dir) / FOLDER / method
 
 
-def _describe(method: str) -> str:
+def describe(method: str) -> str:
+    """A method in words."""
     return DESCRIPTIONS.get(method, f"the baseline '{method}'")
 
 
