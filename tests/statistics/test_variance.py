@@ -67,7 +67,11 @@ def test_equal_runs_have_only_the_variance_of_cases():
     scores = np.tile(np.random.default_rng(0).uniform(0.2, 1, 90), (3, 1))
     found = variance_components(runs_of(scores, np.arange(90) // 3))["accuracy"]
     means = (scores[0] > 0.5).reshape(30, 3).mean(axis=1)
-    assert found.splits == pytest.approx(0, abs=1e-20) and found.cases == pytest.approx(means.var(ddof=1) / 30) and found.share_of_cases == pytest.approx(1)
+    assert (
+        found.splits == pytest.approx(0, abs=1e-20)
+        and found.cases == pytest.approx(means.var(ddof=1) / 30)
+        and found.share_of_cases == pytest.approx(1)
+    )
     assert math.isnan(VarianceComponents(1.0, 0.0, 0.0, 0.0, 2, 2).share_of_cases)
 
 
