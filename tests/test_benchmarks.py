@@ -50,3 +50,15 @@ def test_frozen_tower_prints_the_four_rows_and_the_cache_changes_no_number(smoke
     assert "torchvision" in header and setting.startswith("resnet18, 48 images")
     assert [row[0] for row in rows] == ["clipzoo", "clipzoo, features known", "clipzoo without cache", "plain PyTorch"]
     assert float(rows[3][3]) == 1 and rows[0][4] == rows[1][4] == rows[2][4]
+
+
+@pytest.mark.slow
+def test_coverage_prints_both_tables(repo, tmp_path):
+    command = [sys.executable, str(repo / "benchmarks" / "coverage.py"), "--smoke", "--out", "found.md"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "found.md").read_text(encoding="utf-8").splitlines() == done.stdout.splitlines()
+    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("| 60")]
+    assert [row[4] for row in rows[:6]] == ["clipzoo", "patients", "images"] * 2
+    assert all(0 <= float(cell) <= 100 for row in rows[:6] for cell in row[5:])
+    assert [row[3] for row in rows[6:]] == ["swapping patients", "interval excludes 0", "McNemar over images", "t over images"]

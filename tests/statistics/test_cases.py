@@ -59,12 +59,13 @@ def test_captions_cluster_with_the_only_group_they_describe():
         ("image_to_text", "p/1", "p", "fold_1"),
         ("image_to_text", "p/2", "p", "fold_1"),
         ("image_to_text", "x", "", "fold_1"),
+        ("image_to_text", "y", "", "fold_1"),
         ("text_to_image", "own caption", "", "fold_1"),
         ("text_to_image", "shared caption", "", "fold_1"),
         ("text_to_image", "shared caption", "", "fold_2"),
         ("text_to_image", "p", "", "fold_1"),  # a caption that reads like a group
     )
     unknown = Queries.from_table(table).groups
-    assert unknown[0] == unknown[1] and unknown[4] == unknown[5] and len(set(unknown.tolist())) == 5
+    assert unknown[0] == unknown[1] and unknown[5] == unknown[6] and len(set(unknown.tolist())) == 6
     known = Queries.from_table(table, caption_groups={"own caption": ["p"], "shared caption": ["p", "q"], "p": [""]}).groups
-    assert known[3] == known[0] and known[4] == known[5] and len(set(known.tolist())) == 4
+    assert known[4] == known[0] and known[5] == known[6] and len(set(known.tolist())) == 5

@@ -95,6 +95,16 @@ def test_the_jackknife_is_the_brute_force_one_and_the_variance_of_a_mean():
     assert influence.variance(("accuracy", None)) == pytest.approx(means.var(ddof=1) / 30)
 
 
+def test_clustered_proportions_have_the_effective_size_and_a_t_quantile():
+    labels, probabilities, groups = simulated(np.random.default_rng(1), 12, images=4)
+    found = classification_intervals(Cases.from_arrays(labels, probabilities, groups)).overall["accuracy"]
+    means = (probabilities.argmax(axis=1) == labels).reshape(12, 4).mean(axis=1)
+    size = min(found.value * (1 - found.value) / (means.var(ddof=1) / 12), 48)
+    assert found.method == "effective_wilson"
+    assert any((found.low, found.high) == pytest.approx(wilson(found.value, size, stats.t.ppf(0.975, df)), abs=0.02) for df in (5, 8, 11))
+    assert found.low < wilson(found.value, size, 1.96)[0] - 1e-3
+
+
 def test_degrees_of_freedom_follow_the_class_that_varies():
     labels = np.array([0] * 100 + [1] * 8)
     probabilities = np.full((108, 2), 0.5)

@@ -12,12 +12,12 @@ from clipzoo.statistics.cases import Cases
 from clipzoo.statistics.scores import MACRO, OVERALL, PER_CLASS, Outcomes, flattened, point_scores, weighted_scores
 
 
-def example(num_cases=80, num_classes=4, seed=0, decimals=1):
-    """Rounded probabilities, so that there are ties; the last class is rare, the first one is never the true one if C > 3."""
+def example(num_cases=80, num_classes=4, seed=0):
+    """Whole logits, so that there are ties; with more than three classes the first one is never the true one."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(np.arange(1, num_classes) if num_classes > 3 else num_classes, num_cases)
-    logits = rng.normal(size=(num_cases, num_classes)) + 1.5 * np.eye(num_classes)[labels]
-    probabilities = np.exp(logits).round(decimals) + 0.1
+    logits = (rng.normal(size=(num_cases, num_classes)) + 1.5 * np.eye(num_classes)[labels]).round()
+    probabilities = np.exp(logits)
     return labels, probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
@@ -109,6 +109,14 @@ def test_joined_outcomes_score_each_model_on_its_own_scale():
             np.testing.assert_allclose(values[row], expected[0], rtol=1e-12, err_msg=f"{name} {c}")
     same = Outcomes.join(outcomes[0], outcomes[0])
     assert (same.ranks[: len(labels)] == same.ranks[len(labels) :]).all()
+
+
+def test_joined_ranks_are_the_mid_ranks_within_each_model():
+    """A model that cannot tell cases apart has the rank of the middle case of another model, whatever its probability is."""
+    labels = np.array([0, 1, 0, 1, 0])
+    told = np.array([0.91, 0.92, 0.93, 0.94, 0.95])
+    both = Outcomes.join(*(Outcomes.of(Cases.from_arrays(labels, np.stack([p, 1 - p], axis=1))) for p in (told, np.full(5, 0.1))))
+    assert both.ranks[:, 0].tolist() == [0, 1, 2, 3, 4, 2, 2, 2, 2, 2]
 
 
 def test_two_thousand_resamples_are_fast():
