@@ -110,7 +110,7 @@ def brier_decomposition(labels: np.ndarray, probabilities: np.ndarray) -> BrierD
     Returns:
         All NaN without cases or with NaN probabilities.
 
-    Source: Dimitriadis, Gneiting and Jordan 2021, "Stable reliability diagrams for probabilistic classifiers", equation 4 (CORP).
+    Source: Dimitriadis, Gneiting and Jordan 2021, "Stable reliability diagrams for probabilistic classifiers" (CORP).
     """
     one_hot_NC, probabilities_NC = _labelled(labels, probabilities)
     if not len(one_hot_NC) or not np.isfinite(probabilities_NC).all():
@@ -156,8 +156,8 @@ def expected_calibration_error(
     Raises:
         DataError: The arrays differ in length.
 
-    Source: debiasing: Kumar, Liang and Ma 2019, "Verified uncertainty calibration", appendix F (for the error itself, not its square), in
-    closed form and with a variance that respects groups. The interval is ours.
+    Source: debiasing: Kumar, Liang and Ma 2019, "Verified uncertainty calibration" (their estimate of the error itself, not
+    of its square), in closed form and with a variance that respects groups. The interval is ours.
     """
     score_N, outcome_N, code_N = _columns("calibration error", scores, outcomes, groups)
     if not len(score_N) or not np.isfinite(score_N).all():

@@ -90,7 +90,7 @@ def fit_conformal(
 
     Source: Sadinle, Lei and Wasserman 2019, "Least ambiguous set-valued classifiers with bounded error levels"; by class: Vovk 2012,
     "Conditional validity of inductive conformal predictors"; by group: Lee, Barber and Willett 2023, "Distribution-free inference with
-    hierarchical data", equation 6. With one case per group, the quantile is the usual one, ⌈(n + 1)(1 - alpha)⌉ / n.
+    hierarchical data". With one case per group, the quantile is the usual one, ⌈(n + 1)(1 - alpha)⌉ / n.
     """
     if not 0 < alpha < 1:
         raise ConfigError(f"conformal: alpha is {alpha:g}. It must be between 0 and 1, such as 0.1 for a coverage of 90 %")

@@ -75,8 +75,8 @@ def fit_power_law(sizes: np.ndarray, errors: np.ndarray, standard_errors: np.nda
     Raises:
         DataError: Lengths differ, a number is not finite, or a size or standard error is not above 0.
 
-    Source: Figueroa et al. 2012, "Predicting sample size required for classification performance", equation 1, as an error; Hestness et
-    al. 2017, "Deep learning scaling is predictable, empirically", section 3.
+    Source: Figueroa et al. 2012, "Predicting sample size required for classification performance", here of an error; Hestness et al.
+    2017, "Deep learning scaling is predictable, empirically".
     """
     sizes_P, errors_P, weights_P = _points(sizes, errors, standard_errors)
     asymptote, scale, exponent = (float(column[0]) for column in _fit(sizes_P, errors_P[None], weights_P))

@@ -48,7 +48,7 @@ def wilson(successes: np.ndarray | float, trials: np.ndarray | float, *, level: 
     Raises:
         DataError: Successes exceed trials, a count is negative, or ``level`` is not between 0 and 1.
 
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", equation 4.
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
     successes, trials = _checked("wilson", successes, trials, level)
     squared = NormalDist().inv_cdf((1 + level) / 2) ** 2
@@ -95,7 +95,7 @@ def rao_scott_wilson(successes: np.ndarray, groups: np.ndarray, *, level: float 
     Raises:
         DataError: The arrays differ in length, or ``level`` is not between 0 and 1.
 
-    Source: Rao and Scott 1992, "A simple method for the analysis of clustered binary data", section 2; the reduction by t quantiles: Korn
+    Source: Rao and Scott 1992, "A simple method for the analysis of clustered binary data"; the reduction by t quantiles: Korn
     and Graubard 1998, "Confidence intervals for proportions with small expected number of positive counts", with Wilson in place of
     Clopper-Pearson. A design effect below 1 is set to 1.
     """

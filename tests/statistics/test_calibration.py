@@ -50,8 +50,11 @@ def test_unknown_labels_are_excluded_and_nan_stays_nan():
     assert np.isnan(brier_score(labels[:0], probabilities[:0])) and np.isnan(brier_decomposition(labels[:0], probabilities[:0]).brier)
 
 
-def test_decomposition_adds_up_and_equals_scikit_learn():
+@pytest.mark.parametrize("decimals", [1, 9])
+def test_decomposition_adds_up_and_equals_scikit_learn(decimals):
+    """With one decimal most probabilities are tied."""
     labels, probabilities = example()
+    probabilities = probabilities.round(decimals)
     found = brier_decomposition(labels, probabilities)
     assert found.brier == pytest.approx(found.miscalibration - found.discrimination + found.uncertainty, abs=1e-12)
     expected = 0.0

@@ -51,11 +51,10 @@ def test_confident_joint_is_that_of_a_loop():
 
 
 def test_equal_probabilities_make_no_issue():
-    """The mean of six 0.1 is above 0.1 in floating point; the own class must be reached all the same."""
-    probabilities = np.tile([0.1, 0.9], (7, 1))
-    labels = np.r_[np.zeros(6, dtype=int), 1]
-    probabilities[6] = 0.05, 0.95
-    assert not confident_joint_issues(labels, probabilities).any()
+    """The mean of six 0.7 is above 0.7 in floating point; a case must reach the mean of its equals all the same."""
+    probabilities = np.array([[0.7, 0.3]] * 6 + [[0.8, 0.2]])
+    assert sum([0.7] * 6) / 6 > 0.7
+    assert confident_joint_issues(np.array([0] * 6 + [1]), probabilities).tolist() == [False] * 6 + [True]
 
 
 def test_unknown_labels_and_nan_are_excluded_and_rows_are_those_of_the_input():

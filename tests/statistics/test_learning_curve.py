@@ -80,6 +80,10 @@ def test_what_the_points_do_not_determine_is_not_extrapolated():
     errors = 0.1 + 0.8 * SIZES**-0.4
     few = extrapolate(SIZES[2:], errors[2:], errors[2:] + 0.01 * rng.normal(size=(50, 3)))
     assert few.curve is None and not few.determined and few.reason.startswith("3 sizes over a factor of 2: cannot be extrapolated")
+    some = [0, 2, 4]
+    assert extrapolate(SIZES[some], errors[some], errors[some] + 0.01 * rng.normal(size=(50, 3))).reason.startswith(
+        "3 sizes over a factor of 8"
+    )
     near = extrapolate(SIZES + 300, errors, errors + 0.01 * rng.normal(size=(50, 5)))
     assert "over a factor of 1.44: cannot" in near.reason
     noisy = extrapolate(SIZES, errors, errors + 0.15 * rng.normal(size=(200, 5)))

@@ -47,6 +47,16 @@ def test_copies_of_every_case_add_nothing():
     assert low - 0.01 < found.low < low and high < found.high < high + 0.01
 
 
+def test_few_groups_widen_the_interval_by_their_t_quantile():
+    """Korn and Graubard's effective number of cases, by hand."""
+    groups = np.repeat(np.arange(6), 10)
+    successes = np.arange(60) % 10 < np.repeat([2, 9, 4, 7, 1, 10], 10)
+    found = rao_scott_wilson(successes, groups)
+    effective = 60 / found.design_effect * (stats.t.ppf(0.975, 59) / stats.t.ppf(0.975, 5)) ** 2
+    low, high = wilson(successes.mean() * effective, effective)
+    assert found.design_effect > 3 and (found.low, found.high) == pytest.approx((float(low), float(high)), abs=1e-12)
+
+
 def test_the_variance_is_that_of_a_bootstrap_of_groups():
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 6, 200)

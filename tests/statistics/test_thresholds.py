@@ -73,6 +73,7 @@ SPECIFIC = "a specificity of 1 is reached on val only by calling no case positiv
         ([0.1, 0.9], [1, 1], {}, "val has no negative case of this class"),
         ([0.1, np.nan], [0, 1], {}, "probabilities are not finite"),
         ([0.5, 0.5], [0, 1], {}, "no threshold is better than chance on val"),
+        ([0.1, 0.1, 0.9, 0.9], [0, 1, 0, 1], {}, "no threshold is better than chance on val"),
         ([0.9, 0.1], [0, 1], {}, "no threshold is better than chance on val"),
         ([0.1, 0.2, 0.3], [1, 0, 1], {"criterion": "sensitivity", "wanted": 0.9}, SENSITIVE),
         ([0.1, 0.2, 0.3], [0, 1, 0], {"criterion": "specificity", "wanted": 1}, SPECIFIC),
