@@ -27,11 +27,11 @@ import numpy as np
 
 from clipzoo.records.tables import DIRECTIONS, RetrievalTable
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.comparison import compare_cases
-from clipzoo.statistics.intervals import classification_intervals, retrieval_intervals
-from clipzoo.statistics.resampling import bootstrap_weights
+from clipzoo.statistics.paired.comparison import compare_cases
 from clipzoo.statistics.retrieval_scores import RankOutcomes
 from clipzoo.statistics.scores import Outcomes, weighted_scores
+from clipzoo.statistics.uncertainty.intervals import classification_intervals, retrieval_intervals
+from clipzoo.statistics.uncertainty.resampling import bootstrap_weights
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "brier", "sensitivity", "i2t_r1")
 RAREST = 2  # the class whose sensitivity is shown

@@ -6,8 +6,8 @@ import math
 
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.estimates import Interval
-from clipzoo.statistics.intervals import MetricIntervals, classification_intervals, retrieval_intervals
+from clipzoo.statistics.uncertainty.estimates import Interval
+from clipzoo.statistics.uncertainty.intervals import MetricIntervals, classification_intervals, retrieval_intervals
 
 LEVEL = 0.95
 # Names in the class table, and those of the statistics.
@@ -15,7 +15,7 @@ CLASS_COLUMNS = {"recall": "sensitivity", **{name: name for name in ("precision"
 
 
 def intervals_of(table: PredictionTable | RetrievalTable, *, level: float = LEVEL) -> MetricIntervals:
-    """Intervals of all metrics of ``table`` over its groups; see ``clipzoo.statistics.intervals``."""
+    """Intervals of all metrics of ``table`` over its groups; see ``clipzoo.statistics.uncertainty.intervals``."""
     if isinstance(table, RetrievalTable):
         return retrieval_intervals(Queries.from_table(table), level=level)
     return classification_intervals(Cases.from_table(table), level=level)

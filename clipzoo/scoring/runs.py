@@ -19,7 +19,7 @@ from clipzoo.text_tables import aligned
 
 if TYPE_CHECKING:
     from clipzoo.records.tables import PredictionTable, RetrievalTable
-    from clipzoo.statistics.comparison import Comparison, Difference
+    from clipzoo.statistics.paired.comparison import Comparison, Difference
 
 FILE = "comparison.json"
 SIGNIFICANT = 0.05
@@ -202,7 +202,7 @@ def compare(
         ConfigError: ``metric`` is unknown for one of the runs.
     """
     from clipzoo.scoring.intervals import intervals_of
-    from clipzoo.statistics.comparison import adjusted
+    from clipzoo.statistics.paired.comparison import adjusted
 
     _check_metric(runs, metric)
     _check_folds(runs)
@@ -244,7 +244,7 @@ def p_text(value: float, *, bare: bool = False) -> str:
 def _compared(first: FinishedRun, second: FinishedRun, level: float, seed: int) -> Comparison:
     from clipzoo.records.tables import RetrievalTable
     from clipzoo.statistics.cases import Cases, Queries
-    from clipzoo.statistics.comparison import compare_cases, compare_queries
+    from clipzoo.statistics.paired.comparison import compare_cases, compare_queries
 
     kinds = [isinstance(run.table, RetrievalTable) for run in (first, second)]
     if kinds[0] != kinds[1]:

@@ -13,7 +13,7 @@ from clipzoo.records.folds import Folds
 from clipzoo.records.results import FoldResult, Summary, mean_and_sd
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
-from clipzoo.statistics.intervals import MetricIntervals
+from clipzoo.statistics.uncertainty.intervals import MetricIntervals
 
 if TYPE_CHECKING:
     from clipzoo.metrics.base import Metric

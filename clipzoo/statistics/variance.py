@@ -13,9 +13,9 @@ import numpy as np
 
 from clipzoo.errors import DataError
 from clipzoo.statistics.cases import Cases
-from clipzoo.statistics.comparison import check_pair
-from clipzoo.statistics.estimates import Estimates
+from clipzoo.statistics.paired.comparison import check_pair
 from clipzoo.statistics.scores import OVERALL, Outcomes
+from clipzoo.statistics.uncertainty.estimates import Estimates
 
 
 @dataclass(frozen=True)

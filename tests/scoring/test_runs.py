@@ -11,7 +11,7 @@ from clipzoo.errors import ConfigError, DataError
 from clipzoo.records.tables import PredictionTable
 from clipzoo.scoring.runs import FinishedRun, RunComparison, compare, lower_is_better, p_text
 from clipzoo.statistics.cases import Cases
-from clipzoo.statistics.comparison import compare_cases
+from clipzoo.statistics.paired.comparison import compare_cases
 
 
 def run_of(name: str, table: PredictionTable) -> FinishedRun:

@@ -10,7 +10,7 @@ from run_files import summary_of, table_of
 from clipzoo.records.results import Summary
 from clipzoo.records.tables import PredictionTable
 from clipzoo.statistics.cases import Cases
-from clipzoo.statistics.intervals import classification_intervals
+from clipzoo.statistics.uncertainty.intervals import classification_intervals
 
 
 def test_intervals_are_those_of_the_statistics(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from clipzoo.errors import DataError
 from clipzoo.statistics.cases import Cases
-from clipzoo.statistics.intervals import classification_intervals
+from clipzoo.statistics.uncertainty.intervals import classification_intervals
 from clipzoo.statistics.variance import VarianceComponents, _nested, variance_components
 
 

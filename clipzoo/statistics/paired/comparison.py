@@ -18,14 +18,14 @@ import numpy as np
 
 from clipzoo.errors import DataError
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.estimates import Estimates, Interval, kind_of, undefined
-from clipzoo.statistics.influence import Key, Scorer, correlation
-from clipzoo.statistics.interval_methods import mover, plain_t
-from clipzoo.statistics.intervals import FEW_GROUPS, Doubts, check_level, with_note
 from clipzoo.statistics.multiplicity import holm
-from clipzoo.statistics.paired_tests import FoldTest, McNemar, corrected_t, fold_differences, mcnemar, swap_p_values
+from clipzoo.statistics.paired.paired_tests import FoldTest, McNemar, corrected_t, fold_differences, mcnemar, swap_p_values
 from clipzoo.statistics.retrieval_scores import RankOutcomes, weighted_retrieval_scores
 from clipzoo.statistics.scores import Outcomes, weighted_scores
+from clipzoo.statistics.uncertainty.estimates import Estimates, Interval, kind_of, undefined
+from clipzoo.statistics.uncertainty.influence import Key, Scorer, correlation
+from clipzoo.statistics.uncertainty.interval_methods import mover, plain_t
+from clipzoo.statistics.uncertainty.intervals import FEW_GROUPS, Doubts, check_level, with_note
 
 POWER = 0.8
 

@@ -6,7 +6,13 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss
 
 from clipzoo.errors import DataError
-from clipzoo.statistics.calibration import brier_decomposition, brier_score, expected_calibration_error, reliability_curve, top_label
+from clipzoo.statistics.decisions.calibration import (
+    brier_decomposition,
+    brier_score,
+    expected_calibration_error,
+    reliability_curve,
+    top_label,
+)
 from clipzoo.statistics.proportions import rao_scott_wilson, wilson
 
 

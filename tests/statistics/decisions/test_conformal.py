@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from clipzoo.errors import ConfigError, DataError
-from clipzoo.statistics.conformal import fit_conformal, prediction_sets, set_quality
+from clipzoo.statistics.decisions.conformal import fit_conformal, prediction_sets, set_quality
 from clipzoo.statistics.proportions import rao_scott_wilson
 
 

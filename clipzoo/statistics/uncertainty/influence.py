@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipzoo.statistics.resampling import jackknife_weights, strata_of
 from clipzoo.statistics.scores import Scores, flattened
+from clipzoo.statistics.uncertainty.resampling import jackknife_weights, strata_of
 
 Key = tuple[str, int | None]  # metric, and its class if it has one
 Scorer = Callable[[np.ndarray], Scores]  # from weights [B, N]

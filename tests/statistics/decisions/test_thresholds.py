@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from clipzoo.errors import ConfigError, DataError
+from clipzoo.statistics.decisions.thresholds import decision_curve, fit_threshold, fit_thresholds, operating_point
 from clipzoo.statistics.proportions import rao_scott_wilson
-from clipzoo.statistics.thresholds import decision_curve, fit_threshold, fit_thresholds, operating_point
 
 
 def example(num=120, seed=0, decimals=1):

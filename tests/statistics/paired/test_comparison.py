@@ -9,10 +9,10 @@ import pytest
 from clipzoo.errors import DataError
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.comparison import adjusted, compare_cases, compare_queries
-from clipzoo.statistics.intervals import classification_intervals
-from clipzoo.statistics.paired_tests import corrected_t
+from clipzoo.statistics.paired.comparison import adjusted, compare_cases, compare_queries
+from clipzoo.statistics.paired.paired_tests import corrected_t
 from clipzoo.statistics.scores import OVERALL, PER_CLASS
+from clipzoo.statistics.uncertainty.intervals import classification_intervals
 
 
 def pair_of_tables(seed=0, num_groups=60, images=2, signals=(2.5, 1.0), folds=5):

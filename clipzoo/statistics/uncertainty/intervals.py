@@ -29,10 +29,10 @@ import numpy as np
 
 from clipzoo.errors import ConfigError
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.estimates import Estimates, Interval, Support, undefined
-from clipzoo.statistics.influence import Key
 from clipzoo.statistics.retrieval_scores import KS, SHORT, RankOutcomes, weighted_retrieval_scores
 from clipzoo.statistics.scores import MACRO, OVERALL, PER_CLASS, Outcomes
+from clipzoo.statistics.uncertainty.estimates import Estimates, Interval, Support, undefined
+from clipzoo.statistics.uncertainty.influence import Key
 
 # Where coverage is outside 93 to 97 % in benchmarks/coverage.py, the note says so:
 FEW_GROUPS = 20  # fewer groups, overall or in a class

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from clipzoo.statistics.interval_methods import effective_size, log_t, logit_t, median_limits, mover, plain_t, wilson
+from clipzoo.statistics.uncertainty.interval_methods import effective_size, log_t, logit_t, median_limits, mover, plain_t, wilson
 
 
 @pytest.mark.parametrize("hits,size", [(0, 7), (3, 7), (20, 20), (180, 200)])

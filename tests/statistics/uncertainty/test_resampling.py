@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipzoo.errors import DataError
-from clipzoo.statistics.resampling import bootstrap_weights, jackknife_weights, strata_of
+from clipzoo.statistics.uncertainty.resampling import bootstrap_weights, jackknife_weights, strata_of
 
 GROUPS = np.array([0, 0, 1, 2, 2, 2, 3, 4, 5, 5])
 LABELS = np.array([0, 0, 0, 0, 1, 1, 0, 1, 2, 0])

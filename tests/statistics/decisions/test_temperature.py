@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from clipzoo.errors import DataError
-from clipzoo.statistics.temperature import HIGHEST, LOWEST, apply_temperature, fit_temperature
+from clipzoo.statistics.decisions.temperature import HIGHEST, LOWEST, apply_temperature, fit_temperature
 
 
 def example(num_cases=300, true_temperature=2.5, seed=0):

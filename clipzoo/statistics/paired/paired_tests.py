@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipzoo.errors import ConfigError, DataError
-from clipzoo.statistics.influence import Key, Scorer
 from clipzoo.statistics.scores import flattened
+from clipzoo.statistics.uncertainty.influence import Key, Scorer
 
 _BLOCK = 256  # permutations at a time
 _EQUAL = 1e-9  # two differences that are this close are equal

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.influence import Influence, Key, correlation
-from clipzoo.statistics.interval_methods import Limits, effective_size, log_t, logit_t, median_limits, mover, plain_t, wilson
 from clipzoo.statistics.retrieval_scores import KS, SHORT, RankOutcomes, weighted_retrieval_scores
 from clipzoo.statistics.scores import MACRO, OVERALL, Outcomes, weighted_scores
+from clipzoo.statistics.uncertainty.influence import Influence, Key, correlation
+from clipzoo.statistics.uncertainty.interval_methods import Limits, effective_size, log_t, logit_t, median_limits, mover, plain_t, wilson
 
 Method = Literal["wilson", "effective_wilson", "logit_t", "mover", "log_t", "woodruff", "t", "none"]
 

@@ -10,10 +10,10 @@ from scipy import stats
 from clipzoo.errors import ConfigError
 from clipzoo.records.tables import RetrievalTable
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.influence import Influence
-from clipzoo.statistics.interval_methods import wilson
-from clipzoo.statistics.intervals import classification_intervals, retrieval_intervals
 from clipzoo.statistics.scores import OVERALL, PER_CLASS, Outcomes, weighted_scores
+from clipzoo.statistics.uncertainty.influence import Influence
+from clipzoo.statistics.uncertainty.interval_methods import wilson
+from clipzoo.statistics.uncertainty.intervals import classification_intervals, retrieval_intervals
 
 RANGES = {"brier": 2.0, "log_loss": math.inf}
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from clipzoo.errors import ConfigError, DataError
 from clipzoo.statistics.cases import Cases
-from clipzoo.statistics.paired_tests import corrected_t, fold_differences, mcnemar, swap_p_values
+from clipzoo.statistics.paired.paired_tests import corrected_t, fold_differences, mcnemar, swap_p_values
 from clipzoo.statistics.scores import Outcomes, Scores, weighted_scores
 
 
