@@ -255,6 +255,7 @@ class CrossValidation:
     def summary_of(self, results: list[FoldResult], table: PredictionTable | RetrievalTable) -> Summary:
         """The summary of all folds, with notes on changes of the data."""
         fingerprint = self.fingerprint or recorded(self.folder)
-        chosen, _ = build.metrics(EvaluationSettings.of(self.config), self.dataset)
-        summary = make_summary(self.config.name, chosen, self.folds, results, table)
+        chosen, selector = build.metrics(EvaluationSettings.of(self.config), self.dataset)
+        subgroups = {"attributes": self.dataset.attributes, "select": selector.name}
+        summary = make_summary(self.config.name, chosen, self.folds, results, table, **subgroups)
         return replace(summary, notes=[*summary.notes, *(fingerprint.notes if fingerprint is not None else ())])

@@ -106,6 +106,8 @@ class Summary:
         intervals: Confidence interval of each pooled metric that has one: ``low``, ``high``, ``method``, and a ``note`` if it is doubtful.
         level: Confidence level of all intervals.
         num_groups: Number of groups (patients) that the intervals are over; 0 in a summary of an earlier version.
+        subgroups: One dict per attribute and value: counts, and ``[value, low, high]`` by metric.
+        subgroup_differences: One dict per pair of values of an attribute, in the deciding metric.
     """
 
     name: str
@@ -125,6 +127,8 @@ class Summary:
     intervals: dict[str, dict] = field(default_factory=dict)
     level: float = 0.95
     num_groups: int = 0
+    subgroups: list[dict] = field(default_factory=list)
+    subgroup_differences: list[dict] = field(default_factory=list)
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""
@@ -150,6 +154,7 @@ class Summary:
         mark = "  (OPTIMISTIC: the test part chose the epoch)" if self.optimistic else ""
         parts = [f"{self.name}: {self.selection}{mark}", self.metric_table()]
         parts += self.class_tables() if self.classes else []
+        parts += self.subgroup_tables()
         if self.num_groups:
             parts.append(
                 f"[low, high]: {100 * self.level:g} % confidence interval over {groups(self.num_groups)}, whose cases count together; "
@@ -157,6 +162,23 @@ class Summary:
             )
         parts.extend(f"note: {note}" for note in [*self.notes, *self.doubts()])
         return "\n\n".join(parts)
+
+    def subgroup_tables(self) -> list[str]:
+        """A table for each attribute, and its differences that are shown after Holm's correction."""
+        parts = []
+        for attribute in dict.fromkeys(row["attribute"] for row in self.subgroups):
+            own = [row for row in self.subgroups if row["attribute"] == attribute]
+            metrics = list(dict.fromkeys(metric for row in own for metric in row["values"]))
+            rows = [
+                [row["value"] or "unknown", str(row["cases"]), str(row["groups"]), *(_triple(row["values"].get(m)) for m in metrics)]
+                if not row["too_few"] or not row["value"]
+                else [row["value"], str(row["cases"]), str(row["groups"]), *["too few"] * len(metrics)]
+                for row in own
+            ]
+            parts.append(aligned([attribute, "cases", "groups", *metrics], rows))
+            lines = [_difference(pair) for pair in self.subgroup_differences if pair["attribute"] == attribute]
+            parts += ["\n".join(lines)] if lines else []
+        return parts
 
     def doubts(self) -> list[str]:
         """Reasons to doubt intervals, each with the metrics that it concerns."""
@@ -224,6 +246,19 @@ def limits(interval: Sequence[float] | None) -> str:
 def _with_limits(row: dict, key: str) -> str:
     interval = row.get("intervals", {}).get(key)
     return _number(row.get(key)) + ("" if interval is None else f" {limits(interval)}")
+
+
+def _triple(value: Sequence[float] | None) -> str:
+    return "–" if value is None else f"{_number(value[0])} {limits(value[1:])}"
+
+
+def _difference(pair: dict) -> str:
+    """A difference between two subgroups in words."""
+    shown = pair["adjusted_p_value"] <= 0.05
+    verdict = "differ" if shown else "no difference shown"
+    numbers = f"{pair['difference']:+.4f} {limits((pair['low'], pair['high']))} {pair['metric']}, p = {pair['adjusted_p_value']:.3f} (Holm)"
+    shared = f"; {groups(pair['shared_groups'])} in both" if pair["shared_groups"] else ""
+    return f"{pair['attribute']}: {pair['first']} − {pair['second']}: {verdict}, {numbers}{shared}"
 
 
 def _number(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from clipzoo.records.folds import Folds
 from clipzoo.records.results import FoldResult, Summary, mean_and_sd
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
+from clipzoo.scoring.subgroups import subgroup_rows
 from clipzoo.statistics.uncertainty.intervals import MetricIntervals
 
 if TYPE_CHECKING:
@@ -27,7 +28,14 @@ def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) ->
 
 
 def make_summary(
-    name: str, metrics: Sequence[Metric], folds: Folds, results: Sequence[FoldResult], table: PredictionTable | RetrievalTable
+    name: str,
+    metrics: Sequence[Metric],
+    folds: Folds,
+    results: Sequence[FoldResult],
+    table: PredictionTable | RetrievalTable,
+    *,
+    attributes: Mapping[str, Mapping[str, str]] | None = None,
+    select: str = "",
 ) -> Summary:
     """Compute the summary.
 
@@ -37,11 +45,15 @@ def make_summary(
         folds: All folds.
         results: Result of every fold.
         table: The out-of-fold table.
+        attributes: Values by attribute name and case id, for subgroups.
+        select: Metric that decides, in which subgroups are compared.
     """
     pooled, intervals = score(metrics, table), intervals_of(table)
     classified = isinstance(table, PredictionTable)
     selections = list(dict.fromkeys(r.selection for r in results))
     spread = {metric: mean_and_sd([r.metrics[metric] for r in results]) for metric in pooled}
+    ordered = [select, *(metric for metric in pooled if metric != select)] if select in pooled else list(pooled)
+    subgroups, differences = subgroup_rows(table, attributes or {}, ordered)
     keys = ("fold", "epoch", "epochs_trained", "metrics", "counts", "seconds")
     return Summary(
         name=name,
@@ -60,6 +72,8 @@ def make_summary(
         intervals={metric: plain(intervals.overall[metric]) for metric in pooled if metric in intervals.overall},
         level=LEVEL,
         num_groups=intervals.num_groups,
+        subgroups=subgroups,
+        subgroup_differences=differences,
     )
 
 
