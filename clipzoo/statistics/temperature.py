@@ -42,7 +42,8 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray, *, prior_case
     A val part of 30 cases may have a single error or none, and the plain minimum then makes probabilities so extreme that the next error
     costs more than all that was gained. The pull counts as ``prior_cases`` more cases like these, labelled by the model itself. In
     simulations (five classes, 81 % in one) it lowers the largest rise of the test log loss in 80 fits to 30 cases from 2.8 nats to 0.26,
-    and changes the mean by 0.002 or less from 120 cases on. The loss stays convex in 1 / temperature, so that bisection on its slope finds the minimum.
+    and changes the mean by 0.002 or less from 120 cases on. The loss stays convex in 1 / temperature, so that bisection on its slope
+    finds the minimum.
 
     Args:
         labels: ``[N]`` int true classes of the val part; cases with -1 are excluded.
