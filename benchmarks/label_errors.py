@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     names, seeds = (("imbalanced digits",), 1) if args.smoke else (tuple(DATA), args.seeds)
     python = ".".join(map(str, sys.version_info[:3]))
     print(f"python {python}, scikit-learn {version('scikit-learn')}, {cleanlab}, clipzoo {version('clipzoo')}")
-    print(f"{100 * ERRORS:.0f} % planted errors, logistic regression, {FOLDS} folds, {seeds} seeds", end="\n\n")
+    print(f"{100 * ERRORS:.0f} % planted errors, logistic regression, {FOLDS} folds, seeds: {seeds}", end="\n\n")
     for line in report(methods, names, seeds):
         print(line, flush=True)
 

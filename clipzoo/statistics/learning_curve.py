@@ -126,14 +126,20 @@ def extrapolate(
         return Extrapolation(None, factor * largest, *[float("nan")] * 4, determined=False, reason=reason)
     curve = fit_power_law(sizes_P, errors_P, weights_P**-0.5)
     gain = curve.error(largest) - curve.error(factor * largest)
-    blocks = [_fit(sizes_P, block, weights_P) for block in np.array_split(replicates_BP, len(replicates_BP) // _BLOCK + 1)]
-    _, scale_B, exponent_B = (np.concatenate(columns) for columns in zip(*blocks, strict=True))
-    gains_B = scale_B * (largest**-exponent_B - (factor * largest) ** -exponent_B)
+    gains_B = _gains(sizes_P, replicates_BP, weights_P, factor)
     low, high = (float(limit) for limit in np.quantile(gains_B, [(1 - level) / 2, (1 + level) / 2]))
     low, high = min(low, gain), max(high, gain)
     determined = high - low <= _WIDEST * curve.error(largest)
     reason = "" if determined else f"cannot be extrapolated: any gain from {low:.3f} to {high:.3f} agrees with the points"
     return Extrapolation(curve, factor * largest, curve.error(factor * largest), gain, low, high, determined, reason)
+
+
+def _gains(sizes_P: np.ndarray, replicates_BP: np.ndarray, weights_P: np.ndarray, factor: float) -> np.ndarray:
+    """``[B]`` gain by the curve of each replicate."""
+    largest = sizes_P.max()
+    blocks = [_fit(sizes_P, block, weights_P) for block in np.array_split(replicates_BP, len(replicates_BP) // _BLOCK + 1)]
+    _, scale_B, exponent_B = (np.concatenate(columns) for columns in zip(*blocks, strict=True))
+    return scale_B * (largest**-exponent_B - (factor * largest) ** -exponent_B)
 
 
 def _points(sizes: np.ndarray, errors: np.ndarray, standard_errors: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

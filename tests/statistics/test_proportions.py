@@ -83,7 +83,7 @@ def test_all_or_none_counts_the_cases_of_a_group_once():
 def test_clusters_are_covered_where_the_plain_interval_is_too_narrow(share):
     rng = np.random.default_rng(1)
     covered = {"clustered": [], "plain": []}
-    for _ in range(600):
+    for _ in range(400):
         groups = np.repeat(np.arange(60), rng.integers(1, 6, 60))
         group_share = rng.beta(share, 1 - share, 60)  # correlation within a group: 1 / 2
         successes = rng.uniform(size=len(groups)) < group_share[groups]

@@ -92,16 +92,9 @@ def fit_conformal(
     "Conditional validity of inductive conformal predictors"; by group: Lee, Barber and Willett 2023, "Distribution-free inference with
     hierarchical data". With one case per group, the quantile is the usual one, ⌈(n + 1)(1 - alpha)⌉ / n.
     """
-    if not 0 < alpha < 1:
-        raise ConfigError(f"conformal: alpha is {alpha:g}. It must be between 0 and 1, such as 0.1 for a coverage of 90 %")
-    if conditional not in ("marginal", "label"):
-        raise ConfigError(f"conformal: conditional is {conditional!r}. Allowed are 'marginal' and 'label'")
+    groups_N = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    _check(len(labels), len(probabilities), len(groups_N), alpha, conditional)
     labels_N, probabilities_NC = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    groups_N = np.arange(len(labels_N)) if groups is None else np.asarray(groups)
-    if not len(labels_N) == len(probabilities_NC) == len(groups_N):
-        raise DataError(
-            f"conformal: {len(labels_N)} labels, {len(probabilities_NC)} probabilities, {len(groups_N)} groups. All need one per case"
-        )
     known = labels_N >= 0
     labels_N, probabilities_NC, groups_N = labels_N[known], probabilities_NC[known], groups_N[known]
     needed = ceil(1 / alpha - _ROUNDING) - 1
@@ -153,6 +146,15 @@ def set_quality(sets: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, lev
         singletons=singletons,
         empty=empty,
     )
+
+
+def _check(num_labels: int, num_probabilities: int, num_groups: int, alpha: float, conditional: str) -> None:
+    if not 0 < alpha < 1:
+        raise ConfigError(f"conformal: alpha is {alpha:g}. It must be between 0 and 1, such as 0.1 for a coverage of 90 %")
+    if conditional not in ("marginal", "label"):
+        raise ConfigError(f"conformal: conditional is {conditional!r}. Allowed are 'marginal' and 'label'")
+    if not num_labels == num_probabilities == num_groups:
+        raise DataError(f"conformal: {num_labels} labels, {num_probabilities} probabilities, {num_groups} groups. All need one per case")
 
 
 def _threshold(true_N: np.ndarray, groups_N: np.ndarray, alpha: float) -> float:

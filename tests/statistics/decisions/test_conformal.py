@@ -43,7 +43,7 @@ def test_the_coverage_given_val_has_its_known_distribution():
     test_labels, test_probabilities, _ = simulated(20_000, rng)
     true = test_probabilities[np.arange(20_000), test_labels]
     coverages = []
-    for _ in range(400):
+    for _ in range(250):
         labels, probabilities, _ = simulated(50, rng)
         coverages.append((true >= fit_conformal(labels, probabilities, conditional="marginal").thresholds[0]).mean())
     assert stats.kstest(coverages, stats.beta(46, 5).cdf).pvalue > 0.01 and np.mean(coverages) == pytest.approx(46 / 51, abs=0.006)
@@ -54,7 +54,7 @@ def test_every_large_class_is_covered_where_one_threshold_covers_only_on_average
     shares = (0.81, 0.1, 0.09)
     covered = {"label": [], "marginal": []}
     test = simulated(3000, rng, shares=shares)
-    for _ in range(60):
+    for _ in range(40):
         val = simulated(300, rng, shares=shares)
         for conditional, rows in covered.items():
             sets = prediction_sets(test[1], fit_conformal(*val[:2], alpha=0.2, conditional=conditional))
@@ -70,7 +70,7 @@ def test_a_random_case_of_a_new_group_is_covered():
     labels, probabilities, groups = simulated(20_000, rng, largest=6)
     chance = 1 / np.bincount(groups)[groups] / 20_000
     true = probabilities[np.arange(len(labels)), labels]
-    for _ in range(300):
+    for _ in range(250):
         val = simulated(29, rng, largest=6)
         by_group.append(((true >= fit_conformal(*val, conditional="marginal").thresholds[0]) * chance).sum())
         by_case.append(((true >= fit_conformal(*val[:2], conditional="marginal").thresholds[0]) * chance).sum())
