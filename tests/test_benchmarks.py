@@ -59,6 +59,6 @@ def test_coverage_prints_both_tables(repo, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "found.md").read_text(encoding="utf-8").splitlines() == done.stdout.splitlines()
     rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("| 60")]
-    assert [row[4] for row in rows[:6]] == ["clipzoo", "patients", "images"] * 2
-    assert all(0 <= float(cell) <= 100 for row in rows[:6] for cell in row[5:])
-    assert [row[3] for row in rows[6:]] == ["swapping patients", "interval excludes 0", "McNemar over images", "t over images"]
+    assert [row[5] for row in rows[:6]] == ["clipzoo", "patients", "images"] * 2
+    assert all(0 <= float(cell) <= 100 for row in rows[:6] for cell in row[6:])
+    assert [row[4] for row in rows[6:]] == ["swapping patients", "interval excludes 0", "McNemar over images", "t over images"]

@@ -36,7 +36,7 @@ from clipzoo.statistics.uncertainty.influence import Key
 
 # Where coverage is outside 93 to 97 % in benchmarks/coverage.py, the note says so:
 FEW_GROUPS = 20  # fewer groups, overall or in a class
-FEW_WRONG = 10  # losses, which are ruled by cases that are wrong: fewer groups with such a case
+FEW_WRONG = 10  # overall metrics but the AUROC: fewer groups with a wrong prediction, on which they all rest
 NEAR_ONE = 0.995  # the AUROC, above this value
 FEW_INFLUENTIAL = 10  # mean rank, which has a long tail: a smaller effective number of groups that contribute the variance
 
@@ -144,22 +144,25 @@ class Doubts:
         return cls(cases.classes, class_groups, cases.num_groups, Support.of(cases.groups[is_wrong]).groups)
 
     def about(self, key: Key, value: float) -> str:
-        """The first reason that applies to a metric, or an empty string."""
+        """The first reason that applies to a metric of this value, or an empty string."""
         name, c = key
-        if name in MACRO or c is not None:
-            rare = [k for k in (range(len(self.classes)) if c is None else [c]) if 0 < self.class_groups[k] < FEW_GROUPS]
-            absent = [k for k, number in enumerate(self.class_groups) if not number]
-            if absent and c is None:
-                return f"class {self.classes[absent[0]]!r} has no cases and is left out"
-            if rare:
-                rarest = min(rare, key=lambda k: self.class_groups[k])
-                return f"class {self.classes[rarest]!r} has only {_groups(self.class_groups[rarest])}"
-            return "close to 1, where the interval is too narrow" if name == "auroc" and value > NEAR_ONE else ""
-        if self.num_groups < FEW_GROUPS:
-            return f"only {_groups(self.num_groups)}"
-        if name in ("log_loss", "brier") and self.wrong_groups < FEW_WRONG:
-            return f"only {_groups(self.wrong_groups)} with a wrong prediction"
-        return ""
+        if c is not None or name in MACRO:
+            reason = self._about_classes(range(len(self.classes)) if c is None else [c])
+        else:
+            reason = f"only {_groups(self.num_groups)}" if self.num_groups < FEW_GROUPS else ""
+        if reason:
+            return reason
+        if name == "auroc":
+            return "close to 1, where the interval is too narrow" if value > NEAR_ONE else ""
+        return f"only {_groups(self.wrong_groups)} with a wrong prediction" if c is None and self.wrong_groups < FEW_WRONG else ""
+
+    def _about_classes(self, own: Sequence[int]) -> str:
+        """Whether one of these classes is absent or rare."""
+        rarest = min(own, key=lambda k: self.class_groups[k])
+        number = self.class_groups[rarest]
+        if not number:
+            return f"class {self.classes[rarest]!r} has no cases" + (" and is left out" if len(own) > 1 else "")
+        return f"class {self.classes[rarest]!r} has only {_groups(number)}" if number < FEW_GROUPS else ""
 
 
 def _groups(number: int) -> str:

@@ -168,7 +168,8 @@ def test_a_class_of_one_group_keeps_its_uncertainty():
 def test_notes_name_the_reason():
     labels, probabilities, _ = simulated(np.random.default_rng(0), 100, signal=9.0)
     found = classification_intervals(Cases.from_arrays(labels, probabilities))
-    assert found.overall["log_loss"].note == "only 0 groups with a wrong prediction" and "close to 1" in found.overall["auroc"].note
+    assert found.overall["log_loss"].note == found.overall["macro_f1"].note == "only 0 groups with a wrong prediction"
+    assert "close to 1" in found.overall["auroc"].note and found.per_class["sensitivity"][0].note == ""
     absent = classification_intervals(Cases.from_arrays(np.minimum(labels, 1), probabilities)).overall
     assert absent["macro_f1"].note == "class '2' has no cases and is left out" and absent["accuracy"].note == ""
     nan = probabilities.copy()
