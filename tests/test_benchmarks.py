@@ -62,3 +62,15 @@ def test_coverage_prints_both_tables(repo, tmp_path):
     assert [row[5] for row in rows[:6]] == ["clipzoo", "patients", "images"] * 2
     assert all(0 <= float(cell) <= 100 for row in rows[:6] for cell in row[6:])
     assert [row[4] for row in rows[6:]] == ["swapping patients", "interval excludes 0", "McNemar over images", "t over images"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options", "rows"),
+    [("random_labels", ["--seeds", "2"], ["linear", "knn", "prototype"]), ("label_errors", ["--smoke"], ["imbalanced digits"])],
+)
+def test_quick_benchmarks_print_their_table(repo, tmp_path, name, options, rows):
+    command = [sys.executable, str(repo / "benchmarks" / f"{name}.py"), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(f"| {row} |" in done.stdout for row in rows), done.stdout
