@@ -29,20 +29,20 @@ def test_components_are_recovered_on_average():
     num_cases, num_splits, num_seeds = 100, 4, 3
     splits = np.repeat(np.arange(num_splits), num_seeds)
     found = []
-    for _ in range(150):
+    for _ in range(50):
         brier = (
             0.8
             + rng.normal(scale=0.1, size=num_cases)
             + rng.normal(scale=0.02, size=num_splits)[splits][:, None]
             + rng.normal(scale=0.015, size=len(splits))[:, None]
-            + rng.normal(scale=0.08, size=(len(splits), num_cases))
+            + rng.normal(scale=0.15, size=(len(splits), num_cases))
         )
         found.append(variance_components(runs_of(1 - np.sqrt(brier / 2)), splits=splits)["brier"])
-    assert np.mean([f.cases for f in found]) == pytest.approx(0.1**2 / num_cases, rel=0.05)
-    assert np.mean([f.splits for f in found]) == pytest.approx(0.02**2, rel=0.15)
-    assert np.mean([f.seeds for f in found]) == pytest.approx(0.015**2 + 0.08**2 / num_cases, rel=0.1)
+    assert np.mean([f.cases for f in found]) == pytest.approx(0.1**2 / num_cases, rel=0.1)
+    assert np.mean([f.splits for f in found]) == pytest.approx(0.02**2, rel=0.3)
+    assert np.mean([f.seeds for f in found]) == pytest.approx(0.015**2 + 0.15**2 / num_cases, rel=0.15)
     error = np.std([f.value for f in found])
-    assert np.mean([f.standard_error for f in found]) == pytest.approx(error, rel=0.15)
+    assert np.mean([f.standard_error for f in found]) == pytest.approx(error, rel=0.25)
 
 
 def test_the_nested_analysis_is_the_textbook_one():
