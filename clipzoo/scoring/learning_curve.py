@@ -151,12 +151,15 @@ class LearningCurve:
     def text(self) -> str:
         """The table, the sentence and the notes."""
         with_draws = self.repeats > 1
-        header = ["share", f"training {self.unit}", "training cases", self.metric, *(["draws"] if with_draws else [])]
+        grouped = self.unit == "groups"
+        sizes = ["training groups"] * grouped + ["training cases"]
+        header = ["share", *sizes, self.metric, *(["draws"] if with_draws else [])]
         rows = []
         for point in self.points:
             value = f"{_number(point['value']):.4f} {limits((_number(point['low']), _number(point['high'])))}"
             draws = [f"{_number(min(d)):.3f} … {_number(max(d)):.3f}" if len(d := point["draws"]) > 1 else ""] if with_draws else []
-            rows.append([f"{point['share']:g}", f"{point['groups']:.1f}", f"{point['cases']:.1f}", value, *draws])
+            sizes = [f"{point['groups']:.1f}"] * grouped + [f"{point['cases']:.1f}"]
+            rows.append([f"{point['share']:g}", *sizes, value, *draws])
         about = (
             f"{self.method}, always scored on the same {self.num_cases} cases of {groups_text(self.num_groups)}; "
             f"{100 * self.level:g} % intervals for new {self.unit}"

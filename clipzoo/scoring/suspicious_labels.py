@@ -18,6 +18,7 @@ FILE = "suspicious_labels.csv"
 Method = Literal["self_confidence", "confident_learning"]
 
 _METHODS = {"self_confidence": "self_confidence", "confident_learning": "cleanlab"}  # as label_quality calls them
+_MANY = 0.2  # share of labels that count as wrong
 _COLUMNS = ("rank", "case_id", "group", "label", "suggested_label", "p_label", "p_suggested", "score", "is_issue")
 
 
@@ -79,11 +80,9 @@ class SuspiciousLabels:
     def text(self, limit: int) -> str:
         """The first ``limit`` cases as a table, and what to make of them."""
         number, total = int(self.ranking.is_issue.sum()), len(self.ranking)
-        is_one = number == 1
-        about = (
-            f"{number} of {total} labels {'is' if is_one else 'are'} probably wrong by {self.method}. "
-            "A list to look at, not to correct by itself: hard and rare cases are on it too"
-        )
+        about = f"{number} of {total} labels count as wrong. A list to look at, not to correct by itself: hard and rare cases are on it too"
+        if number > _MANY * total:
+            about += "\nnote: so many say that the models are weak, not that the labels are wrong"
         rows = [list(map(str, (row[1], *row[:1], *row[2:]))) for row in self.rows(limit)]
         header = ["case", "rank", "group", "label", "suggested", "p(label)", "p(suggested)", "score", "wrong?"]
         return f"{aligned(header, rows)}\n\n{about}"
