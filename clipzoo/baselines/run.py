@@ -142,16 +142,12 @@ class Baselines:
         log = make_log(self.console, None)
         try:
             self.fingerprint = compare_fingerprint(self.folder, self.data, log=log, console=self.console)
-            device.apply(self.settings, self.device)
-            seed_everything(derived_seed(self.settings.seed, "baselines"))
-            tower = build_tower(self.config, "image_encoder", self.options.image_encoder, self.device)
+            tower = self._tower()
             texts, skipped = self._texts(tower, log)
             record = self._record(tower, skipped)
             todo = self._not_done(record, texts, log)
             if todo:
-                scale = {} if tower.logit_scale is None else {"logit_scale": math.exp(tower.logit_scale)}
-                known = Frozen(self._features(tower, log), texts=texts, balanced=self.balanced, select=self.select, **scale)
-                log.info(f"hyper-parameters are chosen by {self.select.name}{', classes count equally' * self.balanced}")
+                known = self._frozen(tower, texts, log)
                 work_dir.open_experiment(self.folder, self.config, self.folds)
                 self.fingerprint = keep_fingerprint(self.folder, self.fingerprint)
                 for name, kind in todo.items():
@@ -160,6 +156,27 @@ class Baselines:
         finally:
             close_log(log)
         return Comparison.read(self.folder)
+
+    def frozen(self, log: logging.Logger) -> Frozen:
+        """What the methods learn from: features of all cases, and texts if a method needs them. Nothing is written to the work dir.
+
+        Raises:
+            BuildError: A tower cannot be built.
+            DataError: An image cannot be read; the message names it.
+        """
+        tower = self._tower()
+        return self._frozen(tower, self._texts(tower, log)[0], log)
+
+    def _tower(self) -> Tower:
+        device.apply(self.settings, self.device)
+        seed_everything(derived_seed(self.settings.seed, "baselines"))
+        return build_tower(self.config, "image_encoder", self.options.image_encoder, self.device)
+
+    def _frozen(self, tower: Tower, texts: ClassTexts | None, log: logging.Logger) -> Frozen:
+        scale = {} if tower.logit_scale is None else {"logit_scale": math.exp(tower.logit_scale)}
+        known = Frozen(self._features(tower, log), texts=texts, balanced=self.balanced, select=self.select, **scale)
+        log.info(f"hyper-parameters are chosen by {self.select.name}{', classes count equally' * self.balanced}")
+        return known
 
     def _texts(self, tower: Tower, log: logging.Logger) -> tuple[ClassTexts | None, list[str]]:
         """The class texts if a method uses them, and notes on methods that are skipped for lack of texts."""

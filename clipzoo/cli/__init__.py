@@ -16,6 +16,8 @@ COMMANDS = {
     "fewshot": "fine-tune for, predict and evaluate few-shot tasks",
     "summary": "print the tables of a finished work dir",
     "compare": "paired comparison of finished runs on the same cases",
+    "learning_curve": "would more data help? scores after learning from shares of the training groups",
+    "suspicious_labels": "labels that are probably wrong, from out-of-fold predictions",
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
     "print_config": "show a resolved config with the origin of every key",
     "list_modules": "list registered classes with their arguments",
