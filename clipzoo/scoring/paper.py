@@ -133,7 +133,7 @@ def _document(papers: Sequence[Paper], shown: str, heading: str, escape: Callabl
         for paper in papers:
             titles.setdefault(paragraph(paper, words), []).append(paper.title)
         for text, names in titles.items():
-            of = f": {', '.join(names)}" if len(titles) > 1 else ""
+            of = words.colon + words.comma.join(names) if len(titles) > 1 else ""
             parts.append(f"{heading.format(escape(words.heading + of))}\n\n{escape(text)}")
     return "\n\n".join(parts)
 
@@ -149,8 +149,10 @@ def _data(paper: Paper, words: Words) -> str:
     groups = len({case.group for case in cases})
     sentence = words.grouped_data if paper.grouped else words.data
     count = Counter(case.label for case in cases)
-    named = [words.of_class.format(name=name, count=count[label]) for label, name in enumerate(classes)]
-    listed = words.classes.format(count=len(classes), listed=words.comma.join(named)) if classes else ""
+    groups_of = [len({case.group for case in cases if case.label == label}) for label in range(len(classes))]
+    of_class = words.of_class_in_groups if paper.grouped else words.of_class
+    named = [of_class.format(name=name, count=count[label], groups=groups_of[label]) for label, name in enumerate(classes)]
+    listed = words.classes.format(count=len(classes), listed=words.semicolon.join(named)) if classes else ""
     unlabelled = words.unlabelled.format(count=count[None]) if classes and count[None] else ""
     return sentence.format(images=len(cases), groups=groups, classes=listed, unlabelled=unlabelled)
 
@@ -160,14 +162,14 @@ def _splits(paper: Paper, words: Words) -> str:
     kind = "FromFileOnce" if spec.get("type") == "FromFile" and number == 1 else spec.get("type")
     sentence = words.splits.get(kind) or (words.other_splits if number > 1 else words.other_split)
     whole = words.whole_groups if paper.grouped else ""
-    return sentence.format(folds=number, whole_groups=whole)
+    return sentence.format(folds=number, whole_groups=whole, stratified=words.stratified if paper.folds.classes else "")
 
 
 def _parts(paper: Paper, words: Words) -> str:
     """Sizes of the parts; a range if the folds differ."""
     sizes = {part: [len(getattr(split, part)) for split in paper.folds.splits] for part in ("train", "val", "test")}
     shown = {part: words.between(min(found), max(found)) for part, found in sizes.items()}
-    return (words.parts if any(sizes["val"]) else words.parts_without_val).format(**shown)
+    return (words.parts if any(sizes["val"]) else words.parts_without_val).format(**shown, per=words.per_fold[len(paper.folds.splits) == 1])
 
 
 def _selection(paper: Paper, words: Words) -> str:
@@ -179,7 +181,7 @@ def _selection(paper: Paper, words: Words) -> str:
     if not chosen.startswith("best ") or not on or ";" in chosen:
         return ""
     sentence = words.best_epoch if part == "val" else words.best_epoch_on_test
-    return sentence.format(metric=words.metric(metric))
+    return sentence.format(metric=words.metric_inside(metric))
 
 
 def _scored(paper: Paper, words: Words) -> str:
@@ -213,7 +215,8 @@ def _comparison(paper: Paper, words: Words) -> str:
     holm = words.holm.format(count=paper.num_baselines) if paper.num_baselines > 1 else ""
     unit = words.group_or_image(paper.grouped)
     count = words.baselines(paper.num_baselines)
-    return words.comparison.format(baselines=count, metric=words.metric(paper.baseline_metric), unit=unit, holm=holm)
+    metric = words.metric_inside(paper.baseline_metric)
+    return words.comparison.format(baselines=count, metric=metric, unit=unit, holm=holm)
 
 
 def _software(paper: Paper, words: Words) -> str:
@@ -226,7 +229,9 @@ def _software(paper: Paper, words: Words) -> str:
     if environment.get("cuda"):
         versions.append(f"CUDA {environment['cuda']}")
     commit = environment.get("git_commit")
-    toolbox = words.toolbox_at.format(commit=commit) if commit else "clipzoo"
+    toolbox = f"clipzoo {environment['clipzoo']}" if environment.get("clipzoo") else "clipzoo"
+    if commit:
+        toolbox += words.commit.format(commit=commit[:10] + "+changes" * commit.endswith("+changes"))
     return words.software.format(toolbox=toolbox, versions=words.comma.join(versions)) if versions else ""
 
 
@@ -238,7 +243,9 @@ def _training(paper: Paper, words: Words) -> str:
     if devices:
         hardware = (paper.about.get("environment") or {}).get("devices") or []
         on_gpu = any(device.startswith("cuda") for device in devices)
-        names = list(dict.fromkeys(hardware)) if on_gpu and hardware else devices
+        names = (
+            list(dict.fromkeys(hardware)) if on_gpu and hardware else [device.upper() if device == "cpu" else device for device in devices]
+        )
         precisions = list(dict.fromkeys(result.precision for result in paper.results))
         parts.append(words.device.format(device=words.comma.join(names), precision=words.comma.join(precisions)))
         processes = max(result.processes for result in paper.results)

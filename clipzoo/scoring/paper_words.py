@@ -17,13 +17,13 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "brier": ("Brier score", "Brier score", "Brier 分数"),
     "rsum": ("RSum", "RSum", "RSum"),
     **{
-        f"{short}_{name}": (f"{title} {shown}", f"{title} {inside}", f"{zh}{zh_name}")
+        f"{short}_{name}": (f"{title} {shown}", f"{title.lower()} {shown}", f"{zh}{zh_name}")
         for short, title, zh in (("i2t", "Image-to-text", "以图搜文"), ("t2i", "Text-to-image", "以文搜图"))
-        for name, shown, inside, zh_name in (
-            *((f"r{k}", f"R@{k}", f"R@{k}", f" R@{k}") for k in (1, 5, 10)),
-            ("mean_rank", "mean rank", "mean rank", "平均排名"),
-            ("median_rank", "median rank", "median rank", "排名中位数"),
-            ("mrr", "MRR", "MRR", " MRR"),
+        for name, shown, zh_name in (
+            *((f"r{k}", f"R@{k}", f" R@{k}") for k in (1, 5, 10)),
+            ("mean_rank", "mean rank", "平均排名"),
+            ("median_rank", "median rank", "排名中位数"),
+            ("mrr", "MRR", " MRR"),
         )
     },
     "positive_similarity": ("Positive similarity", "similarity of positives", "正例相似度"),
@@ -60,11 +60,15 @@ class Words:
     grouped_data: str
     classes: str
     of_class: str
+    of_class_in_groups: str
+    colon: str
     unlabelled: str
     splits: Mapping[str, str]
     other_splits: str
     other_split: str
     whole_groups: str
+    stratified: str
+    per_fold: tuple[str, str]
     parts: str
     parts_without_val: str
     last_epoch: str
@@ -84,7 +88,7 @@ class Words:
     several_baselines: str
     holm: str
     software: str
-    toolbox_at: str
+    commit: str
     seeds: Mapping[str, str]
     device: str
     processes: str
@@ -102,6 +106,13 @@ class Words:
         """A metric within a sentence."""
         found = METRICS.get(name)
         return name if found is None else found[1 if self.language == "en" else 2]
+
+    def metric_inside(self, name: str) -> str:
+        """The same, with spaces between Chinese and Latin words."""
+        found = self.metric(name)
+        if self.language == "en":
+            return found
+        return " " * found[0].isascii() + found + " " * found[-1].isascii()
 
     def between(self, least: int, most: int) -> str:
         """A number, or a range."""
@@ -133,12 +144,14 @@ ENGLISH = Words(
     "{classes}{unlabelled}.",
     classes=" in {count} classes ({listed})",
     of_class="{name}: n = {count}",
+    of_class_in_groups="{name}: n = {count} of {groups} groups",
+    colon=": ",
     unlabelled="; {count} images had no class",
     splits={
-        "StratifiedGroupKFold": "We used {folds}-fold cross-validation, stratified by class{whole_groups}.",
-        "StratifiedKFold": "We used {folds}-fold cross-validation, stratified by class.",
+        "StratifiedGroupKFold": "We used {folds}-fold cross-validation{stratified}{whole_groups}.",
+        "StratifiedKFold": "We used {folds}-fold cross-validation{stratified}.",
         "KFold": "We used {folds}-fold cross-validation, with folds drawn at random.",
-        "Holdout": "We used a single split (holdout), stratified by class{whole_groups}.",
+        "Holdout": "We used a single split (holdout){stratified}{whole_groups}.",
         "AsGiven": "We used the split that is given with the data{whole_groups}.",
         "FromFile": "We used {folds} predefined folds{whole_groups}.",
         "FromFileOnce": "We used a predefined split{whole_groups}.",
@@ -146,8 +159,10 @@ ENGLISH = Words(
     other_splits="We used {folds} folds{whole_groups}.",
     other_split="We used a single split{whole_groups}.",
     whole_groups="; all images of a group were in the same part",
-    parts="Per fold, {train} images were used for training, {val} for validation and {test} for testing.",
-    parts_without_val="Per fold, {train} images were used for training and {test} for testing; there was no validation part.",
+    stratified=", stratified by class",
+    per_fold=("Per fold", "In this split"),
+    parts="{per}, {train} images were used for training, {val} for validation and {test} for testing.",
+    parts_without_val="{per}, {train} images were used for training and {test} for testing; there was no validation part.",
     last_epoch="The model of the last epoch was tested.",
     best_epoch="The model of the epoch with the best {metric} on the validation part was tested.",
     best_epoch_on_test="The epoch with the best {metric} on the test part was chosen, so that the results are optimistic.",
@@ -164,7 +179,7 @@ ENGLISH = Words(
         "wilson": "Wilson score interval ({metrics})",
         "effective_wilson": "Wilson score interval on the effective sample size ({metrics})",
         "logit_t": "t interval on the logit scale ({metrics})",
-        "mover": "MOVER, from the intervals of the averaged metrics and their correlations ({metrics})",
+        "mover": "MOVER, from the intervals of the metrics that are averaged or added and their correlations ({metrics})",
         "log_t": "t interval on the log scale ({metrics})",
         "woodruff": "Woodruff interval ({metrics})",
         "t": "t interval ({metrics})",
@@ -177,7 +192,7 @@ ENGLISH = Words(
     several_baselines="{count} baselines",
     holm=", with Holm's correction for {count} comparisons",
     software="Software: {toolbox} with {versions}.",
-    toolbox_at="clipzoo (commit {commit})",
+    commit=" (commit {commit})",
     seeds={"runtime": "the seed of the training was {seed}", "splits": "the seed of the folds was {seed}"},
     device="the training ran on {device} ({precision})",
     processes=" in {count} processes",
@@ -195,12 +210,14 @@ CHINESE = Words(
     grouped_data="数据集包含 {groups} 个分组（应放在一起的图像，如同一患者的图像）的 {images} 张图像{classes}{unlabelled}。",
     classes="，共 {count} 个类别（{listed}）",
     of_class="{name}：n = {count}",
+    of_class_in_groups="{name}：n = {count}，{groups} 个分组",
+    colon="：",
     unlabelled="；其中 {count} 张没有类别标签",
     splits={
-        "StratifiedGroupKFold": "采用按类别分层的 {folds} 折交叉验证{whole_groups}。",
-        "StratifiedKFold": "采用按类别分层的 {folds} 折交叉验证。",
+        "StratifiedGroupKFold": "采用{stratified} {folds} 折交叉验证{whole_groups}。",
+        "StratifiedKFold": "采用{stratified} {folds} 折交叉验证。",
         "KFold": "采用 {folds} 折交叉验证，各折随机抽取。",
-        "Holdout": "采用留出法，按类别分层划分一次{whole_groups}。",
+        "Holdout": "采用{stratified}留出法划分一次{whole_groups}。",
         "AsGiven": "采用数据自带的划分{whole_groups}。",
         "FromFile": "采用预先给定的 {folds} 折划分{whole_groups}。",
         "FromFileOnce": "采用预先给定的一次划分{whole_groups}。",
@@ -208,8 +225,10 @@ CHINESE = Words(
     other_splits="数据划分为 {folds} 折{whole_groups}。",
     other_split="数据只划分一次{whole_groups}。",
     whole_groups="，同一分组的图像始终在同一子集中",
-    parts="每折用 {train} 张图像训练、{val} 张验证、{test} 张测试。",
-    parts_without_val="每折用 {train} 张图像训练、{test} 张测试，没有验证集。",
+    stratified="按类别分层的",
+    per_fold=("每折", "其中"),
+    parts="{per}用 {train} 张图像训练、{val} 张验证、{test} 张测试。",
+    parts_without_val="{per}用 {train} 张图像训练、{test} 张测试，没有验证集。",
     last_epoch="测试所用的是最后一轮的模型。",
     best_epoch="测试所用的是验证集上{metric}最优的一轮的模型。",
     best_epoch_on_test="所用轮次按测试集上的{metric}选取，因此结果偏乐观。",
@@ -225,7 +244,7 @@ CHINESE = Words(
         "wilson": "Wilson 得分区间（{metrics}）",
         "effective_wilson": "基于有效样本量的 Wilson 得分区间（{metrics}）",
         "logit_t": "logit 尺度上的 t 区间（{metrics}）",
-        "mover": "由被平均的各项指标的区间及其相关性合成的 MOVER 区间（{metrics}）",
+        "mover": "由所平均或相加的各项指标的区间及其相关性合成的 MOVER 区间（{metrics}）",
         "log_t": "对数尺度上的 t 区间（{metrics}）",
         "woodruff": "Woodruff 区间（{metrics}）",
         "t": "t 区间（{metrics}）",
@@ -237,8 +256,8 @@ CHINESE = Words(
     one_baseline="1 个基线",
     several_baselines="{count} 个基线",
     holm="，并对 {count} 次比较作 Holm 校正",
-    software="软件：{toolbox}（{versions}）。",
-    toolbox_at="clipzoo（提交 {commit}）",
+    software="软件：{toolbox}，{versions}。",
+    commit="（提交 {commit}）",
     seeds={"runtime": "训练的随机种子为 {seed}", "splits": "划分的随机种子为 {seed}"},
     device="训练设备为 {device}（{precision}）",
     processes="，共 {count} 个进程",
