@@ -67,6 +67,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A LaTeX table for the package booktabs; the first column is left-aligned, the others right-aligned."""
     lines = [" & ".join(map(latex_text, row)) + r" \\" for row in (header, *rows)]
+    lines = ["{}" + line if line[0] in "[*" else line for line in lines]  # otherwise an argument of the command before it
     columns = "l" + "r" * (len(header) - 1)
     return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"])
 

@@ -271,7 +271,8 @@ def table(points: list[Point]) -> str:
     from clipzoo.text_tables import aligned
 
     rows = [[p.method, f"{p.shot}", f"{p.mean:.4f}", "{:.4f} … {:.4f}".format(*p.interval), f"{p.sd:.4f}"] for p in points]
-    return aligned(["method", "shot", "accuracy", "95 % interval", "sd"], rows)
+    meaning = "95 % interval: of the mean accuracy, over the random choice of episodes from these images, not over other images"
+    return f"{aligned(['method', 'shot', 'accuracy', '95 % interval', 'sd'], rows)}\n\n{meaning}"
 
 
 def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool, data: ImageFolderDataset, features: np.ndarray) -> None:

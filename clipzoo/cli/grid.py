@@ -58,9 +58,10 @@ def grid(arguments: argparse.Namespace) -> int:
     metric, higher = sorting(runs.check_jobs(jobs, arguments.config, folder, arguments.cfg_options), arguments.sort_by)
     command_line.say(f"{len(jobs)} jobs on {', '.join(devices)} -> {folder}")
     outcomes = runs.run(jobs, arguments.config, folder, devices, options=arguments.cfg_options, say=command_line.say)
-    header, rows = leaderboard(jobs, outcomes, folder, metric=metric, higher_is_better=higher)
+    header, rows, notes = leaderboard(jobs, outcomes, folder, metric=metric, higher_is_better=higher)
     keep = [i for i, name in enumerate(header) if name not in ("image", "text") and "(mean" not in name]
     command_line.show(aligned([header[i] for i in keep], [[row[i] for i in keep] for row in rows]))
+    command_line.show("".join(f"\nnote: {note}" for note in notes))
     command_line.show(f"\nleaderboard: {folder / 'leaderboard.md'}")
     return 1 if any(outcome.status in ("failed", "stopped") for outcome in outcomes) else 0
 

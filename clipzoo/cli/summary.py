@@ -13,6 +13,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = command_line.parser("summary", "Print the tables of finished work dirs.")
     parser.add_argument("work_dirs", nargs="+", type=command_line.path, metavar="WORK_DIR", help="work dir of a finished training")
+    forms = parser.add_mutually_exclusive_group()
+    what = "one table for a paper (a column per work dir), and a paragraph on the methods in English and Chinese"
+    forms.add_argument("--latex", action="store_true", help=f"as LaTeX: {what}")
+    forms.add_argument("--markdown", action="store_true", help="the same as Markdown")
     command_line.run(summarise, parser.parse_args(arguments))
 
 
@@ -25,9 +29,22 @@ def summarise(arguments: argparse.Namespace) -> None:
     for folder in arguments.work_dirs:
         if not (folder / SUMMARY_FILE).exists():
             raise CheckpointError(f"{folder}: {missing(folder)}")
+    if arguments.latex or arguments.markdown:
+        command_line.show(for_paper(arguments.work_dirs, as_latex=arguments.latex))
+        return
+    for folder in arguments.work_dirs:
         summary, baselines = Summary.read(folder), Comparison.read(folder)
         compared = "" if baselines is None else f"\n\n{baselines.text(summary, compare_with_trained(folder, write=False))}"
         command_line.show(summary.tables() + compared)
+
+
+def for_paper(folders: list[Path], *, as_latex: bool) -> str:
+    """The table and the paragraphs for a paper."""
+    from clipzoo.cli.compare import names_of
+    from clipzoo.scoring import paper
+
+    papers = [paper.Paper.read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
+    return paper.as_latex(papers) if as_latex else paper.as_markdown(papers)
 
 
 def missing(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,15 +25,16 @@ from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evalu
 from clipzoo.engine.fingerprint import Fingerprint
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
-from clipzoo.files import check_regular, read_json, write_json
+from clipzoo.files import check_regular, finite, read_json, write_json
 from clipzoo.inference.restore import checkpoint_model
 from clipzoo.records.folds import Folds
 from clipzoo.records.provenance import Provenance
-from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd
+from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, groups, limits, mean_and_sd
 from clipzoo.records.tables import PredictionTable, RetrievalTable, read_table
 from clipzoo.registries import DATASETS
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed
+from clipzoo.scoring.intervals import LEVEL, intervals_of, plain
 from clipzoo.scoring.summary import score
 from clipzoo.structures import ClassCaptions
 from clipzoo.text_tables import rows_or_columns
@@ -130,11 +131,15 @@ class External:
         folds: Metrics of every fold's model, by fold name.
         metrics: Metrics of the ensemble or, for retrieval, the mean over the folds' models.
         tables: Tables to write, by file name.
+        intervals: Interval of each metric of the ensemble, as in ``Summary``; empty for retrieval.
+        num_groups: Number of groups that the intervals are over.
     """
 
     folds: dict[str, dict[str, float]]
     metrics: dict[str, float]
     tables: dict[str, PredictionTable | RetrievalTable]
+    intervals: dict[str, dict] = field(default_factory=dict)
+    num_groups: int = 0
 
     @property
     def joint(self) -> str:
@@ -144,7 +149,19 @@ class External:
     def table(self) -> str:
         """A text table with one row per fold and one for all, or with one row per metric if there are many metrics."""
         columns = {name: {k: f"{v:.4f}" for k, v in found.items()} for name, found in {**self.folds, self.joint: self.metrics}.items()}
-        return rows_or_columns("model", columns, num_totals=1)
+        if not self.intervals:
+            return rows_or_columns("model", columns, num_totals=1)
+        name = f"{100 * LEVEL:g} % interval"
+        columns[name] = {metric: limits((found["low"], found["high"])) for metric, found in self.intervals.items()}
+        notes = dict.fromkeys(found["note"] for found in self.intervals.values() if found["note"])
+        return "\n\n".join(
+            [
+                rows_or_columns("model", columns, num_totals=2),
+                f"{name}: of the ensemble, over {groups(self.num_groups)}, whose cases count together; for new cases of the same kind "
+                "scored by these models",
+                *(f"note: interval: {note}" for note in notes),
+            ]
+        )
 
     def write(self, folder: Path) -> None:
         """Write the tables and ``summary.json``; results of an earlier call must be equal.
@@ -154,11 +171,12 @@ class External:
         """
         summary = {self.joint: self.metrics, "folds": self.folds}
         existing = folder / "summary.json"
-        if existing.exists() and read_json(existing) != summary:
+        before = read_json(existing) if existing.exists() else finite(summary)
+        if not isinstance(before, dict) or any(before.get(key) != value for key, value in finite(summary).items()):
             raise CheckpointError(f"{folder}: holds results of other images or weights. Choose another folder with --out")
         for name, table in self.tables.items():
             table.write(folder / name)
-        write_json(existing, summary)
+        write_json(existing, {**summary, "intervals": self.intervals})
 
 
 def score_external(config: Config, folder: Path, data: str, log: logging.Logger, *, allow_overlap: bool = False) -> External:
@@ -189,19 +207,21 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     if not allow_overlap:
         distributed.from_main(lambda: refuse_overlap(trained_on, images, log))
     metrics, _ = build.metrics(EvaluationSettings.of(config), images)
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     for name in done:
         provenance = Provenance.of(config.plain(), name, folds.digest, trained_on.digest, trained_on.earlier)
-        found[name] = score_with(config, provenance, folder / name, images, metrics)
+        evaluations[name] = score_with(config, provenance, folder / name, images, metrics)
         log.info(f"{name}: scored {len(images)} images of {data}")
-    per_fold = {name: evaluation.metrics for name, evaluation in found.items()}
-    tables = [evaluation.table for evaluation in found.values()]
+    per_fold = {name: evaluation.metrics for name, evaluation in evaluations.items()}
+    tables = [evaluation.table for evaluation in evaluations.values()]
     if not images.classes:
         mean = {metric.name: mean_and_sd([scores[metric.name] for scores in per_fold.values()])[0] for metric in metrics}
-        return External(per_fold, mean, {f"predictions_{name}.csv": evaluation.table for name, evaluation in found.items()})
+        return External(per_fold, mean, {f"predictions_{name}.csv": evaluation.table for name, evaluation in evaluations.items()})
     mean = np.mean([table.probabilities for table in tables], axis=0, dtype=np.float64).astype(np.float32)
     ensemble = replace(tables[0], folds=("ensemble",) * len(images), probabilities=mean)
-    return External(per_fold, score(metrics, ensemble), {"predictions.csv": ensemble})
+    scores, found = score(metrics, ensemble), intervals_of(ensemble)
+    intervals = {metric: plain(found.overall[metric]) for metric in scores if metric in found.overall}
+    return External(per_fold, scores, {"predictions.csv": ensemble}, intervals, found.num_groups)
 
 
 def external_cases(config: Config, folds: Folds, data: str) -> Dataset:

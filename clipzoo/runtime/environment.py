@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from clipzoo import __version__
+
 
 def environment() -> dict:
     """Versions, devices and commit, for ``config.json``."""
@@ -22,6 +24,7 @@ def environment() -> dict:
             versions[package] = "not installed"
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return {
+        "clipzoo": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),

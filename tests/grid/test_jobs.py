@@ -404,13 +404,14 @@ def test_the_leaderboard_is_sorted_and_written_twice(finished_job, tmp_path):
     finished_job(tmp_path / "high", accuracy=0.75)
     finished_job(tmp_path / "undefined", accuracy=float("nan"))
     outcomes = [Outcome(j, "failed" if j.name == "failed" else "done", 1.0) for j in jobs]
-    header, rows = leaderboard(jobs, outcomes, tmp_path, metric="accuracy")
+    header, rows, _ = leaderboard(jobs, outcomes, tmp_path, metric="accuracy")
     assert [row[0] for row in rows] == ["high", "low", "failed", "undefined"]
     first = dict(zip(header, rows[0], strict=True))
     assert first["accuracy (pooled)"] == "0.7500" and first["accuracy (mean ± sd)"] == "0.7500 ± 0.1000" and first["seconds"] == "12"
     assert rows[2][4] == "failed" and set(rows[2][5:]) == {""} and "– ± 0.1000" in rows[3]
     with open(tmp_path / "leaderboard.csv", encoding="utf-8", newline="") as file:
-        assert list(csv.reader(file)) == [header, *rows]
+        found = list(csv.reader(file))
+    assert found == [[*header, "accuracy low", "accuracy high"], *([*row, "–", "–"] for row in rows)]
     text = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 6 and len({line.count("|") for line in table}) == 1 and "by pooled accuracy" in text
@@ -424,7 +425,7 @@ def test_a_loss_is_sorted_upwards(finished_job, tmp_path, config_of):
     config = config_of()
     assert sorting(config, "accuracy") == ("accuracy", True) and sorting(config, "log_loss") == ("log_loss", False)
     assert sorting(config, None) == ("balanced_accuracy", True), "what chooses the epoch"
-    _, rows = leaderboard(jobs, [], tmp_path, metric="log_loss", higher_is_better=False)
+    _, rows, _ = leaderboard(jobs, [], tmp_path, metric="log_loss", higher_is_better=False)
     assert [row[0] for row in rows] == ["high", "low"] and rows[0][4] == "not run"
     with pytest.raises(ConfigError, match="--sort-by: 'acuracy' is not among the metrics. Did you mean 'accuracy'"):
         sorting(config, "acuracy")
