@@ -201,24 +201,43 @@ def make_curve(results: Sequence[ShareResult], metric: str, *, level: float = 0.
 
 def _point(result: ShareResult, draws: Sequence, metric: str, level: float) -> dict:
     import numpy as np
-    from scipy.stats import t
 
     from clipzoo.statistics.scores import OVERALL
     from clipzoo.statistics.uncertainty.intervals import classification_intervals
 
     found = [classification_intervals(cases, level=level).overall for cases in draws]
-    factor = float(t.ppf((1 + level) / 2, len(draws) - 1)) / math.sqrt(len(draws)) if len(draws) > 1 else 0.0
     metrics = {}
     for name in OVERALL:
         values, lows, highs = (np.array([getattr(of[name], key) for of in found]) for key in ("value", "low", "high"))
-        value = float(values.mean())
-        spread = factor * float(values.std(ddof=1)) if len(draws) > 1 else 0.0
+        value, below, above = float(values.mean()), float(values.mean() - lows.mean()), float(highs.mean() - values.mean())
+        spread = _spread(values, (below + above) / 2, draws[0].num_groups, level)
         least, most = (0.0, math.inf if name == "log_loss" else 2.0 if name == "brier" else 1.0)
-        below, above = math.hypot(value - float(lows.mean()), spread), math.hypot(float(highs.mean()) - value, spread)
-        metrics[name] = [value, max(value - below, least), min(value + above, most)]
+        metrics[name] = [value, max(value - math.hypot(below, spread), least), min(value + math.hypot(above, spread), most)]
     value, low, high = metrics[metric]
     sizes = {"share": result.share, "groups": float(result.groups), "cases": float(result.cases)}
     return {**sizes, "value": value, "low": low, "high": high, "draws": [float(of[metric].value) for of in found], "metrics": metrics}
+
+
+def _spread(values: np.ndarray, half: float, num_groups: int, level: float) -> float:
+    """Half the width of the interval of a mean over draws, of their spread alone; 0 for a single draw.
+
+    The quantile is that of t with the degrees of freedom of both variances together (Satterthwaite 1946), as two draws alone have one.
+
+    Args:
+        values: ``[R]``.
+        half: Half the width over test groups, mean over draws.
+        num_groups: Number of test groups.
+        level: Confidence level.
+    """
+    from scipy.stats import norm, t
+
+    if len(values) < 2 or not math.isfinite(half):
+        return 0.0
+    of_draws, of_groups = float(values.var(ddof=1)) / len(values), (half / norm.isf((1 - level) / 2)) ** 2
+    if not of_draws > 0:
+        return 0.0
+    degrees = (of_draws + of_groups) ** 2 / (of_draws**2 / (len(values) - 1) + of_groups**2 / max(num_groups - 1, 1))
+    return float(t.isf((1 - level) / 2, degrees)) * math.sqrt(of_draws)
 
 
 def _extrapolated(points: Sequence[dict], cases: Sequence[Sequence], metric: str, level: float, seed: int) -> dict:

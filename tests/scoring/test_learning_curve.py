@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from run_files import table_of
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from clipzoo.errors import CheckpointError
 from clipzoo.records.tables import PredictionTable
@@ -54,7 +54,9 @@ def test_draws_widen_the_interval_by_their_spread():
     found = [intervals_of(table).overall["accuracy"] for table in result.tables]
     values = np.array([one.value for one in found])
     assert point["draws"] == pytest.approx(values) and len(set(values)) > 1 and point["value"] == pytest.approx(values.mean())
-    spread = t.ppf(0.975, 2) * values.std(ddof=1) / math.sqrt(3)
+    half = (np.mean([one.high for one in found]) - np.mean([one.low for one in found])) / 2
+    variances, degrees = np.array([values.var(ddof=1) / 3, (half / norm.ppf(0.975)) ** 2]), np.array([2, 399])
+    spread = t.ppf(0.975, variances.sum() ** 2 / (variances**2 / degrees).sum()) * math.sqrt(variances[0])
     below = math.sqrt((values.mean() - np.mean([one.low for one in found])) ** 2 + spread**2)
     assert point["low"] == pytest.approx(values.mean() - below)
     assert point["high"] - point["value"] > np.mean([one.high for one in found]) - values.mean()

@@ -38,8 +38,8 @@ def test_planted_errors_come_first():
     labels[planted] = 1 - labels[planted]
     found = SuspiciousLabels.of(replace(table, labels=labels), "self_confidence", "x.csv")
     assert {row[1] for row in found.rows(3)} == {table.case_ids[row] for row in planted}
-    assert [row[-1] for row in found.rows(4)] == ["yes"] * 3 + ["no"]
-    assert "3 of 120 labels count as wrong" in found.text(2) and "models are weak" not in found.text(2)
+    assert [row[-1] for row in found.rows(4)] == ["yes", "yes", "no", "no"]  # the third is not more sure than its class is on average
+    assert "2 of 120 labels count as wrong" in found.text(2) and "models are weak" not in found.text(2)
     assert len(found.text(2).splitlines()) == 2 + 2 + 2
 
 
@@ -51,9 +51,13 @@ def test_many_wrong_labels_are_doubted():
 
 def test_confident_learning_puts_issues_first():
     pytest.importorskip("cleanlab")
-    found = SuspiciousLabels.of(table_of(), "confident_learning", "x.csv")
-    issues = [row[-1] for row in found.rows()]
+    first = np.concatenate([np.linspace(0.3, 0.95, 60), np.linspace(0.05, 0.9, 60)])  # the models are less sure of the second class
+    probabilities = np.stack([first, 1 - first], axis=1).astype(np.float32)
+    table = replace(table_of(), labels=np.repeat([0, 1], 60), probabilities=probabilities)
+    found, by_confidence = (SuspiciousLabels.of(table, method, "x.csv").rows() for method in ("confident_learning", "self_confidence"))
+    issues = [row[-1] for row in found]
     assert issues == sorted(issues, reverse=True) and {"yes", "no"} == set(issues)
+    assert [row[1] for row in found] != [row[1] for row in by_confidence]
 
 
 def test_what_has_no_labels_is_refused():
