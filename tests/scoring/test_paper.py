@@ -106,8 +106,14 @@ def test_the_paragraph_has_the_true_numbers():
     assert "timm" not in english and "seed of the folds" not in english
     chinese = paragraph(paper, CHINESE)
     for part in (
-        "60 个分组", "120 张图像，共 2 个类别（非骨水泥型：n = 60，30 个分组；", "按类别分层的 2 折交叉验证，同一分组的图像始终在同一子集中。",
-        "每折用 60 张图像训练、60 张测试，没有验证集。", "已训练好的 2 个模型", "4 个基线比较", "以平衡准确率为准", "对 4 次比较作 Holm 校正",
+        "60 个分组",
+        "120 张图像，共 2 个类别（非骨水泥型：n = 60，30 个分组；",
+        "按类别分层的 2 折交叉验证，同一分组的图像始终在同一子集中。",
+        "每折用 60 张图像训练、60 张测试，没有验证集。",
+        "已训练好的 2 个模型",
+        "4 个基线比较",
+        "以平衡准确率为准",
+        "对 4 次比较作 Holm 校正",
         "clipzoo 9.8.7（提交 0123456789+changes），Python 3.11.7、torch 2.1、CUDA 12.4。",
         "训练的随机种子为 3；训练设备为 GPU X（bf16），共 2 个进程。",
     ):  # fmt: skip
