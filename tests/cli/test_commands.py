@@ -70,9 +70,10 @@ def test_print_config_loads_no_torch(loaded, write_config):
     assert not modules & {*HEAVY, "numpy"} and "model.embed_dim = 32" in shown
 
 
-def test_summary_loads_no_torch(loaded, finished):
-    modules, shown = loaded(CALL, "summary", finished)
-    assert not modules & set(HEAVY) and "mean ± sd" in shown and "方块" in shown
+@pytest.mark.parametrize(("form", "says"), [([], "mean ± sd"), (["--markdown"], "| 方块: NPV"), (["--latex"], "\\toprule")])
+def test_summary_loads_no_torch(loaded, finished, form, says):
+    modules, shown = loaded(CALL, "summary", finished, *form)
+    assert not modules & set(HEAVY) and says in shown and "方块" in shown
 
 
 def test_make_folds_loads_no_torch(loaded, write_config, tmp_path):

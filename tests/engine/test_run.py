@@ -21,6 +21,8 @@ from clipzoo.records.results import FoldResult, Summary
 from clipzoo.records.tables import PredictionTable
 from clipzoo.runtime.log import make_log
 from clipzoo.scoring.summary import make_summary
+from clipzoo.statistics.cases import Cases
+from clipzoo.statistics.uncertainty.intervals import classification_intervals
 
 EQUAL_FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
 
@@ -143,6 +145,20 @@ def test_external_images_are_scored_by_every_fold_and_by_their_mean(finished, tm
     assert {ensemble.classes[label] for label in ensemble.labels} == {"圆", "条纹"}
     expected = Accuracy().compute(ensemble.labels, ensemble.probabilities)
     assert external.metrics["accuracy"] == expected and "ensemble" in external.table()
+    found = classification_intervals(Cases.from_table(ensemble)).overall["accuracy"]
+    low, high = external.intervals["accuracy"]["low"], external.intervals["accuracy"]["high"]
+    assert (low, high) == (found.low, found.high) and f"[{low:.3f}, {high:.3f}]" in external.table()
+    assert "95 % interval: of the ensemble, over 8 groups" in external.table() and "note: interval: " in external.table()
+    external.write(tmp_path / "out")
+    stored = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert stored["intervals"]["accuracy"]["low"] == low
+    del stored["intervals"]  # as an earlier version wrote it
+    (tmp_path / "out" / "summary.json").write_text(json.dumps(stored), encoding="utf-8")
+    external.write(tmp_path / "out")
+    stored["ensemble"]["accuracy"] += 0.5
+    (tmp_path / "out" / "summary.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="holds results of other images or weights"):
+        external.write(tmp_path / "out")
 
 
 def test_external_images_that_were_trained_on_are_refused(finished, class_folders, quiet):

@@ -18,7 +18,7 @@ def job(name: str) -> Job:
 @pytest.fixture
 def folder(tmp_path):
     """One good job, one nearly as good, one much worse."""
-    for name, right, seed in (("good", 0.9, 0), ("close", 0.88, 1), ("bad", 0.6, 2)):
+    for name, right, seed in (("good", 0.97, 0), ("close", 0.9, 1), ("bad", 0.6, 2)):
         write_run(tmp_path / name, table_of(right=right, seed=seed))
     return tmp_path
 
@@ -35,10 +35,14 @@ def test_rows_that_the_best_does_not_beat_are_marked(folder):
     found = board(folder, "bad", "close", "good")
     shown = marks(found)
     assert list(shown) == ["good", "close", "bad"] and shown["good"] == "best"
-    assert shown["close"].startswith("not beaten (p = ") and shown["bad"] == "worse (p < 0.001)"
+    assert shown["close"].startswith("not beaten (p = ") and shown["bad"].startswith("worse (p ")
     runs = [FinishedRun.read(folder / name, name) for name in shown]
     expected = [pair["metrics"]["accuracy"]["adjusted_p_value"] for pair in compare(runs, [(0, 1), (0, 2)], "accuracy").pairs]
-    assert f"p = {expected[0]:.3f}" in shown["close"] and expected[1] < 0.001 and any("Holm's correction for 2" in n for n in found.notes)
+    assert (
+        f"p = {expected[0]:.3f}" in shown["close"]
+        and expected[1] < 0.05 < expected[0]
+        and any("Holm's correction for 2" in n for n in found.notes)
+    )
 
 
 def test_the_sorting_metric_carries_its_interval(folder):
@@ -60,14 +64,15 @@ def test_the_sorting_metric_carries_its_interval(folder):
 
 def test_of_a_loss_the_lowest_is_the_best(folder):
     shown = marks(board(folder, "bad", "good", metric="log_loss", higher_is_better=False))
-    assert list(shown) == ["good", "bad"] and shown["good"] == "best" and shown["bad"] == "worse (p < 0.001)"
+    assert list(shown) == ["good", "bad"] and shown["good"] == "best" and shown["bad"].startswith("worse (p ")
 
 
 def test_what_cannot_be_compared_has_no_mark_but_a_note(folder):
     write_run(folder / "other", table_of(num_groups=40, right=0.7, seed=3))
     (folder / "close" / "oof_predictions.csv").unlink()
     found = board(folder, "bad", "close", "good", "other")
-    assert marks(found) == {"good": "best", "close": "", "other": "", "bad": "worse (p < 0.001)"}
+    shown = marks(found)
+    assert shown.pop("bad").startswith("worse (p ") and shown == {"good": "best", "close": "", "other": ""}
     assert "Not compared with the best, as oof_predictions.csv is missing: close." in found.notes
     assert "Not compared with the best, as the folds differ: other." in found.notes
     (folder / "good" / "oof_predictions.csv").unlink()
