@@ -24,7 +24,7 @@ def summarise(arguments: argparse.Namespace) -> None:
     """Read and print."""
     from clipzoo.errors import CheckpointError
     from clipzoo.records.results import SUMMARY_FILE, Summary
-    from clipzoo.scoring.baselines import Comparison, compare_with_trained
+    from clipzoo.scoring.baselines import beside_baselines
 
     for folder in arguments.work_dirs:
         if not (folder / SUMMARY_FILE).exists():
@@ -33,9 +33,10 @@ def summarise(arguments: argparse.Namespace) -> None:
         command_line.show(for_paper(arguments.work_dirs, as_latex=arguments.latex))
         return
     for folder in arguments.work_dirs:
-        summary, baselines = Summary.read(folder), Comparison.read(folder)
-        compared = "" if baselines is None else f"\n\n{baselines.text(summary, compare_with_trained(folder, write=False))}"
-        command_line.show(summary.tables() + compared)
+        summary = Summary.read(folder)
+        command_line.show(summary.tables())
+        if compared := beside_baselines(folder, summary, write=False):
+            command_line.show(f"\n{compared}")
 
 
 def for_paper(folders: list[Path], *, as_latex: bool) -> str:

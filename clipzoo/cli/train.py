@@ -49,9 +49,9 @@ def train(arguments: argparse.Namespace) -> int:
                 command_line.say(f"stopped by signal {stop.signal}; the checkpoint is written; the same command continues from there")
             return 128 + stop.signal
         if summary is not None and is_main():
-            from clipzoo.scoring.baselines import Comparison, compare_with_trained
+            from clipzoo.scoring.baselines import beside_baselines
 
-            baselines = Comparison.read(folder)
-            compared = "" if baselines is None else f"\n\n{baselines.text(summary, compare_with_trained(folder, write=True))}"
-            command_line.show(f"{summary.tables()}{compared}\n\nresults: {folder}")
+            command_line.show(summary.tables())
+            compared = beside_baselines(folder, summary, write=True)
+            command_line.show("\n".join(["", *([compared, ""] if compared else []), f"results: {folder}"]))
     return 0

@@ -114,9 +114,10 @@ class RetrievalEvaluator:
         place = {caption: row for row, caption in enumerate(ids)}
 
         def make() -> Evaluation:  # on one process: a tie broken differently elsewhere must not stop only some of them
-            ranks = rank(image_ND, text_TD, [[place[i] for i in found] for found in described], device=compute.device)
-            cases = [dataset.cases[row] for row in rows]
-            table = retrieval_table(ranks, cases=cases, captions=[dataset.captions.sentences[i] for i in ids], fold=fold)
+            positives = [[place[i] for i in found] for found in described]
+            ranks = rank(image_ND, text_TD, positives, device=compute.device)
+            captions, cases = [dataset.captions.sentences[i] for i in ids], [dataset.cases[row] for row in rows]
+            table = retrieval_table(ranks, cases=cases, captions=captions, fold=fold, positives=positives)
             return Evaluation(part, table, score(self.metrics, table), ranks.similarities)
 
         return distributed.from_main(make)

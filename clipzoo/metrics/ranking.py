@@ -129,7 +129,9 @@ def rank(
         return Ranks(by_image.ranks(image_ND, text_D, block), by_text.ranks(text_TD, image_D, block), similarities)
 
 
-def retrieval_table(ranks: Ranks, *, cases: Sequence[Case], captions: Sequence[str], fold: str) -> RetrievalTable:
+def retrieval_table(
+    ranks: Ranks, *, cases: Sequence[Case], captions: Sequence[str], fold: str, positives: Sequence[Sequence[int]] | None = None
+) -> RetrievalTable:
     """The table of one part; queries without matching items are omitted, as they are distractors.
 
     Args:
@@ -137,11 +139,13 @@ def retrieval_table(ranks: Ranks, *, cases: Sequence[Case], captions: Sequence[s
         cases: The N images.
         captions: The T sentences.
         fold: Name of the fold.
+        positives: Matching captions of every image, as for ``rank``: a caption that matches images of one group only belongs to that group.
+            ``None`` leaves the groups of captions empty.
     """
     case_ids, groups = [case.id for case in cases], [case.group for case in cases]
     sides = (
         (ranks.image_to_text, case_ids, groups, captions),
-        (ranks.text_to_image, captions, [""] * len(captions), case_ids),
+        (ranks.text_to_image, captions, _caption_groups(groups, positives, len(captions)), case_ids),
     )
     tables = []
     for direction, (found, queries, of_group, gallery) in zip(DIRECTIONS, sides, strict=True):
@@ -160,6 +164,15 @@ def retrieval_table(ranks: Ranks, *, cases: Sequence[Case], captions: Sequence[s
         )
         tables.append(table.take(table.positives > 0))
     return RetrievalTable.join(tables)
+
+
+def _caption_groups(groups: Sequence[str], positives: Sequence[Sequence[int]] | None, num_captions: int) -> list[str]:
+    """The group of every caption; empty if it matches images of several groups, or none."""
+    found: list[set[str]] = [set() for _ in range(num_captions)]
+    for group, rows in zip(groups, positives or [()] * len(groups), strict=True):
+        for row in rows:
+            found[row].add(group)
+    return [next(iter(of)) if len(of) == 1 else "" for of in found]
 
 
 @dataclass(frozen=True)

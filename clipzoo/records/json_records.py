@@ -19,6 +19,7 @@ from clipzoo.records.provenance import digest_of
 
 T = TypeVar("T")
 DIGEST = "sha256"
+NAN_INSIDE = {"nan": True}  # metadata of a field whose content holds numbers at some depth that may be NaN
 
 
 def write_record(path: str | Path, content: Mapping) -> None:
@@ -68,7 +69,8 @@ def as_record(cls: type[T], content: Mapping, where: object, advice: str, error:
     known = {f.name for f in fields(cls)}
     problems = [f"{name} is missing" for name in needed if name not in content]
     problems += [f"{name} is unknown" for name in content if name not in known]
-    values = {name: _with_nan(value, hints[name]) for name, value in content.items() if name in known}
+    nested = {f.name for f in fields(cls) if f.metadata.get("nan")}
+    values = {name: _nested_nan(v) if name in nested else _with_nan(v, hints[name]) for name, v in content.items() if name in known}
     problems += [f"{name} is not {described(hints[name])}" for name, value in values.items() if not fits(value, hints[name])]
     if problems:
         raise error(f"{where}: damaged, or from another version: {shortened(problems, 3)}. {advice}")
@@ -78,6 +80,15 @@ def as_record(cls: type[T], content: Mapping, where: object, advice: str, error:
 @cache
 def _hints(cls: type) -> dict:
     return hints_of(cls)
+
+
+def _nested_nan(value: object) -> object:
+    """Convert ``null`` to NaN at any depth: for fields declared with ``NAN_INSIDE``."""
+    if isinstance(value, Mapping):
+        return {key: _nested_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_nested_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def _with_nan(value: object, hint: object) -> object:

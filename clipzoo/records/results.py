@@ -14,7 +14,7 @@ from pathlib import Path
 from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
-from clipzoo.records.json_records import read_record, write_record
+from clipzoo.records.json_records import NAN_INSIDE, read_record, write_record
 from clipzoo.text_tables import MANY_METRICS, aligned, rows_or_columns
 
 RESULT_FILE = "result.json"
@@ -124,11 +124,11 @@ class Summary:
     notes: list[str]
     seconds: float
     predictions_digest: str = ""
-    intervals: dict[str, dict] = field(default_factory=dict)
+    intervals: dict[str, dict] = field(default_factory=dict, metadata=NAN_INSIDE)
     level: float = 0.95
     num_groups: int = 0
-    subgroups: list[dict] = field(default_factory=list)
-    subgroup_differences: list[dict] = field(default_factory=list)
+    subgroups: list[dict] = field(default_factory=list, metadata=NAN_INSIDE)
+    subgroup_differences: list[dict] = field(default_factory=list, metadata=NAN_INSIDE)
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""
@@ -143,6 +143,8 @@ class Summary:
         """
         work_dir = Path(work_dir)
         again = f"Delete {work_dir / SUMMARY_FILE} and run {typed('train')}, which recreates it from the folds"
+        if work_dir.parent.name == "baselines":
+            again = f"Delete the folder {work_dir} and run {typed('baselines')}, which computes it again"
         summary = read_record(cls, work_dir / SUMMARY_FILE, again)
         table = work_dir / OUT_OF_FOLD_FILE
         if summary.predictions_digest and table.exists() and file_sha256(table) != summary.predictions_digest:
@@ -176,20 +178,23 @@ class Summary:
                 for row in own
             ]
             parts.append(aligned([attribute, "cases", "groups", *metrics], rows))
-            lines = [_difference(pair) for pair in self.subgroup_differences if pair["attribute"] == attribute]
-            parts += ["\n".join(lines)] if lines else []
+            doubtful = [row["value"] for row in own if row.get("notes")]
+            if doubtful:
+                parts.append(f"note: intervals of {attribute} {', '.join(doubtful)}: few groups, or few of a class; they may be too narrow")
+            parts += _difference_lines(attribute, [pair for pair in self.subgroup_differences if pair["attribute"] == attribute])
         return parts
 
     def doubts(self) -> list[str]:
         """Reasons to doubt intervals, each with the metrics that it concerns."""
-        metrics_of: dict[str, list[str]] = {}
+        metrics_of: dict[tuple[str, str], list[str]] = {}
         for metric, interval in self.intervals.items():
             if interval["note"] and not math.isnan(self.pooled[metric]):
-                effect = "none" if math.isnan(interval["low"]) else "it may be too narrow"
-                metrics_of.setdefault(f"{interval['note']}; {effect}", []).append(metric)
+                start = "no interval" if math.isnan(interval["low"]) else "interval"
+                metrics_of.setdefault((start, interval["note"]), []).append(metric)
         every = {metric for metric in self.intervals if not math.isnan(self.pooled[metric])}
         named = {note: "all metrics" if set(metrics) == every else ", ".join(metrics) for note, metrics in metrics_of.items()}
-        return [f"interval of {metrics}: {note}" for note, metrics in named.items()]
+        narrow = {key: "" if key[0] == "no interval" or "too narrow" in key[1] else "; it may be too narrow" for key in named}
+        return [f"{start} of {metrics}: {note}{narrow[start, note]}" for (start, note), metrics in named.items()]
 
     def metric_table(self) -> str:
         """Metrics of every fold, mean ± sd, and the pooled values: one row per fold, or one column if there are many metrics."""
@@ -212,7 +217,8 @@ class Summary:
     def class_tables(self) -> list[str]:
         """Per-class precision and related metrics, and the confusion matrix if it fits a terminal."""
         keys = ["precision", "recall", "f1", "auroc"]
-        counts = ["cases", *(["groups"] if all("groups" in c and c["groups"] != c["cases"] for c in self.per_class) else [])]
+        rows = self.per_class
+        counts = ["cases", *(["groups"] if all("groups" in c for c in rows) and any(c["groups"] != c["cases"] for c in rows) else [])]
         rows = [[c["class"], *(str(c[k]) for k in counts), *(_with_limits(c, k) for k in keys)] for c in self.per_class]
         parts = [aligned(["class (pooled)", *counts, *keys], rows)]
         if len(self.classes) <= 20:
@@ -252,13 +258,32 @@ def _triple(value: Sequence[float] | None) -> str:
     return "–" if value is None else f"{_number(value[0])} {limits(value[1:])}"
 
 
+def _difference_lines(attribute: str, pairs: Sequence[dict]) -> list[str]:
+    """The pairs of subgroups that differ after Holm's correction, and how many others there are; one paragraph, or none."""
+    if not pairs:
+        return []
+    lines = [f"{attribute}: {_difference(pair)}" for pair in pairs if pair["adjusted_p_value"] <= 0.05]
+    others = [pair for pair in pairs if not pair["adjusted_p_value"] <= 0.05]
+    if len(others) == 1:
+        lines.append(f"{attribute}: no difference shown, {_difference(others[0])}")
+    elif others:
+        lines.append(f"{attribute}: no difference shown in {'the other ' if lines else 'any of '}{len(others)} pairs")
+    return ["\n".join(lines)]
+
+
 def _difference(pair: dict) -> str:
     """A difference between two subgroups in words."""
-    shown = pair["adjusted_p_value"] <= 0.05
-    verdict = "differ" if shown else "no difference shown"
-    numbers = f"{pair['difference']:+.4f} {limits((pair['low'], pair['high']))} {pair['metric']}, p = {pair['adjusted_p_value']:.3f} (Holm)"
+    numbers = f"{pair['difference']:+.4f} {limits((pair['low'], pair['high']))} {pair['metric']}, {p_text(pair['adjusted_p_value'])} (Holm)"
     shared = f"; {groups(pair['shared_groups'])} in both" if pair["shared_groups"] else ""
-    return f"{pair['attribute']}: {pair['first']} − {pair['second']}: {verdict}, {numbers}{shared}"
+    return f"{pair['first']} − {pair['second']}: {numbers}{shared}"
+
+
+def p_text(value: float, *, bare: bool = False) -> str:
+    """``p = 0.012``, or ``p < 0.001``; ``bare`` leaves out ``p =``."""
+    if math.isnan(value):
+        return "–" if bare else "p undefined"
+    text = "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return text if bare else f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _number(value: float | None) -> str:

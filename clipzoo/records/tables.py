@@ -133,7 +133,7 @@ class RetrievalTable:
     Attributes:
         direction: ``'image_to_text'`` or ``'text_to_image'``.
         query: Case id of the image, or the caption itself.
-        group: Group of the image; empty for a caption, which may describe images of several groups.
+        group: Group of the image; of a caption, the group of all images that it matches, empty if they are of several groups.
         fold: Name of the fold whose test part contains the query and its gallery.
         gallery: ``[Q]`` int64 number of searched items.
         ahead: ``[Q]`` int64 number of non-matching items more similar to the query than its best match.

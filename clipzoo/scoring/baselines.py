@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from clipzoo.commands import typed
+from clipzoo.errors import ClipzooError
 from clipzoo.records.json_records import read_record, write_record
 from clipzoo.records.results import SUMMARY_FILE, Summary
 from clipzoo.scoring.runs import FILE, FinishedRun, RunComparison, compare
@@ -113,7 +115,11 @@ class Comparison:
         if trained is not None and compared is not None:
             mark = "the trained model's own score is optimistic, as the test part chose the epoch\n" if trained.optimistic else ""
             parts.append(mark + "\n".join(compared.verdicts()))
-        notes = [*record.notes, *(f"{name}: {note}" for name, summary in self.summaries.items() for note in summary.notes)]
+        old = [name for name in self.summaries if record.methods.get(name, {}).get("chosen_by") != record.select]
+        outdated = (
+            [f"{', '.join(old)}: fitted by an earlier version, not for {record.select}. Run {typed('baselines')} again"] if old else []
+        )
+        notes = [*record.notes, *outdated, *(f"{name}: {note}" for name, summary in self.summaries.items() for note in summary.notes)]
         return "\n\n".join([*parts, *(f"note: {note}" for note in dict.fromkeys(notes))])
 
     def table(self, trained: Summary | None = None) -> str:
@@ -154,11 +160,13 @@ def compare_with_trained(work_dir: str | Path, *, write: bool) -> RunComparison 
     folder = Path(work_dir) / FOLDER
     if (folder / FILE).exists():
         stored = RunComparison.read(folder)
-        if [(run["name"], run["predictions_digest"]) for run in stored.runs] == list(zip(names, digests, strict=True)):
+        same = [(run["name"], run["predictions_digest"]) for run in stored.runs] == list(zip(names, digests, strict=True))
+        if same and all(digests) and stored.metric == found.record.select:
             return stored
     folders = [Path(work_dir), *(folder_of(work_dir, method) for method in found.summaries)]
     runs = [FinishedRun.read(folder, name) for folder, name in zip(folders, names, strict=True)]
-    compared = compare(runs, [(0, index) for index in range(1, len(runs))], found.record.select)
+    pairs = [(0, index) for index in range(1, len(runs))]
+    compared = compare(runs, pairs, found.record.select, greater_is_better=found.record.greater_is_better)
     if write:
         compared.write(folder)
     return compared
@@ -167,6 +175,17 @@ def compare_with_trained(work_dir: str | Path, *, write: bool) -> RunComparison 
 def folder_of(work_dir: str | Path, method: str) -> Path:
     """Folder with the results of a method."""
     return Path(work_dir) / FOLDER / method
+
+
+def beside_baselines(work_dir: str | Path, trained: Summary, *, write: bool) -> str:
+    """The text of the baselines beside a trained model; empty without baselines. A problem with them is part of the text, since it must
+    not hide the result of the training.
+    """
+    try:
+        found = Comparison.read(work_dir)
+        return "" if found is None else found.text(trained, compare_with_trained(work_dir, write=write))
+    except ClipzooError as error:
+        return f"baselines: not compared: {error}"
 
 
 def describe(method: str) -> str:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from clipzoo.records.json_records import read_record, write_record
-from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, Summary, groups, limits
+from clipzoo.records.json_records import NAN_INSIDE, read_record, write_record
+from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, Summary, groups, limits, p_text
 from clipzoo.text_tables import aligned
 
 if TYPE_CHECKING:
     from clipzoo.records.tables import PredictionTable, RetrievalTable
     from clipzoo.statistics.paired.comparison import Comparison, Difference
+    from clipzoo.statistics.uncertainty.estimates import Interval
 
 FILE = "comparison.json"
 SIGNIFICANT = 0.05
@@ -54,7 +55,10 @@ class FinishedRun:
             what = "its folds are not all finished" if folder.is_dir() else "no such folder"
             raise CheckpointError(f"{folder}: {what}. Pass a finished work dir, or a baseline such as WORK_DIR/baselines/linear")
         if not (folder / OUT_OF_FOLD_FILE).exists():
-            raise CheckpointError(f"{folder / OUT_OF_FOLD_FILE}: no such file. Run {typed('train')}, which recreates it from the folds")
+            again = f"Run {typed('train')}, which recreates it from the folds"
+            if folder.parent.name == "baselines":
+                again = f"Delete the folder {folder} and run {typed('baselines')}"
+            raise CheckpointError(f"{folder / OUT_OF_FOLD_FILE}: no such file. {again}")
         return cls(name, Summary.read(folder), read_table(folder / OUT_OF_FOLD_FILE))
 
 
@@ -71,14 +75,16 @@ class RunComparison:
         pairs: One dict per pair: ``first``, ``second``, ``identical``, ``mcnemar``, and ``metrics``, each a dict with ``difference`` (first
             minus second), ``low``, ``high``, ``p_value`` (groups swapped), ``adjusted_p_value`` (Holm, over the pairs), ``detectable``
             (smallest difference found with a power of 80 %), ``folds_p_value`` (Nadeau and Bengio's t-test over the folds) and ``note``.
+        greater_is_better: Whether larger values of ``metric`` are better.
     """
 
     metric: str
     level: float
     num_cases: int
     num_groups: int
-    runs: list[dict]
-    pairs: list[dict]
+    runs: list[dict] = field(metadata=NAN_INSIDE)
+    pairs: list[dict] = field(metadata=NAN_INSIDE)
+    greater_is_better: bool = True
 
     def write(self, folder: str | Path) -> None:
         """Write ``folder/comparison.json``."""
@@ -102,21 +108,25 @@ class RunComparison:
     def _verdict(self, pair: dict, several: str) -> str:
         first, second = pair["first"], pair["second"]
         found = pair["metrics"].get(self.metric)
-        if found is None or math.isnan(found["difference"]):
-            return f"{self.metric} is undefined for {first} or {second}, so they cannot be compared"
         if pair["identical"]:
             return f"{first} and {second} made the same predictions"
-        sign = -1.0 if lower_is_better(self.metric) else 1.0
+        if found is None:
+            values = {run["name"]: run["values"][self.metric][0] for run in self.runs}
+            return f"{self.metric} has no paired test: {values[first]:.4f} for {first}, {values[second]:.4f} for {second}"
+        if math.isnan(found["difference"]):
+            return f"{self.metric} is undefined for {first} or {second}, so they cannot be compared"
+        sign = 1.0 if self.greater_is_better else -1.0
         difference, low, high = sign * found["difference"], *sorted((sign * found["low"], sign * found["high"]))
         p_value = f"{p_text(found['adjusted_p_value'])}{several}"
         doubt = f"; {found['note']}" if found["note"] else ""
-        if found["adjusted_p_value"] > SIGNIFICANT:
+        if not found["adjusted_p_value"] <= SIGNIFICANT:
             power = f"; 80 % power for a difference of {found['detectable']:.3f}" if math.isfinite(found["detectable"]) else ""
             alone = "; the interval, of this comparison alone, excludes 0" if low > 0 or high < 0 else ""
             numbers = f"{difference:+.4f} {limits((low, high))} {self.metric}, {p_value}{alone}{power}"
             return f"no difference shown between {first} and {second}: {numbers}{doubt}"
         better, difference, low, high = ("better", difference, low, high) if difference > 0 else ("worse", -difference, -high, -low)
-        return f"{first} is {better} than {second} by {difference:.4f} {limits((low, high))} {self.metric}, {p_value}{doubt}"
+        interval = "" if math.isnan(low) else f" {limits((low, high))}"
+        return f"{first} is {better} than {second} by {difference:.4f}{interval} {self.metric}, {p_value}{doubt}"
 
     def beaten_by_best(self) -> dict[str, bool]:
         """Whether the best run by the deciding metric beats each other run, by name; empty unless all pairs with the best are compared."""
@@ -131,7 +141,7 @@ class RunComparison:
 
     def best(self) -> str:
         """Name of the run with the best value of the deciding metric; the first on ties, undefined ones last."""
-        sign = 1.0 if lower_is_better(self.metric) else -1.0
+        sign = -1.0 if self.greater_is_better else 1.0
 
         def order(run: dict) -> tuple[bool, float]:
             value = run["values"].get(self.metric, [math.nan])[0]
@@ -186,7 +196,13 @@ class RunComparison:
 
 
 def compare(
-    runs: Sequence[FinishedRun], pairs: Sequence[tuple[int, int]], metric: str, *, level: float = 0.95, seed: int = 0
+    runs: Sequence[FinishedRun],
+    pairs: Sequence[tuple[int, int]],
+    metric: str,
+    *,
+    greater_is_better: bool | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> RunComparison:
     """Compare pairs of runs.
 
@@ -194,6 +210,7 @@ def compare(
         runs: Runs on the same cases, labels, groups and folds.
         pairs: Pairs of indices into ``runs``.
         metric: Metric that decides.
+        greater_is_better: Whether its larger values are better; ``None`` for a metric of clipzoo, whose name tells.
         level: Confidence level of the intervals.
         seed: Seed of the permutations.
 
@@ -208,37 +225,34 @@ def compare(
     _check_folds(runs)
     compared = adjusted([_compared(runs[a], runs[b], level, seed) for a, b in pairs])
     found = [intervals_of(run.table, level=level) for run in runs]
-    both = set.intersection(*(run.summary.pooled.keys() & of.overall.keys() for run, of in zip(runs, found, strict=True)))
-    metrics = [metric for metric in runs[0].summary.pooled if metric in both]
+    metrics = [name for name in runs[0].summary.pooled if all(name in run.summary.pooled for run in runs)]
+    table = runs[0].table
     return RunComparison(
         metric=metric,
         level=level,
-        num_cases=len(runs[0].table.case_ids),
+        num_cases=int((table.labels >= 0).sum()) if runs[0].summary.classes else len(table.case_ids),
         num_groups=found[0].num_groups,
         runs=[
             {
                 "name": run.name,
                 "predictions_digest": run.summary.predictions_digest,
                 "optimistic": run.summary.optimistic,
-                "values": {m: [run.summary.pooled[m], of.overall[m].low, of.overall[m].high] for m in metrics},
+                "values": {m: [run.summary.pooled[m], *_limits_of(of.overall.get(m))] for m in metrics},
             }
             for run, of in zip(runs, found, strict=True)
         ],
         pairs=[_plain_pair(runs[a].name, runs[b].name, result, metrics) for (a, b), result in zip(pairs, compared, strict=True)],
+        greater_is_better=not lower_is_better(metric) if greater_is_better is None else greater_is_better,
     )
+
+
+def _limits_of(interval: Interval | None) -> tuple[float, float]:
+    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
 
 
 def lower_is_better(metric: str) -> bool:
     """Whether lower values of a metric are better; known by its name, as records do not hold metrics."""
     return metric.removeprefix("i2t_").removeprefix("t2i_") in _LOWER_IS_BETTER
-
-
-def p_text(value: float, *, bare: bool = False) -> str:
-    """``p = 0.012``, or ``p < 0.001``; ``bare`` leaves out ``p =``."""
-    if math.isnan(value):
-        return "–" if bare else "p undefined"
-    text = "< 0.001" if value < 0.001 else f"{value:.3f}"
-    return text if bare else f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _compared(first: FinishedRun, second: FinishedRun, level: float, seed: int) -> Comparison:
@@ -274,8 +288,8 @@ def _plain_pair(first: str, second: str, found: Comparison, metrics: Sequence[st
         "first": first,
         "second": second,
         "identical": found.identical,
-        "mcnemar": None if found.mcnemar is None else asdict(found.mcnemar),
-        "metrics": {m: _plain_difference(found.overall[m]) for m in metrics},
+        "mcnemar": {} if found.mcnemar is None else asdict(found.mcnemar),
+        "metrics": {m: _plain_difference(found.overall[m]) for m in metrics if m in found.overall},
     }
 
 

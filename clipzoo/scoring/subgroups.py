@@ -13,6 +13,7 @@ from clipzoo.records.tables import DIRECTIONS, PredictionTable, RetrievalTable
 from clipzoo.scoring.intervals import LEVEL, intervals_of
 from clipzoo.statistics.cases import group_codes
 from clipzoo.statistics.multiplicity import holm
+from clipzoo.statistics.scores import MACRO
 from clipzoo.statistics.subgroups import Subgroup, pairs_to_compare, split_by_attribute
 from clipzoo.statistics.uncertainty.estimates import Interval
 
@@ -32,10 +33,10 @@ def subgroup_rows(
         metrics: Names of the metrics to report, of those that have intervals; the first decides the differences.
 
     Returns:
-        Rows with ``attribute``, ``value``, ``cases``, ``groups``, ``too_few`` (fewer than 10 groups, or no value) and ``values``:
-        ``[value, low, high]`` by metric, empty for too few. And differences with ``attribute``, ``first``, ``second``, ``metric``,
-        ``difference`` (first minus second), ``low``, ``high``, ``p_value``, ``adjusted_p_value`` (Holm, within the attribute) and
-        ``shared_groups``.
+        Rows with ``attribute``, ``value``, ``cases``, ``groups``, ``too_few`` (fewer than 10 groups, or no value), ``values``
+        (``[value, low, high]`` by metric, empty for too few) and ``notes`` (reasons to doubt the intervals). And differences with
+        ``attribute``, ``first``, ``second``, ``metric``, ``difference`` (first minus second), ``low``, ``high``, ``p_value``,
+        ``adjusted_p_value`` (Holm, within the attribute) and ``shared_groups``.
     """
     rows, differences = [], []
     table, case_ids, groups = _rows_of_images(table)
@@ -50,10 +51,17 @@ def subgroup_rows(
                     metric: overall[metric] for metric in metrics if metric in overall and not math.isnan(overall[metric].value)
                 }
             rows.append(_row(name, subgroup, found.get(subgroup.value, {})))
-        metric = next((metric for metric in metrics if all(metric in values for values in found.values())), None)
+        metric = next((metric for metric in metrics if any(metric in values for values in found.values())), None)
         if metric is not None:
-            differences += _differences(name, subgroups, codes, {value: values[metric] for value, values in found.items()}, metric)
+            defined = {value: values[metric] for value, values in found.items() if metric in values}
+            classes = {s.value: _classes(table, s.rows) for s in subgroups}
+            differences += _differences(name, [s for s in subgroups if s.value in defined], codes, defined, metric, classes)
     return rows, differences
+
+
+def _classes(table: PredictionTable | RetrievalTable, rows: np.ndarray) -> frozenset[int]:
+    """The classes of some cases; none for retrieval."""
+    return frozenset() if isinstance(table, RetrievalTable) else frozenset(table.labels[rows].tolist())
 
 
 def _rows_of_images(table: PredictionTable | RetrievalTable) -> tuple[PredictionTable | RetrievalTable, Sequence[str], Sequence[str]]:
@@ -80,15 +88,26 @@ def _row(attribute: str, subgroup: Subgroup, intervals: Mapping[str, Interval]) 
         "groups": subgroup.num_groups,
         "too_few": subgroup.too_few,
         "values": {metric: [float(i.value), float(i.low), float(i.high)] for metric, i in intervals.items()},
+        "notes": {metric: i.note for metric, i in intervals.items() if i.note},
     }
 
 
 def _differences(
-    attribute: str, subgroups: Sequence[Subgroup], codes: np.ndarray, intervals: Mapping[str, Interval], metric: str
+    attribute: str,
+    subgroups: Sequence[Subgroup],
+    codes: np.ndarray,
+    intervals: Mapping[str, Interval],
+    metric: str,
+    classes: Mapping[str, frozenset[int]],
 ) -> list[dict]:
-    """All pairs of values, by MOVER for independent estimates (Zou and Donner 2008): conservative if groups are in both."""
+    """All pairs of values, by MOVER for independent estimates (Zou and Donner 2008): conservative if groups are in both.
+
+    Averages over classes are not compared between values that have different classes.
+    """
     found = []
     for pair in pairs_to_compare(subgroups, codes):
+        if metric in MACRO and classes[pair.first] != classes[pair.second]:
+            continue
         a, b = intervals[pair.first], intervals[pair.second]
         difference = a.value - b.value
         low = difference - math.hypot(a.value - a.low, b.high - b.value)

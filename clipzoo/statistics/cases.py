@@ -114,21 +114,26 @@ class Queries:
         """G."""
         return int(self.groups.max()) + 1 if len(self) else 0
 
+    @property
+    def num_image_groups(self) -> int:
+        """Number of groups of the image queries: of patients, without captions that belong to no single one."""
+        return len(np.unique(self.groups[self.table.direction == DIRECTIONS[0]]))
+
     @classmethod
     def from_table(cls, table: RetrievalTable, *, caption_groups: Mapping[str, Collection[str]] | None = None) -> Queries:
         """Assign every query to a cluster.
 
         Image queries cluster by group; an image with an empty group name is a cluster of its own. A caption query clusters with
 
-        * the group whose images it describes, if ``caption_groups`` says so and it is a single one;
+        * the group whose images it describes, if it is a single one: as ``caption_groups`` says or, without it, as the table says;
         * otherwise the same caption in other folds: a caption shared by several groups (a class caption) belongs to none of them.
 
-        The table itself does not say which images a caption describes. Without ``caption_groups``, the captions of one patient count as
-        independent, so that intervals of text-to-image metrics are too narrow if patients have several captions each.
+        Tables of earlier versions name no groups of captions: the captions of a patient then count as independent of each other and of the
+        patient's images, so that intervals of text-to-image metrics and of RSum are too narrow.
 
         Args:
             table: Queries of both directions.
-            caption_groups: The groups whose images a caption describes, by caption; ``None``: unknown.
+            caption_groups: The groups whose images a caption describes, by caption; ``None``: as the table says.
         """
         names: list[tuple[str, ...]] = []
         rows = zip(table.direction, table.query, table.group, strict=True)
@@ -136,7 +141,7 @@ class Queries:
             if direction == DIRECTIONS[0]:
                 names.append(("group", group) if group else ("row", str(row)))
                 continue
-            described = set((caption_groups or {}).get(query, ()))
+            described = {group} - {""} if caption_groups is None else set(caption_groups.get(query, ()))
             only = described.pop() if len(described) == 1 else ""
             names.append(("group", only) if only else ("caption", query))
         return cls(table, _codes(names)[1])

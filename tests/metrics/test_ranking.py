@@ -238,6 +238,9 @@ def test_the_table_names_things_and_leaves_distractors_out():
     assert table.direction.tolist() == ["image_to_text"] * 2 + ["text_to_image"] * 2
     assert table.query.tolist() == ["图/00.png", "图/01.png", '第00句, "话"', '第01句, "话"']
     assert table.group.tolist() == ["P0", "P0", "", ""] and set(table.fold) == {"fold_2"}
+    named = {"cases": cases(3), "captions": captions(4), "fold": "f"}
+    for positives, groups in (([[1, 0], [1], []], ["P0"] * 4), ([[0], [1], [1]], ["P0", "P0", "P1", "P0", ""])):  # images 0 and 1 are of P0
+        assert retrieval_table(rank(image, text, positives), **named, positives=positives).group.tolist() == groups
     assert table.gallery.tolist() == [4, 4, 3, 3]
     assert table.best_match.tolist() == ['第00句, "话"', '第01句, "话"', "图/00.png", "图/01.png"]
     assert table.positive_similarity.tolist() == [0.5, 1, 1, 0.5] and table.negative_similarity.tolist() == [0, 0, 0, 0]

@@ -11,7 +11,7 @@ from run_files import table_of, write_run
 
 from clipzoo.errors import CheckpointError
 from clipzoo.records.results import Summary
-from clipzoo.scoring.baselines import Comparison, Record, compare_with_trained, folder_of
+from clipzoo.scoring.baselines import Comparison, Record, beside_baselines, compare_with_trained, folder_of
 
 
 def summary(value, metric="balanced_accuracy", digest="d", **changed):
@@ -25,7 +25,9 @@ def summary(value, metric="balanced_accuracy", digest="d", **changed):
 
 
 def comparison(values, metric="balanced_accuracy", up=True):
-    record = Record("d", metric, up, "RN50, weights random", "x", {name: {"seconds": 1.0} for name in values}, ["say little"])
+    record = Record(
+        "d", metric, up, "RN50, weights random", "x", {name: {"seconds": 1.0, "chosen_by": metric} for name in values}, ["say little"]
+    )
     return Comparison(record, {name: summary(value, metric) for name, value in values.items()})
 
 
@@ -131,3 +133,16 @@ def test_it_is_read_from_the_work_dir_in_the_order_of_the_tables(tmp_path):
     (tmp_path / "baselines" / "summary.json").write_text('{"folds": 1}')
     with pytest.raises(CheckpointError, match="summary.json: has no digest of its content.*Delete the folder .*baselines"):
         Comparison.read(tmp_path)
+
+
+def test_a_broken_baseline_does_not_hide_the_training(work_dir):
+    (folder_of(work_dir, "linear") / "oof_predictions.csv").unlink()
+    text = beside_baselines(work_dir, Summary.read(work_dir), write=True)
+    assert text.startswith("baselines: not compared: ") and "linear and run clipzoo baselines" in text
+
+
+def test_a_baseline_of_an_earlier_version_is_called_so(work_dir):
+    assert "majority, linear: fitted by an earlier version" in beside_baselines(work_dir, Summary.read(work_dir), write=False)
+    methods = {name: {"chosen_by": "balanced_accuracy", "balanced": False} for name in ("majority", "linear")}
+    replace(Record.read(work_dir), methods=methods).write(work_dir)
+    assert "earlier version" not in beside_baselines(work_dir, Summary.read(work_dir), write=False)

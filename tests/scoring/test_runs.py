@@ -8,8 +8,9 @@ import pytest
 from run_files import summary_of, table_of
 
 from clipzoo.errors import ConfigError, DataError
+from clipzoo.records.results import p_text
 from clipzoo.records.tables import PredictionTable
-from clipzoo.scoring.runs import FinishedRun, RunComparison, compare, lower_is_better, p_text
+from clipzoo.scoring.runs import FinishedRun, RunComparison, compare, lower_is_better
 from clipzoo.statistics.cases import Cases
 from clipzoo.statistics.paired.comparison import compare_cases
 
@@ -94,3 +95,31 @@ def test_one_patient_is_one_observation_and_the_reader_is_told():
 
 def test_p_values_in_words():
     assert [p_text(0.0004), p_text(0.0123), p_text(math.nan), p_text(0.5, bare=True)] == ["p < 0.001", "p = 0.012", "p undefined", "0.500"]
+
+
+def test_undefined_numbers_survive_the_file(tmp_path):
+    """One fold has no test over folds; NaN probabilities make every metric undefined."""
+    one_fold = [replace(table_of(seed=seed), folds=("fold_1",) * 120) for seed in (0, 1)]
+    undefined = [replace(table, probabilities=np.full_like(table.probabilities, np.nan)) for table in one_fold]
+    for name, tables, says in (("one", one_fold, "0 "), ("nan", undefined, "accuracy is undefined for 0 or 1")):
+        found = compare([FinishedRun(str(i), summary_of(t), t) for i, t in enumerate(tables)], [(0, 1)], "accuracy")
+        found.write(tmp_path / name)
+        read = RunComparison.read(tmp_path / name)
+        assert read.text() == found.text() and says in read.text() and "–" in read.text()
+
+
+def test_a_metric_of_a_plugin_has_values_but_no_test():
+    runs = []
+    for name, value in (("a", 0.9), ("b", 0.2)):
+        run = run_of(name, table_of(seed=len(runs)))
+        runs.append(FinishedRun(name, replace(run.summary, pooled={**run.summary.pooled, "mine": value}), run.table))
+    found = compare(runs, [(0, 1)], "mine", greater_is_better=False)
+    assert found.verdicts() == ["mine has no paired test: 0.9000 for a, 0.2000 for b"] and found.best() == "b"
+    assert "mine" in found.text()
+
+
+def test_unlabelled_cases_are_not_counted():
+    table = table_of()
+    some = replace(table, labels=np.where(np.arange(120) < 20, -1, table.labels))
+    found = compare([run_of("a", some), run_of("b", replace(some, probabilities=some.probabilities[:, ::-1]))], [(0, 1)], "accuracy")
+    assert found.num_cases == 100

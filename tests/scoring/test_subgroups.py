@@ -103,7 +103,24 @@ def test_the_summary_shows_them(tmp_path):
     attributes = {"sex": attribute_of(table, lambda g: "女" if g < 30 else "男" if g < 55 else "")}
     summary = make_summary("x", METRICS, folds, results, table, attributes=attributes, select="balanced_accuracy")
     text = summary.tables()
-    assert "sex: 女 − 男: " in text and "p = " in text and "unknown" in text
+    assert "sex: no difference shown, 女 − 男: " in text and "p = " in text and "unknown" in text
     summary.write(tmp_path)
     assert type(summary).read(tmp_path).subgroups == summary.subgroups
     assert not make_summary("x", METRICS, folds, results, table).subgroups and math.isfinite(summary.subgroups[0]["values"]["auroc"][0])
+
+
+def test_averages_over_other_classes_are_not_compared():
+    table = table_of(num_groups=60)
+    ward = attribute_of(table, lambda g: "one class" if g % 2 and g < 30 else "both")
+    for metric, pairs in (("balanced_accuracy", 0), ("accuracy", 1)):
+        assert len(subgroup_rows(table, {"ward": ward}, [metric])[1]) == pairs
+
+
+def test_doubtful_intervals_and_many_pairs_are_said_in_a_line():
+    from run_files import summary_of
+
+    table = table_of(num_groups=130)
+    rows, differences = subgroup_rows(table, {"site": attribute_of(table, lambda g: f"s{g // 2 % 5}")}, ["accuracy", "auroc"])
+    text = replace(summary_of(table), subgroups=rows, subgroup_differences=differences).tables()
+    assert len(differences) == 10 and "site: no difference shown in any of 10 pairs" in text and " − " not in text
+    assert "note: intervals of site s0, s1, s2, s3, s4: few groups" in text

@@ -67,3 +67,23 @@ def test_undefined_metrics_have_no_interval():
     table.probabilities[3] = np.nan
     summary = summary_of(table)
     assert all(math.isnan(value) for value in summary.pooled.values()) and "may be too narrow" not in summary.tables()
+
+
+@pytest.mark.parametrize("change", ["one class", "nan", "unlabelled", "one group"])
+def test_undefined_numbers_survive_the_file(tmp_path, change):
+    table = table_of()
+    changed = {
+        "one class": replace(table, labels=np.zeros_like(table.labels)),
+        "nan": replace(table, probabilities=np.full_like(table.probabilities, np.nan)),
+        "unlabelled": replace(table, labels=np.full_like(table.labels, -1)),
+        "one group": replace(table, groups=("P",) * 120),
+    }[change]
+    summary = summary_of(changed)
+    summary.write(tmp_path)
+    assert Summary.read(tmp_path).tables() == summary.tables()
+
+
+def test_the_groups_of_a_class_are_shown_if_any_has_several_cases():
+    summary = summary_of(table_of())
+    summary.per_class[1].update(cases=4, groups=4)
+    assert "groups" in summary.class_tables()[0].splitlines()[0]

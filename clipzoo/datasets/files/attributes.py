@@ -25,12 +25,15 @@ def read_attributes(path: str, ids: Collection[str], root: str) -> dict[str, dic
     seen: dict[str, dict[str, str]] = {}
     found: dict[str, dict[str, str]] = {}
     for row in read_case_table(path, ids, root, _problem):
-        if seen.setdefault(row.case_id, row.values) != row.values:
+        values = {name: value for name, value in row.values.items() if value}
+        if seen.setdefault(row.case_id, values) != values:
             raise DataError(f"{row.where}: '{row.case_id}' has an earlier row with other values. Keep one of them")
         for name, value in row.values.items():
             of_case = found.setdefault(name, {})
             if value:
                 of_case[row.case_id] = value
+    if not seen:
+        raise DataError(f"{path}: has no rows below the first line. Give at least one image its attributes")
     return found
 
 

@@ -48,7 +48,7 @@ class MetricIntervals:
     Attributes:
         overall: Interval by metric.
         per_class: C intervals by metric, in the order of the classes; empty for retrieval.
-        num_groups: G.
+        num_groups: G; of retrieval, the groups of the image queries.
     """
 
     overall: dict[str, Interval]
@@ -118,7 +118,7 @@ def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[i
             found[key] = with_note(found[key], f"only {_groups(support.groups)}")
         elif name.endswith("mean_rank") and estimates.influence.effective_number(key) < FEW_INFLUENTIAL:
             found[key] = with_note(found[key], "a few groups with high ranks decide it; the interval is too narrow")
-    return _arranged(found, queries.num_groups)
+    return _arranged(found, queries.num_image_groups or queries.num_groups)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def written(tmp_path, text: str):
 
 
 def test_values_by_attribute_and_case(tmp_path):
-    path = written(tmp_path, "path,sex,设备\n甲/P1_a.png,女, GE \n甲/P1_b.png,,GE\n甲/P1_a.png,女,GE\n")
+    path = written(tmp_path, "path,sex,设备\n甲/P1_a.png,女, GE \n甲/P1_b.png,,GE\n甲/P1_a.png,女,GE\n乙/P2_a.png,\n乙/P2_a.png,,\n")
     assert read_attributes(path, IDS, "images") == {"sex": {"甲/P1_a.png": "女"}, "设备": {"甲/P1_a.png": "GE", "甲/P1_b.png": "GE"}}
     assert read_attributes(written(tmp_path, "path;view\n乙/P2_a.png;ap\n"), IDS, "images") == {"view": {"乙/P2_a.png": "ap"}}
 
@@ -30,6 +30,7 @@ def test_values_by_attribute_and_case(tmp_path):
         ("path,sex,sex\n", "attributes.csv:1: duplicate column 'sex'. Rename one of them"),
         ("path,sex\n乙/P2_a.png,f\n乙/P2_a.png,m\n", "attributes.csv:3: '乙/P2_a.png' has an earlier row with other values"),
         ("path,sex\n乙/P2_a.png,f,x\n", "attributes.csv:2: the row has 3 columns, the first line names 2"),
+        ("path,sex\n", "attributes.csv: has no rows below the first line"),
         ("", "attributes.csv:1: the column path and at least one attribute are required; found: nothing"),
     ],
 )
