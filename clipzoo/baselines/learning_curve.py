@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,8 +101,8 @@ class Learning:
         self.draws = [
             Draw(share, number, reduced(self.folds, share, number, plan.seed)) for share in plan.shares for number in plan.draws(share)
         ]
-        only = None if self.probe is None else (options or Options(), self.probe.name)
-        self.baselines = None if only is None else Baselines(config, folder, _with_method(*only), console=console)
+        options = replace(options or Options(), only=[method])
+        self.baselines = None if self.probe is None else Baselines(config, folder, options, console=console)
 
     @property
     def place(self) -> Path:
@@ -187,12 +187,6 @@ class Learning:
             dict(missing),
             len(parts),
         )
-
-
-def _with_method(options: Options, name: str) -> Options:
-    from dataclasses import replace
-
-    return replace(options, only=[name])
 
 
 def _probe_of(method: str) -> Probe | None:

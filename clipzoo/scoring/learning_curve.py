@@ -319,7 +319,8 @@ def _missing_note(result: ShareResult) -> str:
     named = [f"'{name}' from {number}" for name, number in often if number]
     if not named:
         return ""
-    return f"share {result.share:g}: of {result.parts} train parts, missing are {shortened(named, 4)}; such cases cannot be right there"
+    missing = f"of {result.parts} train parts, missing are {shortened(named, 4)}"
+    return f"share {result.share:g}: {missing}; what is tested of them there was never learned"
 
 
 def _number(value: float | None) -> float:

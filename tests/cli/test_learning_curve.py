@@ -28,6 +28,7 @@ def test_a_probe(command, write_config, snapshot):
     assert command("baselines", config, "--work-dir", "run", "--only", "prototype").status == 0, "the work dir is one of the training"
     pooled = Summary.read("run/baselines/prototype").pooled
     assert {name: curve.points[-1]["metrics"][name][0] for name in pooled} == pytest.approx(pooled), "all groups: the baseline itself"
+    assert all(point["metrics"]["log_loss"][0] != curve.points[-1]["metrics"]["log_loss"][0] for point in curve.points[:-1])
     before = snapshot(place)
     assert command("learning_curve", config, *FAST).out == ended.out and snapshot(place) == before
 

@@ -118,7 +118,10 @@ def test_a_record_comes_back_and_an_edited_one_does_not(tmp_path):
     curve.write(tmp_path)
     again = LearningCurve.read(tmp_path)
     assert again == curve and again.text() == curve.text()
-    assert curve.notes == ["先", "share 0.1: of 9 train parts, missing are '骨水泥型' from 2; such cases cannot be right there"]
+    assert curve.notes == [
+        "先",
+        "share 0.1: of 9 train parts, missing are '骨水泥型' from 2; what is tested of them there was never learned",
+    ]
     lines = (tmp_path / "learning_curve.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "share,train_groups,train_cases,metric,value,low,high" and len(lines) == 1 + 5 * 8
     path = tmp_path / "learning_curve.json"
