@@ -196,7 +196,7 @@ def _intervals(paper: Paper, words: Words) -> str:
     """The methods of the intervals in the table, and what they are conditional on; nothing if there are none."""
     summary = paper.summary
     used = dict.fromkeys(interval["method"] for interval in summary.intervals.values() if not math.isnan(interval["low"]))
-    if not used or not summary.num_groups:
+    if not used:
         return ""
     metrics_of = {
         method: words.comma.join(words.metric(metric) for metric, found in summary.intervals.items() if found["method"] == method)

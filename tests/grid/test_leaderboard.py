@@ -8,7 +8,7 @@ from run_files import table_of, write_run
 from clipzoo.grid.jobs import Job
 from clipzoo.grid.leaderboard import Leaderboard, leaderboard
 from clipzoo.records.results import Summary
-from clipzoo.scoring.runs import FinishedRun, compare
+from clipzoo.scoring.runs import FinishedRun, compare, p_text
 
 
 def job(name: str) -> Job:
@@ -38,11 +38,8 @@ def test_rows_that_the_best_does_not_beat_are_marked(folder):
     assert shown["close"].startswith("not beaten (p = ") and shown["bad"].startswith("worse (p ")
     runs = [FinishedRun.read(folder / name, name) for name in shown]
     expected = [pair["metrics"]["accuracy"]["adjusted_p_value"] for pair in compare(runs, [(0, 1), (0, 2)], "accuracy").pairs]
-    assert (
-        f"p = {expected[0]:.3f}" in shown["close"]
-        and expected[1] < 0.05 < expected[0]
-        and any("Holm's correction for 2" in n for n in found.notes)
-    )
+    assert p_text(expected[0]) in shown["close"] and p_text(expected[1]) in shown["bad"]
+    assert expected[1] < 0.05 < expected[0] and any("Holm's correction for 2" in note for note in found.notes)
 
 
 def test_the_sorting_metric_carries_its_interval(folder):
@@ -83,3 +80,13 @@ def test_what_cannot_be_compared_has_no_mark_but_a_note(folder):
 def test_a_single_job_is_the_best_of_nothing(folder):
     found = board(folder, "good")
     assert set(marks(found).values()) == {""} and not any("choice" in note or "best" in note for note in found.notes)
+
+
+def test_the_p_values_are_corrected(folder):
+    for number in range(3):
+        write_run(folder / f"near_{number}", table_of(right=0.88, seed=10 + number))
+    shown = marks(board(folder, "good", "near_0", "near_1", "near_2"))
+    runs = [FinishedRun.read(folder / name, name) for name in shown]
+    pairs = compare(runs, [(0, 1), (0, 2), (0, 3)], "accuracy").pairs
+    numbers = [[pair["metrics"]["accuracy"][key] for pair in pairs] for key in ("p_value", "adjusted_p_value")]
+    assert numbers[0] != numbers[1] and [p_text(p) in shown[run.name] for run, p in zip(runs[1:], numbers[1], strict=True)] == [True] * 3
