@@ -106,6 +106,8 @@ class EvaluationSettings(Settings):
         select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, or ``rsum``.
         every: Epochs between evaluations on the val part; the last epoch is always evaluated.
         every_steps: Optimizer steps between evaluations, instead of ``every``; the last step is always evaluated.
+        calibrate: Whether to fit a temperature on the val part of each fold, store it in the scored checkpoint, and apply it to its test
+            part. Needs classes and a val part.
         balance_baselines: Whether all classes count equally when a baseline is fitted. ``None``: if the training corrects imbalance, by its
             sampler or its class weights.
     """
@@ -115,6 +117,7 @@ class EvaluationSettings(Settings):
     select: str | None = None
     every: Count = 1
     every_steps: Count | None = None
+    calibrate: bool = False
     balance_baselines: bool | None = None
 
 

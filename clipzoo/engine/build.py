@@ -5,6 +5,7 @@ preprocessing to the data.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,26 @@ def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], 
         hint = did_you_mean(select, by_name)
         raise ConfigError(f"evaluation.select: '{select}' is not among the metrics.{hint} Available: {', '.join(by_name)}")
     return built, by_name[select]
+
+
+def check_calibration(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
+    """Refuse ``evaluation.calibrate`` without classes, or without a labelled val part in every split.
+
+    Raises:
+        ConfigError: It cannot be calibrated.
+    """
+    if not EvaluationSettings.of(config).calibrate:
+        return
+    where = "evaluation.calibrate"
+    if not data.classes:
+        raise ConfigError(f"{where}: {type(data).__name__} has captions and no classes, so there are no class probabilities. Remove it")
+    if watched_part(config, splits[0]) == "test":
+        raise ConfigError(f"{where}: a temperature needs a val part that is not reported. Set splits.select_on_test=False")
+    without = [split.name for split in splits if not (data.labels[data.rows_of(split.val)] >= 0).any()]
+    if without:
+        raise ConfigError(
+            f"{where}: the val part of {shortened(without, 3)} has no labelled cases to fit a temperature on. Raise splits.val_fraction"
+        )
 
 
 def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Metric]) -> Evaluator:

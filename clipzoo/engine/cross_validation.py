@@ -58,6 +58,7 @@ class CrossValidation:
         self.dataset = build.dataset(config)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
+        build.check_calibration(config, self.dataset, self.folds.splits)
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later

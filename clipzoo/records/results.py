@@ -20,6 +20,7 @@ from clipzoo.text_tables import MANY_METRICS, aligned, rows_or_columns
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
 PREDICTIONS_FILE = "predictions.csv"
+VAL_PREDICTIONS_FILE = "val_predictions.csv"
 OUT_OF_FOLD_FILE = "oof_predictions.csv"
 
 
@@ -45,6 +46,10 @@ class FoldResult:
         predictions_digest: Digest of ``predictions.csv`` in the same folder.
         rounding: Values of all config keys that only change rounding.
         notes: Remarks on the training.
+        val_predictions_digest: Digest of ``val_predictions.csv`` in the same folder; empty without classes or a labelled val part, or in a
+            result of an earlier version.
+        calibration: With ``evaluation.calibrate``: ``temperature``, ``num_cases`` of the val part, its ``log_loss_before`` and
+            ``log_loss_after``, those of the test part with the prefix ``test_``, and a ``note``; empty without.
     """
 
     fold: str
@@ -64,6 +69,8 @@ class FoldResult:
     predictions_digest: str = ""
     rounding: dict[str, str | int | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    val_predictions_digest: str = ""
+    calibration: dict[str, float | int | str | None] = field(default_factory=dict)
 
     @property
     def folds_digest(self) -> str:
