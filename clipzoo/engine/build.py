@@ -115,17 +115,26 @@ def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], 
     return built, by_name[select]
 
 
-def check_calibration(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
-    """Refuse ``evaluation.calibrate`` without classes, or without a labelled val part in every split.
+def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
+    """Refuse keys of section ``evaluation`` that need classes, a certain class, or a labelled val part in every split.
 
     Raises:
-        ConfigError: It cannot be calibrated.
+        ConfigError: They do not fit the data or the splits.
     """
-    if not EvaluationSettings.of(config).calibrate:
-        return
+    settings = EvaluationSettings.of(config)
+    for key in ("calibrate", "operating_point", "positive_class"):
+        if getattr(settings, key) and not data.classes:
+            kind = type(data).__name__
+            raise ConfigError(f"evaluation.{key}: {kind} has captions and no classes, so there are no class probabilities. Remove it")
+    if settings.positive_class is not None and settings.positive_class not in data.classes:
+        hint, classes = did_you_mean(settings.positive_class, data.classes), shortened(data.classes, 10)
+        raise ConfigError(f"evaluation.positive_class: there is no class '{settings.positive_class}'.{hint} Classes: {classes}")
+    if settings.calibrate:
+        _check_val(config, data, splits)
+
+
+def _check_val(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
     where = "evaluation.calibrate"
-    if not data.classes:
-        raise ConfigError(f"{where}: {type(data).__name__} has captions and no classes, so there are no class probabilities. Remove it")
     if watched_part(config, splits[0]) == "test":
         raise ConfigError(f"{where}: a temperature needs a val part that is not reported. Set splits.select_on_test=False")
     without = [split.name for split in splits if not (data.labels[data.rows_of(split.val)] >= 0).any()]

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError
@@ -113,6 +114,11 @@ class Summary:
         intervals: Confidence interval of each pooled metric that has one: ``low``, ``high``, ``method``, and a ``note`` if it is doubtful.
         level: Confidence level of all intervals.
         num_groups: Number of groups (patients) that the intervals are over; 0 in a summary of an earlier version.
+        operating_points: One dict per class with thresholds fitted on val: ``thresholds`` by fold, pooled counts and shares on test, and
+            ``intervals``; empty without ``evaluation.operating_point``. This and the next three are ``None`` where undefined.
+        decision_curve: One dict per class: net benefit on test (``model``, with ``low`` and ``high``, and ``treat_all``) by ``thresholds``.
+        conformal: Prediction sets fitted on val for a coverage of 1 - ``alpha``: ``coverage`` on test, and ``mean_size``.
+        calibration: ``ece`` (debiased) with ``interval``, ``ece_plug_in``, ``brier``, and the fitted ``temperatures`` by fold.
     """
 
     name: str
@@ -132,6 +138,10 @@ class Summary:
     intervals: dict[str, dict] = field(default_factory=dict)
     level: float = 0.95
     num_groups: int = 0
+    operating_points: list[dict] = field(default_factory=list)
+    decision_curve: list[dict] = field(default_factory=list)
+    conformal: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""
@@ -157,6 +167,7 @@ class Summary:
         mark = "  (OPTIMISTIC: the test part chose the epoch)" if self.optimistic else ""
         parts = [f"{self.name}: {self.selection}{mark}", self.metric_table()]
         parts += self.class_tables() if self.classes else []
+        parts += self.decision_tables()
         if self.num_groups:
             parts.append(
                 f"[low, high]: {100 * self.level:g} % confidence interval over {groups(self.num_groups)}, whose cases count together; "
@@ -203,6 +214,31 @@ class Summary:
         if len(self.classes) <= 20:
             rows = [[name, *map(str, row)] for name, row in zip(self.classes, self.confusion, strict=True)]
             parts.append(aligned(["true \\ predicted", *self.classes], rows))
+        return parts
+
+    def decision_tables(self) -> list[str]:
+        """Operating points, and one line each on calibration and prediction sets."""
+        keys, parts = ["sensitivity", "specificity", "ppv", "npv"], []
+        if self.operating_points:
+            rows = []
+            for point in self.operating_points:
+                thresholds = " ".join(_number(value) for value in point["thresholds"].values())
+                rows.append([f"{point['class']} ({point['criterion']})", thresholds, *(_with_limits(point, key) for key in keys)])
+            parts.append(aligned(["operating point", "thresholds of the folds, from val", *keys], rows))
+        found = self.calibration
+        if found and found["ece"] is not None:
+            lines = f"calibration error (debiased) {found['ece']:.3f} {limits(found['interval'])}, Brier score {_number(found['brier'])}"
+            if found["temperatures"]:
+                values = ", ".join(f"{fold} {value:.2f}" for fold, value in found["temperatures"].items())
+                before, after = _number(found["log_loss_before"]), _number(found["log_loss_after"])
+                lines += f"; temperatures from val: {values}; log loss {before} before, {after} after"
+            parts.append(lines)
+        found = self.conformal
+        if found and found["coverage"] is not None:
+            parts.append(
+                f"prediction sets for {100 * (1 - found['alpha']):g} %: contain the true class in {100 * found['coverage']:.1f} % "
+                f"{limits(found['interval'])}, {found['mean_size']:.2f} classes on average"
+            )
         return parts
 
 

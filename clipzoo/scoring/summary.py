@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from clipzoo import metrics as metric_tables
 from clipzoo.records.folds import Folds
 from clipzoo.records.results import FoldResult, Summary, mean_and_sd
 from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.scoring.decisions import Choice, Decisions, decide
 from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
 from clipzoo.statistics.uncertainty.intervals import MetricIntervals
 
@@ -27,7 +28,14 @@ def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) ->
 
 
 def make_summary(
-    name: str, metrics: Sequence[Metric], folds: Folds, results: Sequence[FoldResult], table: PredictionTable | RetrievalTable
+    name: str,
+    metrics: Sequence[Metric],
+    folds: Folds,
+    results: Sequence[FoldResult],
+    table: PredictionTable | RetrievalTable,
+    *,
+    val: Mapping[str, PredictionTable] | None = None,
+    choice: Choice | None = None,
 ) -> Summary:
     """Compute the summary.
 
@@ -37,9 +45,12 @@ def make_summary(
         folds: All folds.
         results: Result of every fold.
         table: The out-of-fold table.
+        val: Val predictions by fold, of the folds that have them.
+        choice: Operating points to report.
     """
     pooled, intervals = score(metrics, table), intervals_of(table)
     classified = isinstance(table, PredictionTable)
+    decided = decide(table, results, val or {}, choice or Choice()) if classified else Decisions()
     selections = list(dict.fromkeys(r.selection for r in results))
     spread = {metric: mean_and_sd([r.metrics[metric] for r in results]) for metric in pooled}
     keys = ("fold", "epoch", "epochs_trained", "metrics", "counts", "seconds")
@@ -55,11 +66,15 @@ def make_summary(
         selection="; ".join(selections),
         optimistic=any("optimistic" in selection for selection in selections),
         folds_digest=folds.digest,
-        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes)],
+        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes), *decided.notes],
         seconds=round(sum(r.seconds for r in results), 2),
         intervals={metric: plain(intervals.overall[metric]) for metric in pooled if metric in intervals.overall},
         level=LEVEL,
         num_groups=intervals.num_groups,
+        operating_points=decided.operating_points,
+        decision_curve=decided.decision_curve,
+        conformal=decided.conformal,
+        calibration=decided.calibration,
     )
 
 

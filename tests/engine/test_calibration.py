@@ -131,3 +131,19 @@ def test_edited_val_predictions_and_bad_temperatures_are_refused(runs):
     for bad in (0.0, float("nan"), "1"):
         with pytest.raises(CheckpointError, match="temperature must be a number above 0"):
             checkpoint.check_content({**content, "calibration": {"temperature": bad}}, "file", "Advice")
+
+
+def test_operating_points_change_no_training_and_follow_from_the_files(config_of, tmp_path, quiet):
+    plain = {"train": {"epochs": 1}}
+    CrossValidation(config_of(**plain), tmp_path / "run", console=quiet).train()
+    chosen = config_of(**plain, evaluation={"operating_point": {"sensitivity": 0.5}, "positive_class": "圆"})
+    summary = CrossValidation(chosen, tmp_path / "run", console=quiet).train()
+    (point,) = summary.operating_points
+    assert point["class"] == "圆" and point["criterion"] == "sensitivity 0.5" and set(point["thresholds"]) == {"fold_1", "fold_2", "fold_3"}
+    assert set(summary.conformal["thresholds"]) == {"fold_1", "fold_2", "fold_3"}
+
+
+def test_a_class_that_does_not_exist_is_refused_before_training(config_of, tmp_path, quiet):
+    config = config_of(evaluation={"operating_point": "youden", "positive_class": "圆形"})
+    with pytest.raises(ConfigError, match="evaluation.positive_class: there is no class '圆形'.*圆"):
+        CrossValidation(config, tmp_path / "run", console=quiet)
