@@ -106,6 +106,12 @@ class EvaluationSettings(Settings):
         select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, or ``rsum``.
         every: Epochs between evaluations on the val part; the last epoch is always evaluated.
         every_steps: Optimizer steps between evaluations, instead of ``every``; the last step is always evaluated.
+        calibrate: Whether to fit a temperature on the val part of each fold, store it in the scored checkpoint, and apply it to its test
+            part. Needs classes and a val part.
+        operating_point: How the summary chooses a threshold for each class on val, to report sensitivity, specificity, PPV and NPV on test:
+            ``'youden'``, or what to reach, such as ``{'sensitivity': 0.9}`` or ``{'specificity': 0.9}``. ``None`` reports none.
+        positive_class: The only class with operating points and a decision curve, usually that of two classes which is to be detected;
+            ``None`` for every class against the others.
         balance_baselines: Whether all classes count equally when a baseline is fitted. ``None``: if the training corrects imbalance, by its
             sampler or its class weights.
     """
@@ -115,7 +121,14 @@ class EvaluationSettings(Settings):
     select: str | None = None
     every: Count = 1
     every_steps: Count | None = None
+    calibrate: bool = False
+    operating_point: Literal["youden"] | dict[Literal["sensitivity", "specificity"], Annotated[float, Interval(gt=0, le=1)]] | None = None
+    positive_class: str | None = None
     balance_baselines: bool | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.operating_point, Mapping) and len(self.operating_point) != 1:
+            raise ConfigError("evaluation.operating_point: must name one of sensitivity and specificity, such as {'sensitivity': 0.9}")
 
 
 @dataclass(frozen=True)

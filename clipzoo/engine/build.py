@@ -5,6 +5,7 @@ preprocessing to the data.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,35 @@ def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], 
         hint = did_you_mean(select, by_name)
         raise ConfigError(f"evaluation.select: '{select}' is not among the metrics.{hint} Available: {', '.join(by_name)}")
     return built, by_name[select]
+
+
+def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
+    """Refuse keys of section ``evaluation`` that need classes, a certain class, or a labelled val part in every split.
+
+    Raises:
+        ConfigError: They do not fit the data or the splits.
+    """
+    settings = EvaluationSettings.of(config)
+    for key in ("calibrate", "operating_point", "positive_class"):
+        if getattr(settings, key) and not data.classes:
+            kind = type(data).__name__
+            raise ConfigError(f"evaluation.{key}: {kind} has captions and no classes, so there are no class probabilities. Remove it")
+    if settings.positive_class is not None and settings.positive_class not in data.classes:
+        hint, classes = did_you_mean(settings.positive_class, data.classes), shortened(data.classes, 10)
+        raise ConfigError(f"evaluation.positive_class: there is no class '{settings.positive_class}'.{hint} Classes: {classes}")
+    if settings.calibrate:
+        _check_val(config, data, splits)
+
+
+def _check_val(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
+    where = "evaluation.calibrate"
+    if watched_part(config, splits[0]) == "test":
+        raise ConfigError(f"{where}: a temperature needs a val part that is not reported. Set splits.select_on_test=False")
+    without = [split.name for split in splits if not (data.labels[data.rows_of(split.val)] >= 0).any()]
+    if without:
+        raise ConfigError(
+            f"{where}: the val part of {shortened(without, 3)} has no labelled cases to fit a temperature on. Raise splits.val_fraction"
+        )
 
 
 def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Metric]) -> Evaluator:

@@ -7,8 +7,9 @@ Not included: images (a checkpoint holds its classes and captions), compiled cod
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,6 +54,7 @@ class BestContent:
     preprocessing: dict[str, Any]
     precision: Literal["fp32", "bf16", "fp16"]
     state: dict[str, Any]
+    calibration: dict[str, Any] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,23 @@ def check_content(content: dict, where: object, advice: str) -> None:
     as_record(LatestContent if content.get("kind") == "latest" else BestContent, content, where, advice)
     as_record(TrainState, content["state"], f"{where}: state", advice)
     as_record(Preprocessing, content["preprocessing"], f"{where}: preprocessing", advice)
+    factor = calibration_of(content)
+    if not (isinstance(factor, float) and 0 < factor < math.inf):
+        raise CheckpointError(f"{where}: calibration: temperature must be a number above 0. {advice}")
     for key in ("model", "raw_model"):
         others = [name for name, value in (content.get(key) or {}).items() if not isinstance(value, torch.Tensor)]
         if others:
             raise CheckpointError(f"{where}: {key}: '{others[0]}' is not a tensor. {advice}")
+
+
+def calibration_of(content: dict) -> float:
+    """The fitted temperature of a checkpoint; 1 if it is not calibrated."""
+    return (content.get("calibration") or {"temperature": 1.0}).get("temperature")
+
+
+def save_calibration(path: Path, content: dict, calibration: dict) -> None:
+    """Write the checkpoint ``content`` again, with ``calibration``: equal files, however often it is repeated."""
+    write(path, {**{key: value for key, value in content.items() if key != "calibration"}, "calibration": calibration})
 
 
 def how_to_retrain(folder: Path) -> str:

@@ -30,6 +30,7 @@ from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.environment import environment
 from clipzoo.runtime.log import close_log, make_console, make_log
+from clipzoo.scoring.decisions import Choice
 from clipzoo.scoring.summary import make_summary
 from clipzoo.signals import Interrupt
 
@@ -58,6 +59,7 @@ class CrossValidation:
         self.dataset = build.dataset(config)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
+        build.check_decisions(config, self.dataset, self.folds.splits)
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later
@@ -245,17 +247,26 @@ class CrossValidation:
         table = type(found[0].table).join([fold.table for fold in found])
         with work_dir.owned(self.folder):
             table.write(self.folder / OUT_OF_FOLD_FILE)
-            summary = self.summary_of([fold.result for fold in found], table)
+            val = {fold.result.fold: fold.val for fold in found if fold.val is not None}
+            summary = self.summary_of([fold.result for fold in found], table, val)
             summary = replace(summary, predictions_digest=file_sha256(self.folder / OUT_OF_FOLD_FILE))
             summary.write(self.folder)
         if log is not None:
             log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
         return summary
 
-    def summary_of(self, results: list[FoldResult], table: PredictionTable | RetrievalTable) -> Summary:
-        """The summary of all folds, with notes on changes of the data."""
+    def summary_of(
+        self, results: list[FoldResult], table: PredictionTable | RetrievalTable, val: dict[str, PredictionTable] | None = None
+    ) -> Summary:
+        """The summary of all folds, with notes on changes of the data; ``val`` are their val predictions, by name."""
         fingerprint = self.fingerprint or recorded(self.folder)
-        chosen, selector = build.metrics(EvaluationSettings.of(self.config), self.dataset)
-        subgroups = {"attributes": self.dataset.attributes, "select": selector.name}
-        summary = make_summary(self.config.name, chosen, self.folds, results, table, **subgroups)
+        settings = EvaluationSettings.of(self.config)
+        chosen, selector = build.metrics(settings, self.dataset)
+        options = {
+            "attributes": self.dataset.attributes,
+            "select": selector.name,
+            "val": val,
+            "choice": Choice.of(settings.operating_point, settings.positive_class),
+        }
+        summary = make_summary(self.config.name, chosen, self.folds, results, table, **options)
         return replace(summary, notes=[*summary.notes, *(fingerprint.notes if fingerprint is not None else ())])

@@ -133,14 +133,14 @@ def evaluate(run: Run, part: str) -> Evaluation:
 
 @torch.inference_mode()
 def predict_cases(model: Model, loader: Loader, classes: ClassCaptions | None, num_classes: int, compute: Compute) -> Predictions:
-    """Predictions in the order of the dataset's rows; several processes share the cases, and each case occurs once."""
+    """Calibrated predictions in the order of the dataset's rows; several processes share the cases, and each case occurs once."""
     cases, labels, logits = [], [], []
     with evaluating(model), torch.autocast(compute.device.type, compute.autocast, enabled=compute.autocast is not None):
         encoded = None if classes is None else model.encode_classes(classes)
         for batch in loader:
             cases.append(batch.cases)
             labels.append(batch.labels)
-            logits.append(model.predict(batch.to(compute.device, channels_last=compute.channels_last), encoded).float())
+            logits.append(model.predict(batch.to(compute.device, channels_last=compute.channels_last), encoded).float() / model.calibration)
     own = (
         torch.cat(cases).numpy() if cases else np.zeros(0, dtype=np.int64),
         torch.cat(labels).numpy() if labels else np.zeros(0, dtype=np.int64),

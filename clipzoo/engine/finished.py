@@ -13,7 +13,7 @@ from clipzoo.errors import CheckpointError, DataError, shortened
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Split
 from clipzoo.records.provenance import Provenance
-from clipzoo.records.results import PREDICTIONS_FILE, RESULT_FILE, FoldResult
+from clipzoo.records.results import PREDICTIONS_FILE, RESULT_FILE, VAL_PREDICTIONS_FILE, FoldResult
 from clipzoo.records.sealed import check_seal
 from clipzoo.records.tables import DIRECTIONS, PredictionTable, RetrievalTable, read_table
 
@@ -28,10 +28,12 @@ class FinishedFold:
     Attributes:
         result: Content of ``result.json``.
         table: Content of ``predictions.csv``.
+        val: Content of ``val_predictions.csv``; ``None`` if the fold has none.
     """
 
     result: FoldResult
     table: PredictionTable | RetrievalTable
+    val: PredictionTable | None = None
 
 
 def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset, *, weights: bool = False) -> FinishedFold:
@@ -49,19 +51,27 @@ def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset,
     """
     result = FoldResult.read(folder)
     provenance.check(result.provenance, folder / RESULT_FILE, how_to_retrain(folder))
-    path = folder / PREDICTIONS_FILE
+    table = _checked_table(folder / PREDICTIONS_FILE, result.predictions_digest, split, data)
+    val = None
+    if result.val_predictions_digest:
+        val = _checked_table(folder / VAL_PREDICTIONS_FILE, result.val_predictions_digest, split, data, part="val")
+    if weights and (folder / result.checkpoint).is_file():
+        check_checkpoint(folder, result)
+    return FinishedFold(result, table, val)
+
+
+def _checked_table(path: Path, digest: str, split: Split, data: Dataset, *, part: str = "test") -> PredictionTable | RetrievalTable:
+    advice = how_to_retrain(path.parent)
     try:
-        if file_sha256(path) != result.predictions_digest:
+        if file_sha256(path) != digest:
             raise DataError(f"{path}: damaged or edited (its content does not match its digest in {RESULT_FILE})")
         table = read_table(path)
     except DataError as error:
-        raise CheckpointError(f"{error}. {how_to_retrain(folder)}") from error
-    problem = table_problem(table, split, data)
+        raise CheckpointError(f"{error}. {advice}") from error
+    problem = table_problem(table, split, data, part=part)
     if problem:
-        raise CheckpointError(f"{path}: {problem}. {how_to_retrain(folder)}")
-    if weights and (folder / result.checkpoint).is_file():
-        check_checkpoint(folder, result)
-    return FinishedFold(result, table)
+        raise CheckpointError(f"{path}: {problem}. {advice}")
+    return table
 
 
 def check_checkpoint(folder: Path, result: FoldResult) -> Path:
@@ -80,13 +90,13 @@ def check_checkpoint(folder: Path, result: FoldResult) -> Path:
     return path
 
 
-def table_problem(table: PredictionTable | RetrievalTable, split: Split, data: Dataset) -> str:
-    """How a fold's table differs from its test part; empty if it does not."""
+def table_problem(table: PredictionTable | RetrievalTable, split: Split, data: Dataset, *, part: str = "test") -> str:
+    """How a fold's table differs from its test part, or another ``part``; empty if it does not."""
     others = [name for name in dict.fromkeys(table.folds if isinstance(table, PredictionTable) else table.fold) if name != split.name]
     if others:
         return f"holds predictions of {shortened(others, 3)}"
-    if set(table.case_ids) != set(split.test):
-        return "not the predictions of this fold's test part"
+    if set(table.case_ids) != set(getattr(split, part)):
+        return f"not the predictions of this fold's {part} part"
     cases = [data.cases[row] for row in data.rows_of(table.case_ids)]
     if isinstance(table, PredictionTable):
         if table.classes != tuple(data.classes):

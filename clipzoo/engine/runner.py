@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from clipzoo.config import Config
@@ -19,10 +20,12 @@ from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Split
 from clipzoo.records.provenance import Provenance, digest_of
-from clipzoo.records.results import PREDICTIONS_FILE, FoldResult
+from clipzoo.records.results import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, FoldResult
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.log import make_console, make_log
+from clipzoo.scoring.decisions import log_loss_change
 from clipzoo.signals import Interrupt
+from clipzoo.statistics.decisions.temperature import apply_temperature, fit_temperature
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,50 @@ class Runner:
         Raises:
             CheckpointError: The checkpoint is damaged, or does not belong to this run.
         """
-        run, name = self.run, self.chosen()
-        path, kind = run.folder / name, "best" if name == checkpoint.BEST else "latest"
+        content = self.load_chosen()
+        state = content["state"]
+        best = content["kind"] == "best"
+        epoch, step = (state["best_epoch"], state["best_step"]) if best else (state["epoch"], state["step"])
+        return evaluate(self.run, "test"), Scored(self.chosen(), content["digest"], epoch, step)
+
+    def load_chosen(self) -> dict:
+        """Load weights, calibration and precision of the selected checkpoint; return its content."""
+        run, path = self.run, self.run.folder / self.chosen()
+        kind = "best" if path.name == checkpoint.BEST else "latest"
         content = checkpoint.read(path, kind=kind, advice=checkpoint.how_to_retrain(run.folder))
         run.provenance.check(content["provenance"], path, checkpoint.how_to_retrain(run.folder))
         checkpoint.load_weights(run.scored, content["model"], path)
+        run.scored.calibration = checkpoint.calibration_of(content)
         run.autocast = device.DTYPES[content["precision"]]  # 'auto' may mean another precision on this machine
-        state = content["state"]
-        epoch, step = (state["best_epoch"], state["best_step"]) if kind == "best" else (state["epoch"], state["step"])
-        return evaluate(run, "test"), Scored(name, content["digest"], epoch, step)
+        return content
+
+    def score_val(self) -> tuple[str, dict]:
+        """Write ``val_predictions.csv`` and, with ``evaluation.calibrate``, the temperature fitted on it to the selected checkpoint.
+
+        The table has the probabilities of the same model as ``predictions.csv``, so calibrated ones if the test part's are.
+
+        Returns:
+            The digest of the table, empty if the val part has no labelled cases, and the calibration, empty without one.
+        """
+        run = self.run
+        if not run.dataset.classes or not (run.dataset.labels[run.dataset.rows_of(run.split.val)] >= 0).any():
+            return "", {}
+        content = self.load_chosen()
+        run.scored.calibration = 1.0  # a restart may find a calibrated file
+        table = evaluate(run, "val").table
+
+        def write() -> tuple[str, dict]:
+            nonlocal table
+            calibration = {}
+            if run.evaluation.calibrate:
+                fitted = fit_temperature(table.labels, table.probabilities)
+                calibration = {"temperature": float(fitted.value), **{k: v for k, v in asdict(fitted).items() if k != "value"}}
+                checkpoint.save_calibration(run.folder / self.chosen(), content, calibration)
+                table = replace(table, probabilities=apply_temperature(table.probabilities, fitted.value).astype(np.float32))
+            table.write(run.folder / VAL_PREDICTIONS_FILE)
+            return file_sha256(run.folder / VAL_PREDICTIONS_FILE), calibration
+
+        return distributed.from_main(write)
 
     def chosen(self) -> str:
         """The name of the checkpoint to score: the best if a part selects the epoch, otherwise the latest.
@@ -139,8 +177,11 @@ class Runner:
         """Train, score, and write ``predictions.csv``, the files of hooks and, last, ``result.json``, which marks the fold as done."""
         started = time.perf_counter()
         self.fit()
+        val_digest, calibration = self.score_val()
         evaluation, scored = self.test()
         run = self.run
+        if calibration:
+            calibration |= log_loss_change(evaluation.table, calibration["temperature"])
         path = run.folder / PREDICTIONS_FILE
         digest = distributed.from_main(lambda: (evaluation.table.write(path), file_sha256(path))[1])
         result = FoldResult(
@@ -161,6 +202,8 @@ class Runner:
             predictions_digest=digest,
             rounding=run.rounding,
             notes=run.state.notes,
+            val_predictions_digest=val_digest,
+            calibration=calibration,
         )
         run.call("after_test", evaluation, result)
         distributed.barrier()

@@ -28,7 +28,7 @@ class LoadedClassifier(LoadedModel):
         transform: Transform | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Classification:
-        """The probability of each class that the model was trained on.
+        """The probability of each class that the model was trained on, calibrated if the training did so (``evaluation.calibrate``).
 
         Args:
             images: N images; see ``encode_image``.
@@ -48,7 +48,7 @@ class LoadedClassifier(LoadedModel):
             if given is not None:
                 self._no_text_side(name)
         reader = ImageReader(listed(images), transform or self.preprocess)
-        return self._predicted(reader, None, self.classes, batch_size, num_workers, progress)
+        return self._predicted(reader, None, self.classes, batch_size, num_workers, progress, calibrated=True)
 
     def encode_text(self, *_: object, **__: object) -> NoReturn:
         """Always refused: the model has no text side.

@@ -98,6 +98,9 @@ class LoadedCLIP(LoadedModel):
     ) -> Classification:
         """The probability of each class: softmax over the similarities to the texts of the classes, with the model's temperature.
 
+        A calibration (``evaluation.calibrate``) was fitted for the classes and sentences of the training, and is applied to them only: with
+        ``texts`` or ``templates`` the probabilities are not calibrated.
+
         Args:
             images: N images; see ``encode_image``.
             texts: Names or sentences, one per class; or ``{class: sentence or sentences}``, whose features are averaged. ``None``: the
@@ -119,7 +122,8 @@ class LoadedCLIP(LoadedModel):
         classes = self._tokenised(names, captions, allow_overlong).to(self.device)
         with self._evaluating():
             encoded = self.model.encode_classes(classes)
-        return self._predicted(reader, encoded, names, batch_size, num_workers, progress)
+        own = texts is None and templates is None
+        return self._predicted(reader, encoded, names, batch_size, num_workers, progress, calibrated=own)
 
     def _described(self, texts: Texts | None, templates: str | Sequence[str] | None) -> tuple[list[str], list[list[str]]]:
         """Class names, and the sentences of each class."""

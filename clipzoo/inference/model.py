@@ -162,10 +162,19 @@ class LoadedModel:
         return f"{type(self).__name__}({self.source})"
 
     def _predicted(
-        self, reader: ImageReader, encoded: object, names: Sequence[str], batch_size: int, num_workers: int, progress: Callable | None
+        self,
+        reader: ImageReader,
+        encoded: object,
+        names: Sequence[str],
+        batch_size: int,
+        num_workers: int,
+        progress: Callable | None,
+        *,
+        calibrated: bool,
     ) -> Classification:
         """The probabilities of all images of ``reader``; ``encoded`` is the result of ``encode_classes``."""
-        logits = [self._logits(batch, encoded) for batch in whole(batches(reader, batch_size, num_workers), progress)]
+        temperature = self.model.calibration if calibrated else 1.0
+        logits = [self._logits(batch, encoded) / temperature for batch in whole(batches(reader, batch_size, num_workers), progress)]
         unknown = np.full(len(reader), -1, dtype=np.int64)
         predictions = Predictions(np.arange(len(reader)), unknown, torch.cat(logits).numpy())
         return Classification(tuple(names), torch.from_numpy(predictions.probabilities))

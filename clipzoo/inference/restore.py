@@ -167,6 +167,7 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
         except (ClipzooError, TypeError) as error:
             raise CheckpointError(f"{where}: its model cannot be rebuilt ({_with_plugins(error, plugins)}") from error
     checkpoint.load_weights(net, content["model"], where)
+    net.calibration = checkpoint.calibration_of(content)
     stored = content["preprocessing"]
     net.preprocessing = Preprocessing(**{**stored, "mean": tuple(stored["mean"]), "std": tuple(stored["std"])})
     for tower in net.children():

@@ -23,6 +23,8 @@ class Model(nn.Module):
     Attributes:
         preprocessing: Input format of the image tower.
         tokenizer: Tokenizer of the text tower; ``None`` for a model without one.
+        calibration: Temperature fitted on the val part; the logits of the trained classes are divided by it after ``predict``. Set from the
+            checkpoint, and not part of the state dict; 1 without.
         takes_features: Whether the model has an ``image_encoder`` and supports ``Batch.features``; see ``tower_features``.
 
     ``encode_image``, ``encode_captions``, ``encode`` and ``contrast`` are optional; ``lacks`` says which of them a model does not have.
@@ -32,6 +34,7 @@ class Model(nn.Module):
 
     preprocessing: Preprocessing
     tokenizer: Tokenizer | None = None
+    calibration: float = 1.0
     takes_features: ClassVar[bool] = False
 
     @property

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError
@@ -20,6 +21,7 @@ from clipzoo.text_tables import MANY_METRICS, aligned, rows_or_columns
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
 PREDICTIONS_FILE = "predictions.csv"
+VAL_PREDICTIONS_FILE = "val_predictions.csv"
 OUT_OF_FOLD_FILE = "oof_predictions.csv"
 
 
@@ -45,6 +47,10 @@ class FoldResult:
         predictions_digest: Digest of ``predictions.csv`` in the same folder.
         rounding: Values of all config keys that only change rounding.
         notes: Remarks on the training.
+        val_predictions_digest: Digest of ``val_predictions.csv`` in the same folder; empty without classes or a labelled val part, or in a
+            result of an earlier version.
+        calibration: With ``evaluation.calibrate``: ``temperature``, ``num_cases`` of the val part, its ``log_loss_before`` and
+            ``log_loss_after``, those of the test part with the prefix ``test_``, and a ``note``; empty without.
     """
 
     fold: str
@@ -64,6 +70,8 @@ class FoldResult:
     predictions_digest: str = ""
     rounding: dict[str, str | int | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    val_predictions_digest: str = ""
+    calibration: dict[str, float | int | str | None] = field(default_factory=dict)
 
     @property
     def folds_digest(self) -> str:
@@ -108,6 +116,11 @@ class Summary:
         num_groups: Number of groups (patients) that the intervals are over; 0 in a summary of an earlier version.
         subgroups: One dict per attribute and value: counts, and ``[value, low, high]`` by metric.
         subgroup_differences: One dict per pair of values of an attribute, in the deciding metric.
+        operating_points: One dict per class with thresholds fitted on val: ``thresholds`` by fold, pooled counts and shares on test, and
+            ``intervals``; empty without ``evaluation.operating_point``. This and the next three are ``None`` where undefined.
+        decision_curve: One dict per class: net benefit on test (``model``, with ``low`` and ``high``, and ``treat_all``) by ``thresholds``.
+        conformal: Prediction sets fitted on val for a coverage of 1 - ``alpha``: ``coverage`` on test, and ``mean_size``.
+        calibration: ``ece`` (debiased) with ``interval``, ``ece_plug_in``, ``brier``, and the fitted ``temperatures`` by fold.
     """
 
     name: str
@@ -129,6 +142,10 @@ class Summary:
     num_groups: int = 0
     subgroups: list[dict] = field(default_factory=list, metadata=NAN_INSIDE)
     subgroup_differences: list[dict] = field(default_factory=list, metadata=NAN_INSIDE)
+    operating_points: list[dict] = field(default_factory=list)
+    decision_curve: list[dict] = field(default_factory=list)
+    conformal: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""
@@ -157,6 +174,7 @@ class Summary:
         parts = [f"{self.name}: {self.selection}{mark}", self.metric_table()]
         parts += self.class_tables() if self.classes else []
         parts += self.subgroup_tables()
+        parts += self.decision_tables()
         if self.num_groups:
             parts.append(
                 f"[low, high]: {100 * self.level:g} % confidence interval over {groups(self.num_groups)}, whose cases count together; "
@@ -224,6 +242,31 @@ class Summary:
         if len(self.classes) <= 20:
             rows = [[name, *map(str, row)] for name, row in zip(self.classes, self.confusion, strict=True)]
             parts.append(aligned(["true \\ predicted", *self.classes], rows))
+        return parts
+
+    def decision_tables(self) -> list[str]:
+        """Operating points, and one line each on calibration and prediction sets."""
+        keys, parts = ["sensitivity", "specificity", "ppv", "npv"], []
+        if self.operating_points:
+            rows = []
+            for point in self.operating_points:
+                thresholds = " ".join(_number(value) for value in point["thresholds"].values())
+                rows.append([f"{point['class']} ({point['criterion']})", thresholds, *(_with_limits(point, key) for key in keys)])
+            parts.append(aligned(["operating point", "thresholds of the folds, from val", *keys], rows))
+        found = self.calibration
+        if found and found["ece"] is not None:
+            lines = f"calibration error (debiased) {found['ece']:.3f} {limits(found['interval'])}, Brier score {_number(found['brier'])}"
+            if found["temperatures"]:
+                values = ", ".join(f"{fold} {value:.2f}" for fold, value in found["temperatures"].items())
+                before, after = _number(found["log_loss_before"]), _number(found["log_loss_after"])
+                lines += f"; temperatures from val: {values}; log loss {before} before, {after} after"
+            parts.append(lines)
+        found = self.conformal
+        if found and found["coverage"] is not None:
+            parts.append(
+                f"prediction sets for {100 * (1 - found['alpha']):g} %: contain the true class in {100 * found['coverage']:.1f} % "
+                f"{limits(found['interval'])}, {found['mean_size']:.2f} classes on average"
+            )
         return parts
 
 

@@ -12,6 +12,7 @@ from clipzoo import metrics as metric_tables
 from clipzoo.records.folds import Folds
 from clipzoo.records.results import FoldResult, Summary, mean_and_sd
 from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.scoring.decisions import Choice, Decisions, decide
 from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
 from clipzoo.scoring.subgroups import subgroup_rows
 from clipzoo.statistics.uncertainty.intervals import MetricIntervals
@@ -36,6 +37,8 @@ def make_summary(
     *,
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     select: str = "",
+    val: Mapping[str, PredictionTable] | None = None,
+    choice: Choice | None = None,
 ) -> Summary:
     """Compute the summary.
 
@@ -47,9 +50,12 @@ def make_summary(
         table: The out-of-fold table.
         attributes: Values by attribute name and case id, for subgroups.
         select: Metric that decides, in which subgroups are compared.
+        val: Val predictions by fold, of the folds that have them.
+        choice: Operating points to report.
     """
     pooled, intervals = score(metrics, table), intervals_of(table)
     classified = isinstance(table, PredictionTable)
+    decided = decide(table, results, val or {}, choice or Choice()) if classified else Decisions()
     selections = list(dict.fromkeys(r.selection for r in results))
     spread = {metric: mean_and_sd([r.metrics[metric] for r in results]) for metric in pooled}
     ordered = [select, *(metric for metric in pooled if metric != select)] if select in pooled else list(pooled)
@@ -67,13 +73,17 @@ def make_summary(
         selection="; ".join(selections),
         optimistic=any("optimistic" in selection for selection in selections),
         folds_digest=folds.digest,
-        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes)],
+        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes), *decided.notes],
         seconds=round(sum(r.seconds for r in results), 2),
         intervals={metric: plain(intervals.overall[metric]) for metric in pooled if metric in intervals.overall},
         level=LEVEL,
         num_groups=intervals.num_groups,
         subgroups=subgroups,
         subgroup_differences=differences,
+        operating_points=decided.operating_points,
+        decision_curve=decided.decision_curve,
+        conformal=decided.conformal,
+        calibration=decided.calibration,
     )
 
 

@@ -26,7 +26,7 @@ from clipzoo.engine import build, checkpoint
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.runner import Runner
 from clipzoo.records.folds import Split
-from clipzoo.records.results import Summary
+from clipzoo.records.results import FoldResult, Summary
 from clipzoo.records.tables import PredictionTable, read_table
 from clipzoo.runtime.log import make_console, make_log
 
@@ -125,7 +125,8 @@ def test_no_process_scores_a_checkpoint_that_is_not_yet_written_and_each_goes_on
 @pytest.mark.slow
 def test_two_processes_train_the_folds_and_agree(class_folders, tmp_path, repo):
     config = tmp_path / "tiny.py"
-    config.write_text(Config.from_dict(tiny_config(class_folders, data={"batch_size": 4}, train={"epochs": 5})).dump(), encoding="utf-8")
+    sections = {"data": {"batch_size": 4}, "train": {"epochs": 5}, "evaluation": {"calibrate": True}}
+    config.write_text(Config.from_dict(tiny_config(class_folders, **sections)).dump(), encoding="utf-8")
     environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     command = ["bash", str(repo / "tools" / "dist_train.sh"), str(config), "2", "--work-dir", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=400)
@@ -137,6 +138,9 @@ def test_two_processes_train_the_folds_and_agree(class_folders, tmp_path, repo):
     history = json.loads((tmp_path / "run" / "fold_1" / "history.json").read_text(encoding="utf-8"))
     assert history[-1]["step"] == 5 * 2 and history[-1]["loss"] < history[0]["loss"]
     assert done.stderr.count("fold_2: test accuracy") == 1, "only the main process speaks"
+    result = FoldResult.read(tmp_path / "run" / "fold_1")
+    scored = checkpoint.read(tmp_path / "run" / "fold_1" / result.checkpoint)
+    assert scored["digest"] == result.checkpoint_digest and scored["calibration"]["temperature"] == result.calibration["temperature"]
 
 
 def script(repo: Path, folder: Path, name: str, *arguments: object, **variables: str) -> subprocess.Popen:
