@@ -33,6 +33,7 @@ def test_a_probe(command, write_config, snapshot):
     assert command("learning_curve", config, *FAST).out == ended.out and snapshot(place) == before
 
 
+@pytest.mark.slow
 def test_the_trained_model(command, write_config, snapshot):
     """Every share is a work dir of its own, and the whole is the config's; what is done is not done again."""
     config = write_config(train={"epochs": 1}, splits={"num_folds": 2})

@@ -100,6 +100,7 @@ def test_a_loaded_model_and_a_second_scoring_give_the_probabilities_of_the_run(r
     np.testing.assert_allclose(external.table.probabilities[rows], table.probabilities, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scoring_again_agrees_with_a_calibrated_run(config_of, tmp_path, quiet):
     validation = CrossValidation(config_of(train={"epochs": 1}, evaluation={"calibrate": True}), tmp_path / "run", console=quiet)
     validation.train()

@@ -23,6 +23,7 @@ def runs_of(scores, groups=None):
     return runs
 
 
+@pytest.mark.slow
 def test_components_are_recovered_on_average():
     """The Brier score of a case is 2 (1 - p)^2: p is chosen so that it is a sum of effects with known variances."""
     rng = np.random.default_rng(0)

@@ -201,6 +201,7 @@ def test_more_than_a_thousand_groups_give_nearly_the_same_interval():
     assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.1)
 
 
+@pytest.mark.slow
 def test_coverage_of_clustered_cases():
     """200 data sets of 60 patients with three images each; the full table is in benchmarks/coverage.py."""
     rng = np.random.default_rng(0)
