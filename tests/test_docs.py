@@ -143,7 +143,7 @@ class Page:
                 target = arguments[arguments.index("--out") + 1] if "--out" in arguments else f"data/{arguments[0]}"
                 self.samples.copy(arguments[0], Path(target))
                 return
-        if name in ("train", "test", "baselines"):
+        if name in ("train", "test", "baselines", "learning_curve"):
             arguments = small(arguments)
         if name == "fewshot" and arguments[0] == "train":
             arguments = ["train", *small(arguments[1:])]
