@@ -15,6 +15,7 @@ from clipzoo.config.arguments import Count, checked
 from clipzoo.metrics.base import RetrievalMetric
 from clipzoo.records.tables import DIRECTIONS, RetrievalTable
 from clipzoo.registries import METRICS
+from clipzoo.statistics.retrieval_scores import expected_ranks, expected_reciprocal_ranks, hit_probabilities
 
 Direction = Literal["image_to_text", "text_to_image"]
 
@@ -153,37 +154,6 @@ class SimilarityGap(RetrievalMetric):
     def score(self, table: RetrievalTable) -> float:
         """See the class."""
         return _mean_of_defined(table.positive_similarity - table.negative_similarity)
-
-
-def expected_ranks(table: RetrievalTable) -> np.ndarray:
-    """``[Q]`` float64: a + E[J] = a + 1 + t / (p + 1); the p matches divide the t others into p + 1 runs of equal expected length."""
-    return 1 + table.ahead + table.tied / (table.positives + 1)
-
-
-def hit_probabilities(table: RetrievalTable, k: int) -> np.ndarray:
-    """``[Q]`` float64 probability that a match is among the first ``k``: 1 - P(J > k - a); 1 for the whole gallery."""
-    tied, positives = table.tied, table.positives
-    num_tops = tied + positives
-    seen = np.clip(k - table.ahead, 0, num_tops)
-    # P(J > m) = C(t, m) / C(n, m) = C(n - m, p) / C(n, p): as a product it has m factors in the first form and p in the second.
-    by_seen = seen.max() <= positives.max()
-    start, factors = (tied, seen) if by_seen else (num_tops - seen, positives)
-    miss = np.ones(len(table))
-    for i in range(factors.max()):
-        miss *= np.where(i < factors, (start - i) / np.maximum(num_tops - i, 1), 1)
-    return 1 - miss
-
-
-def expected_reciprocal_ranks(table: RetrievalTable) -> np.ndarray:
-    """``[Q]`` float64: E[1 / (a + J)], with P(J = j) = P(J > j - 1) p / (n - j + 1) for j = 1 … t + 1."""
-    cases, rows = np.unique(np.stack([table.ahead, table.tied, table.positives], axis=1), axis=0, return_inverse=True)
-    values = np.empty(len(cases))
-    for number, (ahead, tied, positives) in enumerate(cases):
-        before = np.arange(tied + 1)  # j - 1
-        left = tied + positives - before
-        survival = np.cumprod(np.concatenate([[1.0], (tied - before[:-1]) / left[:-1]]))
-        values[number] = (survival * positives / left / (ahead + before + 1)).sum()
-    return values[rows.reshape(-1)]
 
 
 def _mean_of_defined(values: np.ndarray) -> float:

@@ -44,15 +44,15 @@ class RankOutcomes:
     def of(cls, queries: Queries, *, ks: Sequence[int] = KS) -> RankOutcomes:
         """Outcomes of all queries; ``ks`` are the K of R@K."""
         table = queries.table
-        ranks = 1 + table.ahead + table.tied / (table.positives + 1)
+        ranks = expected_ranks(table)
         sides = (table.direction == DIRECTIONS[1]).astype(np.int64)
         defined = np.isfinite(table.positive_similarity)
         return cls(
             sides=sides,
             means={
-                **{f"r{k}": _hit_probabilities(table, k) for k in ks},
+                **{f"r{k}": hit_probabilities(table, k) for k in ks},
                 "mean_rank": ranks,
-                "mrr": _expected_reciprocal_ranks(table),
+                "mrr": expected_reciprocal_ranks(table),
             },
             similarities={
                 "positive_similarity": table.positive_similarity,
@@ -122,25 +122,30 @@ def _weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (values[order][np.minimum(lower, last)] + values[order][np.minimum(upper, last)]) / 2
 
 
-def _hit_probabilities(table: RetrievalTable, k: int) -> np.ndarray:
-    """``[Q]`` probability that a match is among the first ``k``: 1 - C(t, m) / C(n, m), with m = k - a of the n = t + p tied items seen."""
+def expected_ranks(table: RetrievalTable) -> np.ndarray:
+    """``[Q]`` float64: a + E[J] = a + 1 + t / (p + 1); the p matches divide the t others into p + 1 runs of equal expected length."""
+    return 1 + table.ahead + table.tied / (table.positives + 1)
+
+
+def hit_probabilities(table: RetrievalTable, k: int) -> np.ndarray:
+    """``[Q]`` float64 probability that a match is among the first ``k``: 1 - P(J > k - a); 1 for the whole gallery."""
     tied, positives = table.tied, table.positives
-    tops = tied + positives
-    seen = np.clip(k - table.ahead, 0, tops)
-    # C(t, m) / C(n, m) = C(n - m, p) / C(n, p): a product of m factors in the first form and of p in the second.
+    num_tops = tied + positives
+    seen = np.clip(k - table.ahead, 0, num_tops)
+    # P(J > m) = C(t, m) / C(n, m) = C(n - m, p) / C(n, p): as a product it has m factors in the first form and p in the second.
     by_seen = not len(table) or seen.max() <= positives.max()
-    start, factors = (tied, seen) if by_seen else (tops - seen, positives)
+    start, factors = (tied, seen) if by_seen else (num_tops - seen, positives)
     miss = np.ones(len(table))
     for i in range(factors.max(initial=0)):
-        miss *= np.where(i < factors, (start - i) / np.maximum(tops - i, 1), 1)
+        miss *= np.where(i < factors, (start - i) / np.maximum(num_tops - i, 1), 1)
     return 1 - miss
 
 
-def _expected_reciprocal_ranks(table: RetrievalTable) -> np.ndarray:
-    """``[Q]`` E[1 / (a + J)] for the place J of the first match among the tied items: P(J = j) = P(J > j - 1) p / (n - j + 1)."""
-    kinds, rows = np.unique(np.stack([table.ahead, table.tied, table.positives], axis=1), axis=0, return_inverse=True)
-    values = np.empty(len(kinds))
-    for number, (ahead, tied, positives) in enumerate(kinds):
+def expected_reciprocal_ranks(table: RetrievalTable) -> np.ndarray:
+    """``[Q]`` float64: E[1 / (a + J)], with P(J = j) = P(J > j - 1) p / (n - j + 1) for j = 1 … t + 1."""
+    cases, rows = np.unique(np.stack([table.ahead, table.tied, table.positives], axis=1), axis=0, return_inverse=True)
+    values = np.empty(len(cases))
+    for number, (ahead, tied, positives) in enumerate(cases):
         before = np.arange(tied + 1)  # j - 1
         left = tied + positives - before
         survival = np.cumprod(np.concatenate([[1.0], (tied - before[:-1]) / left[:-1]]))
