@@ -51,15 +51,26 @@ def wilson(successes: np.ndarray | float, trials: np.ndarray | float, *, level: 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
     successes, trials = _checked("wilson", successes, trials, level)
-    squared = NormalDist().inv_cdf((1 + level) / 2) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = successes / trials
-        centre = (successes + squared / 2) / (trials + squared)
-        half = np.sqrt(squared * (trials * share * (1 - share) + squared / 4)) / (trials + squared)
-    # At 0 and 1 the limit is exactly the end of the scale; rounding would leave it 1e-17 away.
-    low = np.where(successes == 0, 0.0, np.maximum(centre - half, 0.0))
-    high = np.where(successes == trials, 1.0, np.minimum(centre + half, 1.0))
+        low, high = score_limits(successes / trials, trials, NormalDist().inv_cdf((1 + level) / 2))
     return np.where(trials > 0, low, np.nan), np.where(trials > 0, high, np.nan)
+
+
+def score_limits(share: np.ndarray | float, size: np.ndarray | float, quantile: float) -> tuple[np.ndarray, np.ndarray]:
+    """Limits of the score interval, which need a share only: so an effective number of cases and a quantile of t serve as well.
+
+    Args:
+        share: In [0, 1].
+        size: Number of cases, or the effective number; above 0 and not necessarily whole.
+        quantile: Two-sided quantile of the normal or a t distribution.
+
+    Source: Wilson 1927; its performance: Brown, Cai and DasGupta 2001.
+    """
+    squared = quantile**2 / size
+    centre = (share + squared / 2) / (1 + squared)
+    half = np.sqrt(squared * (share * (1 - share) + squared / 4)) / (1 + squared)
+    # At 0 and 1 the limit is exactly the end of the scale; rounding would leave it 1e-17 away.
+    return np.where(share == 0, 0.0, np.maximum(centre - half, 0.0)), np.where(share == 1, 1.0, np.minimum(centre + half, 1.0))
 
 
 def clopper_pearson(successes: np.ndarray | float, trials: np.ndarray | float, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

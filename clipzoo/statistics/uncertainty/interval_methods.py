@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from clipzoo.statistics.proportions import score_limits
+
 Limits = tuple[float, float]
 
 
@@ -24,10 +26,8 @@ def wilson(value: float, size: float, quantile: float) -> Limits:
 
     Source: Wilson 1927; effective size: Rao and Scott 1981, Korn and Graubard 1998; performance: Brown, Cai and DasGupta 2001.
     """
-    squared = quantile**2 / size
-    centre = (value + squared / 2) / (1 + squared)
-    half = np.sqrt(squared * (value * (1 - value) + squared / 4)) / (1 + squared)
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    low, high = score_limits(value, size, quantile)
+    return float(low), float(high)
 
 
 def effective_size(value: float, variance: float) -> float:
