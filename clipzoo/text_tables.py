@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -79,6 +80,36 @@ def latex_text(text: str) -> str:
     '95 \\\\% [$-$0.1, 0.2]\\\\_i'
     """
     return "".join(_LATEX.get(character, character) for character in re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", visible(text)))
+
+
+def number(value: float | None) -> str:
+    """A metric with four digits, or a dash if it is undefined."""
+    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def limits(interval: Sequence[float] | None) -> str:
+    """``[low, high]`` with three digits, or a dash."""
+    return "–" if interval is None or math.isnan(interval[0]) else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def value_with_limits(value: Sequence[float] | None) -> str:
+    """``(value, low, high)`` as ``value [low, high]``; a dash if the value is undefined."""
+    if value is None or math.isnan(value[0]):
+        return "–"
+    return f"{number(value[0])} {limits(value[1:])}"
+
+
+def p_text(value: float, *, bare: bool = False) -> str:
+    """``p = 0.012``, or ``p < 0.001``; ``bare`` leaves out ``p =``."""
+    if math.isnan(value):
+        return "–" if bare else "p undefined"
+    text = "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return text if bare else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def groups_text(count: int) -> str:
+    """``1 group``, ``2 groups`` …"""
+    return f"{count} group{'s' * (count != 1)}"
 
 
 def terminal_columns(text: str) -> int:

@@ -15,9 +15,9 @@ from clipzoo.files import write_text
 from clipzoo.grid.jobs import Job, Outcome
 from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, Summary
 from clipzoo.records.tables import read_table
-from clipzoo.scoring.runs import SIGNIFICANT, FinishedRun, compare, p_text
+from clipzoo.scoring.runs import SIGNIFICANT, FinishedRun, compare
 from clipzoo.text import csv_text
-from clipzoo.text_tables import markdown
+from clipzoo.text_tables import markdown, number, p_text
 
 BEST, NOT_BEATEN, WORSE = "best", "not beaten", "worse"
 
@@ -73,7 +73,7 @@ def leaderboard(
     header = ["job", "image", "text", "seed", "status", *(f"{n} (pooled)" for n in names), *(f"{n} (mean ± sd)" for n in names), "seconds"]
     header.append("compared with the best")
     limits_of = {name: summary.intervals.get(metric, {}) for name, summary in summaries.items()}
-    low_high = [[_number(limits_of.get(job.name, {}).get(side)) for side in ("low", "high")] for job in ranked]
+    low_high = [[number(limits_of.get(job.name, {}).get(side)) for side in ("low", "high")] for job in ranked]
     columns = [f"{metric} low", f"{metric} high"]
     write_text(folder / "leaderboard.csv", csv_text([[*header, *columns], *([*a, *b] for a, b in zip(marked, low_high, strict=True))]))
     for job, row in zip(ranked, marked, strict=True):
@@ -131,8 +131,8 @@ def _row(job: Job, status: str, summary: Summary | None, names: Sequence[str]) -
     if summary is None:
         return [*start, status, *[""] * (2 * len(names)), ""]
     mark = " (optimistic)" if summary.optimistic else ""
-    pooled = [_number(summary.pooled.get(n)) for n in names]
-    spread = [f"{_number(summary.mean.get(n))} ± {_number(summary.sd.get(n))}" for n in names]
+    pooled = [number(summary.pooled.get(n)) for n in names]
+    spread = [f"{number(summary.mean.get(n))} ± {number(summary.sd.get(n))}" for n in names]
     return [*start, status + mark, *pooled, *spread, f"{summary.seconds:.0f}"]
 
 
@@ -159,7 +159,3 @@ def _caveats(summaries: Mapping[str, Summary]) -> list[str]:
     if any(summary.optimistic for summary in summaries.values()):
         notes.append("Optimistic: the test part chose the epoch (splits.select_on_test).")
     return notes
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"

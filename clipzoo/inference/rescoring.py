@@ -29,7 +29,7 @@ from clipzoo.files import check_regular, finite, read_json, write_json
 from clipzoo.inference.restore import checkpoint_model
 from clipzoo.records.folds import Folds
 from clipzoo.records.provenance import Provenance
-from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, groups, limits, mean_and_sd
+from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd
 from clipzoo.records.tables import PredictionTable, RetrievalTable, read_table
 from clipzoo.registries import DATASETS
 from clipzoo.runtime import device as runtime
@@ -37,7 +37,7 @@ from clipzoo.runtime import distributed
 from clipzoo.scoring.intervals import LEVEL, intervals_of, plain
 from clipzoo.scoring.summary import score
 from clipzoo.structures import ClassCaptions
-from clipzoo.text_tables import rows_or_columns
+from clipzoo.text_tables import groups_text, limits, rows_or_columns
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
@@ -157,7 +157,7 @@ class External:
         return "\n\n".join(
             [
                 rows_or_columns("model", columns, num_totals=2),
-                f"{name}: of the ensemble, over {groups(self.num_groups)}, whose cases count together; for new cases of the same kind "
+                f"{name}: of the ensemble, over {groups_text(self.num_groups)}, whose cases count together; for new cases of the same kind "
                 "scored by these models",
                 *(f"note: interval: {note}" for note in notes),
             ]

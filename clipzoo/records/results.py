@@ -16,7 +16,7 @@ from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError
 from clipzoo.files import file_sha256
 from clipzoo.records.json_records import NAN_INSIDE, read_record, write_record
-from clipzoo.text_tables import MANY_METRICS, aligned, rows_or_columns
+from clipzoo.text_tables import MANY_METRICS, aligned, groups_text, limits, number, p_text, rows_or_columns, value_with_limits
 
 RESULT_FILE = "result.json"
 SUMMARY_FILE = "cv_summary.json"
@@ -33,7 +33,7 @@ class FoldResult:
         fold: Name of the fold.
         selection: Which checkpoint was scored, and why.
         checkpoint: File name of the scored checkpoint.
-        epoch: Epoch of the scored checkpoint, counted from 1, as recorded in it.
+        epoch: Epoch of the scored checkpoint, groups_text from 1, as recorded in it.
         epochs_trained: Number of epochs trained.
         metrics: Test metrics by name; NaN if undefined.
         counts: Number of cases per part.
@@ -177,7 +177,7 @@ class Summary:
         parts += self.decision_tables()
         if self.num_groups:
             parts.append(
-                f"[low, high]: {100 * self.level:g} % confidence interval over {groups(self.num_groups)}, whose cases count together; "
+                f"[low, high]: {100 * self.level:g} % confidence interval over {groups_text(self.num_groups)}, whose cases count together; "
                 "for new cases scored by the models as trained"
             )
         parts.extend(f"note: {note}" for note in [*self.notes, *self.doubts()])
@@ -190,7 +190,12 @@ class Summary:
             own = [row for row in self.subgroups if row["attribute"] == attribute]
             metrics = list(dict.fromkeys(metric for row in own for metric in row["values"]))
             rows = [
-                [row["value"] or "unknown", str(row["cases"]), str(row["groups"]), *(_triple(row["values"].get(m)) for m in metrics)]
+                [
+                    row["value"] or "unknown",
+                    str(row["cases"]),
+                    str(row["groups"]),
+                    *(value_with_limits(row["values"].get(m)) for m in metrics),
+                ]
                 if not row["too_few"] or not row["value"]
                 else [row["value"], str(row["cases"]), str(row["groups"]), *["too few"] * len(metrics)]
                 for row in own
@@ -218,11 +223,11 @@ class Summary:
         """Metrics of every fold, mean ± sd, and the pooled values: one row per fold, or one column if there are many metrics."""
         columns: dict[str, dict[str, str]] = {}
         for fold in self.folds:
-            columns[fold["fold"]] = {"epoch": str(fold["epoch"]), **{n: _number(fold["metrics"].get(n)) for n in self.pooled}}
+            columns[fold["fold"]] = {"epoch": str(fold["epoch"]), **{n: number(fold["metrics"].get(n)) for n in self.pooled}}
         if len(self.folds) == 1 and len(self.pooled) > MANY_METRICS and not self.intervals:
             return rows_or_columns("fold", columns, num_totals=0)
-        columns["mean ± sd"] = {n: f"{_number(self.mean[n])} ± {_number(self.sd[n])}" for n in self.pooled}
-        columns["pooled"] = {n: _number(self.pooled[n]) for n in self.pooled}
+        columns["mean ± sd"] = {n: f"{number(self.mean[n])} ± {number(self.sd[n])}" for n in self.pooled}
+        columns["pooled"] = {n: number(self.pooled[n]) for n in self.pooled}
         if self.intervals:
             columns[f"{100 * self.level:g} % interval"] = {n: self.interval_text(n) for n in self.pooled}
         return rows_or_columns("fold", columns, num_totals=3 if self.intervals else 2)
@@ -250,15 +255,15 @@ class Summary:
         if self.operating_points:
             rows = []
             for point in self.operating_points:
-                thresholds = " ".join(_number(value) for value in point["thresholds"].values())
+                thresholds = " ".join(number(value) for value in point["thresholds"].values())
                 rows.append([f"{point['class']} ({point['criterion']})", thresholds, *(_with_limits(point, key) for key in keys)])
             parts.append(aligned(["operating point", "thresholds of the folds, from val", *keys], rows))
         found = self.calibration
         if found and found["ece"] is not None:
-            lines = f"calibration error (debiased) {found['ece']:.3f} {limits(found['interval'])}, Brier score {_number(found['brier'])}"
+            lines = f"calibration error (debiased) {found['ece']:.3f} {limits(found['interval'])}, Brier score {number(found['brier'])}"
             if found["temperatures"]:
                 values = ", ".join(f"{fold} {value:.2f}" for fold, value in found["temperatures"].items())
-                before, after = _number(found["log_loss_before"]), _number(found["log_loss_after"])
+                before, after = number(found["log_loss_before"]), number(found["log_loss_after"])
                 lines += f"; temperatures from val: {values}; log loss {before} before, {after} after"
             parts.append(lines)
         found = self.conformal
@@ -282,23 +287,9 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def groups(count: int) -> str:
-    """``1 group``, ``2 groups`` …"""
-    return f"{count} group{'s' * (count != 1)}"
-
-
-def limits(interval: Sequence[float] | None) -> str:
-    """``[low, high]`` with three digits, or a dash."""
-    return "–" if interval is None or math.isnan(interval[0]) else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
 def _with_limits(row: dict, key: str) -> str:
     interval = row.get("intervals", {}).get(key)
-    return _number(row.get(key)) + ("" if interval is None else f" {limits(interval)}")
-
-
-def _triple(value: Sequence[float] | None) -> str:
-    return "–" if value is None else f"{_number(value[0])} {limits(value[1:])}"
+    return number(row.get(key)) + ("" if interval is None else f" {limits(interval)}")
 
 
 def _difference_lines(attribute: str, pairs: Sequence[dict]) -> list[str]:
@@ -317,17 +308,5 @@ def _difference_lines(attribute: str, pairs: Sequence[dict]) -> list[str]:
 def _difference(pair: dict) -> str:
     """A difference between two subgroups in words."""
     numbers = f"{pair['difference']:+.4f} {limits((pair['low'], pair['high']))} {pair['metric']}, {p_text(pair['adjusted_p_value'])} (Holm)"
-    shared = f"; {groups(pair['shared_groups'])} in both" if pair["shared_groups"] else ""
+    shared = f"; {groups_text(pair['shared_groups'])} in both" if pair["shared_groups"] else ""
     return f"{pair['first']} − {pair['second']}: {numbers}{shared}"
-
-
-def p_text(value: float, *, bare: bool = False) -> str:
-    """``p = 0.012``, or ``p < 0.001``; ``bare`` leaves out ``p =``."""
-    if math.isnan(value):
-        return "–" if bare else "p undefined"
-    text = "< 0.001" if value < 0.001 else f"{value:.3f}"
-    return text if bare else f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"

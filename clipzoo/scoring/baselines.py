@@ -5,7 +5,6 @@ Does not import torch, so that results print immediately; nor numpy, if the comp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from clipzoo.errors import ClipzooError
 from clipzoo.records.json_records import read_record, write_record
 from clipzoo.records.results import SUMMARY_FILE, Summary
 from clipzoo.scoring.runs import FILE, FinishedRun, RunComparison, compare
-from clipzoo.text_tables import rows_or_columns
+from clipzoo.text_tables import number, rows_or_columns
 
 FOLDER = "baselines"
 TRAINED = "the trained model"
@@ -128,13 +127,13 @@ class Comparison:
         """
         select = self.record.select
         rows = {**self.summaries, **({} if trained is None else {"trained model": trained})}
-        columns = {name: {metric: _number(value) for metric, value in summary.pooled.items()} for name, summary in rows.items()}
+        columns = {name: {metric: number(value) for metric, value in summary.pooled.items()} for name, summary in rows.items()}
         if any(select in summary.intervals for summary in rows.values()):
             for name, summary in rows.items():
                 columns[name][f"{select} {100 * summary.level:g} %"] = summary.interval_text(select)
         for name, summary in rows.items():
             if len(summary.folds) > 1:
-                columns[name][f"{select} mean ± sd"] = f"{_number(summary.mean.get(select))} ± {_number(summary.sd.get(select))}"
+                columns[name][f"{select} mean ± sd"] = f"{number(summary.mean.get(select))} ± {number(summary.sd.get(select))}"
         return rows_or_columns("pooled", columns, num_totals=0 if trained is None else 1)
 
 
@@ -191,7 +190,3 @@ def beside_baselines(work_dir: str | Path, trained: Summary, *, write: bool) -> 
 def describe(method: str) -> str:
     """A method in words."""
     return DESCRIPTIONS.get(method, f"the baseline '{method}'")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"

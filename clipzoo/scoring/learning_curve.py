@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING
 from clipzoo.errors import shortened
 from clipzoo.files import write_text
 from clipzoo.records.json_records import read_record, write_record
-from clipzoo.records.results import groups as groups_text
-from clipzoo.records.results import limits
-from clipzoo.scoring.runs import lower_is_better
+from clipzoo.statistics.directions import greater_is_better
 from clipzoo.text import csv_text
-from clipzoo.text_tables import aligned
+from clipzoo.text_tables import aligned, groups_text, limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,14 +132,14 @@ class LearningCurve:
     def value_at(self, size: float) -> float:
         """The metric by the power law, for a number of training groups; NaN without a fit."""
         error = self.asymptote + self.scale * size**-self.exponent
-        return error if lower_is_better(self.metric) else 1 - error
+        return 1 - error if greater_is_better(self.metric) else error
 
     def sentence(self) -> str:
         """What twice the data would bring."""
         twice = f"twice the training {self.unit} ({self.largest:.0f} → {2 * self.largest:.0f} per fold)"
         if not self.determined:
             return f"{twice}, {self.metric}: {self.reason}"
-        way = "lower" if lower_is_better(self.metric) else "raise"
+        way = "raise" if greater_is_better(self.metric) else "lower"
         gain = f"{self.gain:.3f} {limits((self.gain_low, self.gain_high))}"
         return (
             f"{twice} would {way} {self.metric} by an expected {gain}, to {self.expected:.3f}, "
@@ -246,7 +244,7 @@ def _extrapolated(points: Sequence[dict], cases: Sequence[Sequence], metric: str
 
     from clipzoo.statistics.learning_curve import extrapolate
 
-    lower = lower_is_better(metric)
+    lower = not greater_is_better(metric)
     values_P = np.array([point["value"] for point in points])
     if not np.isfinite(values_P).all():
         return {"determined": False, "reason": "cannot be extrapolated: it is undefined at a share"}

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from clipzoo.records.json_records import NAN_INSIDE, read_record, write_record
-from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, Summary, groups, limits, p_text
-from clipzoo.text_tables import aligned
+from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, Summary
+from clipzoo.statistics.directions import greater_is_better as is_greater_better
+from clipzoo.text_tables import aligned, groups_text, limits, p_text, value_with_limits
 
 if TYPE_CHECKING:
     from clipzoo.records.tables import PredictionTable, RetrievalTable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 FILE = "comparison.json"
 SIGNIFICANT = 0.05
-_LOWER_IS_BETTER = ("log_loss", "brier", "mean_rank", "median_rank", "negative_similarity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +152,7 @@ class RunComparison:
     def value_rows(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the table of runs: each metric with its interval."""
         metrics = list(self.runs[0]["values"])
-        rows = [[run["name"], *(_with_limits(run["values"].get(m)) for m in metrics)] for run in self.runs]
+        rows = [[run["name"], *(value_with_limits(run["values"].get(m)) for m in metrics)] for run in self.runs]
         return ["run", *metrics], rows
 
     def pair_rows(self, metrics: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:
@@ -185,9 +185,9 @@ class RunComparison:
     def explanation(self) -> list[str]:
         """What the numbers mean, and reasons to doubt them."""
         found = [
-            f"{self.num_cases} cases of {groups(self.num_groups)}; {100 * self.level:g} % intervals over groups, for new cases and the "
-            "models as trained. p: groups swapped between the two runs; p (folds): Nadeau and Bengio's t-test, for other training sets; "
-            "detectable: the difference that such an interval excludes from 0 with a power of 80 %"
+            f"{self.num_cases} cases of {groups_text(self.num_groups)}; {100 * self.level:g} % intervals over groups, for new cases and "
+            "the models as trained. p: groups swapped between the two runs; p (folds): Nadeau and Bengio's t-test, for other training "
+            "sets; detectable: the difference that such an interval excludes from 0 with a power of 80 %"
         ]
         optimistic = [run["name"] for run in self.runs if run["optimistic"]]
         if optimistic:
@@ -222,7 +222,7 @@ def compare(
     from clipzoo.statistics.paired.comparison import adjusted
 
     _check_metric(runs, metric)
-    _check_folds(runs)
+    _check_classes(runs)
     compared = adjusted([_compared(runs[a], runs[b], level, seed) for a, b in pairs])
     found = [intervals_of(run.table, level=level) for run in runs]
     metrics = [name for name in runs[0].summary.pooled if all(name in run.summary.pooled for run in runs)]
@@ -242,17 +242,12 @@ def compare(
             for run, of in zip(runs, found, strict=True)
         ],
         pairs=[_plain_pair(runs[a].name, runs[b].name, result, metrics) for (a, b), result in zip(pairs, compared, strict=True)],
-        greater_is_better=not lower_is_better(metric) if greater_is_better is None else greater_is_better,
+        greater_is_better=is_greater_better(metric) if greater_is_better is None else greater_is_better,
     )
 
 
 def _limits_of(interval: Interval | None) -> tuple[float, float]:
     return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether lower values of a metric are better; known by its name, as records do not hold metrics."""
-    return metric.removeprefix("i2t_").removeprefix("t2i_") in _LOWER_IS_BETTER
 
 
 def _compared(first: FinishedRun, second: FinishedRun, level: float, seed: int) -> Comparison:
@@ -276,8 +271,8 @@ def _check_metric(runs: Sequence[FinishedRun], metric: str) -> None:
             raise ConfigError(f"--metric: {run.name} has no '{metric}'.{hint} Available: {', '.join(run.summary.pooled)}")
 
 
-def _check_folds(runs: Sequence[FinishedRun]) -> None:
-    """Refuse runs of other classes or other folds before their tables are compared row by row."""
+def _check_classes(runs: Sequence[FinishedRun]) -> None:
+    """Refuse runs of other classes before their tables are compared row by row."""
     for run in runs[1:]:
         if run.summary.classes != runs[0].summary.classes:
             raise DataError(f"comparison: {runs[0].name} and {run.name} have different classes. Compare runs on the same data")
@@ -304,9 +299,3 @@ def _plain_difference(found: Difference) -> dict:
         "folds_p_value": found.folds.p_value,
     }
     return {**{name: float(value) for name, value in numbers.items()}, "note": found.interval.note}
-
-
-def _with_limits(value: Sequence[float] | None) -> str:
-    if value is None or math.isnan(value[0]):
-        return "–"
-    return f"{value[0]:.4f} {limits(value[1:])}"

@@ -26,7 +26,6 @@ MACRO = {
     "auroc": "auroc",
 }
 
-_LOSSES = ("log_loss", "brier", "mean_rank", "median_rank", "negative_similarity")
 _SMALLEST = np.finfo(np.float64).eps  # scikit-learn's clipping of probabilities in the log loss
 _BLOCK = 128  # resamples at a time: 128 x 1000 float32 weights stay in the cache of a core
 
@@ -121,11 +120,6 @@ class Outcomes:
     def curves(self) -> list[_Curve]:
         """What the AUROC of each class needs."""
         return [_Curve.of(self.ranks[:, c], self.labels == c) for c in range(self.num_classes)]
-
-
-def greater_is_better(name: str) -> bool:
-    """Whether larger values of a metric are better; retrieval metrics may start with ``i2t_`` or ``t2i_``."""
-    return name.removeprefix("i2t_").removeprefix("t2i_") not in _LOSSES
 
 
 def weighted_scores(outcomes: Outcomes, weights: np.ndarray) -> Scores:

@@ -8,7 +8,8 @@ from run_files import table_of, write_run
 from clipzoo.grid.jobs import Job
 from clipzoo.grid.leaderboard import Leaderboard, leaderboard
 from clipzoo.records.results import Summary
-from clipzoo.scoring.runs import FinishedRun, compare, p_text
+from clipzoo.scoring.runs import FinishedRun, compare
+from clipzoo.text_tables import p_text
 
 
 def job(name: str) -> Job:

@@ -8,11 +8,12 @@ import pytest
 from run_files import summary_of, table_of
 
 from clipzoo.errors import ConfigError, DataError
-from clipzoo.records.results import p_text
 from clipzoo.records.tables import PredictionTable
-from clipzoo.scoring.runs import FinishedRun, RunComparison, compare, lower_is_better
+from clipzoo.scoring.runs import FinishedRun, RunComparison, compare
 from clipzoo.statistics.cases import Cases
+from clipzoo.statistics.directions import greater_is_better
 from clipzoo.statistics.paired.comparison import compare_cases
+from clipzoo.text_tables import p_text
 
 
 def run_of(name: str, table: PredictionTable) -> FinishedRun:
@@ -47,7 +48,7 @@ def test_a_run_compared_with_itself_is_exactly_equal():
 def test_lower_values_of_a_loss_are_better(rights, word):
     found = compare([run_of(str(i), table_of(right=right, seed=i)) for i, right in enumerate(rights)], [(0, 1)], "log_loss")
     (verdict,) = found.verdicts()
-    assert verdict.startswith(f"0 is {word} than 1 by 0.") and lower_is_better("i2t_mean_rank") and not lower_is_better("i2t_mrr")
+    assert verdict.startswith(f"0 is {word} than 1 by 0.") and not greater_is_better("i2t_mean_rank") and greater_is_better("i2t_mrr")
     low, high = (float(number) for number in verdict.partition("[")[2].partition("]")[0].split(", "))
     assert 0 < low < high
 

@@ -33,6 +33,7 @@ from clipzoo.statistics.retrieval_scores import KS, SHORT, RankOutcomes, weighte
 from clipzoo.statistics.scores import MACRO, OVERALL, PER_CLASS, Outcomes
 from clipzoo.statistics.uncertainty.estimates import Estimates, Interval, Support, undefined
 from clipzoo.statistics.uncertainty.influence import Key
+from clipzoo.text_tables import groups_text
 
 # Where coverage is outside 93 to 97 % in benchmarks/coverage.py, the note says so:
 FEW_GROUPS = 20  # fewer groups, overall or in a class
@@ -115,7 +116,7 @@ def retrieval_intervals(queries: Queries, *, level: float = 0.95, ks: Sequence[i
         else:
             found[key] = estimates.single(key)
         if 0 < support.groups < FEW_GROUPS:
-            found[key] = with_note(found[key], f"only {_groups(support.groups)}")
+            found[key] = with_note(found[key], f"only {groups_text(support.groups)}")
         elif name.endswith("mean_rank") and estimates.influence.effective_number(key) < FEW_INFLUENTIAL:
             found[key] = with_note(found[key], "a few groups with high ranks decide it; the interval is too narrow")
     return _arranged(found, queries.num_image_groups or queries.num_groups)
@@ -149,12 +150,12 @@ class Doubts:
         if c is not None or name in MACRO:
             reason = self._about_classes(range(len(self.classes)) if c is None else [c])
         else:
-            reason = f"only {_groups(self.num_groups)}" if self.num_groups < FEW_GROUPS else ""
+            reason = f"only {groups_text(self.num_groups)}" if self.num_groups < FEW_GROUPS else ""
         if reason:
             return reason
         if name == "auroc":
             return "close to 1, where the interval is too narrow" if value > NEAR_ONE else ""
-        return f"only {_groups(self.wrong_groups)} with a wrong prediction" if c is None and self.wrong_groups < FEW_WRONG else ""
+        return f"only {groups_text(self.wrong_groups)} with a wrong prediction" if c is None and self.wrong_groups < FEW_WRONG else ""
 
     def _about_classes(self, own: Sequence[int]) -> str:
         """Whether one of these classes is absent or rare."""
@@ -162,11 +163,7 @@ class Doubts:
         number = self.class_groups[rarest]
         if not number:
             return f"class {self.classes[rarest]!r} has no cases" + (" and is left out" if len(own) > 1 else "")
-        return f"class {self.classes[rarest]!r} has only {_groups(number)}" if number < FEW_GROUPS else ""
-
-
-def _groups(number: int) -> str:
-    return f"{number} group" if number == 1 else f"{number} groups"
+        return f"class {self.classes[rarest]!r} has only {groups_text(number)}" if number < FEW_GROUPS else ""
 
 
 def with_note(interval: Interval, note: str) -> Interval:
