@@ -102,7 +102,7 @@ class Learning:
             Draw(share, number, reduced(self.folds, share, number, plan.seed)) for share in plan.shares for number in plan.draws(share)
         ]
         options = replace(options or Options(), only=[method])
-        self.baselines = None if self.probe is None else Baselines(config, folder, options, console=console)
+        self.baselines = None if self.probe is None else Baselines(config, folder, options, validation=validation)
 
     @property
     def place(self) -> Path:

@@ -105,15 +105,24 @@ class Baselines:
         folder: Work dir.
         options: Options of the baselines.
         console: Stream for messages; ``None`` for standard error.
+        validation: Cross-validation of this config and folder, if the caller has read the data already.
 
     Raises:
         ConfigError: The data have no classes, or an option is invalid.
         CheckpointError: The folder belongs to another config or to other folds.
     """
 
-    def __init__(self, config: Config, folder: str | Path, options: Options, *, console: Console | None = None):
+    def __init__(
+        self,
+        config: Config,
+        folder: str | Path,
+        options: Options,
+        *,
+        console: Console | None = None,
+        validation: CrossValidation | None = None,
+    ):
         self.config, self.folder, self.options = config, Path(folder), options
-        validation = CrossValidation(config, self.folder, console=console)
+        validation = validation or CrossValidation(config, self.folder, console=console)
         self.methods = chosen_methods(options.only)  # after the plugins of the config are imported
         self.data: Dataset = validation.dataset
         self.folds: Folds = validation.folds
