@@ -113,7 +113,10 @@ class Runner:
         Raises:
             CheckpointError: The checkpoint is damaged, or does not belong to this run.
         """
-        content = self.load_chosen()
+        return self._score_test(self.load_chosen())
+
+    def _score_test(self, content: dict) -> tuple[Evaluation, Scored]:
+        """Score the test part with the loaded checkpoint ``content``."""
         state = content["state"]
         best = content["kind"] == "best"
         epoch, step = (state["best_epoch"], state["best_step"]) if best else (state["epoch"], state["step"])
@@ -130,10 +133,13 @@ class Runner:
         run.autocast = device.DTYPES[content["precision"]]  # 'auto' may mean another precision on this machine
         return content
 
-    def score_val(self) -> tuple[str, dict]:
+    def score_val(self, content: dict) -> tuple[str, dict]:
         """Write ``val_predictions.csv`` and, with ``evaluation.calibrate``, the temperature fitted on it to the selected checkpoint.
 
         The table has the probabilities of the same model as ``predictions.csv``, so calibrated ones if the test part's are.
+
+        Args:
+            content: Result of ``load_chosen``.
 
         Returns:
             The digest of the table, empty if the val part has no labelled cases, and the calibration, empty without one.
@@ -141,7 +147,6 @@ class Runner:
         run = self.run
         if not run.dataset.classes or not (run.dataset.labels[run.dataset.rows_of(run.split.val)] >= 0).any():
             return "", {}
-        content = self.load_chosen()
         run.scored.calibration = 1.0  # a restart may find a calibrated file
         table = evaluate(run, "val").table
 
@@ -177,8 +182,11 @@ class Runner:
         """Train, score, and write ``predictions.csv``, the files of hooks and, last, ``result.json``, which marks the fold as done."""
         started = time.perf_counter()
         self.fit()
-        val_digest, calibration = self.score_val()
-        evaluation, scored = self.test()
+        content = self.load_chosen()
+        val_digest, calibration = self.score_val(content)
+        if calibration:
+            content = self.load_chosen()  # it was written again, with the temperature
+        evaluation, scored = self._score_test(content)
         run = self.run
         if calibration:
             calibration |= log_loss_change(evaluation.table, calibration["temperature"])
