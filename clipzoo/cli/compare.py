@@ -77,7 +77,7 @@ def baselines_of(work_dir: Path) -> list[Path]:
     """Folders of all finished baselines of a work dir.
 
     Raises:
-        CheckpointError: There are none.
+        CheckpointError: The work dir has no baselines.
     """
     from clipzoo.commands import typed
     from clipzoo.errors import CheckpointError

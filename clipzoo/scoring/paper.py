@@ -193,7 +193,7 @@ def _scored(paper: Paper, words: Words) -> str:
 
 
 def _intervals(paper: Paper, words: Words) -> str:
-    """The methods of the intervals in the table, and what they are conditional on; nothing if there are none."""
+    """The methods of the intervals in the table, and what they are conditional on; empty without intervals."""
     summary = paper.summary
     used = dict.fromkeys(interval["method"] for interval in summary.intervals.values() if not math.isnan(interval["low"]))
     if not used:

@@ -38,7 +38,7 @@ class Interval:
         high: Upper limit, at least ``value``.
         level: Confidence level in (0, 1).
         method: Name of the method; see the module.
-        note: Reason to doubt the interval, or why there is none; empty if there is no reason.
+        note: Reason to doubt the interval, or reason that it is missing; otherwise empty.
     """
 
     value: float

@@ -40,7 +40,7 @@ def bootstrap_weights(
 
     Args:
         groups: ``[N]`` int codes in [0, G).
-        labels: ``[N]`` int classes, each of which is in every resample; ``None``: there are none, as in retrieval.
+        labels: ``[N]`` int classes, each of which is in every resample; ``None`` without classes, as in retrieval.
         num_resamples: B, 1 or more.
         seed: Seed of the draws, 0 or more.
         stratified: Draw as many groups of each stratum as there are (see ``strata_of``).
