@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,19 @@ def pytest_collection():
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items):
+    """Mark all but the first cases of a test with ``fast_cases(n)`` as slow."""
+    seen: Counter[tuple] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("fast_cases")
+        if marker is not None:
+            test = (item.path, item.originalname)
+            seen[test] += 1
+            if seen[test] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 ROOT = Path(__file__).resolve().parents[1]

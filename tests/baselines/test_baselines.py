@@ -236,6 +236,7 @@ def test_a_baseline_fitted_otherwise_is_computed_again(config_of, tmp_path, quie
     assert Record.read(folder).methods["knn"]["balanced"] is True
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_the_same_folds(made, tmp_path, quiet):
     folder, config = made
     run = shutil.copytree(folder, tmp_path / "run")

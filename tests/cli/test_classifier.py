@@ -30,6 +30,7 @@ def read(path) -> list[list[str]]:
         return list(csv.reader(file))[1:]
 
 
+@pytest.mark.slow
 def test_predict_gives_a_fold_s_own_table_and_the_mean_of_all(command, classifier, class_folders, tmp_path):
     table = PredictionTable.read(classifier / "fold_2" / "predictions.csv")
     images = [class_folders / case_id for case_id in table.case_ids]

@@ -90,6 +90,7 @@ def test_adapters_are_merged(command, write_config, tmp_path):
     torch.testing.assert_close(F.normalize(towers_alone[1](model.tokenizer(SENTENCES)), dim=-1), texts, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_libraries_files_are_converted_too(command, tmp_path):
     save_file(open_clip_model(quick_gelu=True).state_dict(), tmp_path / "a.safetensors")
     arguments = ("export", tmp_path / "a.safetensors", "--format", "transformers", "--out", tmp_path / "b")

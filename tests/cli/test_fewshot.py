@@ -63,6 +63,7 @@ def rows_of(path) -> list[dict]:
 # --- predict ------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["trained", "classifier"])
 def test_the_result_holds_every_query_with_the_label_that_numpy_finds(kind, request, fewshot, folder, tmp_path):
     checkpoint = request.getfixturevalue(kind)

@@ -75,6 +75,7 @@ def test_an_accepted_change_is_in_every_summary_from_then_on(place):
     assert note in validation.summary_of([validation.read_fold(split).result for split in validation.folds.splits], agreement.table).notes
 
 
+@pytest.mark.slow
 def test_a_fold_that_is_in_training_goes_on_with_accepted_data(place, stopped_at):
     root, run = place
     shutil.rmtree(run)
@@ -87,6 +88,7 @@ def test_a_fold_that_is_in_training_goes_on_with_accepted_data(place, stopped_at
     assert summary.notes[-1].startswith("data changed while fold_1 was in training: 1 image")
 
 
+@pytest.mark.slow
 def test_scoring_again_refuses_changed_data_and_never_writes(place):
     root, run = place
     changed = (root / CHANGED).read_bytes()
@@ -130,6 +132,7 @@ def test_a_fold_of_other_data_is_refused(place, tmp_path):
         CrossValidation(config, run, console=Console(quiet=True)).train(accept_changed_data=True)
 
 
+@pytest.mark.slow
 def test_baselines_are_of_the_same_data(place):
     config, options = config_for(place[0]), Options(only=["majority", "prototype"])
     with pytest.raises(CheckpointError, match="the data changed"):

@@ -188,6 +188,7 @@ def test_flipped_bits_of_tables_and_checkpoints_are_refused(run, quiet):
         (folder / name).write_bytes(content)
 
 
+@pytest.mark.slow
 def test_what_changes_the_last_digits_is_noted_for_ever(config_of, tmp_path, quiet, stopped_at):
     def validation(size):
         config = config_of(train={"epochs": 2}, splits={"num_folds": 2}, data={"eval_batch_size": size})

@@ -197,6 +197,7 @@ def test_a_hook_that_stops_in_the_middle_of_an_epoch_stops_there(make_run):
     assert run.state.step == 2 and checkpoint.read(run.folder / checkpoint.LATEST)["stop_reason"] == "enough"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [4, *(pytest.param(other, marks=pytest.mark.slow) for other in (1, 2, 6))])
 def test_a_run_in_steps_that_was_stopped_goes_on_bit_for_bit(config_of, tmp_path, quiet, stopped_at, steps):
     """Three steps per epoch; evaluated after 2, 4, 6 and 7: stopped before, at and after an evaluation, and at the end of an epoch."""
@@ -323,6 +324,7 @@ def test_a_hook_sees_the_scored_test_part(config_of, tmp_path, quiet):
     assert [(part, count) for part, count, _ in seen] == [("test", 12)] and 0 <= seen[0][2]["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_a_frozen_tower_of_published_weights_is_read_with_them_after_a_stop(config_of, tmp_path, quiet, monkeypatch):
     """A run that goes on makes its towers from the checkpoint, without the folder they came from; what is read once must be its own."""
     from transformers import BertConfig, BertModel, BertTokenizer

@@ -115,6 +115,7 @@ def whole(tmp_path_factory, class_folders):
     return config, folder / "fold_1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, *(pytest.param(other, marks=pytest.mark.slow) for other in (1, 5, 7))])
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(whole, tmp_path, quiet, monkeypatch, steps):
     """Three steps per epoch: stopped in the first stage, at its end, and in the middle of the second and of the third."""

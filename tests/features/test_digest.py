@@ -89,6 +89,7 @@ def test_it_does_not_change_with_how_a_model_learns_or_where_it_comes_from(confi
     assert found[0] == found[1], "nothing is dropped in evaluation"
 
 
+@pytest.mark.fast_cases(6)
 @pytest.mark.parametrize("name", small_towers.NAMES)
 def test_equal_towers_have_equal_digests_also_from_a_checkpoint(tmp_path, name):
     tower = small_towers.build(name, tmp_path)

@@ -178,6 +178,7 @@ def test_the_interval_equals_a_textbook_one_and_covers_what_it_says():
     assert 0.93 <= covered / 4000 <= 0.97
 
 
+@pytest.mark.slow
 def test_the_interval_of_an_evaluation_covers_the_mean_over_very_many_episodes(features):
     rows, _ = features
     truth = episodes.evaluate(rows, pool_of(Plan(way=3, shots=(1,), query=2, episodes=3000, seed=99)), [Prototype(0.1)])[0].mean

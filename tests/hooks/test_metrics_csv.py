@@ -87,6 +87,7 @@ def whole(runner_of, tmp_path_factory):
 KILLS = [(5, b"1"), *(pytest.param(*other, marks=pytest.mark.slow) for other in ((2, b"3,1,1.9"), (5, b""), (8, b"\x00\x00\n")))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "half"), KILLS)
 def test_a_killed_run_leaves_the_file_of_one_that_was_not(runner_of, killed_at, whole, tmp_path, step, half):
     """Killed before the first checkpoint, after a row that no checkpoint knows, and while a line was written: the head of 10, say."""

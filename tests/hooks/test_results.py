@@ -42,6 +42,7 @@ def pairs_run(runner_of, tmp_path_factory):
     return folder, runner, runner.train_and_test()
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("name", ["classes_run", "pairs_run"])
 def test_the_numbers_are_those_of_the_other_files(name, request):
     folder, runner, result = request.getfixturevalue(name)
@@ -90,6 +91,7 @@ def test_the_pictures_are_pictures(name, request):
     assert not (folder / "log.txt").exists() or "warning" not in (folder / "log.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_the_same_results_but_for_timings(runner_of, classes_run, tmp_path, stopped_at):
     folder, _, _ = classes_run
     with stopped_at(5):
@@ -116,6 +118,7 @@ def test_a_picture_that_cannot_be_drawn_ends_nothing(runner_of, tmp_path, monkey
         assert f"{name} was not written: no such glyph\n" in log, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "drawn"), [(60.0, 1), (0.0, 3)])
 def test_curves_are_drawn_when_due_and_at_the_end_once(runner_of, tmp_path, monkeypatch, seconds, drawn):
     calls = []
@@ -215,6 +218,7 @@ def test_ranks_in_words():
     assert results.describe_ranks(metrics) == "RSum 300 of 600   mean rank 2.5 | undefined   (image to text | text to image)"
 
 
+@pytest.mark.slow
 def test_an_experiment_whose_name_no_font_has_is_drawn(runner_of, tmp_path):
     folder = tmp_path / "髋\u2603\U0001f9ff"
     runner_of(folder, ["ResultsHook"], train={"epochs": 1}).train_and_test()

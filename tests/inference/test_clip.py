@@ -490,6 +490,7 @@ def test_pairs_have_no_classes_of_their_own(config_of, tmp_path, files):
 # --- published weights --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("vision", ["vit", "resnet"])
 def test_weights_of_a_whole_clip_give_the_reference_features(tmp_path, vision, files):
     import open_clip

@@ -76,6 +76,7 @@ def _picture():
     return Image.new("RGB", (16, 16), "red")
 
 
+@pytest.mark.slow
 def test_threads_with_other_texts_get_what_each_gets_alone(loaded, pictures):
     questions = [[f"{noun}{number}" for noun in ("圆", "方块", "条纹")[: 2 + number % 2]] for number in range(8)]
     alone = [(loaded.classify(pictures, texts).probabilities, loaded.encode_text(texts)) for texts in questions]

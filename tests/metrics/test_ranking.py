@@ -67,6 +67,7 @@ def assert_same(found, expected: dict[str, list]):
             assert value.dtype == np.int64 and value.tolist() == expected[name], name
 
 
+@pytest.mark.fast_cases(10)
 @pytest.mark.parametrize("block", [1, 3, 8, None])
 @pytest.mark.parametrize("features", [random_features, tied_features])
 @pytest.mark.parametrize("seed", range(4))

@@ -171,6 +171,7 @@ def plain(value):
     return all(map(plain, value)) if isinstance(value, list) else value is None or type(value) in (bool, int, float, str)
 
 
+@pytest.mark.fast_cases(8)
 @EVERY
 def test_a_tower_is_made_again_without_hub_and_files(table, name, make, tmp_path, monkeypatch):
     spec, tower = build(table, make, tmp_path / "files")
@@ -206,6 +207,7 @@ RECOMPUTED = [
 ]
 
 
+@pytest.mark.fast_cases(6)
 @pytest.mark.parametrize(("table", "name", "make"), RECOMPUTED)
 def test_recomputing_activations_changes_no_gradient_and_no_statistic(table, name, make, tmp_path):
     _, tower = build(table, make, tmp_path / "files")

@@ -51,6 +51,7 @@ DEPTHS = {
 }  # fmt: skip
 
 
+@pytest.mark.fast_cases(6)
 @pytest.mark.parametrize("name", NAMES)
 def test_exactly_the_last_blocks_move_in_training(folder, name):
     tower = build(name, folder, unfreeze_blocks=2)
@@ -152,6 +153,7 @@ def test_a_plugin_without_depth_groups_is_frozen_as_a_whole_only():
     assert "blocks" not in Partly("all").describe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["some", pytest.param("all", marks=pytest.mark.slow)])
 def test_the_depths_in_the_documentation_are_true(rows):
     table = DOCS.read_text(encoding="utf-8").partition("## Depths")[2]

@@ -40,6 +40,7 @@ def train(tower, steps=3):
         optimizer.step()
 
 
+@pytest.mark.fast_cases(5)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract(folder, name):
     plain, tower = build(name, folder).eval(), build(name, folder, lora=LORA).eval()

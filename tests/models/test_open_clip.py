@@ -111,6 +111,7 @@ def saved(configs, tmp_path):
     return make
 
 
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize("name", MODELS)
 def test_features_equal_open_clips(saved, name):
     model, path = saved(name)
@@ -129,6 +130,7 @@ def test_features_equal_open_clips(saved, name):
     assert text.context_length == text.tokenizer.context_length == model.context_length or name == "tiny-roberta"
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize("name", MODELS)
 def test_padding_changes_no_feature(saved, name):
     """Trimmed, alone, and with anything behind the end, where trimming is exact; whole otherwise."""
@@ -190,6 +192,7 @@ def test_real_names_are_open_clips(name):
     assert (text.tokenizer(SENTENCES[:1]).ids.shape[1] == 7) == (not config["text_cfg"].get("no_causal_mask", False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["ViT-L-14", "EVA02-B-16", "ViT-H-14-CLIPA", "ViT-SO400M-14-SigLIP-384", "RN50x4", "swin_base_patch4_window7_224"]
 )

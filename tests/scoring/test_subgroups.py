@@ -51,6 +51,7 @@ def test_p_values_and_intervals_agree():
         assert (pair["low"] > 0 or pair["high"] < 0) == (pair["p_value"] < 0.05)
 
 
+@pytest.mark.slow
 def test_equal_subgroups_rarely_differ_and_unequal_ones_do():
     """Among 60 data sets without a difference, 5 % of false findings; a difference of 0.3 is found in nearly all."""
     found = {"equal": 0, "unequal": 0}

@@ -46,6 +46,7 @@ def reference(labels, probabilities):
     return found, rows
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("num_classes", [2, 3, 5])
 def test_integer_weights_are_repeated_rows(num_classes):
     labels, probabilities = example(num_classes=num_classes)

@@ -5,8 +5,8 @@ Shapes: N cases · C classes · G groups · Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -86,11 +86,13 @@ class Estimates:
         influence: Jackknife of all metrics.
         supports: Cases and groups behind each single metric.
         level: Confidence level.
+        widening: Factor of the standard error of a metric, for what the jackknife of a table does not see; 1 where there is none.
     """
 
     influence: Influence
     supports: dict[Key, Support]
     level: float
+    widening: Mapping[Key, float] = field(default_factory=dict)
 
     @classmethod
     def of_cases(cls, cases: Cases, outcomes: Outcomes, level: float) -> Estimates:
@@ -123,7 +125,7 @@ class Estimates:
         value = self.influence.points[key]
         if np.isnan(value):
             return undefined(value, self.level, "undefined for these cases")
-        limits, method = self.limits(key, self.quantile([key], self.influence.deviations[key]))
+        limits, method = self.limits(key, self.quantile([key], self.influence.deviations[key]), self.widening.get(key, 1.0))
         if method == "none":
             return undefined(value, self.level, "no variation between groups" if self.supports[key].groups > 1 else "a single group")
         return Interval(value, *_within(limits, value, key), self.level, method)
@@ -134,7 +136,7 @@ class Estimates:
         if np.isnan(value):
             return undefined(value, self.level, "undefined for these cases")
         quantile = self.quantile(parts, self.influence.mean_deviations(parts))
-        limits = [self.limits(part, quantile)[0] for part in parts]
+        limits = [self.limits(part, quantile, self.widening.get(key, 1.0))[0] for part in parts]
         values = [self.influence.points[part] for part in parts]
         low, high = mover(values, limits, correlation([self.influence.deviations[part] for part in parts]), [coefficient] * len(parts))
         most = coefficient * len(parts)
@@ -149,18 +151,22 @@ class Estimates:
         low, high = median_limits(ranks, codes, self.quantile([key], self.influence.deviations[f"{key[0][:3]}_mrr", None]))
         return Interval(value, min(low, value), max(high, value), self.level, "woodruff")
 
-    def limits(self, key: Key, quantile: float) -> tuple[Limits, Method]:
-        """Limits of a single metric, and the method."""
-        kind, value, variance, support = kind_of(key), self.influence.points[key], self.influence.variance(key), self.supports[key]
+    def limits(self, key: Key, quantile: float, widening: float = 1.0) -> tuple[Limits, Method]:
+        """Limits of a single metric, and the method; ``widening`` is a factor of its standard error."""
+        kind, value, support, square = kind_of(key), self.influence.points[key], self.supports[key], widening**2
+        variance = self.influence.variance(key) * square
         size = effective_size(value, variance) if kind in ("proportion", "share", "area") else np.nan
         if kind == "proportion" and support.independent and support.cases:
-            return wilson(value, support.cases, quantile), "wilson"
+            return wilson(value, support.cases / square, quantile), "wilson"
         if kind in ("proportion", "share", "area"):
             if np.isnan(size):  # all or none correct, or a single group: a group counts as one case
-                return (wilson(value, support.least, normal_quantile(self.level)) if support.groups else (0.0, 1.0)), "effective_wilson"
+                limits = wilson(value, support.least / square, normal_quantile(self.level)) if support.groups else (0.0, 1.0)
+                return limits, "effective_wilson"
             if kind == "area":
                 return logit_t(value, variance, quantile), "logit_t"
-            most = support.cases if kind == "proportion" else np.inf  # cases of a group may agree by chance less than independent ones
+            most = (
+                support.cases / square if kind == "proportion" else np.inf
+            )  # cases of a group may agree by chance less than independent ones
             return wilson(value, min(size, most), quantile), "effective_wilson"
         if not variance > 0:
             return (np.nan, np.nan), "none"

@@ -22,8 +22,8 @@ Shapes: N cases · C classes · G groups · Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,12 +57,13 @@ class MetricIntervals:
     num_groups: int = 0
 
 
-def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricIntervals:
+def classification_intervals(cases: Cases, *, level: float = 0.95, widening: Mapping[Key, float] | None = None) -> MetricIntervals:
     """Intervals of every metric of ``scores``.
 
     Args:
         cases: N labelled cases.
         level: Confidence level in (0, 1).
+        widening: Factors of standard errors, as ``retraining.widening`` finds them; ``None`` for none.
 
     Returns:
         Metrics that are undefined are NaN, with a note. Notes also name classes with fewer than 20 groups.
@@ -76,7 +77,7 @@ def classification_intervals(cases: Cases, *, level: float = 0.95) -> MetricInte
     if not len(cases) or not outcomes.finite:
         why = "a probability is not finite" if len(cases) else "no labelled cases"
         return _arranged({key: undefined(float("nan"), level, why) for key in names}, cases.num_groups)
-    estimates = Estimates.of_cases(cases, outcomes, level)
+    estimates = replace(Estimates.of_cases(cases, outcomes, level), widening=widening or {})
     doubts = Doubts.of(cases, outcomes.predicted != outcomes.labels)
     found = {}
     for key in names:

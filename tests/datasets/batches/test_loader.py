@@ -67,6 +67,7 @@ class OnlyOrder:
 SAMPLERS = [RandomSampler(), *(WeightedSampler(m) for m in ("inverse_freq", "inverse_sqrt", "balanced")), OnlyOrder()]
 
 
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: f"{type(s).__name__} {getattr(s, 'method', '')}")
 @pytest.mark.parametrize("world_size", [1, 3, *(pytest.param(other, marks=pytest.mark.slow) for other in (2, 4))])
 def test_all_processes_together_hold_what_one_would(sampler, world_size):
@@ -124,6 +125,7 @@ def test_an_epoch_starts_where_it_was_left(sampler):
     assert len({draw.seed for batch in whole for draw in batch}) == sum(map(len, whole))
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("world_size", [1, 3, *(pytest.param(other, marks=pytest.mark.slow) for other in (2, 4))])
 def test_no_caption_twice_in_a_batch(world_size):
     sampler, tried = DistinctCaptionSampler(), 0

@@ -115,6 +115,7 @@ def test_colour_is_exact_or_refused(kind, planar, layout, order):
         np.testing.assert_array_equal(np.asarray(decode(content)), colour_meant(values, photometric, extra))
 
 
+@pytest.mark.fast_cases(8)
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("compression", ["none", "lzw"])
 def test_the_orientation_of_every_mode_is_applied_once(tmp_path, orientation, compression):

@@ -42,6 +42,7 @@ def test_readmes_say_where_the_images_come_from(made):
         assert words in (made[kind] / "README.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_all_digits_are_the_real_ones(tmp_path):
     from sklearn.datasets import load_digits
 

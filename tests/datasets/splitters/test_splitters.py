@@ -151,6 +151,7 @@ def test_val_part_of_one_fold_does_not_depend_on_the_others():
 # ---------------------------------------------------------------- as even as brute force allows
 
 
+@pytest.mark.fast_cases(20)
 @pytest.mark.parametrize("seed", range(60))
 def test_assign_equals_brute_force_on_small_instances(seed):
     rng = RNG(seed)
@@ -227,6 +228,7 @@ def test_sixty_phantom_patients_are_split_as_evenly_as_can_be(seed):
         assert sum(map(len, sides)) == len(set().union(*sides)) == 60
 
 
+@pytest.mark.slow
 def test_never_less_even_than_scikit_learn():
     from sklearn.model_selection import StratifiedGroupKFold as Reference
 

@@ -73,6 +73,7 @@ def assert_same_features(model, reference) -> None:
     assert torch.equal(model.logit_scale, reference.logit_scale)
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize(
     ("vision", "quick_gelu", "custom_text"), [("vit", True, False), ("vit", False, True), ("resnet", True, True), ("resnet", False, False)]
 )
@@ -134,6 +135,7 @@ def test_transformers_loads_the_folder_and_all_that_travels(tmp_path, models, we
     assert again.preprocessing == ODD
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("fit", ["crop", "squash"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_transformers_processor_makes_the_same_pixels(tmp_path, weights_of, fit, interpolation):

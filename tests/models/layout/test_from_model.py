@@ -96,6 +96,7 @@ FORMATS = (
 )
 
 
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize("name", FORMATS)
 def test_towers_from_every_format(saved, name):
     path, encode_image, encode_text, said = saved[name]
@@ -106,6 +107,7 @@ def test_towers_from_every_format(saved, name):
 # --- out ---------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(("vision", "quick_gelu"), [("vit", True), ("vit", False), ("resnet", True)])
 @pytest.mark.parametrize("dims", [(24, 24), (40, 48)], ids=str)  # the towers' own widths; another than 24 is projected
 def test_open_clip_computes_what_we_do(tmp_path, vision, quick_gelu, dims):

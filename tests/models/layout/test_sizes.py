@@ -40,6 +40,7 @@ def test_most_of_open_clips_own_models_are_plain():
     assert not {"coca_ViT-B-32", "ViT-H-14-CLIPA", "ViT-B-16-SigLIP", "xlm-roberta-base-ViT-B-32", "convnext_base"} & set(PLAIN)
 
 
+@pytest.mark.fast_cases(5)
 @pytest.mark.parametrize("name", of_different_sizes())
 def test_sizes_and_heads_of_open_clips_own_models(name):
     """On the meta device, where a network of billions of weights takes no memory."""

@@ -70,6 +70,7 @@ def refused(table, name: str, words: str) -> None:
     assert "HF_ENDPOINT" in message and "local copy" in message and "random weights" in message and "\n" not in message
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(("table", "name"), NAMES)
 def test_without_a_hub_the_message_names_three_ways_at_once(no_hub, table, name):
     from huggingface_hub import constants
@@ -80,6 +81,7 @@ def test_without_a_hub_the_message_names_three_ways_at_once(no_hub, table, name)
     assert constants.HF_HUB_OFFLINE is False  # the switch was put back
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(("table", "name"), NAMES)
 def test_a_proxy_that_the_client_cannot_use_is_one_line(socks, table, name):
     refused(table, name, "SOCKS|socks")

@@ -114,6 +114,7 @@ def test_bins_do_not_depend_on_the_order_of_equal_scores():
     assert first.plug_in == pytest.approx(again.plug_in, abs=1e-12) and first.num_bins == again.num_bins < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("temperature", "spread"), [(1.0, 1.2), (1.0, 4.0), (2.0, 1.2)])
 def test_the_interval_covers_and_the_debiased_error_is_closer(temperature, spread):
     true = 0.0 if temperature == 1 else simulated(20_000, temperature, 99, spread)[3]
