@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from clipzoo.baselines.run import Baselines, Options, predict_fold
+from clipzoo.baselines.predictions import predict_fold
+from clipzoo.baselines.run import Baselines, Options
 from clipzoo.baselines.shares import Plan, reduced
 from clipzoo.config import Config
 from clipzoo.config.settings import EvaluationSettings

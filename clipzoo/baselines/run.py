@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
+from clipzoo.baselines.predictions import Frozen, predict_fold
+from clipzoo.baselines.retraining import widening_of
 from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, describe
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings
@@ -31,7 +33,7 @@ from clipzoo.features.dataset import features_of_cases
 from clipzoo.features.digest import feature_digest
 from clipzoo.features.store import FeatureStore
 from clipzoo.files import file_sha256
-from clipzoo.probes import Examples, Probe
+from clipzoo.probes import Probe
 from clipzoo.probes.base import methods, normalised
 from clipzoo.records.folds import PARTS, Folds, Split
 from clipzoo.records.provenance import Provenance
@@ -46,7 +48,6 @@ from clipzoo.scoring.summary import make_summary, score
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
-    from clipzoo.metrics import Metric
     from clipzoo.models.base import Tower
 
 
@@ -69,30 +70,6 @@ class Options:
     only: Sequence[str] = ()
     batch_size: int = 64
     num_workers: int | None = None
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """Frozen features of a dataset.
-
-    Attributes:
-        features: ``[N, D]`` float32 features of unit length for all cases; 0 for cases that no fold needs.
-        logit_scale: 1 / temperature that the image tower's weights were trained with; 100 if undefined.
-        texts: Class texts; ``None`` if not needed, or in another space.
-        balanced: Whether all classes count equally in a fit.
-        select: Metric that chooses hyper-parameters; ``None`` for the log loss.
-    """
-
-    features: np.ndarray
-    logit_scale: float = 100.0
-    texts: ClassTexts | None = None
-    balanced: bool = False
-    select: Metric | None = None
-
-    def criterion(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
-        """The cost of held-out predictions by ``select``; lower is better."""
-        value = self.select.compute(labels, probabilities)
-        return -value if self.select.greater_is_better else value
 
 
 class Baselines:
@@ -285,7 +262,9 @@ class Baselines:
             results.append(self._result(name, split, table, time.perf_counter() - started))
         joined, folder = PredictionTable.join(tables), folder_of(self.folder, name)
         joined.write(folder / OUT_OF_FOLD_FILE)
-        summary = make_summary(self.config.name, self.metrics, self.folds, results, joined)
+        outputs = {"console": self.console, "log": log}
+        widening = widening_of(probe, self.data, self.folds, known, joined, chosen, **outputs)
+        summary = make_summary(self.config.name, self.metrics, self.folds, results, joined, widening=widening)
         rows = [{**row, "chosen": chosen[row["fold"]]} for row in summary.folds]
         notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]
         digest = file_sha256(folder / OUT_OF_FOLD_FILE)
@@ -333,42 +312,3 @@ def chosen_methods(only: Sequence[str]) -> dict[str, type[Probe]]:
     if unknown:
         raise ConfigError(f"--only: unknown method '{unknown[0]}'.{did_you_mean(unknown[0], names)} Known: {', '.join(names)}")
     return {name: found[name] for name in names if not only or name in only}
-
-
-def predict_fold(probe: Probe, data: Dataset, split: Split, known: Frozen) -> tuple[PredictionTable, dict[str, float], tuple[str, ...]]:
-    """Learn from the train part of a fold, and predict its test part.
-
-    Args:
-        probe: Method.
-        data: Dataset with the cases.
-        split: Split of the fold.
-        known: Features of all cases; only rows of the fold's parts are used.
-
-    Returns:
-        The predictions; the hyper-parameters; and notes.
-    """
-    train, test = (data.rows_of(part) for part in (split.train, split.test))
-    train = train[data.labels[train] >= 0]
-    names, groups = np.unique([data.cases[row].group for row in train], return_inverse=True)
-    examples = Examples(
-        known.features[train],
-        data.labels[train],
-        len(data.classes),
-        groups=groups if len(names) < len(train) else None,
-        text=None if known.texts is None else known.texts.features,
-        logit_scale=known.logit_scale,
-        classes=data.classes,
-        balanced=known.balanced,
-        criterion=None if known.select is None else known.criterion,
-    )
-    fitted = probe.fit(examples)
-    cases = [data.cases[row] for row in test]
-    table = PredictionTable(
-        classes=data.classes,
-        case_ids=tuple(case.id for case in cases),
-        groups=tuple(case.group for case in cases),
-        folds=(split.name,) * len(cases),
-        labels=data.labels[test],
-        probabilities=fitted.predict(known.features[test]),
-    )
-    return table, fitted.chosen, fitted.notes

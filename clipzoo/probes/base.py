@@ -145,6 +145,19 @@ class Probe:
             fitted.notes += (f"without an example, and so {what}: class {shortened(which)}",)
         return fitted
 
+    def refit(self, examples: Examples, chosen: Mapping[str, float]) -> FittedProbe:
+        """Learn from examples like those of an earlier fit, for estimates of variance.
+
+        Args:
+            examples: The examples.
+            chosen: Hyper-parameters of the earlier fit. A method that cannot be made from them chooses again.
+        """
+        try:
+            again = type(self)(**chosen)
+        except TypeError:
+            again = self
+        return again.fit(examples)
+
     def learn(self, examples: Examples) -> FittedProbe:
         """Like ``fit``, with at least one example, and with texts if required."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'learn'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 _USUAL = 10.0
 _ITERATIONS = 1000
+_ROUGH = 1e-4  # tolerance that is accurate enough for a choice
 _SMALL = 10_000_000  # elements of a feature matrix
 
 
@@ -46,6 +47,13 @@ class LinearProbe(Probe):
 
     def __init__(self, c: Positive | None = None):
         self.c = c
+        self._tolerance = 1e-7
+
+    def refit(self, examples: Examples, chosen: Mapping[str, float]) -> FittedProbe:
+        """See ``Probe.refit``; the tolerance is that of the choice, which is seven times as fast."""
+        again = LinearProbe(**chosen)
+        again._tolerance = _ROUGH
+        return again.fit(examples)
 
     def learn(self, examples: Examples) -> FittedProbe:
         """See ``Probe.fit``."""
@@ -57,7 +65,7 @@ class LinearProbe(Probe):
         if len(classes) == 1:
             only = np.eye(examples.num_classes)[classes]
             return FittedProbe(lambda features: np.tile(only, (len(features), 1)), choice.values, choice.notes)
-        model = _model(choice.values["c"], tol=1e-7)
+        model = _model(choice.values["c"], tol=self._tolerance)
         _fit(model, inputs, examples.labels, examples.weights)
 
         def probabilities(features_MD: np.ndarray) -> np.ndarray:
@@ -125,7 +133,7 @@ def _held_out(examples: Examples, inputs: np.ndarray, folds: np.ndarray, values:
     """From strong to weak penalties, each solution initialising the next; ends when the log loss decides and has risen twice in a row."""
     labels, weights = examples.labels, examples.weights
     held_out = [folds == fold for fold in range(folds.max() + 1)]
-    models = [_model(values[0], tol=1e-4, warm_start=True) for _ in held_out]  # accurate enough for the choice
+    models = [_model(values[0], tol=_ROUGH, warm_start=True) for _ in held_out]
     losses: list[float] = []
     for c in values:
         logits_NC = np.full((len(labels), examples.num_classes), -np.inf)

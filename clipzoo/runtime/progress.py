@@ -39,6 +39,7 @@ def shown(
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            log.info(f"{what}: {done}/{total}  {done / (last - started):.0f} {unit}/s")
+            rate = done / (last - started)
+            log.info(f"{what}: {done}/{total}  " + (f"{rate:.0f} {unit}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.0f} s each"))
 
     yield line

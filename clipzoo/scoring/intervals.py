@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.statistics.cases import Cases, Queries
 from clipzoo.statistics.uncertainty.estimates import Interval
+from clipzoo.statistics.uncertainty.influence import Key
 from clipzoo.statistics.uncertainty.intervals import MetricIntervals, classification_intervals, retrieval_intervals
 
 LEVEL = 0.95
@@ -14,16 +16,22 @@ LEVEL = 0.95
 CLASS_COLUMNS = {"recall": "sensitivity", **{name: name for name in ("precision", "specificity", "npv", "f1", "auroc")}}
 
 
-def intervals_of(table: PredictionTable | RetrievalTable, *, level: float = LEVEL) -> MetricIntervals:
-    """Intervals of all metrics of ``table`` over its groups; see ``clipzoo.statistics.uncertainty.intervals``."""
+def intervals_of(
+    table: PredictionTable | RetrievalTable, *, level: float = LEVEL, widening: Mapping[Key, float] | None = None
+) -> MetricIntervals:
+    """Intervals of all metrics of ``table`` over its groups; see ``clipzoo.statistics.uncertainty.intervals``.
+
+    ``widening``: factors of standard errors, for classification only.
+    """
     if isinstance(table, RetrievalTable):
         return retrieval_intervals(Queries.from_table(table), level=level)
-    return classification_intervals(Cases.from_table(table), level=level)
+    return classification_intervals(Cases.from_table(table), level=level, widening=widening)
 
 
-def plain(interval: Interval) -> dict[str, float | str]:
-    """The interval as a record stores it: ``low``, ``high``, ``method`` and ``note``."""
-    return {"low": interval.low, "high": interval.high, "method": interval.method, "note": interval.note}
+def plain(interval: Interval, widening: float | None = None) -> dict[str, float | str]:
+    """The interval as a record stores it: ``low``, ``high``, ``method`` and ``note``; ``widening`` if its standard error has a factor."""
+    numbers = {"low": interval.low, "high": interval.high, "method": interval.method, "note": interval.note}
+    return numbers if widening is None else {**numbers, "widening": widening}
 
 
 def class_intervals(found: MetricIntervals, row: int) -> dict[str, list[float]]:

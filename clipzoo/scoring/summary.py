@@ -15,6 +15,7 @@ from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.scoring.decisions import Choice, Decisions, decide
 from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
 from clipzoo.scoring.subgroups import subgroup_rows
+from clipzoo.statistics.uncertainty.influence import Key
 from clipzoo.statistics.uncertainty.intervals import MetricIntervals
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def make_summary(
     select: str = "",
     val: Mapping[str, PredictionTable] | None = None,
     choice: Choice | None = None,
+    widening: Mapping[Key, float] | None = None,
 ) -> Summary:
     """Compute the summary.
 
@@ -52,8 +54,9 @@ def make_summary(
         select: Metric that decides, in which subgroups are compared.
         val: Val predictions by fold, of the folds that have them.
         choice: Operating points to report.
+        widening: Factors of standard errors; ``None`` for none.
     """
-    pooled, intervals = score(metrics, table), intervals_of(table)
+    pooled, intervals = score(metrics, table), intervals_of(table, widening=widening)
     classified = isinstance(table, PredictionTable)
     decided = decide(table, results, val or {}, choice or Choice()) if classified else Decisions()
     selections = list(dict.fromkeys(r.selection for r in results))
@@ -75,7 +78,7 @@ def make_summary(
         folds_digest=folds.digest,
         notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes), *decided.notes],
         seconds=round(sum(r.seconds for r in results), 2),
-        intervals={metric: plain(intervals.overall[metric]) for metric in pooled if metric in intervals.overall},
+        intervals={m: plain(intervals.overall[m], (widening or {}).get((m, None))) for m in pooled if m in intervals.overall},
         level=LEVEL,
         num_groups=intervals.num_groups,
         subgroups=subgroups,

@@ -19,7 +19,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from tiny import write_pairs
 
 from clipzoo.baselines import run as module
-from clipzoo.baselines.run import Baselines, Frozen, Options, chosen_methods, predict_fold
+from clipzoo.baselines.predictions import Frozen, predict_fold
+from clipzoo.baselines.run import Baselines, Options, chosen_methods
 from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts
 from clipzoo.engine import build
 from clipzoo.engine.cross_validation import CrossValidation
@@ -33,6 +34,9 @@ from clipzoo.records.results import Summary
 from clipzoo.records.tables import PredictionTable
 from clipzoo.runtime.seeds import derived_seed, seed_everything
 from clipzoo.scoring.baselines import Comparison, Record
+from clipzoo.statistics.cases import Cases
+from clipzoo.statistics.uncertainty.intervals import classification_intervals
+from clipzoo.statistics.uncertainty.retraining import widening, without_blocks
 
 FREE = ("majority", "prototype", "knn", "linear")
 
@@ -109,6 +113,37 @@ def test_linear_probe_and_knn_are_scikit_learns(made):
                 model = KNeighborsClassifier(int(chosen[split.name]["k"]), metric="cosine")
             expected = model.fit(features[train].astype(np.float64), data.labels[train]).predict_proba(features[test].astype(np.float64))
             np.testing.assert_allclose(np.stack([found[i] for i in split.test]), expected, atol=2e-4)
+
+
+def test_intervals_allow_for_learning_from_other_cases(made):
+    folder, config = made
+    features, data = features_of(config)
+    splits = Folds.read(folder / "folds.json").splits
+    summary = Summary.read(folder / "baselines" / "knn")
+    k_of = {fold["fold"]: int(fold["chosen"]["k"]) for fold in summary.folds}
+
+    def cases_without(gone):
+        """Cross-validation of scikit-learn's kNN without some cases."""
+        kept = [i for split in splits for i in split.test if i not in gone]
+        probabilities = np.zeros((len(data), 3))
+        for split in splits:
+            train, test = (data.rows_of([i for i in part if i not in gone]) for part in (split.train, split.test))
+            model = KNeighborsClassifier(k_of[split.name], metric="cosine").fit(features[train], data.labels[train])
+            probabilities[test] = model.predict_proba(features[test])
+        rows = data.rows_of(sorted(kept))
+        return Cases.from_arrays(data.labels[rows], probabilities[rows])
+
+    cases = cases_without(set())
+    ids = sorted(case.id for case in data.cases)
+    left_out = [cases_without({ids[row] for row in np.flatnonzero(~kept)}) for kept in without_blocks(cases)]
+    factors = widening(cases, left_out)
+    assert factors["accuracy", None] > 1
+    for name, interval in classification_intervals(cases, widening=factors).overall.items():
+        if name in summary.intervals:
+            found = summary.intervals[name]
+            assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
+            assert found["widening"] == pytest.approx(factors[name, None], rel=1e-3)
+    assert "for learning from other cases" in Comparison.read(folder).text()
 
 
 def test_majority_is_the_share_of_the_classes_in_the_train_part(made):
