@@ -17,15 +17,20 @@ def main(arguments: list[str] | None = None) -> None:
     what = "one table for a paper (a column per work dir), and a paragraph on the methods in English and Chinese"
     forms.add_argument("--latex", action="store_true", help=f"as LaTeX: {what}")
     forms.add_argument("--markdown", action="store_true", help="the same as Markdown")
+    help_ = "also combine the work dirs as runs of one experiment with other seeds or folds: mean, interval, sources of variance"
+    forms.add_argument("--as-repeats", action="store_true", help=help_)
     command_line.run(summarise, parser.parse_args(arguments))
 
 
 def summarise(arguments: argparse.Namespace) -> None:
     """Read and print."""
-    from clipzoo.errors import CheckpointError
+    from clipzoo.errors import CheckpointError, ConfigError
     from clipzoo.records.results import SUMMARY_FILE, Summary
     from clipzoo.scoring.baselines import beside_baselines
+    from clipzoo.scoring.repeats import Repeats
 
+    if arguments.as_repeats and len(arguments.work_dirs) < 2:
+        raise ConfigError("--as-repeats: one work dir. Pass two or more runs of one experiment")
     for folder in arguments.work_dirs:
         if not (folder / SUMMARY_FILE).exists():
             raise CheckpointError(f"{folder}: {missing(folder)}")
@@ -37,6 +42,20 @@ def summarise(arguments: argparse.Namespace) -> None:
         command_line.show(summary.tables())
         if compared := beside_baselines(folder, summary, write=False):
             command_line.show(f"\n{compared}")
+        if repeats := Repeats.read(folder):
+            command_line.show(f"\n{repeats.text()}")
+    if arguments.as_repeats:
+        command_line.show(f"\n{combined(arguments.work_dirs)}")
+
+
+def combined(folders: list[Path]) -> str:
+    """Work dirs as runs of one experiment."""
+    from clipzoo.cli.compare import deciding_metric, names_of
+    from clipzoo.scoring.repeats import combine
+    from clipzoo.scoring.runs import FinishedRun
+
+    runs = [FinishedRun.read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
+    return combine(runs, deciding_metric(folders[0], runs[0])).text()
 
 
 def for_paper(folders: list[Path], *, as_latex: bool) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipzoo.cli import command_line
+
+if TYPE_CHECKING:
+    from clipzoo.config import Config
 
 DESCRIPTION = """Train all folds of a config, and print the summary when all are done.
 
 Running the same command again continues: finished folds are skipped, an unfinished one resumes from its last checkpoint.
-Folds are independent: --fold 3 trains only the third, on this or another machine, with the same result."""
+Folds are independent: --fold 3 trains only the third, on this or another machine, with the same result.
+So are the repeats of the cross-validation (splits.num_repeats): --repeat 2 trains only the second."""
 
 
 def main(arguments: list[str] | None = None, command: str = "train") -> None:
@@ -18,6 +24,7 @@ def main(arguments: list[str] | None = None, command: str = "train") -> None:
     command_line.add_config_arguments(parser)
     parser.add_argument("--work-dir", type=command_line.path, help="folder for results (default: work_dirs/<config name>)")
     parser.add_argument("--fold", type=int, help="only train this fold, counted from 1")
+    parser.add_argument("--repeat", type=int, help="only train this repeat of the cross-validation (splits.num_repeats), counted from 1")
     help_ = "continue although images or texts have changed since an earlier start; the summary records this permanently"
     parser.add_argument("--accept-changed-data", action="store_true", help=help_)
     command_line.add_launcher_argument(parser)
@@ -31,27 +38,70 @@ def train(arguments: argparse.Namespace) -> int:
 
     config = Config.load(arguments.config, arguments.cfg_options)
     folder = arguments.work_dir or command_line.default_work_dir(config)
-    from clipzoo.engine.cross_validation import CrossValidation
-    from clipzoo.engine.waiting import Interrupted
-    from clipzoo.runtime.distributed import is_main, meeting, process_group
+    from clipzoo.runtime.distributed import meeting, process_group
 
     with process_group(arguments.launcher, **meeting(config)):
-        validation = CrossValidation(config, folder)
-        if arguments.dry_run:
-            lines = validation.dry_run()
-            if is_main():
-                command_line.show("\n".join(lines))
-            return 0
-        try:
-            summary = validation.train(arguments.fold, accept_changed_data=arguments.accept_changed_data)
-        except Interrupted as stop:
-            if is_main():
-                command_line.say(f"stopped by signal {stop.signal}; the checkpoint is written; the same command continues from there")
-            return 128 + stop.signal
-        if summary is not None and is_main():
-            from clipzoo.scoring.baselines import beside_baselines
+        return train_repeats(config, folder, arguments)
 
-            command_line.show(summary.tables())
-            compared = beside_baselines(folder, summary, write=True)
-            command_line.show("\n".join(["", *([compared, ""] if compared else []), f"results: {folder}"]))
+
+def train_repeats(config: Config, folder: Path, arguments: argparse.Namespace) -> int:
+    """Train the chosen repeats of the cross-validation in sequence; without ``splits.num_repeats`` there is one."""
+    from clipzoo.config.checking import check
+    from clipzoo.config.plugins import import_plugins
+    from clipzoo.config.repeats import repeats_of
+    from clipzoo.errors import ConfigError
+    from clipzoo.runtime.distributed import is_main
+
+    import_plugins(config.get("plugins", []))
+    check(config)
+    repeats = repeats_of(config, folder)
+    if arguments.repeat is not None and not 1 <= arguments.repeat <= len(repeats):
+        raise ConfigError(f"--repeat: there is no repeat {arguments.repeat}; splits.num_repeats is {len(repeats)}")
+    chosen = [repeat for repeat in repeats if arguments.repeat in (None, repeat.number)]
+    for repeat in chosen[:1] if arguments.dry_run else chosen:
+        if len(repeats) > 1 and is_main():
+            command_line.say(f"repeat {repeat.number} of {len(repeats)} -> {repeat.folder}")
+        if status := train_folds(repeat.config, repeat.folder, arguments):
+            return status
+    if len(repeats) > 1 and not arguments.dry_run and is_main():
+        show_repeats(config, folder, len(repeats))
     return 0
+
+
+def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> int:
+    """Train the folds of one cross-validation, and print its summary if all are done."""
+    from clipzoo.engine.cross_validation import CrossValidation
+    from clipzoo.engine.waiting import Interrupted
+    from clipzoo.runtime.distributed import is_main
+
+    validation = CrossValidation(config, folder)
+    if arguments.dry_run:
+        lines = validation.dry_run()
+        if is_main():
+            command_line.show("\n".join(lines))
+        return 0
+    try:
+        summary = validation.train(arguments.fold, accept_changed_data=arguments.accept_changed_data)
+    except Interrupted as stop:
+        if is_main():
+            command_line.say(f"stopped by signal {stop.signal}; the checkpoint is written; the same command continues from there")
+        return 128 + stop.signal
+    if summary is not None and is_main():
+        from clipzoo.scoring.baselines import beside_baselines
+
+        command_line.show(summary.tables())
+        compared = beside_baselines(folder, summary, write=True)
+        command_line.show("\n".join(["", *([compared, ""] if compared else []), f"results: {folder}"]))
+    return 0
+
+
+def show_repeats(config: Config, folder: Path, num_repeats: int) -> None:
+    """Combine the repeats and print them, if all are done."""
+    from clipzoo.config.settings import EvaluationSettings
+    from clipzoo.scoring.repeats import FILE, combine_repeats
+
+    found = combine_repeats(folder, num_repeats, EvaluationSettings.of(config).select or "balanced_accuracy")
+    if found is None:
+        command_line.say(f"not all repeats are done yet; {FILE} is written when they are")
+    else:
+        command_line.show(f"\n{found.text()}\n\nresults: {folder}")

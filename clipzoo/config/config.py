@@ -110,6 +110,18 @@ class Config(ConfigDict):
         config.freeze()
         return config
 
+    def with_values(self, changes: Mapping[str, object]) -> Config:
+        """A copy with other values at some dotted paths, as if they had been given by ``--cfg-options``."""
+        values, origins = self.plain(), dict(self.__dict__["_origins"])
+        for path, value in changes.items():
+            *sections, last = path.split(".")
+            inner = values
+            for section in sections:
+                inner = inner.setdefault(section, {})
+            inner[last] = value
+            origins[path] = OVERRIDE
+        return self._frozen(values, origins, self.name, dict(self.__dict__["_dropped"]))
+
     @property
     def name(self) -> str:
         """The file name without its extension; runs are named after it."""

@@ -127,12 +127,14 @@ def _check_ours(folder: Path, config: Config, folds: Folds) -> None:
 
 
 def _is_leftover(path: Path, config: Config, folds: Folds) -> bool:
-    """Whether this file was left by a start of the same experiment that was killed before it wrote its config."""
+    """Whether this file may be in a new work dir: left by a start of the same experiment that was killed before it wrote its config."""
     if path.name == FOLDS_FILE:
         content = read_json(path)
         return isinstance(content, dict) and content.get("digest") == folds.digest
     if path.name == CONFIG_PY:
         return read_bytes(path) == _config_text(config).encode()
+    if path.name.startswith("repeat_"):  # a later repeat of the cross-validation may be trained first
+        return is_experiment(path)
     return path.name == LOG_FILE or path.name.startswith(".")
 
 

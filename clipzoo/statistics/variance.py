@@ -14,8 +14,10 @@ import numpy as np
 from clipzoo.errors import DataError
 from clipzoo.statistics.cases import Cases
 from clipzoo.statistics.paired.comparison import check_pair
-from clipzoo.statistics.scores import OVERALL, Outcomes
-from clipzoo.statistics.uncertainty.estimates import Estimates
+from clipzoo.statistics.scores import MACRO, OVERALL, Outcomes
+from clipzoo.statistics.uncertainty.estimates import Estimates, Interval, Support
+from clipzoo.statistics.uncertainty.influence import Influence
+from clipzoo.statistics.uncertainty.intervals import check_level
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class VarianceComponents:
         return self.cases / self.standard_error**2 if self.standard_error > 0 else float("nan")
 
 
-def variance_components(runs: Sequence[Cases], *, splits: Sequence[int] | None = None) -> dict[str, VarianceComponents]:
+def variance_components(
+    runs: Sequence[Cases], *, splits: Sequence[int] | None = None, names: Sequence[str] = ()
+) -> dict[str, VarianceComponents]:
     """Split the variance of every overall metric.
 
     The variance over patients is that of the jackknife over groups for the mean over runs, less what is left in it of the
@@ -67,6 +71,7 @@ def variance_components(runs: Sequence[Cases], *, splits: Sequence[int] | None =
     Args:
         runs: R tables of the same cases, which may differ in folds.
         splits: R codes; runs with equal codes have the same folds and differ in the seed. ``None``: every run has its own split.
+        names: Names of the runs, for error messages.
 
     Returns:
         Components by metric; NaN where the metric is undefined.
@@ -76,21 +81,72 @@ def variance_components(runs: Sequence[Cases], *, splits: Sequence[int] | None =
 
     Source: Searle, Casella and McCulloch 1992, "Variance components", section 3.6 (nested, unbalanced), for splits and seeds.
     """
-    splits = list(range(len(runs))) if splits is None else list(splits)
+    return _components(_checked(runs, splits, names), splits)
+
+
+def repeated_intervals(
+    runs: Sequence[Cases], *, splits: Sequence[int] | None = None, names: Sequence[str] = (), level: float = 0.95
+) -> dict[str, Interval]:
+    """Interval of the mean over runs of every overall metric: for other patients, splits and seeds.
+
+    The methods are those of a single run, with the jackknife of the mean over runs; its standard error is widened to
+    ``VarianceComponents.standard_error``, which counts splits and seeds.
+
+    Args:
+        runs: As in ``variance_components``, like ``splits``, ``names`` and errors.
+        splits: See there.
+        names: See there.
+        level: Confidence level in (0, 1).
+    """
+    check_level(level)
+    estimates = _checked(runs, splits, names)
+    mean = Influence(
+        {key: float(np.mean([e.influence.points[key] for e in estimates])) for key in estimates[0].influence.points},
+        {key: np.mean([e.influence.deviations[key] for e in estimates], axis=0) for key in estimates[0].influence.deviations},
+        estimates[0].influence.strata,
+    )
+    widening = {}
+    for name, found in _components(estimates, splits).items():
+        variance = mean.variance((name, None))
+        if variance > 0:
+            widening[name, None] = max(found.standard_error / math.sqrt(variance), 1.0)
+    supports = {}
+    for key in estimates[0].supports:  # of predictive values they differ between the runs
+        each = [e.supports[key] for e in estimates]
+        supports[key] = Support(sum(s.cases for s in each), max(s.groups for s in each), max(s.least for s in each))
+    joined = Estimates(mean, supports, level, widening)
+    intervals = {}
+    for name in OVERALL:
+        parts = joined.parts((name, None))
+        intervals[name] = joined.combined((name, None), parts, 1 / max(len(parts), 1)) if name in MACRO else joined.single((name, None))
+    return intervals
+
+
+def _checked(runs: Sequence[Cases], splits: Sequence[int] | None, names: Sequence[str]) -> list[Estimates]:
+    """The jackknife of each run.
+
+    Raises:
+        DataError: See ``variance_components``.
+    """
     if len(runs) < 2:
         raise DataError(f"variance components: {len(runs)} run. Two or more are needed, such as repeats of the cross-validation")
-    if len(splits) != len(runs):
+    if splits is not None and len(splits) != len(runs):
         raise DataError(f"variance components: {len(splits)} splits for {len(runs)} runs. Each run needs the code of its split")
-    for number, run in enumerate(runs[1:], start=2):
-        check_pair(runs[0], run, names=("run 1", f"run {number}"), same_folds=False)
-    influences = [Estimates.of_cases(run, Outcomes.of(run), 0.95).influence for run in runs]
+    names = names or [f"run {number}" for number in range(1, len(runs) + 1)]
+    for run, name in zip(runs[1:], names[1:], strict=True):
+        check_pair(runs[0], run, names=(names[0], name), same_folds=False)
+    return [Estimates.of_cases(run, Outcomes.of(run), 0.95) for run in runs]
+
+
+def _components(estimates: Sequence[Estimates], splits: Sequence[int] | None) -> dict[str, VarianceComponents]:
+    splits = list(range(len(estimates))) if splits is None else list(splits)
     found = {}
     for name in OVERALL:
-        values_R = np.array([influence.points[name, None] for influence in influences])
-        deviations_RK = np.stack([influence.deviations[name, None] for influence in influences])
+        values_R = np.array([e.influence.points[name, None] for e in estimates])
+        deviations_RK = np.stack([e.influence.deviations[name, None] for e in estimates])
         between, within = _nested(values_R, splits)
-        num_splits = len(set(splits))
-        found[name] = VarianceComponents(float(values_R.mean()), _of_cases(deviations_RK), between, within, len(runs), num_splits)
+        number = len(set(splits))
+        found[name] = VarianceComponents(float(values_R.mean()), _of_cases(deviations_RK), between, within, len(estimates), number)
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 from clipzoo.errors import DataError
 from clipzoo.statistics.cases import Cases
 from clipzoo.statistics.uncertainty.intervals import classification_intervals
-from clipzoo.statistics.variance import VarianceComponents, _nested, variance_components
+from clipzoo.statistics.variance import VarianceComponents, _nested, repeated_intervals, variance_components
 
 
 def runs_of(scores, groups=None):
@@ -29,8 +29,8 @@ def test_components_are_recovered_on_average():
     rng = np.random.default_rng(0)
     num_cases, num_splits, num_seeds = 100, 4, 3
     splits = np.repeat(np.arange(num_splits), num_seeds)
-    found = []
-    for _ in range(50):
+    found, covered = [], []
+    for _ in range(100):
         brier = (
             0.8
             + rng.normal(scale=0.1, size=num_cases)
@@ -38,10 +38,14 @@ def test_components_are_recovered_on_average():
             + rng.normal(scale=0.015, size=len(splits))[:, None]
             + rng.normal(scale=0.15, size=(len(splits), num_cases))
         )
-        found.append(variance_components(runs_of(1 - np.sqrt(brier / 2)), splits=splits)["brier"])
+        runs = runs_of(1 - np.sqrt(np.maximum(brier, 0) / 2))
+        found.append(variance_components(runs, splits=splits)["brier"])
+        interval = repeated_intervals(runs, splits=splits)["brier"]
+        covered.append(interval.low <= 0.8 <= interval.high)
     assert np.mean([f.cases for f in found]) == pytest.approx(0.1**2 / num_cases, rel=0.1)
     assert np.mean([f.splits for f in found]) == pytest.approx(0.02**2, rel=0.3)
     assert np.mean([f.seeds for f in found]) == pytest.approx(0.015**2 + 0.15**2 / num_cases, rel=0.15)
+    assert 0.88 <= np.mean(covered) <= 0.99  # of 95 %; with 4 splits, less than for many
     error = np.std([f.value for f in found])
     assert np.mean([f.standard_error for f in found]) == pytest.approx(error, rel=0.25)
 
@@ -87,3 +91,34 @@ def test_folds_may_differ_and_cases_may_not():
         variance_components([first])
     with pytest.raises(DataError, match="1 splits for 2 runs"):
         variance_components([first, moved], splits=[0])
+
+
+def test_the_interval_of_equal_runs_is_that_of_one():
+    rng = np.random.default_rng(5)
+    run = runs_of(rng.uniform(0.2, 0.9, size=(1, 80)), groups=np.repeat(np.arange(40), 2))[0]
+    alone = classification_intervals(run).overall
+    for name, interval in repeated_intervals([run, run, run]).items():
+        assert interval.value == pytest.approx(alone[name].value)
+        if name in ("auroc", "log_loss", "brier"):
+            assert (interval.low, interval.high) == pytest.approx((alone[name].low, alone[name].high), abs=2e-3), name
+
+
+def test_the_interval_contains_the_spread_of_splits_and_seeds():
+    rng = np.random.default_rng(6)
+    base = rng.uniform(0.3, 0.8, size=200)
+    calm, restless = (runs_of(np.clip(base + shifts[:, None], 0, 1)) for shifts in (np.zeros(4), np.array([-0.2, 0.2, -0.2, 0.2])))
+    narrow, wide = (repeated_intervals(runs)["brier"] for runs in (calm, restless))
+    found = variance_components(restless)["brier"]
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert math.log(wide.high / wide.value) == pytest.approx(1.97 * found.standard_error / found.value, rel=0.01)
+
+
+def test_a_class_that_one_of_the_runs_never_predicts_has_an_interval():
+    rng = np.random.default_rng(7)
+    labels = np.arange(60) % 3
+    some = rng.dirichlet(np.ones(3), size=60)
+    never = some.copy()
+    never[:, 2] = 0
+    runs = [Cases.from_arrays(labels, p / p.sum(axis=1, keepdims=True)) for p in (never, some)]
+    for name, interval in repeated_intervals(runs).items():
+        assert interval.low < interval.value < interval.high, name

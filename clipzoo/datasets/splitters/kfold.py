@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
+from clipzoo.config.arguments import Count
 from clipzoo.datasets.splitters.assign import assign
 from clipzoo.datasets.splitters.base import GroupSplitter
 from clipzoo.datasets.splitters.learnable import spread_every_class
@@ -26,6 +27,8 @@ class StratifiedGroupKFold(GroupSplitter):
 
     Args:
         num_folds: Number of folds, K; at least 2.
+        num_repeats: Number of repeats of the cross-validation; each after the first divides anew and trains with another seed, in the
+            folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, in whole groups, stratified by class; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
@@ -33,6 +36,12 @@ class StratifiedGroupKFold(GroupSplitter):
     """
 
     num_folds: Annotated[int, Ge(2)] = 5
+    num_repeats: Count = 1
+
+    @property
+    def spec(self) -> dict:
+        """Without ``num_repeats``, as the folds do not depend on it."""
+        return {name: value for name, value in super().spec.items() if name != "num_repeats"}
 
     def check(self, table: CaseTable) -> None:
         """Refuse more folds than groups."""
@@ -54,6 +63,8 @@ class StratifiedKFold(StratifiedGroupKFold):
 
     Args:
         num_folds: Number of folds, K; at least 2.
+        num_repeats: Number of repeats of the cross-validation; each after the first divides anew and trains with another seed, in the
+            folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
@@ -73,6 +84,8 @@ class KFold(StratifiedKFold):
 
     Args:
         num_folds: Number of folds, K; at least 2.
+        num_repeats: Number of repeats of the cross-validation; each after the first divides anew and trains with another seed, in the
+            folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
