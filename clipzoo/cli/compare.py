@@ -12,6 +12,7 @@ from clipzoo.cli import command_line
 if TYPE_CHECKING:
     from clipzoo.scoring.runs import FinishedRun, RunComparison
 
+LARGE = 2000  # cases
 DESCRIPTION = """Compare finished runs on the same cases, labels, groups and folds: every metric with its interval over groups, and
 the difference of every pair with its interval, a p-value from swapping the two runs group by group (with Holm's correction for several
 pairs), Nadeau and Bengio's t-test over the folds, and the smallest difference that these cases could have shown.
@@ -49,7 +50,8 @@ def compare(arguments: argparse.Namespace) -> None:
     runs = [module.FinishedRun.read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
     metric = arguments.metric or deciding_metric(arguments.runs[0], runs[0])
     pairs = list(combinations(range(len(runs)), 2))
-    found = module.compare(runs, pairs, metric, level=arguments.level)
+    large = len(runs[0].table.case_ids) >= LARGE  # a second or more for each pair
+    found = module.compare(runs, pairs, metric, level=arguments.level, progress=command_line.say if large else None)
     found.write(arguments.out)
     metrics = list(found.runs[0]["values"])
     for name, table in (("comparison.md", markdown), ("comparison.tex", latex)):

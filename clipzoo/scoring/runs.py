@@ -6,7 +6,7 @@ The import loads neither numpy nor torch, so that a stored comparison prints imm
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,6 +126,7 @@ class RunComparison:
             return f"no difference shown between {first} and {second}: {numbers}{doubt}"
         better, difference, low, high = ("better", difference, low, high) if difference > 0 else ("worse", -difference, -high, -low)
         interval = "" if math.isnan(low) else f" {limits((low, high))}"
+        doubt = f"; the interval includes 0{doubt}" if low <= 0 else doubt
         return f"{first} is {better} than {second} by {difference:.4f}{interval} {self.metric}, {p_value}{doubt}"
 
     def beaten_by_best(self) -> dict[str, bool]:
@@ -203,6 +204,7 @@ def compare(
     greater_is_better: bool | None = None,
     level: float = 0.95,
     seed: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> RunComparison:
     """Compare pairs of runs.
 
@@ -213,6 +215,7 @@ def compare(
         greater_is_better: Whether its larger values are better; ``None`` for a metric of clipzoo, whose name tells.
         level: Confidence level of the intervals.
         seed: Seed of the permutations.
+        progress: Called with a line of text before each pair.
 
     Raises:
         DataError: Cases, labels, groups or folds differ; the message names the first difference. Or one run classifies, another retrieves.
@@ -223,7 +226,12 @@ def compare(
 
     _check_metric(runs, metric)
     _check_classes(runs)
-    compared = adjusted([_compared(runs[a], runs[b], level, seed) for a, b in pairs])
+    results = []
+    for number, (a, b) in enumerate(pairs, start=1):
+        if progress is not None:
+            progress(f"comparison {number} of {len(pairs)}: {runs[a].name} and {runs[b].name}")
+        results.append(_compared(runs[a], runs[b], level, seed))
+    compared = adjusted(results)
     found = [intervals_of(run.table, level=level) for run in runs]
     metrics = [name for name in runs[0].summary.pooled if all(name in run.summary.pooled for run in runs)]
     table = runs[0].table

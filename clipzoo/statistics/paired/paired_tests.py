@@ -70,26 +70,29 @@ def swap_p_values(scorer: Scorer, groups: np.ndarray, differs: np.ndarray, *, nu
         seed: Seed of the swaps, 0 or more.
 
     Returns:
-        P-value by metric, 1 / (R + 1) or more; NaN where the difference is undefined.
+        P-value by metric, above 0; NaN where the difference is undefined. Swaps with the observed difference count half (mid-p), since few
+        patients whose predictions differ leave few possible differences, and counting all of those would make the test find less than its
+        level allows. A difference of 0 has p = 1.
 
-    Source: Phipson and Smyth 2010, equation 2, for counting the observed data; Bandos, Rockette and Gur 2005 for swapping in comparisons
+    Source: Lancaster 1961 for mid-p; Phipson and Smyth 2010, equation 2, for counting the observed data; Bandos, Rockette and Gur 2005 for swapping in comparisons
     of AUROCs, with scores replaced by ranks within each run (``Outcomes.join``).
     """
     if num_permutations < 1:
         raise ConfigError(f"num_permutations: {num_permutations} is too few. It must be 1 or more, such as 2000")
     size = len(groups)
     observed = _differences(scorer, np.zeros((1, size), dtype=np.float32))
-    extreme, counted = dict.fromkeys(observed, 0), dict.fromkeys(observed, 0)
+    extreme, counted = dict.fromkeys(observed, 0.0), dict.fromkeys(observed, 0)
     active = np.unique(groups[differs])
     exact = 2 ** min(len(active), 64) <= num_permutations
     for swapped_G in _swaps(active, int(groups.max()) + 1 if size else 0, num_permutations, seed, exact):
         for key, values in _differences(scorer, swapped_G[:, groups].astype(np.float32)).items():
             defined = values[~np.isnan(values)]
-            extreme[key] += int((np.abs(defined) >= abs(observed[key][0]) - _EQUAL).sum())
+            beyond = np.abs(defined) - abs(observed[key][0])
+            extreme[key] += (beyond > _EQUAL).sum() + 0.5 * (np.abs(beyond) <= _EQUAL).sum()
             counted[key] += len(defined)
     own = 0 if exact else 1  # every way to swap includes the observed one
     return {
-        key: (extreme[key] + own) / (counted[key] + own) if counted[key] and not np.isnan(values[0]) else float("nan")
+        key: _mid_p(float(values[0]), extreme[key] + own / 2, counted[key] + own) if counted[key] else float("nan")
         for key, values in observed.items()
     }
 
@@ -158,6 +161,12 @@ def fold_differences(first: Scorer, second: Scorer, folds: np.ndarray) -> dict[K
     members = (folds[None] == np.unique(folds)[:, None]).astype(np.float32)
     values = zip(flattened(first(members)), flattened(second(members)), strict=True)
     return {(name, c): a - b for (name, c, a), (_, _, b) in values}
+
+
+def _mid_p(difference: float, extreme: float, counted: int) -> float:
+    if np.isnan(difference):
+        return float("nan")
+    return 1.0 if abs(difference) <= _EQUAL else float(extreme) / counted
 
 
 def _swaps(active: np.ndarray, num_groups: int, num_permutations: int, seed: int, exact: bool) -> Iterator[np.ndarray]:
