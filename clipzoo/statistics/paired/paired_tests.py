@@ -74,8 +74,8 @@ def swap_p_values(scorer: Scorer, groups: np.ndarray, differs: np.ndarray, *, nu
         patients whose predictions differ leave few possible differences, and counting all of those would make the test find less than its
         level allows. A difference of 0 has p = 1.
 
-    Source: Lancaster 1961 for mid-p; Phipson and Smyth 2010, equation 2, for counting the observed data; Bandos, Rockette and Gur 2005 for swapping in comparisons
-    of AUROCs, with scores replaced by ranks within each run (``Outcomes.join``).
+    Source: Lancaster 1961 for mid-p; Phipson and Smyth 2010, equation 2, for counting the observed data; Bandos, Rockette and Gur 2005 for
+    swapping in comparisons of AUROCs, with scores replaced by ranks within each run (``Outcomes.join``).
     """
     if num_permutations < 1:
         raise ConfigError(f"num_permutations: {num_permutations} is too few. It must be 1 or more, such as 2000")

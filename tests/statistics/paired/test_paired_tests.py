@@ -52,13 +52,11 @@ def test_a_sample_of_swaps_counts_the_observed_one():
 
 def test_only_groups_that_differ_are_swapped():
     values = np.concatenate([[1, 1, 0.0] + [0.5] * 50, [0, 0, 0.0] + [0.5] * 50])
-    differs = values[:53] != values[53:]
-    assert (
-        swap_p_values(mean_scorer(values), np.arange(53), differs, num_permutations=100, seed=0)["mean", None] == 0.25
-    )  # half of 2 of 4 ways
-    assert (
-        swap_p_values(mean_scorer(np.r_[values[:53], values[:53]]), np.arange(53), differs, num_permutations=9, seed=0)["mean", None] == 1
-    )
+    differs, options = values[:53] != values[53:], {"num_permutations": 100, "seed": 0}
+    found = swap_p_values(mean_scorer(values), np.arange(53), differs, **options)["mean", None]
+    assert found == 0.25  # half of 2 of 4 ways
+    equal = np.concatenate([values[:53], values[:53]])
+    assert swap_p_values(mean_scorer(equal), np.arange(53), differs, **options)["mean", None] == 1
 
 
 def test_the_number_of_permutations_is_checked():
