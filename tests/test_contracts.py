@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_imagenet_layout import write_tiny_imagenet
 
+from clipzoo.config.arguments import rule_of
 from clipzoo.hooks.base import MOMENTS
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, Metric
 from clipzoo.models.losses import ClassificationLoss, Loss
@@ -31,7 +32,9 @@ def test_every_module_says_what_it_is_and_can_be_checked(table, name):
     assert cls.__name__ == name and (inspect.getdoc(cls) or "").strip()
     for key, parameter in inspect.signature(cls).parameters.items():
         assert parameter.annotation is not inspect.Parameter.empty, f"{name}.{key} has no annotation"
-        assert parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD), f"{name}: *{key} lets a config say anything"
+        assert parameter.kind is not parameter.VAR_POSITIONAL, f"{name}: *{key} lets a config say anything"
+        if parameter.kind is parameter.VAR_KEYWORD:
+            assert rule_of(cls) is not None, f"{name}: **{key} lets a config say anything, and no rule checks it"
 
 
 def test_every_table_has_entries_and_every_slot_a_table():

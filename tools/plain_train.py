@@ -8,11 +8,12 @@ import argparse
 import numpy as np
 import torch
 
+from clipzoo.datasets.augmentations import MinimalAugmentation
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.splitters import StratifiedGroupKFold
-from clipzoo.datasets.transforms import MinimalAugmentation, evaluation_transform
+from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine.evaluation import Compute, predict_cases
 from clipzoo.engine.inputs import class_captions
 from clipzoo.metrics import Accuracy, BalancedAccuracy

@@ -102,6 +102,20 @@ def rule_of(cls: type) -> Callable[[str, Mapping[str, Any]], None] | None:
     return None if rule is None else rule.__func__
 
 
+def collected(constructor: Callable, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that ``**arguments`` of a constructor collects, for its rule ``check_together``.
+
+    A config gives them beside the others, a call as a dict.
+
+    Args:
+        constructor: The constructor.
+        arguments: What the rule was given.
+    """
+    named = inspect.signature(constructor).parameters
+    inner = next((arguments.get(key) for key, p in named.items() if p.kind is p.VAR_KEYWORD), None)
+    return {key: value for key, value in arguments.items() if key not in named} | (inner if isinstance(inner, Mapping) else {})
+
+
 def _is_path(value: object, annotation: object) -> bool:
     if not isinstance(value, (str, os.PathLike)):
         return False

@@ -38,7 +38,8 @@ class DataSettings(Settings):
     Attributes:
         dataset: Spec for DATASETS.
         batch_size: Cases per step and per process.
-        augmentation: ``'none'``, ``'minimal'``, ``'standard'``, or a spec for AUGMENTATIONS. Applied in training only.
+        augmentation: ``'none'``, ``'minimal'``, ``'standard'``, a spec for AUGMENTATIONS, or a list of them that are applied one after the
+            other. Applied in training only.
         sampler: Spec for SAMPLERS; ``None`` visits every training case once per epoch.
         num_workers: Data loader processes; 0 loads in the training process. Results do not depend on it.
         eval_batch_size: Cases per step in evaluation; ``None`` means twice ``batch_size``.
@@ -48,7 +49,7 @@ class DataSettings(Settings):
     section: ClassVar[str] = "data"
     dataset: dict
     batch_size: BatchSize = 32
-    augmentation: str | dict = "standard"
+    augmentation: str | dict | list = "standard"
     sampler: str | dict | None = None
     num_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = 4
     eval_batch_size: BatchSize | None = None

@@ -14,7 +14,7 @@ from clipzoo.datasets.files.class_texts import texts_from_template
 from clipzoo.datasets.files.tiny_imagenet import draw, files_of, grouped, read_wnids, read_words
 from clipzoo.errors import DataError
 from clipzoo.records.folds import Case
-from clipzoo.registries import AUGMENTATIONS, DATASETS
+from clipzoo.registries import DATASETS
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def create_dataloaders(
     num_workers: Whole = 0,
     random_seed: Seed = 42,
     preprocessing: Preprocessing | None = None,
-    augmentation: str | dict = "none",
+    augmentation: str | dict | list = "none",
 ) -> tuple[Loader, Loader, Loader]:
     """Loaders of the train, val and test split, for a custom training loop.
 
@@ -166,12 +166,13 @@ def create_dataloaders(
     import torch
     from torch.utils.data import default_collate
 
+    from clipzoo.datasets.augmentations import augmentation_of
     from clipzoo.datasets.batches.workers import Loader
     from clipzoo.datasets.transforms import evaluation_transform
 
     square = replace(preprocessing or Preprocessing(mean=CLIP_MEAN, std=CLIP_STD), size=image_size)
     plain = evaluation_transform(square)
-    transforms = {"train": AUGMENTATIONS.build(augmentation).build(square), "val": plain, "test": plain}
+    transforms = {"train": augmentation_of(augmentation).build(square), "val": plain, "test": plain}
     train, val, test = (
         Loader(
             TinyImageNetDataset(root, split, transform, num_classes, random_seed),

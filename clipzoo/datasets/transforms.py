@@ -1,4 +1,4 @@
-"""Conversion of Pillow images to tower inputs: the same geometry in training and evaluation, plus random changes in training.
+"""Conversion of Pillow images to tower inputs: the same geometry in training and evaluation. ``augmentations`` adds random changes.
 
 The geometry is ``Preprocessing.fit``. ``'pad'``, the default: the whole image is scaled, with its aspect ratio, to fit ``size x size``
 and is centred on black ("letterbox"). ``'crop'``, "shorter side, then centre crop", cuts off the stem tip of a tall radiograph, and
@@ -12,20 +12,14 @@ two when upscaling, 0.003 to 0.006 on average, and the features of a ViT-S/32 by
 The order of operations of ``'pad'`` is the fastest correct one measured (224 px, one core; Pillow's resize of a 640 x 480 image takes
 2.0 ms, this one 0.8 ms): resize as a channels-last uint8 tensor with antialiasing, then float, colour, padding (so that bars stay black),
 rotation and shift, normalisation. JPEGs are fully decoded: a reduced ("draft") decoding is faster, but not the same image.
-
-Random numbers come only from torch's global generator, so that seeding it before each case determines the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from annotated_types import Interval
-
-from clipzoo.config.arguments import Share
-from clipzoo.errors import ConfigError, RegistryError, did_you_mean
-from clipzoo.registries import AUGMENTATIONS
+from clipzoo.errors import ConfigError
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
@@ -34,23 +28,7 @@ if TYPE_CHECKING:
 
 Transform = Callable[["Image.Image"], "Tensor"]
 
-SPELLINGS = {"none": "NoAugmentation", "minimal": "MinimalAugmentation", "standard": "StandardAugmentation"}
 INTERPOLATIONS = ("bilinear", "bicubic")
-
-
-def augmentation(text: str) -> dict | None:
-    """The class behind ``'none'``, ``'minimal'`` or ``'standard'``; ``None`` for a class name.
-
-    Raises:
-        RegistryError: The text is a misspelling of one of the three.
-    """
-    if text in SPELLINGS:
-        return {"type": SPELLINGS[text]}
-    hint = did_you_mean(text, SPELLINGS)
-    if hint and text not in AUGMENTATIONS:
-        known = ", ".join([*SPELLINGS, *sorted(AUGMENTATIONS)])
-        raise RegistryError(f"unknown augmentation '{text}'.{hint} Known: {known}")
-    return None
 
 
 class Fit:
@@ -159,10 +137,17 @@ FITS: dict[str, type] = {"pad": Fit, "crop": CropToSquare, "squash": SquashToSqu
 
 def evaluation_transform(preprocessing: Preprocessing) -> Transform:
     """RGB image to ``[3, size, size]`` float32, made square by ``preprocessing.fit`` and normalised; deterministic."""
-    return _compose(preprocessing, colour=[], geometry=[])
+    return compose(preprocessing)
 
 
-def _compose(preprocessing: Preprocessing, colour: list, geometry: list) -> Transform:
+def compose(preprocessing: Preprocessing, colour: Sequence[Transform] = (), square: Sequence[Transform] = ()) -> Transform:
+    """The transform for evaluation with further steps for training.
+
+    Args:
+        preprocessing: What the image tower requires.
+        colour: Steps on the image before padding, ``[3, h, w]`` float32 in [0, 1], so that bars stay black.
+        square: Steps on the padded image, ``[3, size, size]``.
+    """
     import torch
     from torchvision.transforms import v2
 
@@ -174,86 +159,7 @@ def _compose(preprocessing: Preprocessing, colour: list, geometry: list) -> Tran
             v2.ToDtype(torch.float32, scale=True),  # to [0, 1]
             *colour,
             PadToSquare(preprocessing.size),
-            *geometry,
+            *square,
             v2.Normalize(list(preprocessing.mean), list(preprocessing.std)),
         ]
     )
-
-
-@AUGMENTATIONS.register_module()
-class NoAugmentation:
-    """Train on exactly the images that are evaluated. A frozen image tower then processes every image only once."""
-
-    def build(self, preprocessing: Preprocessing) -> Transform:
-        """RGB image to ``[3, size, size]`` float32; the same as ``evaluation_transform``."""
-        return evaluation_transform(preprocessing)
-
-
-@AUGMENTATIONS.register_module()
-class MinimalAugmentation:
-    """Small shifts by whole pixels and small changes of exposure; no rotation, scaling or mirroring.
-
-    Args:
-        translation: Maximum shift, as a fraction of the side.
-        brightness: Maximum relative change of brightness.
-        contrast: Maximum relative change of contrast.
-    """
-
-    def __init__(self, translation: Share = 0.03, brightness: Share = 0.1, contrast: Share = 0.1):
-        self.translation = translation
-        self.brightness = brightness
-        self.contrast = contrast
-
-    def build(self, preprocessing: Preprocessing) -> Transform:
-        """RGB image to ``[3, size, size]`` float32, randomly changed at every call."""
-        from torchvision.transforms import v2
-
-        colour = [v2.ColorJitter(brightness=self.brightness, contrast=self.contrast)]
-        shift = v2.RandomAffine(0, translate=(self.translation, self.translation), interpolation=v2.InterpolationMode.NEAREST)
-        return _compose(preprocessing, colour, [shift])
-
-
-@AUGMENTATIONS.register_module()
-class StandardAugmentation:
-    """Small rotations, shifts, zooms and changes of exposure, as between two radiographs of one patient.
-
-    No mirroring by default: it would make "left" and "right" in captions untrue, and the heart of a radiograph wrong.
-
-    Args:
-        rotation: Maximum rotation in degrees, in either direction.
-        translation: Maximum shift, as a fraction of the side.
-        scale: Maximum relative change of size.
-        brightness: Maximum relative change of brightness.
-        contrast: Maximum relative change of contrast.
-        horizontal_flip: Whether to mirror half of the images. Only for data where left and right have no meaning.
-    """
-
-    def __init__(
-        self,
-        rotation: Annotated[float, Interval(ge=0, le=180)] = 10.0,
-        translation: Share = 0.05,
-        scale: Share = 0.1,
-        brightness: Share = 0.2,
-        contrast: Share = 0.2,
-        horizontal_flip: bool = False,
-    ):
-        self.rotation = rotation
-        self.translation = translation
-        self.scale = scale
-        self.brightness = brightness
-        self.contrast = contrast
-        self.horizontal_flip = horizontal_flip
-
-    def build(self, preprocessing: Preprocessing) -> Transform:
-        """RGB image to ``[3, size, size]`` float32, randomly changed at every call."""
-        from torchvision.transforms import v2
-
-        colour = [v2.ColorJitter(brightness=self.brightness, contrast=self.contrast)]
-        affine = v2.RandomAffine(
-            self.rotation,
-            translate=(self.translation, self.translation),
-            scale=(1 - self.scale, 1 + self.scale),
-            interpolation=v2.InterpolationMode.BILINEAR,
-        )
-        flip = [v2.RandomHorizontalFlip()] if self.horizontal_flip else []
-        return _compose(preprocessing, colour, [affine, *flip])

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from clipzoo.config.settings import DataSettings, RuntimeSettings
+from clipzoo.datasets.augmentations import augmentation_of, is_none
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
@@ -20,7 +21,7 @@ from clipzoo.errors import ConfigError
 from clipzoo.features.dataset import features_of_cases
 from clipzoo.features.store import FeatureStore
 from clipzoo.records.folds import Split
-from clipzoo.registries import AUGMENTATIONS, SAMPLERS
+from clipzoo.registries import SAMPLERS
 from clipzoo.runtime import distributed
 from clipzoo.structures import ClassCaptions, Tokens
 
@@ -69,7 +70,7 @@ def frozen_features(
     tower = net.image_tower
     if cache is None or not net.takes_features or tower is None or not tower.frozen:
         return None
-    parts = ("train", "val", "test") if is_plain(settings) else ("val", "test")
+    parts = ("train", "val", "test") if is_none(settings.augmentation) else ("val", "test")
     rows = np.concatenate([data.rows_of(getattr(split, part)) for part in parts])
     if tower.weights == "random":  # features of random weights are never needed again
         cache = None
@@ -94,11 +95,6 @@ def frozen_features(
 
 def _unkept(store: FeatureStore) -> str:
     return f"; they are not kept: {store.why}" if store.why else ""
-
-
-def is_plain(settings: DataSettings) -> bool:
-    """Whether training images are not augmented."""
-    return AUGMENTATIONS.expand(settings.augmentation)["type"] == "NoAugmentation"
 
 
 @dataclass(frozen=True)
@@ -158,10 +154,10 @@ def of(
     train = train_loader(
         data,
         batches,
-        AUGMENTATIONS.build(settings.augmentation).build(net.preprocessing),
+        augmentation_of(settings.augmentation).build(net.preprocessing),
         tokens,
         all_captions=net.captions == "all",
-        features=table if is_plain(settings) else None,
+        features=table if is_none(settings.augmentation) else None,
         **common,
     )
     transform = evaluation_transform(net.preprocessing)

@@ -3,6 +3,7 @@
 from clipzoo.optim.optimizers import SGD, AdamW, Optimizer
 from clipzoo.optim.parameter_groups import parameter_groups
 from clipzoo.optim.schedules import ConstantSchedule, CosineSchedule, LinearSchedule, Schedule, StepSchedule
+from clipzoo.optim.timm_optimizer import TimmOptimizer
 
 __all__ = [
     "SGD",
@@ -13,5 +14,6 @@ __all__ = [
     "Optimizer",
     "Schedule",
     "StepSchedule",
+    "TimmOptimizer",
     "parameter_groups",
 ]

@@ -1,17 +1,27 @@
 import inspect
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from clipzoo.datasets.transforms import MinimalAugmentation, NoAugmentation, StandardAugmentation, evaluation_transform
+from clipzoo.config.checking import check
+from clipzoo.datasets.augmentations import MinimalAugmentation, NoAugmentation, StandardAugmentation, augmentation_of, is_none
+from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.errors import ConfigError, RegistryError
 from clipzoo.registries import AUGMENTATIONS
 from clipzoo.structures import Preprocessing
 
+NAMES = [
+    *(name for name in AUGMENTATIONS if name != "TorchvisionAugmentation"),
+    "RandAugment",
+    "AugMix",
+    "ColorJitter",
+    "RandomResizedCrop",
+]
 PLAIN = Preprocessing(size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
 
 
@@ -23,7 +33,7 @@ def white(height, width):
     return Image.new("RGB", (width, height), (255, 255, 255))
 
 
-@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("shape", [(32, 32), (50, 20), (20, 50), (1, 300), (7, 7)])
 def test_every_augmentation_gives_what_a_tower_wants(name, shape, fit):
@@ -37,7 +47,7 @@ def test_every_augmentation_gives_what_a_tower_wants(name, shape, fit):
     assert image.tobytes() == before
 
 
-@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+@pytest.mark.parametrize("name", NAMES)
 def test_torchs_generator_alone_decides(name):
     transform = AUGMENTATIONS.build(name).build(PLAIN)
     results = []
@@ -165,3 +175,52 @@ def test_bad_arguments():
         StandardAugmentation(rotation=-1)
     with pytest.raises(ConfigError, match="lanczos"):
         evaluation_transform(Preprocessing(interpolation="lanczos"))
+
+
+def test_torchvisions_transforms_are_found_by_name_with_their_arguments():
+    from torchvision.transforms import v2
+
+    image = picture(32, 32)
+    torch.manual_seed(3)
+    found = AUGMENTATIONS.build({"type": "RandomErasing", "p": 1.0, "scale": (0.2, 0.3)}).build(PLAIN)(image)
+    torch.manual_seed(3)
+    expected = v2.RandomErasing(p=1.0, scale=(0.2, 0.3))(evaluation_transform(PLAIN)(image))
+    assert torch.equal(found, expected) and (found == 0).all(dim=0).sum() >= 100
+
+
+def test_a_list_applies_its_members_one_after_the_other():
+    from torchvision.transforms import v2
+
+    spec = ["minimal", {"type": "RandomHorizontalFlip", "p": 1.0}, "RandAugment"]
+    image = picture(32, 20)
+    torch.manual_seed(5)
+    found = augmentation_of(spec).build(PLAIN)(image)
+    torch.manual_seed(5)
+    shifted = AUGMENTATIONS.build("minimal").build(PLAIN)(image)
+    assert torch.equal(found, v2.RandAugment()(v2.RandomHorizontalFlip(1.0)(shifted)))
+    assert is_none(["none", "none"]) and is_none([]) and not is_none(["none", "minimal"]) and not is_none({"type": "RandAugment"})
+    assert torch.equal(augmentation_of(["none"]).build(PLAIN)(image), evaluation_transform(PLAIN)(image))
+
+
+@pytest.mark.parametrize(
+    "spec,message",
+    [
+        ("RandAugmentt", "data.augmentation: unknown augmentation 'RandAugmentt'. Did you mean 'RandAugment'?"),
+        ({"type": "RandomErasing", "prob": 1}, "data.augmentation.prob: RandomErasing has no argument 'prob'.* RandomErasing\\(p, scale"),
+        ([{"type": "RandomErasing", "p": 3}], "data.augmentation.0.type: RandomErasing refuses {'p': 3}: .*interval"),
+        (
+            [{"type": "Resize", "size": 7}],
+            r"data.augmentation.0.type: Resize makes \[3, 7, 7\] torch.float32 of an image of \[3",
+        ),
+        (["minimal", {"type": "Pad"}], "data.augmentation.1.type: Pad refuses to work without arguments"),
+        (["minimal", 3], "data.augmentation.1: .*expected a name or a dict"),
+    ],
+)
+def test_what_torchvision_would_refuse_later_is_refused_by_the_check(config_of, spec, message):
+    with pytest.raises(ConfigError, match=message):
+        check(config_of(data={"augmentation": spec}))
+
+
+def test_a_plugins_own_augmentation_may_only_stand_alone():
+    with pytest.raises(ConfigError, match="data.augmentation.1: SimpleNamespace can only be used alone, not in a list"):
+        augmentation_of(["minimal", SimpleNamespace(build=None)])

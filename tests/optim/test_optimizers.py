@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from clipzoo.config.checking import check
 from clipzoo.errors import ConfigError
 from clipzoo.optim import SGD, AdamW
 from clipzoo.registries import OPTIMIZERS
@@ -48,7 +49,7 @@ def test_adamw_equals_the_formula_and_decays_weights_only():
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "TimmOptimizer"])
 def test_every_optimizer_lowers_the_loss_and_is_the_same_twice(name):
     results = []
     for threads in (1, 1, 2):
@@ -107,3 +108,39 @@ def test_a_state_dict_holds_plain_types_only(tmp_path):
 def test_arguments_out_of_range_are_refused(make):
     with pytest.raises(ConfigError, match=" is not a number "):
         make()
+
+
+@pytest.mark.parametrize("opt,arguments", [("lion", {"betas": (0.9, 0.95)}), ("lamb", {}), ("adopt", {}), ("sgdw", {"momentum": 0.5})])
+def test_timms_optimizers_are_those_of_timm(opt, arguments):
+    import timm.optim
+
+    torch.manual_seed(0)
+    net, reference = nn.Linear(4, 3), nn.Linear(4, 3)
+    reference.load_state_dict(net.state_dict())
+    ours = OPTIMIZERS.build({"type": "timm", "opt": opt, "lr": 0.01, "weight_decay": 0.1, **arguments}).build(net)
+    groups = [{"params": [reference.weight], "weight_decay": 0.1}, {"params": [reference.bias], "weight_decay": 0.0}]
+    theirs = timm.optim.get_optimizer_class(opt)(groups, lr=0.01, **arguments)
+    inputs = torch.randn(8, 4)
+    for _ in range(5):
+        for model, optimizer in ((net, ours), (reference, theirs)):
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(net.weight, reference.weight) and torch.equal(net.bias, reference.bias)
+
+
+@pytest.mark.parametrize(
+    "spec,message",
+    [
+        ({"opt": "lionn"}, "optimizer.opt: timm has no optimizer 'lionn'. Did you mean 'lion'?"),
+        ({"opt": "lion", "beta": 0.9}, "optimizer.beta: lion has no argument 'beta'. Did you mean 'betas'?"),
+        ({"opt": "lion", "betas": (2.0, 0.9)}, "optimizer.opt: timm cannot make lion with .*beta"),
+        ({"opt": "adahessian"}, "optimizer.opt: adahessian needs second derivatives"),
+        ({}, "optimizer: TimmOptimizer requires 'opt'"),
+        ({"opt": "lion", "lr": -1.0}, "optimizer.lr: -1.0 is not a number above 0"),
+    ],
+)
+def test_what_timm_would_refuse_later_is_refused_by_the_check(config_of, spec, message):
+    config = config_of(optimizer={"type": "timm", "lr": 1e-3, **spec})
+    with pytest.raises(ConfigError, match=message):
+        check(config)
