@@ -19,7 +19,7 @@ NAMES = [
     *(name for name in AUGMENTATIONS if name != "TorchvisionAugmentation"),
     "RandAugment",
     "AugMix",
-    "ColorJitter",
+    "TrivialAugmentWide",
     "RandomResizedCrop",
 ]
 PLAIN = Preprocessing(size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
