@@ -50,23 +50,22 @@ def widening_of(
         log: Logger for progress, if the console is not a terminal.
     """
     cases = Cases.from_table(table)
-    if not probe.needs_examples or cases.num_groups < 2 or not np.isfinite(cases.probabilities).all():
-        return {}
+    learnt = {case_id for split in folds.splits for case_id in split.train}
+    if not probe.needs_examples or cases.num_groups < 2 or not np.isfinite(cases.probabilities).all() or learnt.isdisjoint(cases.case_ids):
+        return {}  # of a holdout, no tested case is a training case of others
     blocks = list(without_blocks(cases))
     left_out = []
     with progress.shown(f"{probe.name}: interval", len(blocks), console, log, unit="blocks") as show:
         for number, kept in enumerate(blocks, start=1):
             gone = {case_id for case_id, stays in zip(cases.case_ids, kept, strict=True) if not stays}
-            tables = []
-            for split in folds.splits:
-                rest = _without(split, gone)
-                if rest.test:
-                    tables.append(predict_fold(probe, data, rest, known, chosen[split.name])[0])
+            parts = [_without(split, gone, data) for split in folds.splits]
+            tables = [predict_fold(probe, data, part, known, chosen[part.name])[0] for part in parts if part.test]
             left_out.append(Cases.from_table(PredictionTable.join(tables)))
             show(number)
     return widening(cases, left_out)
 
 
-def _without(split: Split, gone: set[str]) -> Split:
+def _without(split: Split, gone: set[str], data: Dataset) -> Split:
+    """The fold without some cases; its train part is kept whole if no labelled case would remain."""
     train, test = (tuple(case_id for case_id in part if case_id not in gone) for part in (split.train, split.test))
-    return replace(split, train=train or split.train, test=test)
+    return replace(split, train=train if (data.labels[data.rows_of(train)] >= 0).any() else split.train, test=test)

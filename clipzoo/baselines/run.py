@@ -261,9 +261,9 @@ class Baselines:
             tables.append(table)
             results.append(self._result(name, split, table, time.perf_counter() - started))
         joined, folder = PredictionTable.join(tables), folder_of(self.folder, name)
-        joined.write(folder / OUT_OF_FOLD_FILE)
         outputs = {"console": self.console, "log": log}
         widening = widening_of(probe, self.data, self.folds, known, joined, chosen, **outputs)
+        joined.write(folder / OUT_OF_FOLD_FILE)
         summary = make_summary(self.config.name, self.metrics, self.folds, results, joined, widening=widening)
         rows = [{**row, "chosen": chosen[row["fold"]]} for row in summary.folds]
         notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]

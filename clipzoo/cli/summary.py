@@ -27,7 +27,6 @@ def summarise(arguments: argparse.Namespace) -> None:
     from clipzoo.errors import CheckpointError, ConfigError
     from clipzoo.records.results import SUMMARY_FILE, Summary
     from clipzoo.scoring.baselines import beside_baselines
-    from clipzoo.scoring.repeats import Repeats
 
     if arguments.as_repeats and len(arguments.work_dirs) < 2:
         raise ConfigError("--as-repeats: one work dir. Pass two or more runs of one experiment")
@@ -42,18 +41,31 @@ def summarise(arguments: argparse.Namespace) -> None:
         command_line.show(summary.tables())
         if compared := beside_baselines(folder, summary, write=False):
             command_line.show(f"\n{compared}")
-        if repeats := Repeats.read(folder):
-            command_line.show(f"\n{repeats.text()}")
+        if repeats := of_repeats(folder):
+            command_line.show(f"\n{repeats}")
     if arguments.as_repeats:
         command_line.show(f"\n{combined(arguments.work_dirs)}")
+
+
+def of_repeats(folder: Path) -> str:
+    """The text of the repeats; empty without any. A problem with them is part of the text, since it must not hide other results."""
+    from clipzoo.errors import ClipzooError
+    from clipzoo.scoring.repeats import Repeats
+
+    try:
+        found = Repeats.read(folder)
+    except ClipzooError as error:
+        return f"repeats: not shown: {error}"
+    return "" if found is None else found.text()
 
 
 def combined(folders: list[Path]) -> str:
     """Work dirs as runs of one experiment."""
     from clipzoo.cli.compare import deciding_metric, names_of
-    from clipzoo.scoring.repeats import combine
+    from clipzoo.scoring.repeats import check_same_experiment, combine
     from clipzoo.scoring.runs import FinishedRun
 
+    check_same_experiment(folders, names_of(folders))
     runs = [FinishedRun.read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
     return combine(runs, deciding_metric(folders[0], runs[0])).text()
 
@@ -71,8 +83,11 @@ def missing(folder: Path) -> str:
     """The reason that there is no summary, and what to do."""
     from clipzoo.records.results import RESULT_FILE
 
-    if not (folder / "config.json").exists():
+    if not (folder / "config.json").exists() and not list(folder.glob("repeat_*/config.json")):
         what = "not a work dir of clipzoo" if folder.is_dir() else "no such folder"
         return f"{what}. Pass a work dir made by {typed('train')}"
+    later = sorted(path.parent.name for path in folder.glob("repeat_*/config.json"))
+    if later and not (folder / "config.json").exists():
+        return f"only {', '.join(later)} was trained so far. Run {typed('train')} for the first repeat"
     done = sorted(path.parent.name for path in folder.glob(f"fold_*/{RESULT_FILE}"))
     return f"not all folds are finished yet (finished: {', '.join(done) or 'none'}). Run {typed('train')} to continue"

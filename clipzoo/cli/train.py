@@ -49,6 +49,7 @@ def train_repeats(config: Config, folder: Path, arguments: argparse.Namespace) -
     from clipzoo.config.checking import check
     from clipzoo.config.plugins import import_plugins
     from clipzoo.config.repeats import repeats_of
+    from clipzoo.engine.work_dir import check_same, is_experiment
     from clipzoo.errors import ConfigError
     from clipzoo.runtime.distributed import is_main
 
@@ -58,6 +59,9 @@ def train_repeats(config: Config, folder: Path, arguments: argparse.Namespace) -
     if arguments.repeat is not None and not 1 <= arguments.repeat <= len(repeats):
         raise ConfigError(f"--repeat: there is no repeat {arguments.repeat}; splits.num_repeats is {len(repeats)}")
     chosen = [repeat for repeat in repeats if arguments.repeat in (None, repeat.number)]
+    for repeat in chosen[1:]:  # refused now rather than after the training of those before it
+        if is_experiment(repeat.folder):
+            check_same(repeat.folder, repeat.config, None)
     for repeat in chosen[:1] if arguments.dry_run else chosen:
         if len(repeats) > 1 and is_main():
             command_line.say(f"repeat {repeat.number} of {len(repeats)} -> {repeat.folder}")
@@ -100,7 +104,7 @@ def show_repeats(config: Config, folder: Path, num_repeats: int) -> None:
     from clipzoo.config.settings import EvaluationSettings
     from clipzoo.scoring.repeats import FILE, combine_repeats
 
-    found = combine_repeats(folder, num_repeats, EvaluationSettings.of(config).select or "balanced_accuracy")
+    found = combine_repeats(folder, num_repeats, EvaluationSettings.of(config).select or "")
     if found is None:
         command_line.say(f"not all repeats are done yet; {FILE} is written when they are")
     else:

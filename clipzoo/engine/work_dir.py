@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,8 +134,9 @@ def _is_leftover(path: Path, config: Config, folds: Folds) -> bool:
         return isinstance(content, dict) and content.get("digest") == folds.digest
     if path.name == CONFIG_PY:
         return read_bytes(path) == _config_text(config).encode()
-    if path.name.startswith("repeat_"):  # a later repeat of the cross-validation may be trained first
-        return is_experiment(path)
+    if re.fullmatch(r"repeat_\d+", path.name) and path.is_dir():  # a later repeat of the cross-validation may be trained first
+        known = (FOLDS_FILE, CONFIG_PY, LOG_FILE)
+        return is_experiment(path) or all(p.name in known or p.name.startswith(".") for p in path.iterdir())
     return path.name == LOG_FILE or path.name.startswith(".")
 
 

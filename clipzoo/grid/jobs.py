@@ -328,6 +328,10 @@ def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence
             resolved = Config.load(config, in_order(options, job))
             import_plugins(resolved.get("plugins", []))
             check(resolved)
+            if resolved.splits.get("num_repeats", 1) > 1:
+                raise ConfigError(
+                    "splits.num_repeats: a grid compares single cross-validations. Leave it out, and repeat the best ones later"
+                )
         except ConfigError as error:
             for problem in str(error).splitlines():
                 problems.setdefault(problem.removesuffix("  [--cfg-options]"), []).append(job.name)

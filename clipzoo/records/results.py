@@ -111,7 +111,8 @@ class Summary:
         notes: Remarks on the splits.
         seconds: Sum of the folds' ``seconds``.
         predictions_digest: Digest of ``oof_predictions.csv`` in the same folder.
-        intervals: Confidence interval of each pooled metric that has one: ``low``, ``high``, ``method``, and a ``note`` if it is doubtful.
+        intervals: Confidence interval of each pooled metric that has one: ``low``, ``high``, ``method``, a ``note`` if it is doubtful, and
+            ``widening``, a factor of the standard error, if it also allows for learning from other cases.
         level: Confidence level of all intervals.
         num_groups: Number of groups (patients) that the intervals are over; 0 in a summary of an earlier version.
         subgroups: One dict per attribute and value: counts, and ``[value, low, high]`` by metric.
@@ -176,9 +177,10 @@ class Summary:
         parts += self.subgroup_tables()
         parts += self.decision_tables()
         if self.num_groups:
+            learnt = any("widening" in interval for interval in self.intervals.values())
             parts.append(
                 f"[low, high]: {100 * self.level:g} % confidence interval over {groups_text(self.num_groups)}, whose cases count together; "
-                "for new cases scored by the models as trained"
+                f"for new cases{', and for learning from other cases' if learnt else ' scored by the models as trained'}"
             )
         parts.extend(f"note: {note}" for note in [*self.notes, *self.doubts()])
         return "\n\n".join(parts)

@@ -118,9 +118,10 @@ class Comparison:
         outdated = (
             [f"{', '.join(old)}: fitted by an earlier version, not for {record.select}. Run {typed('baselines')} again"] if old else []
         )
-        if any("widening" in summary.intervals.get(record.select, {}) for summary in self.summaries.values()):
-            trained_too = "" if trained is None else "; those of the training are for new cases and the models as trained"
-            parts.append(f"intervals of the baselines are for new cases and for learning from other cases{trained_too}")
+        learnt = [name for name, summary in self.summaries.items() if "widening" in summary.intervals.get(record.select, {})]
+        if learnt:
+            trained_too = "" if trained is None else "; that of the trained model is for new cases only, and takes the model as given"
+            parts.append(f"intervals of {', '.join(learnt)} are for new cases and for learning from other cases{trained_too}")
         notes = [*record.notes, *outdated, *(f"{name}: {note}" for name, summary in self.summaries.items() for note in summary.notes)]
         return "\n\n".join([*parts, *(f"note: {note}" for note in dict.fromkeys(notes))])
 

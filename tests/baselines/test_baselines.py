@@ -16,12 +16,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
-from tiny import write_pairs
+from tiny import tiny_config, write_pairs
 
 from clipzoo.baselines import run as module
 from clipzoo.baselines.predictions import Frozen, predict_fold
 from clipzoo.baselines.run import Baselines, Options, chosen_methods
 from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts
+from clipzoo.config import Config
 from clipzoo.engine import build
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.errors import CheckpointError, ConfigError, DataError
@@ -45,9 +46,6 @@ FREE = ("majority", "prototype", "knn", "linear")
 def made(tmp_path_factory, class_folders):
     """The work dir of the tiny config with its baselines, and that config; read only."""
     from rich.console import Console
-    from tiny import tiny_config
-
-    from clipzoo.config import Config
 
     config = Config.from_dict(tiny_config(class_folders), "tiny")
     folder = tmp_path_factory.mktemp("baselines") / "run"
@@ -144,6 +142,13 @@ def test_intervals_allow_for_learning_from_other_cases(made):
             assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
             assert found["widening"] == pytest.approx(factors[name, None], rel=1e-3)
     assert "for learning from other cases" in Comparison.read(folder).text()
+
+
+def test_a_holdout_has_nothing_to_learn_again(class_folders, tmp_path, quiet):
+    splits = {"type": "Holdout", "seed": 0, "test_fraction": 0.3, "val_fraction": 0.2}
+    config = Config.from_dict({**tiny_config(class_folders), "splits": splits}, "tiny")
+    found = Baselines(config, tmp_path / "run", Options(only=["knn"]), console=quiet).compute()
+    assert "widening" not in found.summaries["knn"].intervals["accuracy"] and "learning from other cases" not in found.text()
 
 
 def test_majority_is_the_share_of_the_classes_in_the_train_part(made):

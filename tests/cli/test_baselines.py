@@ -16,7 +16,7 @@ def test_baselines_then_training_then_summary(command, write_config):
     assert "images encoded for 36 cases" in done.err and "baselines in " in done.err and "trained model" not in done.out
     trained = command("train", config, "--work-dir", "run")
     assert trained.status == 0 and trained.out.endswith("results: run\n")
-    assert trained.out.count("the trained model") == 2 and trained.out.count("(Holm, 2 comparisons)") == 2
+    assert trained.out.count("the trained model") == 3 and trained.out.count("(Holm, 2 comparisons)") == 2
     summary = command("summary", "run")
     assert summary.status == 0 and trained.out.startswith(summary.out.rstrip("\n"))
     again = command("baselines", config, "--work-dir", "run")

@@ -87,12 +87,14 @@ class Estimates:
         supports: Cases and groups behind each single metric.
         level: Confidence level.
         widening: Factor of the standard error of a metric, for what the jackknife of a table does not see; 1 where there is none.
+        freedom: Degrees of freedom of that widened standard error, if they are fewer than those of the jackknife.
     """
 
     influence: Influence
     supports: dict[Key, Support]
     level: float
     widening: Mapping[Key, float] = field(default_factory=dict)
+    freedom: Mapping[Key, float] = field(default_factory=dict)
 
     @classmethod
     def of_cases(cls, cases: Cases, outcomes: Outcomes, level: float) -> Estimates:
@@ -125,7 +127,7 @@ class Estimates:
         value = self.influence.points[key]
         if np.isnan(value):
             return undefined(value, self.level, "undefined for these cases")
-        limits, method = self.limits(key, self.quantile([key], self.influence.deviations[key]), self.widening.get(key, 1.0))
+        limits, method = self.limits(key, self.quantile([key], self.influence.deviations[key], key), self.widening.get(key, 1.0))
         if method == "none":
             return undefined(value, self.level, "no variation between groups" if self.supports[key].groups > 1 else "a single group")
         return Interval(value, *_within(limits, value, key), self.level, method)
@@ -135,7 +137,7 @@ class Estimates:
         value = self.influence.points[key]
         if np.isnan(value):
             return undefined(value, self.level, "undefined for these cases")
-        quantile = self.quantile(parts, self.influence.mean_deviations(parts))
+        quantile = self.quantile(parts, self.influence.mean_deviations(parts), key)
         limits = [self.limits(part, quantile, self.widening.get(key, 1.0))[0] for part in parts]
         values = [self.influence.points[part] for part in parts]
         low, high = mover(values, limits, correlation([self.influence.deviations[part] for part in parts]), [coefficient] * len(parts))
@@ -172,13 +174,20 @@ class Estimates:
             return (np.nan, np.nan), "none"
         return (plain_t(value, variance, quantile), "t") if kind == "cosine" else (log_t(value, variance, quantile), "log_t")
 
-    def quantile(self, keys: Sequence[Key], deviations: np.ndarray) -> float:
-        """Of the normal distribution for proportions of independent cases, whose variance is known, and of a t distribution elsewhere."""
+    def quantile(self, keys: Sequence[Key], deviations: np.ndarray, of: Key | None = None) -> float:
+        """Of the normal distribution for proportions of independent cases, whose variance is known, and of a t distribution elsewhere.
+
+        Args:
+            keys: The metrics that a metric is made of.
+            deviations: Their mean deviations.
+            of: The metric itself, for ``freedom``.
+        """
         from scipy.special import stdtrit
 
         if all(kind_of(key) == "proportion" and self.supports[key].independent for key in keys):
             return normal_quantile(self.level)
-        return float(stdtrit(self.influence.degrees_of_freedom(deviations), 0.5 + self.level / 2))
+        freedom = min(self.influence.degrees_of_freedom(deviations), self.freedom.get(of, np.inf))
+        return float(stdtrit(freedom, 0.5 + self.level / 2))
 
 
 def kind_of(key: Key) -> str:
