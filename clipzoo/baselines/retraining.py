@@ -18,6 +18,7 @@ from clipzoo.probes import Probe
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.tables import PredictionTable
 from clipzoo.runtime import progress
+from clipzoo.scoring.units import Unit
 from clipzoo.statistics.cases import Cases
 from clipzoo.statistics.uncertainty.influence import Key
 from clipzoo.statistics.uncertainty.retraining import widening, without_blocks
@@ -34,6 +35,7 @@ def widening_of(
     table: PredictionTable,
     chosen: Mapping[str, Mapping[str, float]],
     *,
+    unit: Unit,
     console: Console,
     log: logging.Logger,
 ) -> dict[Key, float]:
@@ -46,21 +48,24 @@ def widening_of(
         known: Features of all cases.
         table: Out-of-fold predictions of the method.
         chosen: Hyper-parameters by fold, which are kept.
+        unit: What counts once in the metrics.
         console: Console that shows the progress.
         log: Logger for progress, if the console is not a terminal.
     """
-    cases = Cases.from_table(table)
+    cases = Cases.from_table(unit.of(table))
     learnt = {case_id for split in folds.splits for case_id in split.train}
-    if not probe.needs_examples or cases.num_groups < 2 or not np.isfinite(cases.probabilities).all() or learnt.isdisjoint(cases.case_ids):
+    if not probe.needs_examples or cases.num_groups < 2 or not np.isfinite(cases.probabilities).all() or learnt.isdisjoint(table.case_ids):
         return {}  # of a holdout, no tested case is a training case of others
+    group_of = {case_id: group or case_id for case_id, group in zip(table.case_ids, table.groups, strict=True)}
     blocks = list(without_blocks(cases))
     left_out = []
     with progress.shown(f"{probe.name}: interval", len(blocks), console, log, unit="blocks") as show:
         for number, kept in enumerate(blocks, start=1):
-            gone = {case_id for case_id, stays in zip(cases.case_ids, kept, strict=True) if not stays}
+            names = {case_id for case_id, stays in zip(cases.case_ids, kept, strict=True) if not stays}
+            gone = {case_id for case_id, group in group_of.items() if case_id in names or group in names}
             parts = [_without(split, gone, data) for split in folds.splits]
             tables = [predict_fold(probe, data, part, known, chosen[part.name])[0] for part in parts if part.test]
-            left_out.append(Cases.from_table(PredictionTable.join(tables)))
+            left_out.append(Cases.from_table(unit.of(PredictionTable.join(tables))))
             show(number)
     return widening(cases, left_out)
 

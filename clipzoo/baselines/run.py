@@ -113,6 +113,7 @@ class Baselines:
         evaluation = EvaluationSettings.of(config)
         self.metrics, self.select = build.metrics(evaluation, self.data)
         self.balanced = balances_classes(config) if evaluation.balance_baselines is None else evaluation.balance_baselines
+        self.unit = build.unit_of(config)
         self.device = device.choose_device(self.settings.device)
 
     def compute(self) -> Comparison:
@@ -261,10 +262,10 @@ class Baselines:
             tables.append(table)
             results.append(self._result(name, split, table, time.perf_counter() - started))
         joined, folder = PredictionTable.join(tables), folder_of(self.folder, name)
-        outputs = {"console": self.console, "log": log}
+        outputs = {"unit": self.unit, "console": self.console, "log": log}
         widening = widening_of(probe, self.data, self.folds, known, joined, chosen, **outputs)
         joined.write(folder / OUT_OF_FOLD_FILE)
-        summary = make_summary(self.config.name, self.metrics, self.folds, results, joined, widening=widening)
+        summary = make_summary(self.config.name, self.metrics, self.folds, results, joined, widening=widening, unit=self.unit)
         rows = [{**row, "chosen": chosen[row["fold"]]} for row in summary.folds]
         notes = [f"{shortened(folds)}: {note}" for note, folds in folds_of.items()]
         digest = file_sha256(folder / OUT_OF_FOLD_FILE)
@@ -284,7 +285,7 @@ class Baselines:
             checkpoint="",
             epoch=0,
             epochs_trained=0,
-            metrics=score(self.metrics, table),
+            metrics=score(self.metrics, self.unit.of(table)),
             counts={part: len(getattr(split, part)) for part in PARTS},
             provenance=Provenance.of(self.config.plain(), split.name, self.folds.digest, self.fingerprint.digest).plain(),
             seconds=round(seconds, 2),

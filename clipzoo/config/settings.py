@@ -115,6 +115,9 @@ class EvaluationSettings(Settings):
             ``None`` for every class against the others.
         balance_baselines: Whether all classes count equally when a baseline is fitted. ``None``: if the training corrects imbalance, by its
             sampler or its class weights.
+        unit: What counts once in metrics and intervals: ``'case'``, or ``'group'``: the cases (views, visits) of a patient are joined.
+            Needs classes, of which every group has one.
+        join: How the probabilities of a group's cases are joined: ``'mean'``, or ``'max'`` of each class.
     """
 
     section: ClassVar[str] = "evaluation"
@@ -126,6 +129,8 @@ class EvaluationSettings(Settings):
     operating_point: Literal["youden"] | dict[Literal["sensitivity", "specificity"], Annotated[float, Interval(gt=0, le=1)]] | None = None
     positive_class: str | None = None
     balance_baselines: bool | None = None
+    unit: Literal["case", "group"] = "case"
+    join: Literal["mean", "max"] = "mean"
 
     def __post_init__(self) -> None:
         if isinstance(self.operating_point, Mapping) and len(self.operating_point) != 1:

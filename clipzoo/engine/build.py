@@ -38,6 +38,7 @@ from clipzoo.registries import (
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed, sharding
 from clipzoo.runtime.seeds import derived_seed, seed_everything
+from clipzoo.scoring.units import Unit
 from clipzoo.structures import Tokens
 from clipzoo.text_tables import aligned
 
@@ -115,6 +116,12 @@ def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], 
     return built, by_name[select]
 
 
+def unit_of(config: Config) -> Unit:
+    """What counts once in metrics and intervals."""
+    settings = EvaluationSettings.of(config)
+    return Unit(settings.unit, settings.join)
+
+
 def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
     """Refuse keys of section ``evaluation`` that need classes, a certain class, or a labelled val part in every split.
 
@@ -122,15 +129,26 @@ def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> N
         ConfigError: They do not fit the data or the splits.
     """
     settings = EvaluationSettings.of(config)
-    for key in ("calibrate", "operating_point", "positive_class"):
-        if getattr(settings, key) and not data.classes:
+    given = {key: getattr(settings, key) for key in ("calibrate", "operating_point", "positive_class")}
+    for key, value in {**given, "unit": settings.unit == "group"}.items():
+        if value and not data.classes:
             kind = type(data).__name__
             raise ConfigError(f"evaluation.{key}: {kind} has captions and no classes, so there are no class probabilities. Remove it")
+    if settings.unit == "group":
+        _check_groups(data)
     if settings.positive_class is not None and settings.positive_class not in data.classes:
         hint, classes = did_you_mean(settings.positive_class, data.classes), shortened(data.classes, 10)
         raise ConfigError(f"evaluation.positive_class: there is no class '{settings.positive_class}'.{hint} Classes: {classes}")
     if settings.calibrate:
         _check_val(config, data, splits)
+
+
+def _check_groups(data: Dataset) -> None:
+    label_of: dict[str, int] = {}
+    for case in data.cases:
+        if case.label is not None and label_of.setdefault(case.group, case.label) != case.label:
+            pair = f"'{data.classes[label_of[case.group]]}' and '{data.classes[case.label]}'"
+            raise ConfigError(f"evaluation.unit: the cases of group '{case.group}' are of two classes, {pair}. Use evaluation.unit='case'")
 
 
 def _check_val(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
@@ -144,14 +162,14 @@ def _check_val(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
         )
 
 
-def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Metric]) -> Evaluator:
-    """The evaluator: by classes if the data has any, otherwise by retrieval.
+def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Metric], unit: Unit) -> Evaluator:
+    """The evaluator: by classes if the data has any, otherwise by retrieval; ``unit`` is what counts once.
 
     Raises:
         BuildError: The data needs retrieval, but the model cannot encode images and captions.
     """
     if data.classes:
-        return ClassEvaluator(inputs.class_captions(data, tokens), data.classes, chosen)
+        return ClassEvaluator(inputs.class_captions(data, tokens), data.classes, chosen, unit)
     assert tokens is not None
     missing = net.lacks("encode_image", "encode_captions")
     if missing:
@@ -226,7 +244,7 @@ def run(
         train_loader=fed.train,
         eval_loaders=fed.scored,
         dataset=data,
-        evaluator=evaluator(net, data, tokens, chosen),
+        evaluator=evaluator(net, data, tokens, chosen, unit_of(config)),
         split=split,
         watched=watched_part(config, split),
         metrics=chosen,

@@ -267,6 +267,7 @@ class CrossValidation:
             "select": selector.name,
             "val": val,
             "choice": Choice.of(settings.operating_point, settings.positive_class),
+            "unit": build.unit_of(self.config),
         }
         summary = make_summary(self.config.name, chosen, self.folds, results, table, **options)
         return replace(summary, notes=[*summary.notes, *(fingerprint.notes if fingerprint is not None else ())])

@@ -14,6 +14,7 @@ from clipzoo.models.base import evaluating
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.runtime import distributed, sharding
 from clipzoo.scoring.summary import score
+from clipzoo.scoring.units import Unit
 from clipzoo.structures import ClassCaptions, Predictions, Tokens
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ class ClassEvaluator:
         classes: Captions of the classes; ``None`` for a model that reads no captions.
         names: Class names.
         metrics: Metrics to compute.
+        unit: What counts once in the metrics; the table always has a row per case.
     """
 
     classes: ClassCaptions | None
     names: tuple[str, ...]
     metrics: Sequence[Metric]
+    unit: Unit = Unit()
 
     def evaluate(self, model: Model, loader: Loader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
         """See ``Evaluator.evaluate``."""
@@ -90,7 +93,7 @@ class ClassEvaluator:
             labels=predictions.labels.astype(np.int64),
             probabilities=predictions.probabilities,
         )
-        return Evaluation(part, table, score(self.metrics, table))
+        return Evaluation(part, table, score(self.metrics, self.unit.of(table)))
 
 
 @dataclass(frozen=True)

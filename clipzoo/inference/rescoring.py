@@ -219,7 +219,8 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
         return External(per_fold, mean, {f"predictions_{name}.csv": evaluation.table for name, evaluation in evaluations.items()})
     mean = np.mean([table.probabilities for table in tables], axis=0, dtype=np.float64).astype(np.float32)
     ensemble = replace(tables[0], folds=("ensemble",) * len(images), probabilities=mean)
-    scores, found = score(metrics, ensemble), intervals_of(ensemble)
+    scored = build.unit_of(config).of(ensemble)
+    scores, found = score(metrics, scored), intervals_of(scored)
     intervals = {metric: plain(found.overall[metric]) for metric in scores if metric in found.overall}
     return External(per_fold, scores, {"predictions.csv": ensemble}, intervals, found.num_groups)
 
@@ -256,11 +257,11 @@ def score_with(config: Config, provenance: Provenance, fold_folder: Path, images
         classes = None if net.tokenizer is None else captions_of(content, net.tokenizer)
         if classes is not None:
             net.prepare(classes.tokens)  # a frozen text tower encodes in full precision, as in training
-        evaluator: Evaluator = ClassEvaluator(classes, images.classes, metrics)
+        evaluator: Evaluator = ClassEvaluator(classes, images.classes, metrics, build.unit_of(config))
     else:
         tokens = images.captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=data.allow_overlong_captions)
         net.prepare(tokens)
-        evaluator = build.evaluator(net, images, tokens, metrics)
+        evaluator = build.evaluator(net, images, tokens, metrics, build.unit_of(config))
     loader = eval_loader(
         images,
         np.arange(len(images)),

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clipzoo.commands import typed
 from clipzoo.errors import CheckpointError
@@ -122,6 +122,8 @@ class Summary:
         decision_curve: One dict per class: net benefit on test (``model``, with ``low`` and ``high``, and ``treat_all``) by ``thresholds``.
         conformal: Prediction sets fitted on val for a coverage of 1 - ``alpha``: ``coverage`` on test, and ``mean_size``.
         calibration: ``ece`` (debiased) with ``interval``, ``ece_plug_in``, ``brier``, and the fitted ``temperatures`` by fold.
+        unit: What counts once in every number: a case, or a group of cases whose probabilities are joined.
+        join: How they are joined.
     """
 
     name: str
@@ -147,6 +149,8 @@ class Summary:
     decision_curve: list[dict] = field(default_factory=list)
     conformal: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    unit: Literal["case", "group"] = "case"
+    join: Literal["mean", "max"] = "mean"
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""

@@ -189,7 +189,8 @@ def _scored(paper: Paper, words: Words) -> str:
     whole = paper.folds.exhaustive and tested == len(paper.folds.cases) and len(paper.folds.splits) > 1
     sentence = words.out_of_fold if whole else words.tested
     seen = words.not_trained_on if paper.summary.optimistic else words.never_seen
-    return sentence.format(tested=tested, seen=seen.format(unit=words.group_or_image(paper.grouped)))
+    joined = words.joined[paper.summary.join] if paper.summary.unit == "group" else ""
+    return sentence.format(tested=tested, seen=seen.format(unit=words.group_or_image(paper.grouped))) + joined
 
 
 def _intervals(paper: Paper, words: Words) -> str:

@@ -75,6 +75,7 @@ class Words:
     best_epoch: str
     best_epoch_on_test: str
     out_of_fold: str
+    joined: dict[str, str]
     tested: str
     never_seen: str
     not_trained_on: str
@@ -168,6 +169,10 @@ ENGLISH = Words(
     best_epoch_on_test="The epoch with the best {metric} on the test part was chosen, so that the results are optimistic.",
     out_of_fold="Each of the {tested} images was scored exactly once, by a model that {seen} (out-of-fold predictions), "
     "and metrics were computed over all of these predictions at once.",
+    joined={
+        "mean": " Every group counts once, with the mean of the probabilities of its images.",
+        "max": " Every group counts once, with the largest probability of each class over its images, rescaled to a sum of 1.",
+    },
     tested="Metrics were computed over {tested} test images, each scored once by a model that {seen}.",
     never_seen="had never seen this {unit}",
     not_trained_on="had not been trained on this {unit}",
@@ -233,6 +238,10 @@ CHINESE = Words(
     best_epoch="测试所用的是验证集上{metric}最优的一轮的模型。",
     best_epoch_on_test="所用轮次按测试集上的{metric}选取，因此结果偏乐观。",
     out_of_fold="{tested} 张图像各由一个{seen}的模型预测一次（折外预测），各项指标在全部折外预测上合并计算。",
+    joined={
+        "mean": "每个分组只计一次，取其各图像概率的平均值。",
+        "max": "每个分组只计一次，取其各图像在每个类别上的最大概率，再归一化为总和 1。",
+    },
     tested="各项指标在 {tested} 张测试图像上计算，每张图像由{seen}的模型预测一次。",
     never_seen="从未见过该{unit}",
     not_trained_on="训练时未用过该{unit}",

@@ -33,7 +33,7 @@ class FinishedRun:
     Attributes:
         name: Name in tables and sentences.
         summary: Its summary.
-        table: Its out-of-fold table.
+        table: Its out-of-fold table, in the unit of the summary.
     """
 
     name: str
@@ -48,6 +48,7 @@ class FinishedRun:
             CheckpointError: A file is missing, damaged, or does not match the other.
         """
         from clipzoo.records.tables import read_table
+        from clipzoo.scoring.units import Unit
 
         folder = Path(folder)
         if not (folder / SUMMARY_FILE).exists():
@@ -58,7 +59,8 @@ class FinishedRun:
             if folder.parent.name == "baselines":
                 again = f"Delete the folder {folder} and run {typed('baselines')}"
             raise CheckpointError(f"{folder / OUT_OF_FOLD_FILE}: no such file. {again}")
-        return cls(name, Summary.read(folder), read_table(folder / OUT_OF_FOLD_FILE))
+        summary = Summary.read(folder)
+        return cls(name, summary, Unit(summary.unit, summary.join).of(read_table(folder / OUT_OF_FOLD_FILE)))
 
 
 @dataclass(frozen=True)

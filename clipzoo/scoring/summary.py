@@ -15,6 +15,7 @@ from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.scoring.decisions import Choice, Decisions, decide
 from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
 from clipzoo.scoring.subgroups import subgroup_rows
+from clipzoo.scoring.units import Unit
 from clipzoo.statistics.uncertainty.influence import Key
 from clipzoo.statistics.uncertainty.intervals import MetricIntervals
 
@@ -41,6 +42,7 @@ def make_summary(
     val: Mapping[str, PredictionTable] | None = None,
     choice: Choice | None = None,
     widening: Mapping[Key, float] | None = None,
+    unit: Unit | None = None,
 ) -> Summary:
     """Compute the summary.
 
@@ -49,16 +51,21 @@ def make_summary(
         metrics: Metrics in table order.
         folds: All folds.
         results: Result of every fold.
-        table: The out-of-fold table.
+        table: The out-of-fold table, with a row per case.
         attributes: Values by attribute name and case id, for subgroups.
         select: Metric that decides, in which subgroups are compared.
         val: Val predictions by fold, of the folds that have them.
         choice: Operating points to report.
         widening: Factors of standard errors; ``None`` for none.
+        unit: What counts once; ``None`` for every case.
     """
+    unit = unit or Unit()
+    if isinstance(table, PredictionTable):
+        attributes = unit.attributes(table, attributes or {})
+    table, val = unit.of(table), {fold: unit.of(found) for fold, found in (val or {}).items()}
     pooled, intervals = score(metrics, table), intervals_of(table, widening=widening)
     classified = isinstance(table, PredictionTable)
-    decided = decide(table, results, val or {}, choice or Choice()) if classified else Decisions()
+    decided = decide(table, results, val, choice or Choice()) if classified else Decisions()
     selections = list(dict.fromkeys(r.selection for r in results))
     spread = {metric: mean_and_sd([r.metrics[metric] for r in results]) for metric in pooled}
     ordered = [select, *(metric for metric in pooled if metric != select)] if select in pooled else list(pooled)
@@ -76,7 +83,13 @@ def make_summary(
         selection="; ".join(selections),
         optimistic=any("optimistic" in selection for selection in selections),
         folds_digest=folds.digest,
-        notes=[*folds.notes, *unlike(results), *(f"{r.fold}: {note}" for r in results for note in r.notes), *decided.notes],
+        notes=[
+            *folds.notes,
+            *unlike(results),
+            *(f"{r.fold}: {note}" for r in results for note in r.notes),
+            *decided.notes,
+            *filter(None, [unit.note]),
+        ],
         seconds=round(sum(r.seconds for r in results), 2),
         intervals={m: plain(intervals.overall[m], (widening or {}).get((m, None))) for m in pooled if m in intervals.overall},
         level=LEVEL,
@@ -87,6 +100,8 @@ def make_summary(
         decision_curve=decided.decision_curve,
         conformal=decided.conformal,
         calibration=decided.calibration,
+        unit=unit.name,
+        join=unit.join,
     )
 
 
