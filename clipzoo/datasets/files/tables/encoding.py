@@ -1,0 +1,65 @@
+"""Encoding of text tables: UTF-8 and UTF-16 are certain, GB18030 (with its subset GBK) is recognised by its characters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clipzoo.errors import DataError
+from clipzoo.files import decode_text
+
+_COMMON = 0.8  # share of characters outside ASCII that must be common ones, of GB2312
+
+
+def decode_table(path: str | Path, content: bytes) -> tuple[str, str]:
+    """Decode a text table.
+
+    A file that is not UTF-8, and has no byte-order mark of UTF-16, is read as GB18030 if at least 80 % of its characters outside ASCII
+    then belong to GB2312, the 6 763 common Chinese characters. Accented letters in Latin-1, which mostly stand before an unaccented
+    one, and Big5 do not pass this test.
+
+    Args:
+        path: File name, for messages.
+        content: Bytes of the file.
+
+    Returns:
+        The text without a byte-order mark; and a note on the encoding, empty if it was certain.
+
+    Raises:
+        DataError: The encoding is unknown, or the file contains zero bytes; the message gives the line.
+
+    >>> decode_table('t.csv', '路径,标签'.encode('gbk'))
+    ('路径,标签', 't.csv is not UTF-8 and was read as GB18030 (GBK)')
+    """
+    try:
+        text, note = decode_text(path, content), ""
+    except DataError:
+        text = _chinese(content)
+        if text is None:
+            raise
+        note = f"{path} is not UTF-8 and was read as GB18030 (GBK)"
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(
+            f"{path}:{line}: the file contains zero bytes: it is not text, was only partly written, or is UTF-16 without a byte-order "
+            "mark. Save it as UTF-8"
+        )
+    return text, note
+
+
+def _chinese(content: bytes) -> str | None:
+    """The content as GB18030; ``None`` if it is probably something else."""
+    try:
+        text = content.decode("gb18030")
+    except UnicodeDecodeError:
+        return None
+    wide = [character for character in text if not character.isascii()]
+    common = sum(_is_common(character) for character in wide)
+    return text if wide and common >= _COMMON * len(wide) else None
+
+
+def _is_common(character: str) -> bool:
+    try:
+        character.encode("gb2312")
+    except UnicodeEncodeError:
+        return False
+    return True
