@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from clipzoo.config.arguments import FilePath
+from clipzoo.config.arguments import Count, FilePath
 from clipzoo.datasets.captions import class_captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
 from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.checks import check_headers, identical
 from clipzoo.datasets.files.copies import merge_copies
+from clipzoo.datasets.files.dicom.cases import read_cases
 from clipzoo.datasets.files.folders import ImageFile, kinds, scan_class_folders
 from clipzoo.datasets.files.groups import groups_from_pattern, groups_from_table
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
@@ -29,6 +31,10 @@ class ImageFolderDataset(FileDataset):
     are ignored. Case ids are paths below ``root`` with ``/``; ids and class names are NFC-normalised and without surrounding blanks, so
     that they are the same on every system and match the names in other files.
     Byte-identical images become one group, whatever the given groups: a model must not be tested on a copy of a training image.
+
+    DICOM files (with pydicom) are recognised by their bytes and may have names without an ending. Unless groups are given, their group is
+    the pseudonym of their Patient ID; view position, laterality, sex and age (in decades) are attributes, for subgroups. A DICOM file and
+    another image of the same name in one class are refused, as one would be a copy of the other.
 
     If ``val_root`` or ``test_root`` is given, every case has a part, which ``splits.type='AsGiven'`` follows, and ids start with the
     part: ``train/cat/1.png``, also in ``groups``. The classes are those of ``root``.
@@ -51,6 +57,8 @@ class ImageFolderDataset(FileDataset):
         test_root: Folder that contains the class folders of the test part, likewise.
         attributes: CSV file with the column ``path``, as in ``groups``, and one column per attribute (``sex``, ``scanner``, ``view`` …):
             results are also reported for each of its values. Empty cells and missing rows mean unknown.
+        salt: File with the secret for pseudonyms of patients; ``None`` uses ``.clipzoo_salt`` in ``root``, and makes it if needed.
+        frame: Number of the frame of DICOM files that is the image, from 1; ``None`` refuses files with several frames.
 
     Raises:
         ConfigError: Two arguments exclude each other, or the template or pattern is invalid.
@@ -73,6 +81,8 @@ class ImageFolderDataset(FileDataset):
         val_root: FilePath | None = None,
         test_root: FilePath | None = None,
         attributes: FilePath | None = None,
+        salt: FilePath | None = None,
+        frame: Count | None = None,
     ):
         if groups is not None and group_pattern is not None:
             raise ConfigError("data.dataset: groups and group_pattern are mutually exclusive. Remove one of them")
@@ -80,8 +90,10 @@ class ImageFolderDataset(FileDataset):
         check_distinct(roots, "{part}_root")
         self.roots: tuple[str, ...] = tuple(roots.values())
         files, names, notes = _scan(roots, classes)
-        check_headers(files)
+        dicom = read_cases({file.id: file.path for file in _dicom(files)}, roots["train"], salt=salt, frame=frame)
         group_of = _groups([file.id for file in files], groups, group_pattern, roots)
+        if groups is None and group_pattern is None:
+            group_of |= dicom.groups
         group_of, copied = merge_copies(group_of, identical(files, allow_label_conflicts))
         captions, of_class = class_captions(names, class_texts, template)
         label_of = {name: label for label, name in enumerate(names)}
@@ -92,10 +104,11 @@ class ImageFolderDataset(FileDataset):
             captions=captions,
             captions_of_case={file.id: of_class[label_of[file.class_name]] for file in files},
             captions_of_class=of_class,
-            notes=notes + copied,
+            notes=[*notes, *dicom.notes, *copied],
         )
+        self.frame, self.attributes = frame, dict(dicom.attributes)
         if attributes is not None:
-            self.attributes = read_attributes(attributes, self.rows, _named(roots))
+            self.attributes |= read_attributes(attributes, self.rows, _named(roots))
 
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
@@ -117,6 +130,23 @@ def _scan(roots: dict[str, str], classes: list[str] | None) -> tuple[list[ImageF
     if ignored:
         notes.append(f"files that are no images were ignored: {kinds(ignored)}")
     return files, names, notes
+
+
+def _dicom(files: list[ImageFile]) -> list[ImageFile]:
+    """The DICOM files.
+
+    Raises:
+        DataError: Another image of the same class has the name of a DICOM file: it is probably a copy, and would be another patient.
+    """
+    found = check_headers(files)
+    if found and len(found) < len(files):
+        named = {(file.class_name, os.path.splitext(os.path.basename(file.id))[0]): file for file in found}
+        known = {file.id for file in found}
+        for file in files:
+            twin = named.get((file.class_name, os.path.splitext(os.path.basename(file.id))[0]))
+            if twin is not None and file.id not in known:
+                raise DataError(f"{file.path}: has the name of the DICOM file {twin.path} and is probably a copy of it. Remove one of them")
+    return found
 
 
 def _part(file: ImageFile, roots: dict[str, str]) -> str | None:

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clipzoo.config.arguments import FilePath
+from clipzoo.config.arguments import Count, FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
 from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.copies import copies_among, merge_copies
+from clipzoo.datasets.files.dicom.cases import dicom_among, read_cases
 from clipzoo.datasets.files.groups import groups_from_pattern
 from clipzoo.datasets.files.images import EXTENSIONS
 from clipzoo.datasets.files.locate import Folders, top_folder
@@ -52,7 +53,8 @@ class PairsDataset(FileDataset):
     elsewhere), with ``/``, NFC-normalised and without surrounding blanks in names. Byte-identical images become one group, whatever the
     given groups.
 
-    Images are located but not opened when the dataset is created; damage is detected when one is read.
+    Images are located but not opened when the dataset is created; damage is detected when one is read. Only the headers of DICOM files,
+    which are looked for among names without the ending of another format, are read: see ``ImageFolderDataset``.
 
     Args:
         path: Source of all pairs, or of the training part if ``val_path`` or ``test_path`` is given.
@@ -67,6 +69,9 @@ class PairsDataset(FileDataset):
             contains ``/``); its first group is the case's group.
         allow_duplicates: Whether to merge repeated pairs of image and caption instead of refusing them.
         attributes: CSV file with the column ``path`` (case ids) and one column per attribute, for whose values results are also reported.
+
+        salt: See ``ImageFolderDataset``; the default is in the folder of the first source.
+        frame: See ``ImageFolderDataset``.
 
     Raises:
         ConfigError: Two arguments exclude each other, or one does not apply to these sources.
@@ -90,6 +95,8 @@ class PairsDataset(FileDataset):
         group_pattern: str | None = None,
         allow_duplicates: bool = False,
         attributes: FilePath | None = None,
+        salt: FilePath | None = None,
+        frame: Count | None = None,
     ):
         if group_key is not None and group_pattern is not None:
             raise ConfigError("data.dataset: group_key and group_pattern are mutually exclusive. Remove one of them")
@@ -100,9 +107,12 @@ class PairsDataset(FileDataset):
         _check_used(files, keys, image_root)
         images = _Collector(files, image_root, allow_duplicates).images()
         groups = {image.id: image.group or image.id for image in images}
+        dicom = read_cases(dicom_among({image.id: image.path for image in images}, EXTENSIONS), files[0].root, salt=salt, frame=frame)
         if group_pattern is not None:
             groups = groups_from_pattern(group_pattern, list(groups))
-        notes = [note for file in files for note in file.notes]
+        elif group_key is None:
+            groups |= dicom.groups
+        notes = [note for file in files for note in file.notes] + list(dicom.notes)
         copies = copies_among((image.id, image.path, image.size) for image in images)
         groups, copied = merge_copies(groups, copies)
         parts = list(given) if len(given) > 1 else [None]
@@ -116,8 +126,9 @@ class PairsDataset(FileDataset):
             notes=notes + copied,
         )
         self.sources: tuple[str, ...] = tuple(file.name for file in files)
+        self.frame, self.attributes = frame, dict(dicom.attributes)
         if attributes is not None:
-            self.attributes = read_attributes(attributes, self.rows, "the images' common folder")
+            self.attributes |= read_attributes(attributes, self.rows, "the images' common folder")
 
     def describe(self) -> list[str]:
         """Lines for the log: sources, numbers of images, groups and captions, captions per image, the given parts, then the notes."""

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from clipzoo.config.arguments import FilePath
+from clipzoo.config.arguments import Count, FilePath
 from clipzoo.datasets.captions import class_captions, clean
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.files.checks import check_headers, identical
 from clipzoo.datasets.files.copies import merge_copies
+from clipzoo.datasets.files.dicom.cases import read_cases
 from clipzoo.datasets.files.folders import ImageFile
 from clipzoo.datasets.files.groups import groups_from_pattern
 from clipzoo.datasets.files.images import EXTENSIONS
@@ -48,6 +49,8 @@ class TableDataset(FileDataset):
     with ``/`` or ``\\``. Case ids are the paths below that folder (below the deepest folder that contains all images, if some lie
     elsewhere), NFC-normalised. Several rows with one group are several images of one patient.
 
+    DICOM files are read as in ``ImageFolderDataset``; a column of groups wins over their Patient IDs.
+
     Groups from a column are written as pseudonyms (see ``pseudonyms``), because a run's files are for sharing and patient numbers are not.
     Byte-identical images become one group, whatever the given groups.
 
@@ -67,7 +70,8 @@ class TableDataset(FileDataset):
         image_root: Folder that relative paths and case ids start from; ``None`` uses the table's own.
         allow_label_conflicts: Whether to accept byte-identical images in two classes.
         hide_groups: Whether groups of a column are replaced by pseudonyms.
-        salt: File with the secret for pseudonyms; ``None`` uses ``.clipzoo_salt`` in the table's folder, and makes it if it is missing.
+        salt: File with the secret for pseudonyms of patients; ``None`` uses ``.clipzoo_salt`` beside the table, and makes it if needed.
+        frame: Number of the frame of DICOM files that is the image, from 1; ``None`` refuses files with several frames.
 
     Raises:
         BuildError: The table is a workbook, and openpyxl is not installed.
@@ -94,6 +98,7 @@ class TableDataset(FileDataset):
         allow_label_conflicts: bool = False,
         hide_groups: bool = True,
         salt: FilePath | None = None,
+        frame: Count | None = None,
     ):
         if group_key is not None and group_pattern is not None:
             raise ConfigError("data.dataset: group_key and group_pattern are mutually exclusive. Remove one of them")
@@ -103,12 +108,15 @@ class TableDataset(FileDataset):
         rows = _rows(table, columns, root, grouped=group_pattern is None)
         names = _class_names(table, rows, classes)
         files = _files(table, rows, root)
-        check_headers(files)
+        folder = os.path.dirname(path) or "."
+        dicom = read_cases({file.id: file.path for file in check_headers(files)}, folder, salt=salt, frame=frame)
         groups = {file.id: row.group or file.id for file, row in zip(files, rows, strict=True)}
         if group_pattern is not None:
             groups = groups_from_pattern(group_pattern, list(groups))
-        elif hide_groups and rows[0].group is not None:
-            secret = read_salt(os.path.dirname(path) or ".", salt)
+        elif rows[0].group is None:
+            groups |= dicom.groups
+        elif hide_groups:
+            secret = read_salt(folder, salt)
             groups = {case_id: pseudonym(group, secret) for case_id, group in groups.items()}
         groups, copied = merge_copies(groups, identical(files, allow_label_conflicts))
         captions, of_class = class_captions(names, class_texts, template)
@@ -120,10 +128,10 @@ class TableDataset(FileDataset):
             captions=captions,
             captions_of_case={file.id: of_class[label_of[file.class_name]] for file in files},
             captions_of_class=of_class,
-            notes=[*table.notes, *copied],
+            notes=[*table.notes, *dicom.notes, *copied],
         )
-        self.table = path
-        self.attributes = {
+        self.table, self.frame = path, frame
+        self.attributes = dict(dicom.attributes) | {
             name: {file.id: row.attributes[name] for file, row in zip(files, rows, strict=True) if row.attributes[name]}
             for name in columns.of_attributes(table)
         }

@@ -219,8 +219,8 @@ def test_empty_class_folder(root):
     (root / "空").mkdir()
     with pytest.raises(DataError, match="空: no images in the class folder, it is empty"):
         make(root)
-    (root / "空" / "x.dcm").write_text("x")
-    with pytest.raises(DataError, match=r"it contains 1 \.dcm files.*Supported: png jpg"):
+    (root / "空" / "x.mhd").write_text("x")
+    with pytest.raises(DataError, match=r"it contains 1 \.mhd files.*Supported: png jpg"):
         make(root)
 
 

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from clipzoo.datasets.files.copies import copies_among
+from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
 from clipzoo.datasets.files.folders import ImageFile
 from clipzoo.datasets.files.image_files import looks_like_an_image
 from clipzoo.errors import DataError
 from clipzoo.files import reason
 
 
-def check_headers(files: list[ImageFile]) -> None:
-    """Refuse empty files, and files whose first bytes are not those of an image. One short read per file: about 15 µs when cached."""
+def check_headers(files: list[ImageFile]) -> list[ImageFile]:
+    """Refuse empty files, and files whose first bytes are not those of an image; return the DICOM files.
+
+    One short read per file: about 15 µs when cached.
+    """
     empty = [file.path for file in files if file.size == 0]
     if empty:
         raise DataError(f"{empty[0]}: the file is empty (zero bytes){_and_more(empty)}. Replace or remove it")
-    foreign = []
+    foreign, dicom = [], []
     for file in files:
         try:
             with open(file.path, "rb", buffering=0) as stream:
-                if not looks_like_an_image(stream.read(16)):
-                    foreign.append(file.path)
+                head = stream.read(HEAD)
+            if is_dicom(head):
+                dicom.append(file)
+            elif not looks_like_an_image(head):
+                foreign.append(file.path)
         except OSError as error:
             raise DataError(f"{file.path}: cannot be read ({reason(error)})") from error
     if foreign:
         raise DataError(f"{foreign[0]}: not an image, whatever its name says{_and_more(foreign)}. Replace or remove it")
+    return dicom
 
 
 def _and_more(paths: list[str]) -> str:
