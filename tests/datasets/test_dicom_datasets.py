@@ -132,7 +132,7 @@ def test_nothing_that_a_run_writes_names_a_patient(root, tmp_path, quiet, monkey
         root,
         train={"epochs": 1},
         splits={"num_folds": 2},
-        hooks=[{"type": "HistoryHook"}, {"type": "ResultsHook"}, {"type": "MetricsCSVHook"}],
+        hooks=[{"type": "HistoryHook"}, {"type": "MetricsCSVHook"}],
     )
     torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "tower.pth")
     sections["model"]["image_encoder"] |= {"freeze": "all", "pretrained": str(tmp_path / "tower.pth")}
@@ -142,7 +142,7 @@ def test_nothing_that_a_run_writes_names_a_patient(root, tmp_path, quiet, monkey
     folds = Folds.read(tmp_path / "work" / "folds.json")
     assert len({case.group for case in folds.cases}) == 12
     secret = (root / SALT_FILE).read_text().strip()
-    words = [secret, "Zhangsan", "张三", "99999"]
+    words = [secret, "Zhangsan", "张三", "1.2.840.99999"]
     for n in range(0, 24, 2):
         words += [patient(n)["PatientID"], patient(n)["PatientBirthDate"], patient(n)["AccessionNumber"]]
     forms = [
