@@ -16,6 +16,7 @@ from clipzoo.datasets.files.copies import merge_copies
 from clipzoo.datasets.files.dicom.cases import read_cases
 from clipzoo.datasets.files.folders import ImageFile, kinds, scan_class_folders
 from clipzoo.datasets.files.groups import groups_from_pattern, groups_from_table
+from clipzoo.datasets.group_hint import group_note
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import natural
 from clipzoo.records.folds import PARTS, Case
@@ -94,6 +95,7 @@ class ImageFolderDataset(FileDataset):
         group_of = _groups([file.id for file in files], groups, group_pattern, roots)
         if groups is None and group_pattern is None:
             group_of |= dicom.groups
+            notes += [] if dicom.groups else group_note(list(group_of), [file.class_name for file in files])
         group_of, copied = merge_copies(group_of, identical(files, allow_label_conflicts))
         captions, of_class = class_captions(names, class_texts, template)
         label_of = {name: label for label, name in enumerate(names)}

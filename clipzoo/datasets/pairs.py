@@ -17,6 +17,7 @@ from clipzoo.datasets.files.groups import groups_from_pattern
 from clipzoo.datasets.files.images import EXTENSIONS
 from clipzoo.datasets.files.locate import Folders, top_folder
 from clipzoo.datasets.files.pairs import Keys, Pair, PairsFile, read_pairs
+from clipzoo.datasets.group_hint import group_note
 from clipzoo.errors import ConfigError, DataError, LeakError, did_you_mean, shortened
 from clipzoo.records.folds import PARTS, Case
 from clipzoo.registries import DATASETS
@@ -113,6 +114,8 @@ class PairsDataset(FileDataset):
         elif group_key is None:
             groups |= dicom.groups
         notes = [note for file in files for note in file.notes] + list(dicom.notes)
+        if group_pattern is None and group_key is None and not dicom.groups:
+            notes += group_note(list(groups), [None] * len(groups))
         copies = copies_among((image.id, image.path, image.size) for image in images)
         groups, copied = merge_copies(groups, copies)
         parts = list(given) if len(given) > 1 else [None]

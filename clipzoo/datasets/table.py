@@ -19,6 +19,7 @@ from clipzoo.datasets.files.images import EXTENSIONS
 from clipzoo.datasets.files.locate import Folders, top_folder
 from clipzoo.datasets.files.tables.columns import Columns
 from clipzoo.datasets.files.tables.sheet import Sheet, read_sheet
+from clipzoo.datasets.group_hint import group_note
 from clipzoo.datasets.pseudonyms import pseudonym, read_salt
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import natural
@@ -110,11 +111,13 @@ class TableDataset(FileDataset):
         files = _files(table, rows, root)
         folder = os.path.dirname(path) or "."
         dicom = read_cases({file.id: file.path for file in check_headers(files)}, folder, salt=salt, frame=frame)
+        hints: list[str] = []
         groups = {file.id: row.group or file.id for file, row in zip(files, rows, strict=True)}
         if group_pattern is not None:
             groups = groups_from_pattern(group_pattern, list(groups))
         elif rows[0].group is None:
             groups |= dicom.groups
+            hints = [] if dicom.groups else group_note(list(groups), [file.class_name for file in files])
         elif hide_groups:
             secret = read_salt(folder, salt)
             groups = {case_id: pseudonym(group, secret) for case_id, group in groups.items()}
@@ -128,7 +131,7 @@ class TableDataset(FileDataset):
             captions=captions,
             captions_of_case={file.id: of_class[label_of[file.class_name]] for file in files},
             captions_of_class=of_class,
-            notes=[*table.notes, *dicom.notes, *copied],
+            notes=[*table.notes, *dicom.notes, *hints, *copied],
         )
         self.table, self.frame = path, frame
         self.attributes = dict(dicom.attributes) | {
