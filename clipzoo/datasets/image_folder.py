@@ -91,9 +91,10 @@ class ImageFolderDataset(FileDataset):
         check_distinct(roots, "{part}_root")
         self.roots: tuple[str, ...] = tuple(roots.values())
         files, names, notes = _scan(roots, classes)
-        dicom = read_cases({file.id: file.path for file in _dicom(files)}, roots["train"], salt=salt, frame=frame)
+        grouped = groups is not None or group_pattern is not None
+        dicom = read_cases({file.id: file.path for file in _dicom(files)}, roots["train"], salt=salt, frame=frame, grouped=grouped)
         group_of = _groups([file.id for file in files], groups, group_pattern, roots)
-        if groups is None and group_pattern is None:
+        if not grouped:
             group_of |= dicom.groups
             notes += [] if dicom.groups else group_note(list(group_of), [file.class_name for file in files])
         group_of, copied = merge_copies(group_of, identical(files, allow_label_conflicts))

@@ -108,13 +108,15 @@ class PairsDataset(FileDataset):
         _check_used(files, keys, image_root)
         images = _Collector(files, image_root, allow_duplicates).images()
         groups = {image.id: image.group or image.id for image in images}
-        dicom = read_cases(dicom_among({image.id: image.path for image in images}, EXTENSIONS), files[0].root, salt=salt, frame=frame)
+        grouped = group_pattern is not None or group_key is not None
+        headers = dicom_among({image.id: image.path for image in images}, EXTENSIONS)
+        dicom = read_cases(headers, files[0].root, salt=salt, frame=frame, grouped=grouped)
         if group_pattern is not None:
             groups = groups_from_pattern(group_pattern, list(groups))
-        elif group_key is None:
+        elif not grouped:
             groups |= dicom.groups
         notes = [note for file in files for note in file.notes] + list(dicom.notes)
-        if group_pattern is None and group_key is None and not dicom.groups:
+        if not grouped and not dicom.groups:
             notes += group_note(list(groups), [None] * len(groups))
         copies = copies_among((image.id, image.path, image.size) for image in images)
         groups, copied = merge_copies(groups, copies)

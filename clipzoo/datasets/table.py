@@ -110,12 +110,13 @@ class TableDataset(FileDataset):
         names = _class_names(table, rows, classes)
         files = _files(table, rows, root)
         folder = os.path.dirname(path) or "."
-        dicom = read_cases({file.id: file.path for file in check_headers(files)}, folder, salt=salt, frame=frame)
+        grouped = group_pattern is not None or rows[0].group is not None
+        dicom = read_cases({file.id: file.path for file in check_headers(files)}, folder, salt=salt, frame=frame, grouped=grouped)
         hints: list[str] = []
         groups = {file.id: row.group or file.id for file, row in zip(files, rows, strict=True)}
         if group_pattern is not None:
             groups = groups_from_pattern(group_pattern, list(groups))
-        elif rows[0].group is None:
+        elif not grouped:
             groups |= dicom.groups
             hints = [] if dicom.groups else group_note(list(groups), [file.class_name for file in files])
         elif hide_groups:

@@ -82,6 +82,15 @@ def test_a_table_and_pairs(root, tmp_path):
     assert len({case.group for case in TableDataset(str(tmp_path / "t.csv"), image_root=str(root), salt=salt).cases}) == 24
 
 
+def test_commands_find_dicom_files_in_folders(root):
+    from clipzoo.cli.predict import image_files
+    from clipzoo.inference.index import scan
+
+    found = image_files([str(root / "松动")])
+    assert len(found) == 24 and not any("DICOMDIR" in name for name in found)
+    assert len(scan(root)[0]) == 48
+
+
 def test_a_copy_in_another_format_is_refused(tmp_path):
     for n, name in enumerate(["a/1", "a/2", "b/3"]):
         write_dicom(tmp_path / name, picture(0, n), **patient(n))

@@ -164,6 +164,11 @@ def test_damaged_images_and_copies(place):
         make(place, [HEADER, *ROWS, "图/丁.png,松动,P009,"])
 
 
+def test_classes_are_in_natural_order(place):
+    data = make(place, [HEADER, *(row.replace("松动", "10").replace("正常", "2").replace("10级", "1") for row in ROWS)])
+    assert data.classes == ("1", "2", "10")
+
+
 def test_images_elsewhere(place, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     data = make(folder, image_root=str(place))
@@ -178,6 +183,7 @@ def test_an_external_set_keeps_the_order_of_classes(place):
     assert data.captions.sentences[1] == "一幅翻修的X光片"
 
 
+@pytest.mark.slow
 def test_a_workbook_trains_with_subgroups_and_without_patient_numbers(tmp_path, quiet):
     from clipzoo.config import Config
     from clipzoo.engine.cross_validation import CrossValidation

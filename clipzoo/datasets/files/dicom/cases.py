@@ -48,7 +48,9 @@ def dicom_among(paths: Mapping[str, str], extensions: tuple[str, ...]) -> dict[s
     return found
 
 
-def read_cases(paths: Mapping[str, str], folder: str, *, salt: str | None = None, frame: int | None = None) -> DicomCases:
+def read_cases(
+    paths: Mapping[str, str], folder: str, *, salt: str | None = None, frame: int | None = None, grouped: bool = False
+) -> DicomCases:
     """Read the headers of DICOM files.
 
     The group of a file is its Patient ID. If that is missing, or the same in all files of several studies, as some anonymisers leave it,
@@ -60,6 +62,7 @@ def read_cases(paths: Mapping[str, str], folder: str, *, salt: str | None = None
         folder: Folder of the data, for the salt of pseudonyms; see ``pseudonyms``.
         salt: See ``read_salt``.
         frame: See ``pixels.displayed``.
+        grouped: Whether groups are given, so that those of the headers are not needed.
 
     Raises:
         DataError: See ``read_header`` and ``read_salt``.
@@ -75,7 +78,7 @@ def read_cases(paths: Mapping[str, str], folder: str, *, salt: str | None = None
     if problems:
         more = f" (and {len(problems) - 1} more files that cannot be used)" if len(problems) > 1 else ""
         raise DataError(f"{problems[0]}{more}") from problems[0]
-    identifiers, notes = _identifiers(headers)
+    identifiers, notes = ({}, []) if grouped else _identifiers(headers)
     secret = read_salt(folder, salt) if identifiers else ""
     groups = {case_id: pseudonym(identifier, secret) for case_id, identifier in identifiers.items()}
     return DicomCases(groups, _attributes(headers), [*notes, *_notes(headers)])

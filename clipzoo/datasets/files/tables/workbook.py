@@ -6,9 +6,12 @@ import datetime
 import importlib.util
 import io
 import re
+import struct
 import warnings
 import zipfile
 import zlib
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
@@ -17,11 +20,24 @@ if TYPE_CHECKING:
     from openpyxl.cell import Cell
     from openpyxl.worksheet.worksheet import Worksheet
 
+_MOST_COLUMNS = 1000
 _LARGEST = 1 << 30  # bytes of all parts together, unpacked; a million rows need a tenth
 _OTHER_KINDS = {"xl/workbook.bin": "a binary workbook (.xlsb)", "mimetype": "an OpenDocument file (.ods)", "word/document.xml": "Word"}
 _ZEROS = re.compile("0{2,}")  # number format of ids such as 00012
 # exceptions that openpyxl raises on damaged content; ParseError of its XML is a SyntaxError
-_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+)
+_DAMAGE = (*_DAMAGE, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 def read_workbook(path: str, content: bytes, sheet: str | None = None) -> list[tuple[int, list[str]]]:
@@ -53,15 +69,14 @@ def read_workbook(path: str, content: bytes, sheet: str | None = None) -> list[t
         what = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: the workbook cannot be read ({what}). Open it in Excel and save it again") from error
     page = _chosen(path, book.worksheets, sheet)
-    copies = _merged(page)
-    return [(number, [_shown(path, copies.get(cell.coordinate, cell)) for cell in row]) for number, row in enumerate(page.iter_rows(), 1)]
+    return [(number, [_shown(path, cell) for cell in row]) for number, row in _rows(path, page)]
 
 
 def _check_archive(path: str, content: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {part.filename: part.file_size for part in archive.infolist()}
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path}: a damaged workbook or archive ({error}). It may have been partly copied; copy it again") from error
     other = next((kind for part, kind in _OTHER_KINDS.items() if part in parts), "an archive (zip)")
     if "[Content_Types].xml" not in parts or not any(part.startswith("xl/workbook") for part in parts) or "xl/workbook.bin" in parts:
@@ -83,18 +98,29 @@ def _chosen(path: str, pages: list[Worksheet], sheet: str | None) -> Worksheet:
     return pages[names.index(sheet)]
 
 
-def _merged(page: Worksheet) -> dict[str, Cell]:
-    """The cell with the value, by coordinate of each cell that a merged one covers; only down a column, as titles go across."""
-    found = {}
+def _rows(path: str, page: Worksheet) -> Iterator[tuple[int, list[Cell | None]]]:
+    """The rows that have a value, with their numbers.
+
+    Only cells that exist are visited: a format may reach to the last of a million rows. A merged cell counts in every row that it covers,
+    but in its first column only, as titles go across.
+    """
+    found: dict[int, dict[int, Cell]] = defaultdict(dict)
+    for (row, column), cell in page._cells.items():  # iter_rows would make the missing ones
+        if cell.value is not None:
+            found[row][column] = cell
     for area in page.merged_cells.ranges:
-        first = page.cell(area.min_row, area.min_col)
-        for row in range(area.min_row + 1, area.max_row + 1):
-            found[page.cell(row, area.min_col).coordinate] = first
-    return found
+        first = found.get(area.min_row, {}).get(area.min_col)
+        for row in range(area.min_row + 1, area.max_row + 1) if first is not None else ():
+            found[row][area.min_col] = first
+    for row in sorted(found):
+        last = max(found[row])
+        if last > _MOST_COLUMNS:
+            raise DataError(f"{path}:{row}: more than {_MOST_COLUMNS} columns. Save only the table as CSV UTF-8")
+        yield row, [found[row].get(column) for column in range(1, last + 1)]
 
 
-def _shown(path: str, cell: Cell) -> str:
-    value = cell.value
+def _shown(path: str, cell: Cell | None) -> str:
+    value = None if cell is None else cell.value
     if value is None:
         return ""
     if cell.data_type == "e":

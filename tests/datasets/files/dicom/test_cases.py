@@ -6,6 +6,7 @@ from dicom_files import write_dicom
 
 from clipzoo.datasets.files.dicom.cases import dicom_among, read_cases
 from clipzoo.datasets.files.dicom.header import read_header
+from clipzoo.datasets.pseudonyms import SALT_FILE
 from clipzoo.errors import DataError
 
 PIXELS = np.arange(6, dtype=np.uint16).reshape(2, 3)
@@ -40,6 +41,30 @@ def test_a_header_in_chinese(tmp_path):
         assert not header.annotated
     header = read_header(str(write_dicom(tmp_path / "a", PIXELS, Laterality="R", PatientAge="forty", BurnedInAnnotation="YES")))
     assert header.attributes == {"laterality": "R"} and header.annotated and header.patient == ""
+
+
+def test_damage_of_a_header_is_one_line_that_names_nobody(tmp_path):
+    path = write_dicom(tmp_path / "a", PIXELS, PatientID="SECRET-1", PatientName="SECRET^2", PatientSex="M", ViewPosition="AP")
+    content = path.read_bytes()
+    rng, outcomes = np.random.default_rng(0), set()
+    bad = [content[:n] for n in range(132, len(content), 7)]
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[rng.integers(132, len(content))] = rng.integers(256)
+        bad.append(bytes(changed))
+    for changed in bad:
+        path.write_bytes(changed)
+        try:
+            outcomes.add(type(read_header(str(path))).__name__)
+        except DataError as error:
+            assert "\n" not in str(error) and "SECRET" not in str(error)
+            outcomes.add("DataError")
+    assert outcomes == {"Header", "DataError"}
+
+
+def test_given_groups_need_no_salt_and_no_notes_on_patients(cases, tmp_path):
+    found = cases({}, {"StudyInstanceUID": "1.9", "BurnedInAnnotation": "YES"}, grouped=True)
+    assert not found.groups and len(found.notes) == 1 and "burned-in" in found.notes[0] and not (tmp_path / SALT_FILE).exists()
 
 
 def test_groups_are_patients_under_pseudonyms(cases):

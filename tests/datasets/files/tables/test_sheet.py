@@ -1,7 +1,10 @@
+import contextlib
 import datetime
 import io
 import zipfile
+from pathlib import Path
 
+import numpy as np
 import openpyxl
 import pytest
 
@@ -147,6 +150,42 @@ def test_files_that_are_no_workbook(tmp_path, content, words):
     with pytest.raises(DataError, match=words) as caught:
         read_sheet(write(tmp_path / "t.xlsx", content), fits)
     assert "\n" not in str(caught.value)
+
+
+def test_formats_far_below_and_many_columns(tmp_path):
+    def change(page):
+        page.cell(1_000_000, 300).number_format = "0.00"
+
+    assert len(read_sheet(workbook(tmp_path / "t.xlsx", ["path", "label"], ["a.png", "x"], change=change), fits).rows) == 1
+    with pytest.raises(DataError, match=r"t\.xlsx:1: more than 1000 columns"):
+        read_sheet(workbook(tmp_path / "t.xlsx", ["path"] * 1001), fits)
+
+
+def test_damage_anywhere_is_one_line(tmp_path):
+    """Every byte may be wrong, also inside the parts of the archive."""
+    content = Path(workbook(tmp_path / "t.xlsx", *(line.split(",") for line in TEXT.split()))).read_bytes()
+    stored = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as packed, zipfile.ZipFile(stored, "w") as unpacked:
+        for name in packed.namelist():
+            unpacked.writestr(name, packed.read(name))
+    rng, outcomes = np.random.default_rng(0), set()
+    for number in range(120):
+        changed = bytearray(content if number % 2 else stored.getvalue())
+        for place in rng.integers(0, len(changed), 3):
+            changed[place] = rng.integers(256)
+        try:
+            outcomes.add(type(read_sheet(write(tmp_path / "t.xlsx", bytes(changed)), fits)).__name__)
+        except DataError as error:
+            assert "\n" not in str(error)
+            outcomes.add("DataError")
+    for name in zipfile.ZipFile(io.BytesIO(content)).namelist():
+        for kind in (b"", b"<x/>", b"<a"):
+            with zipfile.ZipFile(io.BytesIO(content)) as packed, zipfile.ZipFile(tmp_path / "t.xlsx", "w") as other:
+                for part in packed.namelist():
+                    other.writestr(part, kind if part == name else packed.read(part))
+            with contextlib.suppress(DataError):
+                read_sheet(str(tmp_path / "t.xlsx"), fits)
+    assert outcomes == {"Sheet", "DataError"}
 
 
 def test_a_cell_with_an_error_names_itself(tmp_path):
