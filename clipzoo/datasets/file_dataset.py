@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.digests import FileDigests
 from clipzoo.datasets.files.images import read_image
 from clipzoo.errors import LeakError
@@ -55,6 +56,12 @@ class FileDataset(Dataset):
         )
         self._paths = [paths[case.id] for case in self.cases]
         self.digests = FileDigests()
+
+    def add_attributes(self, table: str, root: str) -> None:
+        """Add the attributes in a table, and a note if its encoding is to be doubted; see ``read_attributes``."""
+        notes: list[str] = []
+        self.attributes |= read_attributes(table, self.rows, root, notes)
+        self.notes += tuple(notes)
 
     def read_image(self, row: int) -> Image.Image:
         """See ``Dataset.read_image``."""

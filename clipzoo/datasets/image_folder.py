@@ -10,7 +10,6 @@ from pathlib import Path
 from clipzoo.config.arguments import Count, FilePath
 from clipzoo.datasets.captions import class_captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
-from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.checks import check_headers, identical
 from clipzoo.datasets.files.copies import merge_copies
 from clipzoo.datasets.files.dicom.cases import read_cases
@@ -93,7 +92,7 @@ class ImageFolderDataset(FileDataset):
         files, names, notes = _scan(roots, classes)
         grouped = groups is not None or group_pattern is not None
         dicom = read_cases({file.id: file.path for file in _dicom(files)}, roots["train"], salt=salt, frame=frame, grouped=grouped)
-        group_of = _groups([file.id for file in files], groups, group_pattern, roots)
+        group_of = _groups([file.id for file in files], groups, group_pattern, roots, notes)
         if not grouped:
             group_of |= dicom.groups
             notes += [] if dicom.groups else group_note(list(group_of), [file.class_name for file in files])
@@ -111,7 +110,7 @@ class ImageFolderDataset(FileDataset):
         )
         self.frame, self.attributes = frame, dict(dicom.attributes)
         if attributes is not None:
-            self.attributes |= read_attributes(attributes, self.rows, _named(roots))
+            self.add_attributes(attributes, _named(roots))
 
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
@@ -156,9 +155,9 @@ def _part(file: ImageFile, roots: dict[str, str]) -> str | None:
     return file.id.partition("/")[0] if len(roots) > 1 else None
 
 
-def _groups(ids: list[str], table: str | None, pattern: str | None, roots: dict[str, str]) -> dict[str, str]:
+def _groups(ids: list[str], table: str | None, pattern: str | None, roots: dict[str, str], notes: list[str]) -> dict[str, str]:
     if table is not None:
-        return groups_from_table(table, ids, _named(roots))
+        return groups_from_table(table, ids, _named(roots), notes)
     if pattern is not None:
         return groups_from_pattern(pattern, ids)
     return {case_id: case_id for case_id in ids}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from clipzoo.config.arguments import Count, FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
-from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.copies import copies_among, merge_copies
 from clipzoo.datasets.files.dicom.cases import dicom_among, read_cases
 from clipzoo.datasets.files.groups import groups_from_pattern
@@ -133,7 +132,7 @@ class PairsDataset(FileDataset):
         self.sources: tuple[str, ...] = tuple(file.name for file in files)
         self.frame, self.attributes = frame, dict(dicom.attributes)
         if attributes is not None:
-            self.attributes |= read_attributes(attributes, self.rows, "the images' common folder")
+            self.add_attributes(attributes, "the images' common folder")
 
     def describe(self) -> list[str]:
         """Lines for the log: sources, numbers of images, groups and captions, captions per image, the given parts, then the notes."""

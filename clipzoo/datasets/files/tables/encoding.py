@@ -25,25 +25,18 @@ def decode_table(path: str | Path, content: bytes) -> tuple[str, str]:
         The text without a byte-order mark; and a note on the encoding, empty if it was certain.
 
     Raises:
-        DataError: The encoding is unknown, or the file contains zero bytes; the message gives the line.
+        DataError: The encoding is unknown; the message gives the line.
 
     >>> decode_table('t.csv', '路径,标签'.encode('gbk'))
     ('路径,标签', 't.csv is not UTF-8 and was read as GB18030 (GBK)')
     """
     try:
-        text, note = decode_text(path, content), ""
+        return decode_text(path, content), ""
     except DataError:
         text = _chinese(content)
         if text is None:
             raise
-        note = f"{path} is not UTF-8 and was read as GB18030 (GBK)"
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(
-            f"{path}:{line}: the file contains zero bytes: it is not text, was only partly written, or is UTF-16 without a byte-order "
-            "mark. Save it as UTF-8"
-        )
-    return text, note
+        return text, f"{path} is not UTF-8 and was read as GB18030 (GBK)"
 
 
 def _chinese(content: bytes) -> str | None:

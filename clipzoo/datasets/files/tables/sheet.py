@@ -66,6 +66,10 @@ def read_sheet(path: str, fits: Callable[[list[str]], int], *, sheet: str | None
             raise ConfigError(f"data.dataset.sheet: {path} is not an Excel workbook. Remove this option")
         text, note = decode_table(path, content)
         notes += [note] if note else []
+        if "\0" in text:
+            line = text.count("\n", 0, text.index("\0")) + 1
+            what = "the file contains zero bytes: it is not text, was only partly written, or is UTF-16 without a byte-order mark"
+            raise DataError(f"{path}:{line}: {what}. Save it as UTF-8")
         rows = list(csv_rows(text, path, separator=find_separator(text, path, lambda names: (fits(names), len(names)))))
     return _below_header(path, [(n, cells) for n, cells in rows if any(cell.strip() for cell in cells)], fits, notes)
 
