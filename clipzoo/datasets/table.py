@@ -15,7 +15,7 @@ from clipzoo.datasets.files.copies import merge_copies
 from clipzoo.datasets.files.dicom.cases import read_cases
 from clipzoo.datasets.files.folders import ImageFile
 from clipzoo.datasets.files.groups import groups_from_pattern
-from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.files.images import DICOM_EXTENSIONS, EXTENSIONS
 from clipzoo.datasets.files.locate import Folders, top_folder
 from clipzoo.datasets.files.tables.columns import Columns
 from clipzoo.datasets.files.tables.sheet import Sheet, read_sheet
@@ -47,8 +47,9 @@ class TableDataset(FileDataset):
 
     Columns are found by their usual names: ``path``, ``label`` and ``group``, or 路径, 标签 and 患者编号, and many like them; titles above
     the header are skipped. Text may be UTF-8, UTF-16 with a byte-order mark, or GB18030 (GBK). Relative paths start at the table's folder,
-    with ``/`` or ``\\``. Case ids are the paths below that folder (below the deepest folder that contains all images, if some lie
-    elsewhere), NFC-normalised. Several rows with one group are several images of one patient.
+    with ``/`` or ``\\``; the ending of a file name may be missing if only one image has the name. Case ids are the paths below that folder
+    (below the deepest folder that contains all images, if some lie elsewhere), NFC-normalised. Several rows with one group are several
+    images of one patient.
 
     DICOM files are read as in ``ImageFolderDataset``; a column of groups wins over their Patient IDs.
 
@@ -169,7 +170,7 @@ def _rows(table: Sheet, columns: Columns, root: str, *, grouped: bool) -> list[_
             advice = "Treating it as a group of its own could split a patient"
             raise DataError(f"{where}: empty group for '{written}' (column '{table.columns[group_at]}'). {advice}")
         try:
-            place = folders.locate(start, written)
+            place = folders.locate(start, written) or folders.without_ending(start, written, (*EXTENSIONS, *DICOM_EXTENSIONS))
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         if place is None:
@@ -237,7 +238,7 @@ def _missing(root: str, missing: Sequence[tuple[str, str]]) -> str:
     more = f" ({len(others)} more are missing: {shortened([name for _, name in others], 3)})" if others else ""
     folder, name = os.path.split(os.path.normpath(os.path.join(root, written.replace("\\", "/"))))
     try:
-        near = [other for other in os.listdir(folder) if other.lower().endswith((*EXTENSIONS, ".dcm"))]
+        near = [other for other in os.listdir(folder) if other.lower().endswith((*EXTENSIONS, *DICOM_EXTENSIONS))]
         hint = did_you_mean(name, sorted(near)[:2000])
     except OSError:
         hint = f" The folder {folder} does not exist."

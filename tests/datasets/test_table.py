@@ -164,6 +164,14 @@ def test_damaged_images_and_copies(place):
         make(place, [HEADER, *ROWS, "图/丁.png,松动,P009,"])
 
 
+def test_names_without_their_endings(place):
+    rows = [HEADER, *(row.replace(".png", "") for row in ROWS)]
+    assert make(place, rows).cases == make(place).cases
+    (place / "图" / "乙.JPG").write_bytes((place / "图" / "乙.png").read_bytes())
+    with pytest.raises(DataError, match=r"标注\.csv:4: '图/乙' may be 乙\.png or 乙\.JPG\. Write the ending"):
+        make(place, rows)
+
+
 def test_classes_are_in_natural_order(place):
     data = make(place, [HEADER, *(row.replace("松动", "10").replace("正常", "2").replace("10级", "1") for row in ROWS)])
     assert data.classes == ("1", "2", "10")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from clipzoo.errors import DataError
@@ -16,6 +17,7 @@ class Folders:
 
     def __init__(self) -> None:
         self._inside: dict[str, dict[str, list[str]]] = {}
+        self._folded: dict[str, dict[str, list[str]]] = {}
 
     def locate(self, root: str, written: str) -> tuple[str, int] | None:
         """Actual path and size of a file; ``None`` if none exists.
@@ -31,6 +33,22 @@ class Folders:
         path = self._respelt(root, written)
         found = None if path is None else _size(path)
         return None if found is None else (path, found)
+
+    def without_ending(self, root: str, written: str, endings: tuple[str, ...]) -> tuple[str, int] | None:
+        """Actual path and size of the only file whose name is ``written`` and one of ``endings``; ``None`` if none exists.
+
+        Raises:
+            DataError: There are several such files; or see ``locate``.
+        """
+        folder, name = os.path.split(os.path.normpath(os.path.join(root, clean_path(written))))
+        if folder not in self._folded:
+            self._folded[folder] = defaultdict(list)
+            for actual in sorted(actual for same in self._names(folder).values() for actual in same):
+                self._folded[folder][clean_name(actual).casefold()].append(actual)
+        found = [actual for ending in endings for actual in self._folded[folder].get(f"{name}{ending}".casefold(), ())]
+        if len(found) > 1:
+            raise DataError(f"'{written}' may be {' or '.join(found)}. Write the ending")
+        return self.locate(folder, found[0]) if found else None
 
     def _respelt(self, root: str, written: str) -> str | None:
         """The path below ``root`` with the same clean name, part by part."""
