@@ -7,15 +7,16 @@ from pathlib import Path
 from clipzoo.errors import DataError
 from clipzoo.files import decode_text
 
-_COMMON = 0.8  # share of characters outside ASCII that must be common ones, of GB2312
+_KNOWN, _COMMON = 0.8, 0.5  # shares of characters outside ASCII that must be of GB2312, and of its first level or its signs
+_LAST_COMMON = 0xD7  # first byte
 
 
 def decode_table(path: str | Path, content: bytes) -> tuple[str, str]:
     """Decode a text table.
 
     A file that is not UTF-8, and has no byte-order mark of UTF-16, is read as GB18030 if at least 80 % of its characters outside ASCII
-    then belong to GB2312, the 6 763 common Chinese characters. Accented letters in Latin-1, which mostly stand before an unaccented
-    one, and Big5 do not pass this test.
+    then belong to GB2312, and half of them to the 3 755 most common ones or the signs there. Big5 and Latin-1 do not pass: an accented
+    letter before an unaccented one is no character of GB2312, and two accented small letters are a rare one.
 
     Args:
         path: File name, for messages.
@@ -46,13 +47,6 @@ def _chinese(content: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     wide = [character for character in text if not character.isascii()]
-    common = sum(_is_common(character) for character in wide)
-    return text if wide and common >= _COMMON * len(wide) else None
-
-
-def _is_common(character: str) -> bool:
-    try:
-        character.encode("gb2312")
-    except UnicodeEncodeError:
-        return False
-    return True
+    leads = [character.encode("gb2312", "ignore")[:1] for character in wide]
+    known, common = sum(map(bool, leads)), sum(lead != b"" and lead[0] <= _LAST_COMMON for lead in leads)
+    return text if wide and known >= _KNOWN * len(wide) and common >= _COMMON * len(wide) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from clipzoo.datasets.files.tables.encoding import decode_table
 from clipzoo.datasets.files.tables.workbook import read_workbook
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import read_bytes
-from clipzoo.text import clean_name, csv_rows, find_separator
+from clipzoo.text import clean_name, csv_rows
 
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # name of a stream, [MS-OFFCRYPTO] 2.3.4.4
@@ -70,7 +72,7 @@ def read_sheet(path: str, fits: Callable[[list[str]], int], *, sheet: str | None
             line = text.count("\n", 0, text.index("\0")) + 1
             what = "the file contains zero bytes: it is not text, was only partly written, or is UTF-16 without a byte-order mark"
             raise DataError(f"{path}:{line}: {what}. Save it as UTF-8")
-        rows = list(csv_rows(text, path, separator=find_separator(text, path, lambda names: (fits(names), len(names)))))
+        rows = list(csv_rows(text, path, separator=_separator(text, path, fits)))
     return _below_header(path, [(n, cells) for n, cells in rows if any(cell.strip() for cell in cells)], fits, notes)
 
 
@@ -83,6 +85,19 @@ def _refuse_other_kinds(path: str, content: bytes) -> None:
     start = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<html", b"<!doctype html", b"<table", b"<?xml", b"<meta")):
         raise DataError(f"{path}: a web page or XML, whatever its name says. Open it in Excel and save it as .xlsx or CSV UTF-8")
+
+
+def _separator(text: str, path: str, fits: Callable[[list[str]], int]) -> str:
+    """The separator with which one of the first rows fits best, or else has the most cells."""
+
+    def score(separator: str) -> tuple[int, int]:
+        scores = [(0, 0)]
+        with contextlib.suppress(DataError):  # unbalanced quotation marks under this separator
+            for _, cells in itertools.islice(csv_rows(text, path, separator=separator), _MOST_TITLE_ROWS):
+                scores.append((fits([clean_name(cell) for cell in cells]), len(cells)))
+        return max(scores)
+
+    return max((",", "\t", ";"), key=score)
 
 
 def _below_header(path: str, rows: list[tuple[int, list[str]]], fits: Callable[[list[str]], int], notes: list[str]) -> Sheet:

@@ -56,6 +56,7 @@ def test_a_character_outside_gbk_is_read_as_gb18030(tmp_path):
     ("content", "words"),
     [
         ("path,label\nMüller.png,gelöst\nNoël.png,fixé\n".encode("latin-1"), r"t\.csv:2: not UTF-8 text .* Save the file as UTF-8"),
+        ("path,label,Größe\na.png,x,2\n".encode("latin-1"), r"t\.csv:1: not UTF-8 text"),  # F6 DF is a rare Chinese character
         ("路徑,標籤\n髖關節,鬆動\n診斷,體檢\n".encode("big5"), r"t\.csv:1: not UTF-8 text"),
         ("path,label\na.png,x\n".encode("utf-16-le"), r"t\.csv:1: the file contains zero bytes.*UTF-16 without a byte-order"),
         (b"path,label\n\xff\xff\xff\n", r"t\.csv:2: not UTF-8 text"),
@@ -77,6 +78,13 @@ def test_titles_above_the_header_are_skipped(tmp_path):
     sheet = read_sheet(write(tmp_path / "t.csv", "2024年髋关节,,\n\n" + TEXT), fits)
     assert (sheet.header, sheet.columns[0], sheet.rows[0][0]) == (3, "路径", 4)
     assert sheet.notes == (f"{tmp_path / 't.csv'}: 1 row above the header in row 3 skipped",)
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";"])
+def test_a_title_without_separators_and_the_hint_for_excel(tmp_path, separator):
+    for above in ("髋关节，2024年\n\n", f"sep={separator}\n"):
+        sheet = read_sheet(write(tmp_path / "t.csv", above + TEXT.replace(",", separator)), fits)
+        assert sheet.columns == ("路径", "标签", "患者编号") and len(sheet.rows) == 2
 
 
 # ---- workbooks ----
