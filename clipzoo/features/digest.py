@@ -39,8 +39,8 @@ _LIBRARIES = {
     "peft": "peft",
     "PIL": "pillow",
     "pydicom": "pydicom",
+    "gdcm": "python-gdcm",
     "libjpeg": "pylibjpeg-libjpeg",
-    "openjpeg": "pylibjpeg-openjpeg",
 }
 # Attributes that do not affect features: how a part is trained, the origin of its weights, its mode, its hooks, its caches.
 _NO_FEATURE = frozenset((

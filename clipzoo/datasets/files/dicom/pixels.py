@@ -67,7 +67,9 @@ def displayed(content: bytes, frame: int | None = None) -> Displayed:
         check_pixels(data, frame)
     if not any(keyword in data for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise DataError(without_pixels(data))
-    with readable("the pixels of the DICOM file cannot be decoded"):
+    syntax = data.file_meta.TransferSyntaxUID
+    stored = f", stored as '{syntax.name}'," if syntax.is_compressed else ""
+    with readable(f"the pixels of the DICOM file{stored} cannot be decoded"):
         from pydicom.pixels import pixel_array
 
         values = pixel_array(data, index=None if int(data.get("NumberOfFrames") or 1) == 1 else frame - 1)

@@ -34,7 +34,7 @@ _DAMAGE = (
 )
 _DAMAGE = (*_DAMAGE, struct.error, zlib.error)
 _QUOTED = re.compile(r"b?(['\"]).*?\1")
-_LONGEST = 200  # characters of a reason; decoders may list many
+_LONGEST = 150  # characters of a reason; decoders may list many
 _IMPLICIT, _EXPLICIT, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 
 

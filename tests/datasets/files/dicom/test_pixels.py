@@ -48,7 +48,6 @@ def reference(path):
         ("MR_small_jpeg_ls_lossless.dcm", (-32768, 32767)),
         ("693_J2KI.dcm", (0 - 1024 - 8192 + 1024, 8191)),
         ("JPEG2000.dcm", None),
-        ("JPGExtended.dcm", None),
         ("JPEGLSNearLossless_16.dcm", None),
         ("JPEGLSNearLossless_08.dcm", (0, 255)),
         ("image_dfl.dcm", (0, 255)),
@@ -105,7 +104,7 @@ def test_every_bundled_file_is_an_image_or_one_line():
                     read += read_image(path).mode == "RGB"
                 except DataError as error:
                     refused.append(str(error))
-    assert read >= 80 and len(refused) > 60 and all("\n" not in line and len(line) < 450 for line in refused)
+    assert read >= 80 and len(refused) > 60 and all("\n" not in line and len(line) < 480 for line in refused)
     assert sum("a DICOM file" in line and "without pixels. Remove it" in line for line in refused) > 40
     assert sum("a DICOMDIR, the table of contents of a disc, not an image" in line for line in refused) == 8
     assert sum("frames, not one" in line for line in refused) == 7
