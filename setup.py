@@ -50,7 +50,7 @@ setup(
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10",
     install_requires=requirements("runtime"),
-    extras_require={"optional": requirements("optional"), "tests": requirements("tests"), "docs": requirements("docs")},
+    extras_require={name: requirements(name) for name in ("optional", "medical", "tests", "docs")},
     entry_points={"console_scripts": ["clipzoo = clipzoo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -156,6 +156,25 @@ def expanded(path: str | os.PathLike) -> str:
     return found
 
 
+def cache_folder() -> Path | None:
+    """``$CLIPZOO_CACHE``, or else ``clipzoo`` in the user's cache (``$XDG_CACHE_HOME``, ``~/.cache``); ``None`` without a home folder.
+
+    A user unknown to the machine, such as a numeric user id in a container, has no home folder.
+    """
+    own = os.environ.get("CLIPZOO_CACHE")
+    if own:
+        return expanded_if_known(own)
+    user = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    base = Path(user) if user and os.path.isabs(user) else expanded_if_known("~/.cache")  # the XDG standard ignores relative paths
+    return None if base is None else base / "clipzoo"
+
+
+def expanded_if_known(path: str | os.PathLike) -> Path | None:
+    """``path`` with ``~`` replaced by the home folder; ``None`` without one, so that no folder is ever called ``~``."""
+    found = os.path.expanduser(path)
+    return None if found.startswith("~") else Path(found)
+
+
 def check_regular(path: str | Path) -> os.stat_result:
     """Refuse everything but regular files: opening a FIFO would block forever, and a device has no end.
 

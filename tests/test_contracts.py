@@ -132,10 +132,14 @@ def sources(tmp_path_factory, class_folders):
     from clipzoo.datasets.samples.sample_data import create_sample_dataset
 
     pairs = create_sample_dataset(tmp_path_factory.mktemp("sources") / "pairs", "pairs", 6)
+    table = tmp_path_factory.mktemp("table") / "labels.csv"
+    rows = [f"{path},{path.parent.name}" for path in sorted(class_folders.rglob("*.png"))]
+    table.write_text("\n".join(["path,label", *rows]), encoding="utf-8")
     tiny = write_tiny_imagenet(tmp_path_factory.mktemp("tiny"), train=1, val=1, test=1)
     return {
         "ImageFolderDataset": {"root": str(class_folders)},
         "PairsDataset": {"path": str(pairs)},
+        "TableDataset": {"path": str(table)},
         "TinyImageNetDataset": {"root": str(tiny), "split": "trainval", "num_classes": 6},
     }
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "paired comparison of finished runs on the same cases",
     "learning_curve": "would more data help? scores after learning from shares of the training groups",
     "suspicious_labels": "labels that are probably wrong, from out-of-fold predictions",
+    "excel": "copies of CSV files that Excel opens with Chinese intact",
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
     "print_config": "show a resolved config with the origin of every key",
     "list_modules": "list registered classes with their arguments",

@@ -91,13 +91,12 @@ def image_files(given: list[str]) -> list[str]:
 
 def _below(folder: str) -> list[str]:
     """The images at any depth below ``folder``."""
-    from clipzoo.datasets.files.folders import walk
-    from clipzoo.datasets.files.images import EXTENSIONS
+    from clipzoo.datasets.files.folders import is_image, supported, walk
     from clipzoo.errors import DataError
 
-    found = sorted(entry.path for entry in walk(folder) if os.path.splitext(entry.name)[1].lower() in EXTENSIONS)
+    found = sorted(entry.path for entry in walk(folder) if is_image(entry.path))
     if not found:
-        raise DataError(f"{folder}: no images in this folder. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+        raise DataError(f"{folder}: no images in this folder. Supported: {supported()}")
     return found
 
 

@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--data",
         type=command_line.path_text,
-        metavar="FOLDER",
-        help="external images, one folder per class (a subset of the classes is fine), or a file or folder of pairs",
+        metavar="PATH",
+        help="external images: one folder per class (a subset of the classes is fine), a table with labels, or a file or folder of pairs",
     )
     parser.add_argument("--out", type=command_line.path, help="folder for the external results (default: WORK_DIR/external/<folder name>)")
     parser.add_argument("--allow-overlap", action="store_true", help="score external images that the models were trained on")

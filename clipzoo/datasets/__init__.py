@@ -1,11 +1,12 @@
 """Datasets: cases, their images and captions, and batching. Importing this package registers the datasets."""
 
-from clipzoo.datasets import image_folder, pairs, tiny_imagenet
+from clipzoo.datasets import image_folder, pairs, table, tiny_imagenet
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.pairs import PairsDataset
+from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.tiny_imagenet import TinyImageNetDataset, create_dataloaders
 
 __all__ = [
@@ -14,9 +15,11 @@ __all__ = [
     "FileDataset",
     "ImageFolderDataset",
     "PairsDataset",
+    "TableDataset",
     "TinyImageNetDataset",
     "create_dataloaders",
     "image_folder",
     "pairs",
+    "table",
     "tiny_imagenet",
 ]

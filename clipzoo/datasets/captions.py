@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from clipzoo.datasets.files.class_texts import LANGUAGES, default_template, texts_from_template
+from clipzoo.datasets.files.class_texts import LANGUAGES, default_template, read_class_texts, texts_from_template
 from clipzoo.errors import DataError
 from clipzoo.structures import Tokenizer, Tokens
 from clipzoo.text import is_chinese, visible
@@ -203,3 +203,25 @@ def _readable(text: str, languages: Sequence[str]) -> bool:
 
 def _short(sentence: str, limit: int = 40) -> str:
     return sentence if len(sentence) <= limit else sentence[: limit - 1] + "…"
+
+
+def class_captions(names: list[str], class_texts: str | None, template: str | None) -> tuple[Captions, list[list[int]]]:
+    """The distinct captions of all classes, and the caption ids of each class.
+
+    Args:
+        names: Class names.
+        class_texts: See ``read_class_texts``; ``None`` uses ``template``.
+        template: See ``texts_from_template``; ``None`` for names alone, until the text tower's language is known.
+
+    Raises:
+        ConfigError: See ``texts_from_template``.
+        DataError: See ``read_class_texts``.
+    """
+    captions, of_class = Captions(names_only=class_texts is None and template is None), []
+    if class_texts is not None:
+        texts = read_class_texts(class_texts, names)
+    else:
+        texts = texts_from_template("{class_name}" if template is None else template, names)
+    for label, sentences in enumerate(texts):
+        of_class.append(list(dict.fromkeys(captions.add(sentence, label) for sentence in sentences)))
+    return captions, of_class

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
+from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.digests import FileDigests
 from clipzoo.datasets.files.images import read_image
 from clipzoo.errors import LeakError
@@ -30,9 +31,14 @@ class FileDataset(Dataset):
         captions_of_class: See ``Dataset``.
         notes: See ``Dataset``.
 
+    Attributes:
+        frame: Number of the frame of DICOM files that is the image, from 1; ``None`` if all have one frame.
+
     Raises:
         DataError: See ``Dataset``.
     """
+
+    frame: int | None = None
 
     def __init__(
         self,
@@ -51,23 +57,29 @@ class FileDataset(Dataset):
         self._paths = [paths[case.id] for case in self.cases]
         self.digests = FileDigests()
 
+    def add_attributes(self, table: str, root: str) -> None:
+        """Add the attributes in a table, and a note if its encoding is to be doubted; see ``read_attributes``."""
+        notes: list[str] = []
+        self.attributes |= read_attributes(table, self.rows, root, notes)
+        self.notes += tuple(notes)
+
     def read_image(self, row: int) -> Image.Image:
         """See ``Dataset.read_image``."""
-        return read_image(self._paths[row])
+        return read_image(self._paths[row], frame=self.frame)
 
     def path_of(self, row: int) -> Path:
         """The actual path of the image in ``row``."""
         return Path(self._paths[row])
 
     def source_of(self, row: int) -> str | None:
-        """See ``Dataset.source_of``; ``None`` if a subclass overrides how images are read or digested."""
+        """See ``Dataset.source_of``; ``None`` if a frame is chosen, or a subclass overrides how images are read or digested."""
         own = type(self)
         usual = own.read_image is FileDataset.read_image and own.content_digest is FileDataset.content_digest
-        return self._paths[row] if usual else None
+        return self._paths[row] if usual and self.frame is None else None
 
     def content_digest(self, row: int) -> str:
-        """See ``Dataset.content_digest``; of the file's bytes, without decoding, unless a subclass overrides how images are read."""
-        if type(self).read_image is not FileDataset.read_image:
+        """See ``Dataset.content_digest``; of the file's bytes, unless a frame is chosen or a subclass reads images itself."""
+        if type(self).read_image is not FileDataset.read_image or self.frame is not None:
             return super().content_digest(row)
         return self.digests.of(self._paths[row]).digest
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from clipzoo.config.arguments import FilePath
-from clipzoo.datasets.captions import Captions
+from clipzoo.config.arguments import Count, FilePath
+from clipzoo.datasets.captions import class_captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
-from clipzoo.datasets.files.attributes import read_attributes
-from clipzoo.datasets.files.class_texts import read_class_texts, texts_from_template
-from clipzoo.datasets.files.copies import copies_among, merge_copies
+from clipzoo.datasets.files.checks import check_headers, identical
+from clipzoo.datasets.files.copies import merge_copies
+from clipzoo.datasets.files.dicom.cases import read_cases
 from clipzoo.datasets.files.folders import ImageFile, kinds, scan_class_folders
 from clipzoo.datasets.files.groups import groups_from_pattern, groups_from_table
-from clipzoo.datasets.files.image_files import looks_like_an_image
+from clipzoo.datasets.group_hint import group_note
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import natural, reason
+from clipzoo.files import natural
 from clipzoo.records.folds import PARTS, Case
 from clipzoo.registries import DATASETS
 from clipzoo.text import clean_name, differences, lookalike
@@ -30,6 +31,10 @@ class ImageFolderDataset(FileDataset):
     are ignored. Case ids are paths below ``root`` with ``/``; ids and class names are NFC-normalised and without surrounding blanks, so
     that they are the same on every system and match the names in other files.
     Byte-identical images become one group, whatever the given groups: a model must not be tested on a copy of a training image.
+
+    DICOM files (with pydicom) are recognised by their bytes and may have names without an ending. Unless groups are given, their group is
+    the pseudonym of their Patient ID; view position, laterality, sex and age (in decades) are attributes, for subgroups. A DICOM file and
+    another image of the same name in one class are refused, as one would be a copy of the other.
 
     If ``val_root`` or ``test_root`` is given, every case has a part, which ``splits.type='AsGiven'`` follows, and ids start with the
     part: ``train/cat/1.png``, also in ``groups``. The classes are those of ``root``.
@@ -52,6 +57,8 @@ class ImageFolderDataset(FileDataset):
         test_root: Folder that contains the class folders of the test part, likewise.
         attributes: CSV file with the column ``path``, as in ``groups``, and one column per attribute (``sex``, ``scanner``, ``view`` …):
             results are also reported for each of its values. Empty cells and missing rows mean unknown.
+        salt: File with the secret for pseudonyms of patients; ``None`` uses ``.clipzoo_salt`` in ``root``, and makes it if needed.
+        frame: Number of the frame of DICOM files that is the image, from 1; ``None`` refuses files with several frames.
 
     Raises:
         ConfigError: Two arguments exclude each other, or the template or pattern is invalid.
@@ -74,6 +81,8 @@ class ImageFolderDataset(FileDataset):
         val_root: FilePath | None = None,
         test_root: FilePath | None = None,
         attributes: FilePath | None = None,
+        salt: FilePath | None = None,
+        frame: Count | None = None,
     ):
         if groups is not None and group_pattern is not None:
             raise ConfigError("data.dataset: groups and group_pattern are mutually exclusive. Remove one of them")
@@ -81,16 +90,14 @@ class ImageFolderDataset(FileDataset):
         check_distinct(roots, "{part}_root")
         self.roots: tuple[str, ...] = tuple(roots.values())
         files, names, notes = _scan(roots, classes)
-        _check_headers(files)
-        group_of = _groups([file.id for file in files], groups, group_pattern, roots)
-        group_of, copied = merge_copies(group_of, _identical(files, allow_label_conflicts))
-        captions, of_class = Captions(names_only=class_texts is None and template is None), []
-        if class_texts is not None:
-            texts = read_class_texts(class_texts, names)
-        else:
-            texts = texts_from_template("{class_name}" if template is None else template, names)
-        for label, sentences in enumerate(texts):
-            of_class.append(list(dict.fromkeys(captions.add(sentence, label) for sentence in sentences)))
+        grouped = groups is not None or group_pattern is not None
+        dicom = read_cases({file.id: file.path for file in _dicom(files)}, roots["train"], salt=salt, frame=frame, grouped=grouped)
+        group_of = _groups([file.id for file in files], groups, group_pattern, roots, notes)
+        if not grouped:
+            group_of |= dicom.groups
+            notes += [] if dicom.groups else group_note(list(group_of), [file.class_name for file in files])
+        group_of, copied = merge_copies(group_of, identical(files, allow_label_conflicts))
+        captions, of_class = class_captions(names, class_texts, template)
         label_of = {name: label for label, name in enumerate(names)}
         super().__init__(
             [Case(file.id, label_of[file.class_name], group_of[file.id], _part(file, roots)) for file in files],
@@ -99,10 +106,11 @@ class ImageFolderDataset(FileDataset):
             captions=captions,
             captions_of_case={file.id: of_class[label_of[file.class_name]] for file in files},
             captions_of_class=of_class,
-            notes=notes + copied,
+            notes=[*notes, *dicom.notes, *copied],
         )
+        self.frame, self.attributes = frame, dict(dicom.attributes)
         if attributes is not None:
-            self.attributes = read_attributes(attributes, self.rows, _named(roots))
+            self.add_attributes(attributes, _named(roots))
 
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
@@ -126,13 +134,30 @@ def _scan(roots: dict[str, str], classes: list[str] | None) -> tuple[list[ImageF
     return files, names, notes
 
 
+def _dicom(files: list[ImageFile]) -> list[ImageFile]:
+    """The DICOM files.
+
+    Raises:
+        DataError: Another image of the same class has the name of a DICOM file: it is probably a copy, and would be another patient.
+    """
+    found = check_headers(files)
+    if found and len(found) < len(files):
+        named = {(file.class_name, os.path.splitext(os.path.basename(file.id))[0]): file for file in found}
+        known = {file.id for file in found}
+        for file in files:
+            twin = named.get((file.class_name, os.path.splitext(os.path.basename(file.id))[0]))
+            if twin is not None and file.id not in known:
+                raise DataError(f"{file.path}: has the name of the DICOM file {twin.path} and is probably a copy of it. Remove one of them")
+    return found
+
+
 def _part(file: ImageFile, roots: dict[str, str]) -> str | None:
     return file.id.partition("/")[0] if len(roots) > 1 else None
 
 
-def _groups(ids: list[str], table: str | None, pattern: str | None, roots: dict[str, str]) -> dict[str, str]:
+def _groups(ids: list[str], table: str | None, pattern: str | None, roots: dict[str, str], notes: list[str]) -> dict[str, str]:
     if table is not None:
-        return groups_from_table(table, ids, _named(roots))
+        return groups_from_table(table, ids, _named(roots), notes)
     if pattern is not None:
         return groups_from_pattern(pattern, ids)
     return {case_id: case_id for case_id in ids}
@@ -159,39 +184,3 @@ def _class_names(root: str, files: list[ImageFile], classes: list[str] | None) -
         hint = did_you_mean(unknown[0], names) + lookalike(unknown[0], names)
         raise DataError(f"{root}/{unknown[0]}: unknown class.{hint} Classes: {shortened(names)}")
     return names
-
-
-def _check_headers(files: list[ImageFile]) -> None:
-    """Refuse empty files, and files whose first bytes are not those of an image. One short read per file: about 15 µs when cached."""
-    empty = [file.path for file in files if file.size == 0]
-    if empty:
-        raise DataError(f"{empty[0]}: the file is empty (zero bytes){_and_more(empty)}. Replace or remove it")
-    foreign = []
-    for file in files:
-        try:
-            with open(file.path, "rb", buffering=0) as stream:
-                if not looks_like_an_image(stream.read(16)):
-                    foreign.append(file.path)
-        except OSError as error:
-            raise DataError(f"{file.path}: cannot be read ({reason(error)})") from error
-    if foreign:
-        raise DataError(f"{foreign[0]}: not an image, whatever its name says{_and_more(foreign)}. Replace or remove it")
-
-
-def _and_more(paths: list[str]) -> str:
-    return f" (and {len(paths) - 1} more such files)" if len(paths) > 1 else ""
-
-
-def _identical(files: list[ImageFile], allow_label_conflicts: bool) -> list[list[str]]:
-    """Sets of ids whose files have the same bytes."""
-    copies = copies_among((file.id, file.path, file.size) for file in files)
-    file_of = {file.id: file for file in files} if copies else {}
-    for same in copies:
-        first, *others = (file_of[case_id] for case_id in same)
-        other = next((file for file in others if file.class_name != first.class_name), None)
-        if other is not None and not allow_label_conflicts:
-            raise DataError(
-                f"{other.path}: the same image is in class '{first.class_name}' as {first.path}. Remove the wrong one, "
-                "or set data.dataset.allow_label_conflicts=True"
-            )
-    return copies

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clipzoo.config.arguments import FilePath
+from clipzoo.config.arguments import Count, FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
-from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.copies import copies_among, merge_copies
+from clipzoo.datasets.files.dicom.cases import dicom_among, read_cases
 from clipzoo.datasets.files.groups import groups_from_pattern
 from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.files.locate import Folders, top_folder
 from clipzoo.datasets.files.pairs import Keys, Pair, PairsFile, read_pairs
+from clipzoo.datasets.group_hint import group_note
 from clipzoo.errors import ConfigError, DataError, LeakError, did_you_mean, shortened
-from clipzoo.files import check_regular
 from clipzoo.records.folds import PARTS, Case
 from clipzoo.registries import DATASETS
-from clipzoo.text import clean_name, clean_path, differences
+from clipzoo.text import clean_path, differences
 
 
 @dataclass
@@ -53,7 +53,8 @@ class PairsDataset(FileDataset):
     elsewhere), with ``/``, NFC-normalised and without surrounding blanks in names. Byte-identical images become one group, whatever the
     given groups.
 
-    Images are located but not opened when the dataset is created; damage is detected when one is read.
+    Images are located but not opened when the dataset is created; damage is detected when one is read. Only the headers of DICOM files,
+    which are looked for among names without the ending of another format, are read: see ``ImageFolderDataset``.
 
     Args:
         path: Source of all pairs, or of the training part if ``val_path`` or ``test_path`` is given.
@@ -68,6 +69,9 @@ class PairsDataset(FileDataset):
             contains ``/``); its first group is the case's group.
         allow_duplicates: Whether to merge repeated pairs of image and caption instead of refusing them.
         attributes: CSV file with the column ``path`` (case ids) and one column per attribute, for whose values results are also reported.
+
+        salt: See ``ImageFolderDataset``; the default is in the folder of the first source.
+        frame: See ``ImageFolderDataset``.
 
     Raises:
         ConfigError: Two arguments exclude each other, or one does not apply to these sources.
@@ -91,6 +95,8 @@ class PairsDataset(FileDataset):
         group_pattern: str | None = None,
         allow_duplicates: bool = False,
         attributes: FilePath | None = None,
+        salt: FilePath | None = None,
+        frame: Count | None = None,
     ):
         if group_key is not None and group_pattern is not None:
             raise ConfigError("data.dataset: group_key and group_pattern are mutually exclusive. Remove one of them")
@@ -101,9 +107,16 @@ class PairsDataset(FileDataset):
         _check_used(files, keys, image_root)
         images = _Collector(files, image_root, allow_duplicates).images()
         groups = {image.id: image.group or image.id for image in images}
+        grouped = group_pattern is not None or group_key is not None
+        headers = dicom_among({image.id: image.path for image in images}, EXTENSIONS)
+        dicom = read_cases(headers, files[0].root, salt=salt, frame=frame, grouped=grouped)
         if group_pattern is not None:
             groups = groups_from_pattern(group_pattern, list(groups))
-        notes = [note for file in files for note in file.notes]
+        elif not grouped:
+            groups |= dicom.groups
+        notes = [note for file in files for note in file.notes] + list(dicom.notes)
+        if not grouped and not dicom.groups:
+            notes += group_note(list(groups), [None] * len(groups))
         copies = copies_among((image.id, image.path, image.size) for image in images)
         groups, copied = merge_copies(groups, copies)
         parts = list(given) if len(given) > 1 else [None]
@@ -117,8 +130,9 @@ class PairsDataset(FileDataset):
             notes=notes + copied,
         )
         self.sources: tuple[str, ...] = tuple(file.name for file in files)
+        self.frame, self.attributes = frame, dict(dicom.attributes)
         if attributes is not None:
-            self.attributes = read_attributes(attributes, self.rows, "the images' common folder")
+            self.add_attributes(attributes, "the images' common folder")
 
     def describe(self) -> list[str]:
         """Lines for the log: sources, numbers of images, groups and captions, captions per image, the given parts, then the notes."""
@@ -174,7 +188,7 @@ class _Collector:
     def __init__(self, files: Sequence[PairsFile], image_root: str | None, allow_duplicates: bool):
         self.files, self.image_root, self.allow_duplicates = files, image_root, allow_duplicates
         self.roots = [os.path.realpath(file.root if image_root is None else image_root) for file in files]
-        self.folders = _Folders()
+        self.folders = Folders()
         self.by_path: dict[str, _Image] = {}
         self.missing: dict[tuple[int, str], Pair] = {}
         self.leaked: dict[str, tuple[_Image, Pair]] = {}
@@ -200,7 +214,7 @@ class _Collector:
                 else:
                     self._add(image, pair)
         self._refuse()
-        top = _top(self.roots, self.by_path)
+        top = top_folder(self.roots, self.by_path)
         for image in self.by_path.values():
             image.id = clean_path(image.path[len(top) :])
         images = sorted(self.by_path.values(), key=lambda image: image.id)
@@ -249,78 +263,6 @@ class _Collector:
                 f"{pair.where}: image '{pair.image}' already has this caption at {first}{_more(self.repeated)}. Remove the duplicate, "
                 "or set data.dataset.allow_duplicates=True"
             )
-
-
-class _Folders:
-    """Finds files whose names are spelt differently on disk: other slashes, other Unicode normalisation, surrounding blanks."""
-
-    def __init__(self) -> None:
-        self._inside: dict[str, dict[str, list[str]]] = {}
-
-    def locate(self, root: str, written: str) -> tuple[str, int] | None:
-        """Actual path and size of a file; ``None`` if none exists.
-
-        Raises:
-            DataError: The entry is neither a regular file nor a folder, or the name is ambiguous.
-        """
-        for name in (written, written.replace("\\", "/")):
-            path = os.path.normpath(os.path.join(root, name))
-            found = _size(path)
-            if found is not None:
-                return path, found
-        path = self._respelt(root, written)
-        found = None if path is None else _size(path)
-        return None if found is None else (path, found)
-
-    def _respelt(self, root: str, written: str) -> str | None:
-        """The path below ``root`` with the same clean name, part by part."""
-        path = os.path.normpath(root)
-        parts = os.path.normpath(clean_path(written)).split("/")
-        if parts[0] in ("", ".."):
-            return None
-        for part in parts:
-            names = self._names(path).get(part, [])
-            if len(names) > 1:
-                raise DataError(f"{path}: {differences(*names[:2])}; '{written}' matches both. Rename one of them")
-            if not names:
-                return None
-            path = os.path.join(path, names[0])
-        return path
-
-    def _names(self, folder: str) -> dict[str, list[str]]:
-        if folder not in self._inside:
-            found: dict[str, list[str]] = {}
-            with contextlib.suppress(OSError):
-                for name in sorted(os.listdir(folder)):
-                    found.setdefault(clean_name(name), []).append(name)
-            self._inside[folder] = found
-        return self._inside[folder]
-
-
-def _size(path: str) -> int | None:
-    """Size of a file; ``None`` if there is nothing, or a folder.
-
-    Raises:
-        DataError: The entry is something else, or a broken link.
-    """
-    try:
-        if os.path.isdir(path) or not os.path.lexists(path):
-            return None
-    except ValueError:  # a NUL in the name
-        return None
-    return check_regular(path).st_size
-
-
-def _top(roots: Sequence[str], paths: Iterable[str]) -> str:
-    """The prefix that ids omit from paths: the deepest folder containing all roots, or all images if one lies elsewhere; with its slash."""
-    first, last = min(paths), max(paths)  # all paths between these two share their common prefix
-    try:
-        top = os.path.join(os.path.commonpath(roots), "")
-        if not (first.startswith(top) and last.startswith(top)):
-            top = os.path.join(os.path.commonpath([os.path.dirname(first), os.path.dirname(last)]), "")
-    except ValueError:  # two drives
-        top = ""
-    return top
 
 
 def _missing(root: str, pairs: list[Pair], image_root: str | None) -> str:

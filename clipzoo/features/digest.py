@@ -24,9 +24,10 @@ from torch import nn
 from clipzoo import __version__
 from clipzoo.datasets import transforms
 from clipzoo.datasets.files import image_files, images, tiff_pages
+from clipzoo.datasets.files.dicom import detect, pixels, reading
 from clipzoo.structures import Preprocessing
 
-_READING = (images, image_files, tiff_pages, transforms)  # code between a file and a tower
+_READING = (images, image_files, tiff_pages, detect, reading, pixels, transforms)  # code between a file and a tower
 # The libraries that parts come from, with the name of their distribution on PyPI; Pillow decodes.
 _LIBRARIES = {
     "torch": "torch",
@@ -37,6 +38,9 @@ _LIBRARIES = {
     "tokenizers": "tokenizers",
     "peft": "peft",
     "PIL": "pillow",
+    "pydicom": "pydicom",
+    "gdcm": "python-gdcm",
+    "libjpeg": "pylibjpeg-libjpeg",
 }
 # Attributes that do not affect features: how a part is trained, the origin of its weights, its mode, its hooks, its caches.
 _NO_FEATURE = frozenset((

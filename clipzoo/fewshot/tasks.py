@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipzoo.datasets.files.copies import file_digest
-from clipzoo.datasets.files.folders import entries, kinds, walk
-from clipzoo.datasets.files.images import EXTENSIONS, read_image
+from clipzoo.datasets.files.folders import entries, is_image, kinds, supported, walk
+from clipzoo.datasets.files.images import read_image
 from clipzoo.errors import DataError, LeakError, shortened
 from clipzoo.files import natural
 from clipzoo.text import clean_name, clean_path
@@ -187,7 +187,7 @@ def _support(folder: str, ignored: Counter[str], problems: _Problems) -> tuple[l
         problems.add(f"{folder}: no such folder. A task must contain {SUPPORT}/ with one folder of images per class")
         return [], []
     inside = entries(folder)
-    loose = sorted(entry.name for entry in inside if not entry.is_dir() and _is_image(entry.name))
+    loose = sorted(entry.name for entry in inside if not entry.is_dir() and is_image(entry.path))
     if loose:
         problems.add(f"{folder}: images lie next to the class folders ({shortened(loose, 3)}). Move them into a class folder")
     folders = sorted(((clean_name(entry.name), entry.path) for entry in inside if entry.is_dir()), key=lambda found: natural(found[0]))
@@ -219,7 +219,7 @@ def _query(folder: str, ignored: Counter[str], problems: _Problems) -> list[Quer
         return []
     paths = _images(folder, ignored)
     if not paths:
-        problems.add(f"{folder}: no images to predict. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+        problems.add(f"{folder}: no images to predict. Supported: {supported()}")
     found = [Query(clean_path(os.path.relpath(path, folder)), path) for path in paths]
     for twice in _repeated(query.name for query in found):
         problems.add(f"{folder}: two images are named '{twice}' up to blanks or Unicode normalisation. Rename one")
@@ -229,12 +229,9 @@ def _query(folder: str, ignored: Counter[str], problems: _Problems) -> list[Quer
 def _images(folder: str, ignored: Counter[str]) -> list[str]:
     """Paths of the images at any depth below ``folder``, sorted by clean name; other files are counted."""
     paths = [entry.path for entry in walk(folder)]
-    ignored.update(os.path.splitext(path)[1].lower() or "(none)" for path in paths if not _is_image(path))
-    return sorted((path for path in paths if _is_image(path)), key=lambda path: (clean_path(path), path))
-
-
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(EXTENSIONS)
+    images = {path for path in paths if is_image(path)}
+    ignored.update(os.path.splitext(path)[1].lower() or "(none)" for path in paths if path not in images)
+    return sorted(images, key=lambda path: (clean_path(path), path))
 
 
 def _digest(path: str) -> bytes | None:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.datasets.batches.image_list import ImageReader, batches, workers
-from clipzoo.datasets.files.folders import walk
-from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.files.folders import is_image, supported, walk
 from clipzoo.errors import DataError
 from clipzoo.features.arrays import read_arrays, write_arrays
 from clipzoo.features.cache_folder import NO_HOME, cache_folder
@@ -216,11 +215,11 @@ def scan(folder: Path) -> tuple[list[IndexedFile], dict[str, str]]:
         return os.path.relpath(entry.path, folder).replace(os.sep, "/")
 
     for entry in walk(str(folder), lambda entry, error: failed.update({name_of(entry): str(error)})):
-        if os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+        if is_image(entry.path):
             state = entry.stat()
             files.append(IndexedFile(name_of(entry), state.st_size, state.st_mtime_ns))
     if not files and not failed:
-        raise DataError(f"{folder}: no images in this folder. Supported: {' '.join(extension[1:] for extension in EXTENSIONS)}")
+        raise DataError(f"{folder}: no images in this folder. Supported: {supported()}")
     return sorted(files, key=lambda file: file.name), failed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSet
 from clipzoo.datasets.batches.loader import eval_loader
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.image_folder import ImageFolderDataset
+from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
@@ -226,14 +228,20 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
 
 
 def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
-    """The images of ``data``: in folders of the model's classes, or pairs with the default column names or those of the config's dataset.
+    """The images of ``data``: in folders of the model's classes, in a table with labels, or pairs.
+
+    Columns have their usual names, or those of the config's dataset.
 
     Raises:
         DataError: ``data`` cannot be read either way.
     """
-    if folds.classes:
-        return ImageFolderDataset(data, template="{class_name}", classes=list(folds.classes))
     spec = DATASETS.expand(config.data.dataset)
+    if folds.classes:
+        given = {"template": "{class_name}", "classes": list(folds.classes)}
+        if not os.path.isfile(data):
+            return ImageFolderDataset(data, **given)
+        keys = ("image_key", "label_key", "sheet") if spec["type"] == TableDataset.__name__ else ()
+        return TableDataset(data, **given, **{key: spec[key] for key in keys if spec.get(key) is not None})
     plain = {"type": spec["type"], "path": data, "allow_duplicates": spec.get("allow_duplicates", False)}
     keys = {key: spec[key] for key in ("image_key", "caption_key") if spec.get(key) is not None}
     try:

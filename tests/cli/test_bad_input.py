@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dicom_files import write_dicom
 from tiny import write_class_folders
 
 from clipzoo.records.json_records import read_plain, write_record
@@ -398,6 +400,56 @@ def folds_of_other_cases(place: Place) -> list:
 @bad("evaluation.select: 'acuracy' is not among the metrics. Did you mean 'accuracy'?")
 def unknown_metric_to_select(place: Place) -> list:
     return place.train(evaluation={"select": "acuracy"})
+
+
+# --- tables and DICOM ------------------------------------------------------------------------------------------------------------------
+
+
+def table(place: Place, content: str | bytes, name: str = "标注.csv", **arguments) -> list:
+    """Train with a table of the images in ``images/``."""
+    place.images()
+    path = place.folder / "images" / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("gbk"))
+    return place.train(data={"dataset": {"type": "TableDataset", "path": str(path), **arguments}})
+
+
+@bad("标注.xlsx: the workbook is encrypted. Open it in Excel, remove its password and save it again")
+def a_workbook_with_a_password(place: Place) -> list:
+    return table(place, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + "EncryptedPackage".encode("utf-16-le"), "标注.xlsx")
+
+
+@bad("标注.csv:1: no column '标签名' (data.dataset.label_key). Did you mean '标签'? Columns: 路径, 标签")
+def a_column_that_the_table_lacks(place: Place) -> list:
+    return table(place, "路径,标签\n圆/000.png,圆\n", label_key="标签名")
+
+
+@bad("标注.csv:3: unknown label '园'.", "Classes: 圆, 方块")
+def a_label_that_is_no_class(place: Place) -> list:
+    return table(place, "路径,标签\n圆/000.png,圆\n圆/001.png,园\n", classes=["圆", "方块"])
+
+
+@bad("标注.csv:3: '圆\\000.png' has the label '方块' here, but '圆' in row 2. Keep one of them")
+def an_image_with_two_labels(place: Place) -> list:
+    return table(place, "路径,标签\n圆/000.png,圆\n圆\\000.png,方块\n")
+
+
+@bad("标注.csv:3: duplicate path: './圆/000.png' is already in row 2. Remove one of the rows")
+def an_image_with_two_rows(place: Place) -> list:
+    return table(place, "路径,标签\n圆/000.png,圆\n./圆/000.png,圆\n")
+
+
+@bad("圆/SR0001: a DICOM file, Basic Text SR, without pixels. Remove it from the images")
+def a_report_among_the_images(place: Place) -> list:
+    root = place.images()
+    write_dicom(root / "圆" / "SR0001", np.zeros((2, 2), np.uint8), Rows=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    return place.train(root=root)
+
+
+@bad("圆/cine.dcm: has 3 frames, not one. Set data.dataset.frame to the number of one, from 1, or extract the one that you need")
+def a_film_among_the_images(place: Place) -> list:
+    root = place.images()
+    write_dicom(root / "圆" / "cine.dcm", np.zeros((3, 2, 2), np.uint8))
+    return place.train(root=root)
 
 
 # --- towers and weights ----------------------------------------------------------------------------------------------------------------

@@ -127,6 +127,17 @@ def test_groups_from_a_table(root, tmp_path):
     assert [c.group for c in make(root, groups=str(tmp_path / "g.csv")).cases] == ["甲", "乙", "甲", "丙", "丙"]
 
 
+def test_tables_in_gbk_are_read_with_a_note(root, tmp_path):
+    ids = [case.id for case in make(root).cases]
+    (tmp_path / "g.csv").write_text("\n".join(["path,group", *(f"{i},患者{n // 2}" for n, i in enumerate(ids))]), encoding="gbk")
+    (tmp_path / "a.csv").write_text(f"path,性别\n{ids[0]},女\n", encoding="gbk")
+    data = make(root, groups=str(tmp_path / "g.csv"), attributes=str(tmp_path / "a.csv"))
+    assert data.cases[0].group == "患者0" and data.attributes == {"性别": {ids[0]: "女"}}
+    assert [note for note in data.notes if "GB18030" in note] == [
+        f"{tmp_path / name} is not UTF-8 and was read as GB18030 (GBK)" for name in ("g.csv", "a.csv")
+    ]
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -219,8 +230,8 @@ def test_empty_class_folder(root):
     (root / "空").mkdir()
     with pytest.raises(DataError, match="空: no images in the class folder, it is empty"):
         make(root)
-    (root / "空" / "x.dcm").write_text("x")
-    with pytest.raises(DataError, match=r"it contains 1 \.dcm files.*Supported: png jpg"):
+    (root / "空" / "x.mhd").write_text("x")
+    with pytest.raises(DataError, match=r"it contains 1 \.mhd files.*Supported: png jpg"):
         make(root)
 
 

@@ -255,7 +255,7 @@ def test_folds_of_pairs_are_grouped(tmp_path):
 
 HEAD = "image_path,caption\n"
 BAD = {
-    "not utf-8": (HEAD.encode() + "images/a.png,髋".encode("gbk"), r"p\.csv:2: not UTF-8 text \(byte 32 is 0xF7.*Save the file as"),
+    "not utf-8": ((HEAD + "images/a.png,Übergröße").encode("latin-1"), r"p\.csv:2: not UTF-8 text \(byte 32 is 0xDC.*Save the file"),
     "half of utf-16": ((HEAD + "images/a.png,x").encode("utf-16")[:-1], r"p\.csv:2: .*UTF-16"),
     "empty file": ("", r"p\.csv: the file is empty"),
     "names only": (HEAD, "contains no pairs, only a header"),

@@ -120,7 +120,7 @@ def test_every_problem_of_every_task_is_named_at_once(folder):
         f"{first}/query/copy.png: the same image as {first}/support/圆/001.png, byte for byte. "
         "A query must not contain a support image: remove one",
         f"{second}/support: no such folder. A task must contain support/ with one folder of images per class",
-        f"{second}/query: no images to predict. Supported: png jpg jpeg bmp tif tiff webp pgm",
+        f"{second}/query: no images to predict. Supported: png jpg jpeg bmp tif tiff webp pgm dcm",
         f"{folder}/testB/task3/support: no such folder. A task must contain support/ with one folder of images per class",
         f"{folder}/testB/task3/query: no such folder. A task must contain query/ with the images to predict",
     ]

@@ -8,13 +8,14 @@ from clipzoo.datasets.files.case_table import read_case_table
 from clipzoo.errors import DataError
 
 
-def read_attributes(path: str, ids: Collection[str], root: str) -> dict[str, dict[str, str]]:
+def read_attributes(path: str, ids: Collection[str], root: str, notes: list[str] | None = None) -> dict[str, dict[str, str]]:
     """Read a table with the column ``path`` and one column per attribute.
 
     Args:
-        path: Table in UTF-8, or UTF-16 with a byte-order mark; separated by commas, tabs or semicolons.
+        path: Table in UTF-8, UTF-16 with a byte-order mark, or GB18030; separated by commas, tabs or semicolons.
         ids: Case ids: paths below ``root``.
         root: Dataset root, for messages.
+        notes: List that a note on the encoding is added to.
 
     Returns:
         Values by attribute and case id, attributes in the order of the columns; a case with an empty cell or without a row has no value.
@@ -24,7 +25,7 @@ def read_attributes(path: str, ids: Collection[str], root: str) -> dict[str, dic
     """
     seen: dict[str, dict[str, str]] = {}
     found: dict[str, dict[str, str]] = {}
-    for row in read_case_table(path, ids, root, _problem):
+    for row in read_case_table(path, ids, root, _problem, notes=notes):
         values = {name: value for name, value in row.values.items() if value}
         if seen.setdefault(row.case_id, values) != values:
             raise DataError(f"{row.where}: '{row.case_id}' has an earlier row with other values. Keep one of them")

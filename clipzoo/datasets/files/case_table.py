@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from clipzoo.datasets.files.tables.encoding import decode_table
 from clipzoo.errors import DataError, did_you_mean, shortened
-from clipzoo.files import read_text
+from clipzoo.files import read_bytes
 from clipzoo.text import clean_name, clean_path, csv_rows, find_separator, lookalike
 
 
@@ -26,22 +27,31 @@ class CaseRow:
 
 
 def read_case_table(
-    path: str, ids: Collection[str], root: str, check: Callable[[list[str]], str], *, used: Collection[str] | None = None
+    path: str,
+    ids: Collection[str],
+    root: str,
+    check: Callable[[list[str]], str],
+    *,
+    used: Collection[str] | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[CaseRow]:
     """The rows of a table that are not empty.
 
     Args:
-        path: Table in UTF-8, or UTF-16 with a byte-order mark; separated by commas, tabs or semicolons.
+        path: Table in UTF-8, UTF-16 with a byte-order mark, or GB18030; separated by commas, tabs or semicolons.
         ids: Case ids: paths below ``root``.
         root: Dataset root, for messages.
         check: Function from the names of the columns to what is wrong with them; an empty string if nothing is.
         used: Columns that must not occur twice; ``None`` for all of them.
+        notes: List that a note on the encoding is added to.
 
     Raises:
         DataError: The file cannot be read, its columns are wrong or occur twice, or a row names an unknown case or has too many cells.
     """
     known = set(ids)
-    text = read_text(path)
+    text, note = decode_table(path, read_bytes(path))
+    if note and notes is not None:
+        notes.append(note)
     rows = csv_rows(text, path, separator=find_separator(text, path, lambda names: not check([clean_name(name) for name in names])))
     line, names = next(rows, (1, []))
     columns = [clean_name(name) for name in names]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipzoo.commands import typed
-from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.files.dicom.detect import HEAD, has_header, is_dicom, is_directory
+from clipzoo.datasets.files.images import DICOM_EXTENSIONS, EXTENSIONS
 from clipzoo.datasets.samples.missing import how_to_make
 from clipzoo.errors import DataError, shortened
 from clipzoo.files import check_regular, natural, reason
@@ -53,7 +54,7 @@ def scan_class_folders(root: Path) -> tuple[list[ImageFile], Counter[str]]:
     ignored: Counter[str] = Counter()
     inside = entries(str(root))
     folders = by_clean_name(entry for entry in inside if entry.is_dir())
-    loose = [entry.name for entry in inside if not entry.is_dir() and entry.name.lower().endswith(EXTENSIONS)]
+    loose = [entry.name for entry in inside if not entry.is_dir() and is_image(entry.path)]
     if not folders:
         raise DataError(f"{root}: no class folders. {expected_tree(str(root))}")
     if loose:
@@ -75,19 +76,49 @@ def _scan_class(class_name: str, folder: str, ignored: Counter[str]) -> list[Ima
     others: Counter[str] = Counter()
     for entry in walk(folder):
         extension = os.path.splitext(clean_name(entry.name))[1].lower()
-        if extension not in EXTENSIONS:
-            others[extension or "(none)"] += 1
+        if not is_image(entry.path):
+            others[_kind(entry.name, extension)] += 1
             continue
         case_id = f"{class_name}/{clean_path(entry.path[len(folder) + 1 :])}"
         files.append(ImageFile(case_id, class_name, entry.path, size_of(entry)))
     if not files:
         found = f"it contains {kinds(others)} files" if others else "it is empty"
-        raise DataError(
-            f"{folder}: no images in the class folder, {found}. Supported: {' '.join(e[1:] for e in EXTENSIONS)}. "
-            "Add images or remove the folder"
-        )
+        raise DataError(f"{folder}: no images in the class folder, {found}. Supported: {supported()}. Add images or remove the folder")
     ignored.update(others)
     return files
+
+
+def is_image(path: str) -> bool:
+    """Is this a file to read as an image? By the ending of its name, or else by its first bytes: DICOM files often have no ending.
+
+    A DICOMDIR is not, nor is a file that cannot be opened. A DICOM file without the header of PS3.10 is recognised only if its name has no
+    ending, or one of digits such as that of a UID.
+    """
+    extension = os.path.splitext(clean_name(os.path.basename(path)))[1].lower()
+    if extension in EXTENSIONS:
+        return True
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            head = stream.read(HEAD)
+    except OSError:
+        return extension in DICOM_EXTENSIONS
+    if is_directory(head):
+        return False
+    return extension in DICOM_EXTENSIONS or (is_dicom(head) and (has_header(head) or not extension or extension[1:].isdecimal()))
+
+
+def supported() -> str:
+    """The supported endings, for messages.
+
+    >>> supported()
+    'png jpg jpeg bmp tif tiff webp pgm dcm'
+    """
+    return " ".join(extension[1:] for extension in (*EXTENSIONS, DICOM_EXTENSIONS[0]))
+
+
+def _kind(name: str, extension: str) -> str:
+    """What to call an ignored file in a note."""
+    return "DICOMDIR" if clean_name(name).upper().startswith("DICOMDIR") else extension or "(none)"
 
 
 def _check_level(root: Path, files: list[ImageFile], folders: dict[str, os.DirEntry]) -> None:

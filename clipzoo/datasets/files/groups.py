@@ -8,20 +8,21 @@ from clipzoo.datasets.files.case_table import read_case_table
 from clipzoo.errors import ConfigError, DataError
 
 
-def groups_from_table(path: str, ids: list[str], root: str) -> dict[str, str]:
+def groups_from_table(path: str, ids: list[str], root: str, notes: list[str] | None = None) -> dict[str, str]:
     """Read the group of every case from a table with the columns ``path`` and ``group``; other columns are ignored.
 
     Args:
-        path: Table in UTF-8, or UTF-16 with a byte-order mark; separated by commas, tabs or semicolons.
+        path: Table in UTF-8, UTF-16 with a byte-order mark, or GB18030; separated by commas, tabs or semicolons.
         ids: Case ids: paths below ``root``.
         root: Dataset root, for messages.
+        notes: List that a note on the encoding is added to.
 
     Raises:
         DataError: The file cannot be read, a column or a group is missing, a row names an unknown case or gives one two groups, or
             a case has no row (treating it as a group of its own could put one patient into two parts).
     """
     groups: dict[str, str] = {}
-    for row in read_case_table(path, ids, root, _problem, used=("path", "group")):
+    for row in read_case_table(path, ids, root, _problem, used=("path", "group"), notes=notes):
         group = row.values.get("group", "")
         if not group:
             raise DataError(f"{row.where}: empty group for '{row.case_id}'")

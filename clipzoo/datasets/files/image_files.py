@@ -11,6 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from clipzoo.datasets.files.dicom.detect import is_dicom
 from clipzoo.datasets.files.tiff_pages import Gray, first_page
 from clipzoo.errors import DataError
 
@@ -42,14 +43,15 @@ class Pixels:
 
 
 def looks_like_an_image(head: bytes) -> bool:
-    """Do the first 16 bytes of a file belong to a supported format, whatever its name?
+    """Do the first bytes of a file (16, or ``dicom.detect.HEAD`` for DICOM) belong to a supported format, whatever its name?
 
     >>> looks_like_an_image(b'\\x89PNG\\r\\n\\x1a\\n'), looks_like_an_image(b'hello')
     (True, False)
     """
     if head.startswith((_PNG, _JPEG, b"BM", *_TIFF)) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return True
-    return head[:1] == b"P" and head[1:2] in b"123456fF" and head[2:3].isspace()  # netpbm
+    netpbm = head[:1] == b"P" and head[1:2] in b"123456fF" and head[2:3].isspace()
+    return netpbm or is_dicom(head)
 
 
 def pixels_only(content: bytes) -> Pixels:

@@ -7,7 +7,8 @@ Rules and reasons:
   The absolute exposure is lost; a constant image becomes black.
 * Alpha is composited on black, the background of a radiograph; the colour of transparent pixels never shows.
 * The EXIF (or TIFF or XMP) orientation is applied, so that the image is as a viewer shows it. Other metadata is not read.
-* Only the first page or frame is read.
+* Only the first page or frame is read; of DICOM, the frame that is asked for.
+* DICOM is shown as a viewer shows it (``dicom.pixels``).
 * 16-bit *colour* is reduced to its upper 8 bits by Pillow while decoding, which is a linear rescaling of the full range.
 * A TIFF that Pillow would not read exactly is refused (``tiff_pages``).
 """
@@ -21,6 +22,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
+from clipzoo.datasets.files.dicom.pixels import displayed
 from clipzoo.datasets.files.image_files import pixels_only
 from clipzoo.datasets.files.tiff_pages import Gray, unreadable
 from clipzoo.errors import DataError
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+DICOM_EXTENSIONS = (".dcm", ".dicom")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
 
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -41,20 +45,24 @@ _TIFF_PHOTOMETRIC = 262  # tag; value 0 = WhiteIsZero, DICOM's MONOCHROME1
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # those of EXTENSIONS; other plugins may start external programs
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path, *, frame: int | None = None) -> Image.Image:
     """Read an image file as upright RGB, 8 bits per channel.
+
+    Args:
+        path: The file.
+        frame: Number of the frame of a DICOM file, from 1; ``None`` accepts only files with one frame. Other formats ignore it.
 
     Raises:
         DataError: The file is missing, empty, truncated, corrupt, not an image, or cannot be read exactly; the message names it.
     """
     content = read_bytes(path)
     try:
-        return decode(content)
+        return decode(content, frame=frame)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def decode(content: bytes) -> Image.Image:
+def decode(content: bytes, *, frame: int | None = None) -> Image.Image:
     """Decode the content of a file as ``read_image`` does.
 
     Raises:
@@ -64,6 +72,8 @@ def decode(content: bytes) -> Image.Image:
 
     if not content:
         raise DataError("the file is empty (zero bytes). Replace or remove it")
+    if is_dicom(content[:HEAD]):
+        return _dicom_to_rgb(content, frame)
     pixels = pixels_only(content)
     try:
         with warnings.catch_warnings():
@@ -163,12 +173,13 @@ def to_rgb(image: Image.Image, *, inverted: bool = False) -> Image.Image:
     return image.convert("RGB")
 
 
-def rescale(values: np.ndarray, *, inverted: bool = False) -> np.ndarray:
+def rescale(values: np.ndarray, *, inverted: bool = False, limits: tuple[float, float] | None = None) -> np.ndarray:
     """Map the range of ``values`` linearly to 0 … 255, rounded; constant images become 0.
 
     Args:
         values: ``[H, W]`` of any integer or floating type, finite.
         inverted: Whether the largest value becomes 0.
+        limits: Range that is mapped, beyond which values are clipped; ``None`` for minimum and maximum.
 
     Returns:
         ``[H, W]`` uint8.
@@ -183,13 +194,27 @@ def rescale(values: np.ndarray, *, inverted: bool = False) -> np.ndarray:
     import numpy as np
 
     values = np.asarray(values, dtype=np.float64)
-    low, high = float(values.min()), float(values.max())
+    low, high = (float(values.min()), float(values.max())) if limits is None else limits
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError("the image contains NaN or infinite values. Replace them before training")
     if high == low:
         return np.zeros(values.shape, dtype=np.uint8)
+    if limits is not None:
+        values = np.clip(values, low, high)
     scaled = (values - low) * (255.0 / (high - low))
     return np.rint(255.0 - scaled if inverted else scaled).astype(np.uint8)
+
+
+def _dicom_to_rgb(content: bytes, frame: int | None) -> Image.Image:
+    from PIL import Image
+
+    shown = displayed(content, frame)
+    if shown.values.ndim == 3:
+        return Image.fromarray(shown.values)
+    gray = rescale(shown.values, inverted=shown.inverted, limits=shown.limits)
+    if shown.padding is not None:
+        gray[shown.padding] = 0
+    return Image.fromarray(gray).convert("RGB")
 
 
 def _gray_to_rgb(image: Image.Image, gray: Gray) -> Image.Image:

@@ -18,9 +18,10 @@ from clipzoo.commands import typed
 from clipzoo.datasets.captions import clean
 from clipzoo.datasets.files.folders import entries, kinds, walk
 from clipzoo.datasets.files.images import EXTENSIONS
+from clipzoo.datasets.files.tables.encoding import decode_table
 from clipzoo.datasets.samples.missing import how_to_make
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import check_regular, json_kind, natural, parse_json, read_text
+from clipzoo.files import check_regular, json_kind, natural, parse_json, read_bytes, read_text
 from clipzoo.text import clean_name, clean_path, csv_rows, differences, find_separator
 
 IMAGE_KEYS = ("image_path", "filepath", "file_path", "link", "path", "image", "img_path", "img", "filename", "file_name")
@@ -123,14 +124,14 @@ def read_pairs(path: str, keys: Keys) -> PairsFile:
     suffix = os.path.splitext(path)[1].lower()
     if suffix != ".json" and suffix not in _TABLES:
         raise DataError(f"{path}: unknown kind of file. Supported: .json, {', '.join(_TABLES)}, or a folder")
-    text = read_text(path)
+    text, note = decode_table(path, read_bytes(path)) if suffix != ".json" else (read_text(path), "")
     if not text.strip():
         raise DataError(f"{path}: the file is empty. It may have been partly written; write it again")
     read = _read_json if suffix == ".json" else _read_table
     pairs = list(read(path, text, keys))
     if not pairs:
         raise DataError(f"{path}: contains no pairs, {'the list is empty' if suffix == '.json' else 'only a header'}")
-    return PairsFile(path, "json" if suffix == ".json" else "table", os.path.dirname(path) or ".", pairs)
+    return PairsFile(path, "json" if suffix == ".json" else "table", os.path.dirname(path) or ".", pairs, (note,) if note else ())
 
 
 # ---- JSON ----
