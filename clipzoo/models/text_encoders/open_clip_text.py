@@ -14,11 +14,12 @@ from clipzoo.models.base import groups_by_layer
 from clipzoo.models.layout.open_clip import check_options
 from clipzoo.models.layout.states import load_strictly
 from clipzoo.models.lora import Adapters
+from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.clip_text import clip_text_layout
 from clipzoo.models.text_encoders.hf_files import files_of, opened
-from clipzoo.models.text_encoders.hf_text import check_tokenizer, read_config, reading, recompute_layers, tokenizer_is_cached
 from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
+from clipzoo.models.weights.hugging_face import check_tokenizer, read_config, reading, tokenizer_is_cached
 from clipzoo.models.weights.open_clip_model import OpenCLIPModel, building, open_clip_model
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
