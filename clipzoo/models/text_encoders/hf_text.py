@@ -14,12 +14,12 @@ from clipzoo.models.base import groups_by_layer
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
-from clipzoo.models.text_encoders.hf_files import files_of, opened
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
 from clipzoo.models.weights.hf_clip import Kind, build_side, context_of, kind_of, load_side
+from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hugging_face import (
+    build_network,
     network_class,
-    quiet_loading,
     read_config,
     read_model,
     read_tokenizer,
@@ -99,7 +99,7 @@ class HFText(TextEncoder):
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""
         if self._files is None:
-            self._files = files_of(self.tokenizer.hugging_face, self._config, "HFText")
+            self._files = files_of(self.tokenizer.hugging_face, self._config)
         return {"pretrained": False, "files": self._files}
 
     def checkpoint_gradients(self) -> None:
@@ -107,8 +107,6 @@ class HFText(TextEncoder):
         recompute_layers(self.net, f"HFText {self.name}")
 
     def _read(self, source: str, config: PretrainedConfig, pretrained: bool) -> None:
-        from transformers import AutoModel
-
         _check_encoder(self.name, config)
         check_context("HFText", self.context_length, longest_context(config))
         self.tokenizer = HFTokenizer(read_tokenizer("HFText", source), self.context_length)
@@ -122,8 +120,7 @@ class HFText(TextEncoder):
             self.net = read_model("HFText", source, cls, config, **arguments)
             self.weights = where_from(source)
         else:
-            with quiet_loading():  # in fp32, whatever the files' own precision is
-                self.net = AutoModel.from_config(config, torch_dtype=torch.float32, trust_remote_code=False, **arguments)
+            self.net = build_network(config, **arguments)
         self.projection, self._config = None, self.net.config
         self.num_features = self.net.config.hidden_size
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
@@ -12,8 +11,7 @@ from clipzoo.errors import BuildError, shortened
 from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT
 from clipzoo.models.layout.sizes import scalars
 from clipzoo.models.layout.states import load_strictly
-from clipzoo.models.weights.hugging_face import is_folder, reading, weights_folder
-from clipzoo.models.weights.transformers_format import read_weights
+from clipzoo.models.weights.hugging_face import read_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -93,11 +91,7 @@ def load_side(
     Raises:
         BuildError: The weights are unavailable or unreadable, or do not fit the config.
     """
-
-    def load(cached: bool) -> dict[str, Tensor]:
-        return read_weights(Path(name) if is_folder(name) else weights_folder(name, cached), f"{where}: {name}")
-
-    state = reading(load, where, name)
+    state = read_tensors(where, name)
     where = f"{where}: {name}"
     known = (*_PREFIX.values(), *_PROJECTION.values(), "logit_scale", "logit_bias")
     rest = [key for key in state if not key.startswith(known)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import socket
 import threading
 import urllib.parse
@@ -19,6 +21,10 @@ _REACH_SECONDS = 3.0
 
 # The libraries' default names of weight files in safetensors.
 _SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
+
+# The form of a repository's name, and endings of files of weights, which it is mistaken for.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar", ".zip", ".npz")
 
 Result = TypeVar("Result")
 
@@ -83,6 +89,53 @@ def hub_file(repository: str, names: Sequence[str], cached: bool, revision: str 
                 raise  # the hub did not answer
             missing.append(error)
     raise missing[0]
+
+
+def hub_folder(
+    repository: str,
+    cached: bool,
+    *,
+    required: Sequence[Sequence[str]],
+    optional: Sequence[Sequence[str]] = (),
+    extras: Sequence[str] = (),
+) -> Path:
+    """The folder in the local cache that has the needed files of a hub repository, which are loaded first if ``cached`` is false.
+
+    Args:
+        repository: Repository on the hub.
+        cached: Whether to use the local cache only.
+        required: Groups of file names; of each group the first available one is needed.
+        optional: Groups of which the repository may have none. If the local cache does not know whether it has, the hub must be asked.
+        extras: File names that are used where available.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    folder = [hub_file(repository, names, cached) for names in required][0].parent
+    for names in (*optional, *((name,) for name in extras)):
+        if cached and all(is_absent(repository, name) for name in names):
+            continue
+        try:
+            hub_file(repository, names, cached)
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError) and (not cached or names[0] not in extras):
+                raise
+    return folder
+
+
+def is_absent(repository: str, file: str) -> bool:
+    """Whether the local cache knows that a repository does not have a file; false if nothing is known."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return not isinstance(try_to_load_from_cache(repository, file), (str, type(None)))
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether ``text`` has the form of a repository's name, ``organisation/name``, and is neither a path that exists nor a file of weights.
+
+    >>> is_hub_name("openai/clip-vit-base-patch32"), is_hub_name("weights/clip.pt"), is_hub_name("./clip")
+    (True, False, False)
+    """
+    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(_ENDINGS) and not os.path.exists(text)
 
 
 def names_of(file: str) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import Tensor
 
 from clipzoo.errors import BuildError, ClipzooError
 from clipzoo.models.weights.files import first_line
-from clipzoo.models.weights.hub import from_hub, hub_file
-from clipzoo.models.weights.transformers_format import WEIGHTS, parts_of, read_weights
+from clipzoo.models.weights.hub import from_hub, hub_file, hub_folder
+from clipzoo.models.weights.transformers_format import PROCESSORS, WEIGHTS, image_processor, parts_of, read_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -66,25 +67,79 @@ def read_tokenizer(where: str, name: str):
     return tokenizer
 
 
-def read_model(where: str, name: str, cls: type, config: PretrainedConfig, **arguments: object) -> PreTrainedModel:
+def read_model(
+    where: str,
+    name: str,
+    cls: type,
+    config: PretrainedConfig,
+    choose: Callable[[dict[str, Tensor]], dict] | None = None,
+    **arguments: object,
+) -> PreTrainedModel:
     """A network with the weights of a hub name or folder, in fp32; heads for other tasks are ignored.
+
+    Args:
+        where: Start of a message.
+        name: Hub name or folder.
+        cls: Class of the network.
+        config: Its configuration.
+        choose: Function from the tensors of the file to further arguments of the class.
+        arguments: Arguments of the class.
 
     Raises:
         BuildError: The weights are unavailable (the message gives three ways to get them), unreadable, or lack parameters of the tower.
     """
 
     def load(cached: bool) -> tuple[PreTrainedModel, dict]:
-        folder = Path(name) if is_folder(name) else weights_folder(name, cached)
-        state = read_weights(folder, f"{where}: {name}")
-        arguments.update(output_loading_info=True, torch_dtype=torch.float32, trust_remote_code=False, local_files_only=True)
+        state = _read_state(where, name, cached)
+        own = {**arguments, **({} if choose is None else choose(state))}
+        own |= {"output_loading_info": True, "torch_dtype": torch.float32, "trust_remote_code": False, "local_files_only": True}
         with quiet_loading():  # transformers handles older tensor names
-            return cls.from_pretrained(None, config=config, state_dict=state, **arguments)
+            return cls.from_pretrained(None, config=config, state_dict=state, **own)
 
     model, report = reading(load, where, name)
     missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
     if missing:
         raise BuildError(f"{where}: the weights of '{name}' do not fit, missing or of another shape: {', '.join(missing[:4])}")
     return model
+
+
+def read_tensors(where: str, name: str) -> dict[str, Tensor]:
+    """All tensors of a hub name or folder, in fp32.
+
+    Raises:
+        BuildError: The weights are unavailable (the message gives three ways to get them) or unreadable.
+    """
+    return reading(lambda cached: _read_state(where, name, cached), where, name)
+
+
+def build_network(config: PretrainedConfig, **arguments: object) -> PreTrainedModel:
+    """A network with random weights in fp32, whatever precision its config names."""
+    from transformers import AutoModel
+
+    with quiet_loading():
+        return AutoModel.from_config(config, torch_dtype=torch.float32, trust_remote_code=False, **arguments)
+
+
+def read_image_processor(where: str, name: str) -> tuple[dict, str] | None:
+    """The content of the image processor's file of a hub name or folder, and the start of messages about it; ``None`` without a file.
+
+    Raises:
+        BuildError: The file is unreadable, or the hub, which may have one, is unavailable.
+    """
+    if is_folder(name):
+        folder = Path(name)
+    else:
+
+        def load(cached: bool) -> Path:
+            return hub_folder(name, cached, required=[("config.json",)], optional=[PROCESSORS])
+
+        folder = reading(load, where, f"{name} ({PROCESSORS[1]})")
+    found = image_processor(folder, f"{where}: {name}")
+    return None if found is None else (found[0], f"{where}: {name}: {found[1]}")
+
+
+def _read_state(where: str, name: str, cached: bool) -> dict[str, Tensor]:
+    return read_weights(Path(name) if is_folder(name) else weights_folder(name, cached), f"{where}: {name}")
 
 
 def where_from(name: str) -> str:
