@@ -1,5 +1,6 @@
 """A local cache laid out as the hub's, with small random models that the reference libraries wrote into it."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -109,3 +110,43 @@ def gemma_tokenizer(folder: Path) -> None:
 
 WORDS = ("cat", "dog", "photo", "hip", "joint", "film", "left", "right", "above", "below")
 SENTENCES = ["a photo of a cat", "Two, dogs!", "a", "人工髋关节置换术", "word " * 30]
+
+
+def image_model(folder: Path, kind: str, **config: object):
+    """A network of transformers without a text tower, and the file of an image processor that crops 32 of 36 pixels."""
+    import transformers
+
+    model = shaken(getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**config)))
+    model.save_pretrained(folder)
+    sizes = {"size": {"shortest_edge": 36}, "crop_size": 32, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.2, 0.3]}
+    transformers.BitImageProcessor(**sizes).save_pretrained(folder)
+    return model
+
+
+def open_clip_repository(cache: Path, repository: str, model_cfg: dict):
+    """A model of open_clip, saved as its trainer pushes it to the hub."""
+    import open_clip
+    from open_clip.factory import _MODEL_CONFIGS
+
+    folder = put(cache, repository)
+    _MODEL_CONFIGS["pushed"] = model_cfg
+    try:
+        model = shaken(open_clip.create_model("pushed", pretrained_text=False))
+    finally:
+        del _MODEL_CONFIGS["pushed"]
+    model.logit_scale.data.fill_(4.25)
+    torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    preprocess = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.2], "interpolation": "bicubic", "resize_mode": "shortest"}
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return model
+
+
+def timm_repository(folder: Path, architecture: str, **arguments: object):
+    """A model of timm, saved as its function for the hub saves it."""
+    import timm
+    from timm.models import save_for_hf
+
+    model = shaken(timm.create_model(architecture, num_classes=3, **arguments))
+    save_for_hf(model, folder, model_config={"label_names": ["a", "b", "c"]}, model_args=arguments or None)
+    return model

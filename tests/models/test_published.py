@@ -1,9 +1,10 @@
 """Published models by the names that people use: written by the reference libraries into a cache laid out as the hub's, loaded by name."""
 
 import hub_cache
+import open_clip
 import pytest
 import torch
-from hub_cache import SENTENCES, put
+from hub_cache import SENTENCES, put, without_file
 
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
@@ -53,3 +54,141 @@ def test_clip(cache):
     image, text = agree("hf:openai/small", *of_transformers(model, folder, padding=True, max_length=20))
     assert image.space == "Hugging Face openai/small" and image.logit_scale == 3.5
     assert text.context_length == 20 and image.preprocessing.mean == (0.4, 0.5, 0.6) and image.preprocessing.fit == "crop"
+
+
+def test_a_bare_name_is_one_of_transformers(cache):
+    hub_cache.clip(put(cache, "openai/small"))
+    for table in (BACKBONES, TEXT_ENCODERS):
+        assert table.build("openai/small").weights == "Hugging Face openai/small"
+        assert table.build("openai/small:scratch").weights == "random"
+
+
+@pytest.mark.parametrize("name", ["hf:ofa/small", "chinese-clip:ofa/small"])
+def test_chinese_clip(cache, name):
+    """Through both doors, of which the second has Chinese-CLIP's own towers."""
+    folder = put(cache, "ofa/small")
+    model = hub_cache.chinese_clip(folder)
+    image, text = agree(name, *of_transformers(model, folder, padding=True, max_length=52))
+    assert text.context_length == 52 and image.logit_scale == 3.0 and image.preprocessing.fit == "squash"
+    assert text.tokenizer.languages == ("zh",)
+
+
+def test_the_names_of_chinese_clips_releases(cache):
+    folder = put(cache, "OFA-Sys/chinese-clip-vit-base-patch16")
+    hub_cache.chinese_clip(folder)
+    image, text = BACKBONES.build("chinese-clip:ViT-B-16"), TEXT_ENCODERS.build("chinese-clip:ViT-B-16")
+    assert image.space == text.space == "Hugging Face OFA-Sys/chinese-clip-vit-base-patch16"
+
+
+def test_siglip(cache):
+    folder = put(cache, "google/small")
+    model = hub_cache.siglip(folder)
+    hub_cache.sentence_pieces(folder)
+    image, text = agree("hf:google/small", *of_transformers(model, folder, padding="max_length", max_length=16))
+    assert (image.logit_scale, image.logit_bias) == (2.5, -7.0) and image.preprocessing.fit == "squash"
+    assert text.tokenizer(["a", "a photo of a cat"]).lengths.tolist() == [16, 16]
+
+
+def test_siglip_2_reads_lower_case(cache):
+    """transformers leaves it to the caller, although the published models were trained so."""
+    folder = put(cache, "google/small")
+    model = hub_cache.siglip(folder)
+    hub_cache.gemma_tokenizer(folder)
+    images, texts = of_transformers(model, folder, padding="max_length", max_length=16)
+    agree("hf:google/small", images, lambda sentences: texts([sentence.lower() for sentence in sentences]))
+    with torch.no_grad():
+        assert (texts(["Two, dogs!"]) - texts(["two, dogs!"])).abs().max() > 0.01
+
+
+DINO = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 32, "patch_size": 8}
+SWIN = {"embed_dim": 16, "depths": [1, 2], "num_heads": [1, 2], "window_size": 2, "patch_size": 4, "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "depth"),
+    [
+        ("Dinov2", {**DINO, "intermediate_size": 96}, 3),
+        ("DINOv3ViT", {**DINO, "intermediate_size": 96, "num_register_tokens": 2}, 3),
+        ("ViT", {**DINO, "intermediate_size": 96}, 3),
+        ("Swin", SWIN, 4),
+        ("ConvNext", {"hidden_sizes": [8, 16], "depths": [1, 2], "num_stages": 2}, 4),
+        ("ResNet", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2], "layer_type": "basic"}, 4),
+    ],
+)
+def test_image_models_of_transformers(cache, kind, config, depth):
+    model = hub_cache.image_model(put(cache, "someone/small"), kind, **config)
+    tower = BACKBONES.build("hf:someone/small").eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(tower(images), model(images).pooler_output.flatten(1), rtol=0, atol=1e-5)
+        states = model(images).last_hidden_state
+        mean = states.mean(dim=1) if states.ndim == 3 else states.mean(dim=(2, 3))
+        other = BACKBONES.build({"type": "hf:someone/small", "pooling": "mean"}).eval()
+        torch.testing.assert_close(other(images), mean, rtol=0, atol=1e-5)
+    assert tower.preprocessing.size == 32 and tower.preprocessing.std == (0.2, 0.2, 0.3) and tower.preprocessing.fit == "pad"
+    assert (tower.depth, tower.projected, tower.space) == (depth, False, None)
+    assert BACKBONES.build({"type": "hf:someone/small", "image_size": 64}).preprocessing.size == 64
+
+
+def test_an_image_model_saved_without_its_pooling_layer_is_read_at_its_class_token(cache):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    folder = put(cache, "someone/small")
+    model = hub_cache.shaken(ViTForImageClassification(ViTConfig(**DINO, intermediate_size=96)))
+    model.save_pretrained(folder)
+    without_file(folder, "preprocessor_config.json", "processor_config.json")
+    tower = BACKBONES.build("hf:someone/small").eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(tower(images), model.vit(images).last_hidden_state[:, 0], rtol=0, atol=1e-5)
+    assert tower.pooling == "cls" and tower.preprocessing.size == 32 and tower.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+TEXT = {"width": 64, "heads": 2, "layers": 2, "context_length": 20}
+BERT = {"hf_model_name": "someone/bert", "hf_tokenizer_name": "someone/bert", "hf_pooler_type": "cls_last_hidden_state_pooler"}
+MODELS = {
+    "a vision transformer": {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
+        "text_cfg": TEXT,
+    },
+    "as BiomedCLIP": {
+        "embed_dim": 24,
+        "vision_cfg": {
+            **{"timm_model_name": "test_vit", "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear"},
+            "image_size": 160,
+        },
+        "text_cfg": {**BERT, "hf_proj_type": "mlp", "context_length": 30},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_open_clips_repositories(cache, kind):
+    """Also with a network of timm and a BERT whose config and tokenizer are in another repository."""
+    from small_bert import bert_repository
+
+    bert_repository(put(cache, "someone/bert"))
+    model = hub_cache.open_clip_repository(cache, "someone/small", MODELS[kind])
+    tokenizer = open_clip.get_tokenizer("hf-hub:someone/small")
+    image, text = agree(
+        "openclip:hf-hub:someone/small",
+        lambda images: model.encode_image(images, normalize=False),
+        lambda sentences: model.encode_text(tokenizer(sentences), normalize=False),
+    )
+    assert image.preprocessing.mean == (0.5, 0.4, 0.3) and image.logit_scale == 4.25
+    assert image.weights == image.space == "Hugging Face someone/small"
+
+
+@pytest.mark.parametrize(("architecture", "arguments"), [("test_vit", {}), ("test_vit", {"depth": 3}), ("test_resnet", {})])
+def test_timms_repositories(cache, architecture, arguments):
+    folder = put(cache, "timm/small")
+    model = hub_cache.timm_repository(folder, architecture, **arguments)
+    for name in ("timm:hf-hub:timm/small", "timm/small", f"timm:{folder}"):
+        tower = BACKBONES.build(name).eval()
+        images = torch.randn(2, 3, 160, 160)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                tower(images), model.forward_head(model.forward_features(images), pre_logits=True), rtol=0, atol=1e-5
+            )
+        assert tower.preprocessing.size == 160 and tower.preprocessing.mean == (0.5, 0.5, 0.5)

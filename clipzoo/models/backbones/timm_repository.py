@@ -51,7 +51,10 @@ def read_description(folder: Path, where: str) -> dict:
     published = as_object(content.get("pretrained_cfg", content), f"{where}: config.json: pretrained_cfg")
     known = {field.name for field in dataclasses.fields(PretrainedCfg)} - {"label_names", "label_descriptions", "architecture"}
     kept = {key: value for key, value in published.items() if key in known and value is not None}
-    arguments = as_object(content.get("model_args", {}), f"{where}: config.json: model_args")
+    arguments = as_object(content.get("model_args") or {}, f"{where}: config.json: model_args")
+    if arguments.get("in_chans", 3) != 3:
+        raise BuildError(f"{where}: the network takes images of {arguments['in_chans']} channels, not 3")
+    arguments = {key: value for key, value in arguments.items() if key not in ("num_classes", "in_chans", "pretrained")}
     return {"architecture": content["architecture"], "model_args": arguments, "pretrained_cfg": kept}
 
 
