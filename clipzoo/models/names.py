@@ -5,7 +5,8 @@ The rule: the name of an architecture (``resnet18``, ``timm:resnet18``, ``bert``
 ``timm:resnet18.a1_in1k``, ``openclip:<name>/<tag>``) loads them, and ``:scratch`` (or ``:false``) starts from random weights.
 ``weights:<file or folder>`` is a tower of a whole CLIP stored there, with the sizes found there; ``chinese-clip:<file or folder>``
 likewise if its text tower is a BERT. A repository of the Hugging Face hub is ``hf:<organisation>/<name>`` for transformers (also
-without ``hf:``), ``openclip:hf-hub:<organisation>/<name>`` for open_clip, and ``timm:hf-hub:<organisation>/<name>`` for timm.
+without ``hf:``), ``openclip:hf-hub:<organisation>/<name>`` for open_clip, and ``timm:hf-hub:<organisation>/<name>`` for timm;
+one of ModelScope has ``modelscope:`` before its name (``hf:modelscope:<organisation>/<name>``, ``chinese-clip:modelscope:…``).
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def _with_library(name: str) -> str:
 
 
 def _is_path(text: str) -> bool:
-    return text.startswith(("/", "./", "../", "~")) or "\\" in text or text in (".", "..")
+    return text.startswith(("/", "./", "../", "~", "modelscope:")) or "\\" in text or text in (".", "..")
 
 
 def _split(text: str) -> tuple[str, bool | None]:

@@ -5,6 +5,7 @@ import open_clip
 import pytest
 import torch
 from hub_cache import SENTENCES, put, without_file
+from small_towers import bert_folder
 
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
@@ -166,9 +167,7 @@ MODELS = {
 @pytest.mark.parametrize("kind", MODELS)
 def test_open_clips_repositories(cache, kind):
     """Also with a network of timm and a BERT whose config and tokenizer are in another repository."""
-    from small_bert import bert_repository
-
-    bert_repository(put(cache, "someone/bert"))
+    bert_folder(put(cache, "someone/bert"))
     model = hub_cache.open_clip_repository(cache, "someone/small", MODELS[kind])
     tokenizer = open_clip.get_tokenizer("hf-hub:someone/small")
     image, text = agree(

@@ -21,8 +21,10 @@ from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_clip import build_side, kind_of, load_side
 from clipzoo.models.weights.hf_files import config_file, opened
+from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
     build_network,
+    is_image_network,
     network_class,
     read_config,
     read_image_processor,
@@ -85,7 +87,7 @@ class HFVision(Backbone):
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
         self.name, self._files = name, files
-        with opened(name, files, "HFVision") as source:
+        with opened(name if files else local_name(name, "HFVision"), files, "HFVision") as source:
             config = read_config("HFVision", source)
             kind = kind_of(config, "HFVision", name)
             own = None if files is not None else _published(source, config, is_clip=kind is not None)
@@ -135,7 +137,7 @@ class HFVision(Backbone):
             BuildError: It does not take images.
         """
         cls = network_class(config)
-        if cls is None or cls.main_input_name != "pixel_values" or "text" in getattr(cls, "input_modalities", ()):
+        if not is_image_network(cls):
             raise BuildError(f"HFVision: '{self.name}' is a {config.model_type} model, not an image model. Use hf:{self.name} for texts")
         optional = "add_pooling_layer" in inspect.signature(cls.__init__).parameters
         arguments = {"add_pooling_layer": pooling in ("pooler", None)} if optional else {}

@@ -11,7 +11,7 @@ from clipzoo.errors import BuildError
 from clipzoo.files import expanded
 from clipzoo.models.layout.json_file import as_object, read_object
 from clipzoo.models.weights.files import kind_of_weights
-from clipzoo.models.weights.hub import from_hub, hub_folder
+from clipzoo.models.weights.hub import MODELSCOPE, from_hub, hub_folder, local_name
 
 HUB = "hf-hub:"  # before the name of a repository, as in timm
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -19,7 +19,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 def is_repository(name: str) -> bool:
     """Whether ``name`` is a repository or a folder rather than a model in timm's list."""
-    return name.startswith((HUB, "/", "./", "../", "~")) or "\\" in name
+    return name.startswith((HUB, MODELSCOPE, "/", "./", "../", "~")) or "\\" in name
 
 
 def repository_folder(name: str, where: str, *, pretrained: bool) -> Path:
@@ -31,7 +31,7 @@ def repository_folder(name: str, where: str, *, pretrained: bool) -> Path:
     if name.startswith(HUB):
         repository, required = name.removeprefix(HUB), [("config.json",), *([_WEIGHTS] if pretrained else [])]
         return from_hub(lambda cached: hub_folder(repository, cached, required=required), where, repository, local="timm:FOLDER")
-    folder = Path(expanded(name))
+    folder = Path(expanded(local_name(name, where)))
     if not folder.is_dir():
         raise BuildError(f"{where}: no folder {name}. Pass one with timm's config.json, timm:hf-hub:<organisation>/<name>, or timm:<name>")
     return folder

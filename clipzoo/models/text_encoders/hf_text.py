@@ -17,6 +17,7 @@ from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
 from clipzoo.models.weights.hf_clip import Kind, build_side, context_of, kind_of, load_side
 from clipzoo.models.weights.hf_files import files_of, opened
+from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
     build_network,
     network_class,
@@ -69,7 +70,7 @@ class HFText(TextEncoder):
         super().__init__(freeze, unfreeze_blocks, lora)
         check_files("HFText", files, pretrained)
         self.name, self._files = name, files
-        with opened(name, files, "HFText") as source:
+        with opened(name if files else local_name(name, "HFText"), files, "HFText") as source:
             config = read_config("HFText", source)
             kind = kind_of(config, "HFText", name)
             if kind is None:

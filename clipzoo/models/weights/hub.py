@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from clipzoo.errors import BuildError, ClipzooError
+from clipzoo.errors import BuildError, ClipzooError, did_you_mean
+from clipzoo.models.catalogue import REPOSITORIES
 from clipzoo.models.weights.files import first_line
 
 # A hub that does not answer within this time is treated as absent; its own client would retry for 45 seconds.
@@ -25,6 +26,9 @@ _SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin"
 # The form of a repository's name, and endings of files of weights, which it is mistaken for.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar", ".zip", ".npz")
+
+MODELSCOPE = "modelscope:"  # before the name of a repository there
+_OTHER_FRAMEWORKS = ("*.msgpack", "*.h5", "*.onnx", "*.ot", "*.tflite", "onnx/*")
 
 Result = TypeVar("Result")
 
@@ -64,7 +68,7 @@ def from_hub(
         state = "the weights are not in the local cache" if absent else f"the local cache cannot be read: {first_line(errors[True])}"
         problem = f"{no_network}, and {state}"
     else:
-        problem = _what_happened(errors[False])
+        problem = _what_happened(errors[False], what)
     raise BuildError(three_ways(where, what, problem, local, scratch)) from errors.get(False, errors[True])
 
 
@@ -130,12 +134,14 @@ def is_absent(repository: str, file: str) -> bool:
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether ``text`` has the form of a repository's name, ``organisation/name``, and is neither a path that exists nor a file of weights.
+    """Whether ``text`` has the form of a repository's name, ``organisation/name``, and is not a path: the name of a file of weights, or of
+    something in a local folder.
 
     >>> is_hub_name("openai/clip-vit-base-patch32"), is_hub_name("weights/clip.pt"), is_hub_name("./clip")
     (True, False, False)
     """
-    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(_ENDINGS) and not os.path.exists(text)
+    is_path = os.path.isdir(text.partition("/")[0])
+    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(_ENDINGS) and not is_path
 
 
 def names_of(file: str) -> tuple[str, ...]:
@@ -146,6 +152,45 @@ def names_of(file: str) -> tuple[str, ...]:
     """
     stem, _, ending = file.rpartition(".")
     return (_SAFE.get(file, f"{stem}.safetensors"), file) if ending in ("bin", "pth") else (file,)
+
+
+def local_name(name: str, where: str) -> str:
+    """A name as it is, except for ``modelscope:`` and a repository of ModelScope: then the folder that has it, downloaded once.
+
+    Raises:
+        BuildError: The package modelscope is missing, or the repository is neither in its cache nor available.
+    """
+    if not name.startswith(MODELSCOPE):
+        return name
+    repository, ways = name.removeprefix(MODELSCOPE), "download it elsewhere and pass its folder instead of the name"
+    try:
+        from modelscope.hub.snapshot_download import snapshot_download
+    except ImportError as error:
+        raise BuildError(f"{where}: '{name}' needs the package modelscope. Install it (pip install modelscope), or {ways}") from error
+    with contextlib.suppress(Exception):  # whatever the reason, the network is next
+        return snapshot_download(repository, local_files_only=True)
+    offline = "HF_HUB_OFFLINE is set, and it is not in ModelScope's cache"
+    try:
+        if is_offline():
+            raise OSError(offline)
+        return snapshot_download(repository, ignore_patterns=list(_OTHER_FRAMEWORKS))
+    except Exception as error:  # of its HTTP library, or of the client
+        reach = "Connect to ModelScope (another address: set MODELSCOPE_DOMAIN)"
+        raise BuildError(f"{where}: cannot load '{repository}' from ModelScope ({first_line(error)}). {reach}, or {ways}") from error
+
+
+@contextlib.contextmanager
+def without_network() -> Iterator[None]:
+    """Use local caches only in this block."""
+    with _cache_only(True):
+        yield
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids the network (``HF_HUB_OFFLINE``)."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
 
 
 @contextlib.contextmanager
@@ -171,11 +216,29 @@ def three_ways(where: str, what: str, problem: str, local: str, scratch: str) ->
     )
 
 
-def _what_happened(error: BaseException) -> str:
-    """The first line of an error; transformers hides the actual cause behind "Can't load the configuration of …"."""
-    while str(error).startswith("Can't load") and error.__context__ is not None:
-        error = error.__context__
-    return first_line(error)
+def _what_happened(error: BaseException, what: str = "") -> str:
+    """An error of a client in a line; transformers hides the actual cause behind "Can't load the configuration of …"."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    causes = list(_causes(error))
+    log_in = "log in with 'hf auth login', or set HF_TOKEN"
+    for cause in causes:
+        if isinstance(cause, GatedRepoError):
+            return f"it is only for users who accept its licence: do so on its page at {constants.ENDPOINT}, then {log_in}"
+        if isinstance(cause, RepositoryNotFoundError):
+            return f"{constants.ENDPOINT} has no such repository, or it is private: then {log_in}.{did_you_mean(what, REPOSITORIES)}"
+        if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+            file = urllib.parse.urlsplit(str(cause.response.url)).path.rpartition("/")[2]
+            return f"the repository has no {file}"
+    return first_line(next((cause for cause in causes if not str(cause).startswith("Can't load")), error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from or because of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clipzoo.errors import BuildError, ClipzooError
+from clipzoo.models.layout.open_clip import CONFIG
 from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hub import from_hub, hub_file, hub_folder
 from clipzoo.models.weights.transformers_format import PROCESSORS, WEIGHTS, image_processor, parts_of, read_weights
@@ -41,11 +42,36 @@ def read_config(where: str, name: str) -> PretrainedConfig:
         raise BuildError(f"{where}: the folder {name} has no config.json. Save the model there with save_pretrained()")
 
     def load(cached: bool) -> PretrainedConfig:
-        content, _ = PretrainedConfig.get_config_dict(name, local_files_only=cached)
+        try:
+            content, _ = PretrainedConfig.get_config_dict(name, local_files_only=cached)
+        except OSError as error:
+            if _is_open_clips(name, cached):
+                raise BuildError(f"{where}: '{name}' is in open_clip's layout. Use openclip:hf-hub:{name}") from error
+            raise
+        if "model_type" not in content and "architecture" in content:
+            raise BuildError(f"{where}: '{name}' is in timm's layout. Use timm:{name if is_folder(name) else f'hf-hub:{name}'}")
         _refuse_code(content, "config.json", where, name)
         return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
 
     return reading(load, where, name)
+
+
+def takes_images(name: str, where: str) -> tuple[bool, bool]:
+    """Whether a model of transformers has an image tower, and whether it has a text tower.
+
+    Raises:
+        BuildError: Its config is unavailable or not supported.
+    """
+    config = read_config(where, name)
+    if hasattr(config, "vision_config"):
+        return True, True
+    image = is_image_network(network_class(config))
+    return image, not image
+
+
+def is_image_network(cls: type | None) -> bool:
+    """Whether a network takes images and nothing else."""
+    return cls is not None and cls.main_input_name == "pixel_values" and "text" not in (getattr(cls, "input_modalities", None) or ())
 
 
 def read_tokenizer(where: str, name: str):
@@ -138,6 +164,14 @@ def read_image_processor(where: str, name: str) -> tuple[dict, str] | None:
     return None if found is None else (found[0], f"{where}: {name}: {found[1]}")
 
 
+def _is_open_clips(name: str, cached: bool) -> bool:
+    """Whether a repository has a config of open_clip; false if that cannot be found out."""
+    try:
+        return hub_file(name, (CONFIG,), cached).is_file()
+    except Exception:  # of any client; the caller knows the better message
+        return False
+
+
 def _read_state(where: str, name: str, cached: bool) -> dict[str, Tensor]:
     return read_weights(Path(name) if is_folder(name) else weights_folder(name, cached), f"{where}: {name}")
 
@@ -177,6 +211,7 @@ def reading(load: Callable[[bool], Result], where: str, name: str, cache_first: 
 
 # How a user passes local files or starts from random weights, for towers whose architecture or tokenizer is also on the hub.
 _INSTEAD = {
+    "HFVision": ("hf:FOLDER", "an architecture such as resnet18, which needs no files"),
     "HFText": ("hf:FOLDER", "bert for a small BERT that needs no files"),
     "OpenCLIPText": ("openclip:FOLDER with the tokenizer's files", "clip:ViT-B/32:scratch, which needs no files"),
 }

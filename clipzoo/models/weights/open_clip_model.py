@@ -15,7 +15,7 @@ from clipzoo.errors import BuildError, DataError, did_you_mean, shortened
 from clipzoo.files import read_json
 from clipzoo.models.layout.open_clip import CONFIG, WEIGHTS, preprocessing_of
 from clipzoo.models.weights.files import first_line, read_state_dict
-from clipzoo.models.weights.hub import from_hub, hub_folder
+from clipzoo.models.weights.hub import from_hub, hub_folder, local_name
 from clipzoo.models.weights.open_clip_format import weights_in
 from clipzoo.models.weights.source import openai_preprocessing, published_file, space_of
 from clipzoo.structures import Preprocessing
@@ -90,7 +90,7 @@ def open_clip_model(where: str, name: str, tag: str | None, pretrained: bool, co
         return OpenCLIPModel(name, copy.deepcopy(config))
     if name.startswith(HUB):
         return _from_repository(where, name, tag, pretrained)
-    folder = Path(name)
+    folder = Path(local_name(name, where))
     if folder.is_dir():
         return _from_folder(where, name, folder, tag, pretrained)
     from open_clip import get_model_config, list_models

@@ -14,7 +14,7 @@ from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD
 from clipzoo.models.layout.transformers import TOKENIZER_FILES
 from clipzoo.models.weights import CLIPWeights, read_clip
 from clipzoo.models.weights.files import weights_file
-from clipzoo.models.weights.hub import explained, from_hub, hub_file, hub_folder, is_hub_name, names_of
+from clipzoo.models.weights.hub import explained, from_hub, hub_file, hub_folder, is_hub_name, local_name, names_of
 from clipzoo.models.weights.hugging_face import weights_folder
 from clipzoo.models.weights.transformers_format import PROCESSORS
 from clipzoo.structures import Preprocessing
@@ -127,7 +127,7 @@ def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> So
     if pretrained is False:
         return None
     if pretrained is not True:
-        path = str(pretrained)
+        path = local_name(str(pretrained), tower)
         if is_hub_name(path):
             return _from_repository(tower, path)
         return Source(read_clip(path, tower), str(Path(path).resolve()), f"file {path}")

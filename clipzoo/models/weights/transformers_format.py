@@ -36,7 +36,8 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
     kind = raw.get("model_type")
     if kind not in ("clip", "chinese_clip"):
         what = "has no model_type, so it is not from transformers" if kind is None else f"is of a {kind} model, not of a CLIP"
-        raise BuildError(f"{where}: config.json {what}. Supported: model_type clip and chinese_clip")
+        other = f" Use hf:{folder} for both towers" if kind in ("siglip", "metaclip_2") else ""
+        raise BuildError(f"{where}: config.json {what}. Supported: model_type clip and chinese_clip.{other}")
     config = _read_config(raw, f"{where}: config.json")
     state = read_weights(folder, where)
     state = {name: value for name, value in state.items() if not name.endswith(".position_ids")}  # 0, 1, 2 … in older files
