@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from small_towers import bert_folder
 
 from clipzoo.models.text_encoders.tokenizer import character_vocabulary
 
@@ -123,23 +124,33 @@ def image_model(folder: Path, kind: str, **config: object):
     return model
 
 
-def open_clip_repository(cache: Path, repository: str, model_cfg: dict):
-    """A model of open_clip, saved as its trainer pushes it to the hub."""
+def open_clip_model(model_cfg: dict):
+    """A model of open_clip with this configuration."""
     import open_clip
     from open_clip.factory import _MODEL_CONFIGS
 
-    folder = put(cache, repository)
     _MODEL_CONFIGS["pushed"] = model_cfg
     try:
         model = shaken(open_clip.create_model("pushed", pretrained_text=False))
     finally:
         del _MODEL_CONFIGS["pushed"]
     model.logit_scale.data.fill_(4.25)
+    return model
+
+
+def save_open_clip(model: torch.nn.Module, folder: Path, model_cfg: dict) -> None:
+    """Save a model as open_clip's trainer pushes it to the hub."""
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
     preprocess = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.2], "interpolation": "bicubic", "resize_mode": "shortest"}
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return model
+
+
+def bert(folder: Path) -> None:
+    """A BERT with weights and tokenizer."""
+    from transformers import BertConfig, BertModel
+
+    BertModel(BertConfig.from_pretrained(bert_folder(folder))).save_pretrained(folder)
 
 
 def timm_repository(folder: Path, architecture: str, **arguments: object):

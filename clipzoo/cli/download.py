@@ -7,7 +7,7 @@ import argparse
 from clipzoo.cli import command_line
 from clipzoo.commands import typed
 
-DESCRIPTION = """Load everything that published towers need (weights, configs, tokenizers) into the local cache, and build them once as a check.
+DESCRIPTION = """Load what published towers need (weights, configs, tokenizers) into the local cache, and build them once to check them.
 Copy the folder of the cache to a machine without a network, and set HF_HUB_OFFLINE=1 there.
 
   {download} chinese-clip:ViT-B-16 resnet18:pretrained

@@ -18,6 +18,7 @@ from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import expanded, natural
 from clipzoo.models.base import Tower
+from clipzoo.models.catalogue import with_prefix
 from clipzoo.models.layout.json_file import read_object
 from clipzoo.models.weights.files import kind_of_weights
 from clipzoo.models.weights.hf_clip import KINDS
@@ -280,4 +281,6 @@ def _near(text: str, path: Path) -> str:
     """A suggestion for a name that is neither a path nor a published name."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
+    if with_prefix(text) is not None:
+        return f" Did you mean {with_prefix(text)!r}?"
     return hint or did_you_mean(text, ["clip:ViT-B/32", "clip:ViT-B/16", "clip:ViT-L/14", "clip:RN50", "clip:RN101"])

@@ -5,9 +5,13 @@ Numbers of parameters are those of both towers, counted on the networks; a licen
 
 from __future__ import annotations
 
+import re
 from dataclasses import astuple, dataclass
 
 SEE_PAGE = "see its page"
+# The form of a repository's name, and endings of files of weights, which look like one.
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+_FILES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar", ".zip", ".npz")
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,17 @@ CATALOGUE: tuple[Published, ...] = (
     _hf("hfl/chinese-roberta-wwm-ext", "", "RoBERTa-wwm base", 101.7, None, "Chinese", _APACHE),
 )
 REPOSITORIES: tuple[str, ...] = tuple(dict.fromkeys(published.repository for published in CATALOGUE))
+
+
+def is_repository_name(text: str) -> bool:
+    """Whether ``text`` has the form of a repository's name, ``organisation/name``, and means nothing else.
+
+    >>> is_repository_name("openai/clip-vit-base-patch32"), is_repository_name("weights/clip.pt"), is_repository_name("ViT-B/32")
+    (True, False, False)
+    """
+    return bool(_REPOSITORY.fullmatch(text)) and not text.endswith(_FILES) and with_prefix(text) is None
+
+
+def with_prefix(text: str) -> str | None:
+    """The name in the catalogue that is ``text`` behind a prefix, such as ``clip:``; ``None`` if there is none."""
+    return next((published.name for published in CATALOGUE if published.name in (f"clip:{text}", f"openclip:{text}")), None)

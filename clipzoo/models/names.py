@@ -11,9 +11,8 @@ one of ModelScope has ``modelscope:`` before its name (``hf:modelscope:<organisa
 
 from __future__ import annotations
 
-import re
-
 from clipzoo.errors import RegistryError, did_you_mean, shortened
+from clipzoo.models.catalogue import is_repository_name
 
 _SUFFIXES = {"pretrained": True, "true": True, "false": False, "scratch": False}
 _VITS = ("tiny", "small", "base", "large")
@@ -52,7 +51,6 @@ _IMAGE_FAMILIES = (
 )
 _TEXT_FAMILIES = f"bert-base-chinese, bert, hf:<name or folder>, {_OF_CLIPS}"
 _HUB = "hf-hub:"
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 _PREFIXES = ("timm:", "hf:", "openclip:", "weights:", "chinese-clip:")
 
 
@@ -148,7 +146,7 @@ def _of_a_clip(name: str, pretrained: bool | None, *, openclip: str, weights: st
 
 def _with_library(name: str) -> str:
     """A repository's bare name with the prefix of its library: timm for timm's own, otherwise transformers."""
-    if not _REPOSITORY.fullmatch(name):
+    if not is_repository_name(name):
         return name
     return f"timm:{_HUB}{name}" if name.startswith("timm/") else f"hf:{name}"
 

@@ -168,7 +168,8 @@ MODELS = {
 def test_open_clips_repositories(cache, kind):
     """Also with a network of timm and a BERT whose config and tokenizer are in another repository."""
     bert_folder(put(cache, "someone/bert"))
-    model = hub_cache.open_clip_repository(cache, "someone/small", MODELS[kind])
+    model = hub_cache.open_clip_model(MODELS[kind])
+    hub_cache.save_open_clip(model, put(cache, "someone/small"), MODELS[kind])
     tokenizer = open_clip.get_tokenizer("hf-hub:someone/small")
     image, text = agree(
         "openclip:hf-hub:someone/small",

@@ -20,6 +20,7 @@ from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
     build_network,
+    is_image_network,
     network_class,
     read_config,
     read_model,
@@ -183,5 +184,7 @@ _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "m
 
 
 def _check_encoder(name: str, config: PretrainedConfig) -> None:
+    if is_image_network(network_class(config)):
+        raise BuildError(f"HFText: '{name}' is a {config.model_type} model, which has an image tower and no text tower")
     if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
         raise BuildError(f"HFText: '{name}' is a {config.model_type} model, not a text encoder. Use one such as bert, roberta or electra")

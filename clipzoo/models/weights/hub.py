@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import threading
 import urllib.parse
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from clipzoo.errors import BuildError, ClipzooError, did_you_mean
-from clipzoo.models.catalogue import REPOSITORIES
+from clipzoo.models.catalogue import REPOSITORIES, is_repository_name
 from clipzoo.models.weights.files import first_line
 
 # A hub that does not answer within this time is treated as absent; its own client would retry for 45 seconds.
@@ -22,10 +21,6 @@ _REACH_SECONDS = 3.0
 
 # The libraries' default names of weight files in safetensors.
 _SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
-
-# The form of a repository's name, and endings of files of weights, which it is mistaken for.
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
-_ENDINGS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".tar", ".zip", ".npz")
 
 MODELSCOPE = "modelscope:"  # before the name of a repository there
 _OTHER_FRAMEWORKS = ("*.msgpack", "*.h5", "*.onnx", "*.ot", "*.tflite", "onnx/*")
@@ -134,14 +129,8 @@ def is_absent(repository: str, file: str) -> bool:
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether ``text`` has the form of a repository's name, ``organisation/name``, and is not a path: the name of a file of weights, or of
-    something in a local folder.
-
-    >>> is_hub_name("openai/clip-vit-base-patch32"), is_hub_name("weights/clip.pt"), is_hub_name("./clip")
-    (True, False, False)
-    """
-    is_path = os.path.isdir(text.partition("/")[0])
-    return bool(_HUB_NAME.fullmatch(text)) and not text.endswith(_ENDINGS) and not is_path
+    """Whether ``text`` has the form of a repository's name, and is not the path of something in a local folder."""
+    return is_repository_name(text) and not os.path.isdir(text.partition("/")[0])
 
 
 def names_of(file: str) -> tuple[str, ...]:

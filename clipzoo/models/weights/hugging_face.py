@@ -42,14 +42,11 @@ def read_config(where: str, name: str) -> PretrainedConfig:
         raise BuildError(f"{where}: the folder {name} has no config.json. Save the model there with save_pretrained()")
 
     def load(cached: bool) -> PretrainedConfig:
-        try:
-            content, _ = PretrainedConfig.get_config_dict(name, local_files_only=cached)
-        except OSError as error:
-            if _is_open_clips(name, cached):
-                raise BuildError(f"{where}: '{name}' is in open_clip's layout. Use openclip:hf-hub:{name}") from error
-            raise
-        if "model_type" not in content and "architecture" in content:
+        content, _ = PretrainedConfig.get_config_dict(name, local_files_only=cached)
+        if "architecture" in content and content.get("model_type") in (None, "timm_wrapper"):  # which transformers adds
             raise BuildError(f"{where}: '{name}' is in timm's layout. Use timm:{name if is_folder(name) else f'hf-hub:{name}'}")
+        if not content and _is_open_clips(name, cached):
+            raise BuildError(f"{where}: '{name}' is in open_clip's layout. Use openclip:hf-hub:{name}")
         _refuse_code(content, "config.json", where, name)
         return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
 
