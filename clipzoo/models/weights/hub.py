@@ -151,21 +151,28 @@ def local_name(name: str, where: str) -> str:
     """
     if not name.startswith(MODELSCOPE):
         return name
-    repository, ways = name.removeprefix(MODELSCOPE), "download it elsewhere and pass its folder instead of the name"
+    repository, instead = name.removeprefix(MODELSCOPE), "download it elsewhere and pass its folder instead of the name"
     try:
+        from modelscope.hub.constants import DEFAULT_MODELSCOPE_DOMAIN
         from modelscope.hub.snapshot_download import snapshot_download
     except ImportError as error:
-        raise BuildError(f"{where}: '{name}' needs the package modelscope. Install it (pip install modelscope), or {ways}") from error
+        raise BuildError(f"{where}: '{name}' needs the package modelscope. Install it (pip install modelscope), or {instead}") from error
     with contextlib.suppress(Exception):  # whatever the reason, the network is next
         return snapshot_download(repository, local_files_only=True)
-    offline = "HF_HUB_OFFLINE is set, and it is not in ModelScope's cache"
-    try:
-        if is_offline():
-            raise OSError(offline)
-        return snapshot_download(repository, ignore_patterns=list(_OTHER_FRAMEWORKS))
-    except Exception as error:  # of its HTTP library, or of the client
-        reach = "Connect to ModelScope (another address: set MODELSCOPE_DOMAIN)"
-        raise BuildError(f"{where}: cannot load '{repository}' from ModelScope ({first_line(error)}). {reach}, or {ways}") from error
+    address = os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN") or DEFAULT_MODELSCOPE_DOMAIN
+    problem, cause = "", None
+    if is_offline():
+        problem = "HF_HUB_OFFLINE is set, and it is not in ModelScope's cache"
+    elif not _reachable(address if "://" in address else f"https://{address}"):
+        problem = f"{address} cannot be reached, and it is not in ModelScope's cache"
+    else:
+        try:
+            return snapshot_download(repository, ignore_patterns=list(_OTHER_FRAMEWORKS))
+        except Exception as error:  # of its HTTP library, or of the client
+            missing = getattr(getattr(error, "response", None), "status_code", None) == 404
+            problem, cause = f"{address} has no such repository" if missing else first_line(error), error
+    reach = "Connect to ModelScope (another address: set MODELSCOPE_DOMAIN)"
+    raise BuildError(f"{where}: cannot load '{repository}' from ModelScope ({problem}). {reach}, or {instead}") from cause
 
 
 @contextlib.contextmanager
@@ -176,7 +183,7 @@ def without_network() -> Iterator[None]:
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids the network (``HF_HUB_OFFLINE``)."""
+    """Whether the network must not be used (``HF_HUB_OFFLINE``)."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_OFFLINE
