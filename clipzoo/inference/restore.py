@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clipzoo.commands import typed
 from clipzoo.config import Config
 from clipzoo.config.plugins import are_names, import_plugins, not_imported
 from clipzoo.config.settings import RuntimeSettings
@@ -216,8 +217,8 @@ def published_model(image: str | dict, text: str | dict, name: str, device: torc
                 raise
             problem = str(error).partition(". Three ways: ")[0].partition(": ")[2]
             raise BuildError(
-                f"{name}: {problem}. Connect to the hub (or to a mirror: set HF_ENDPOINT), or pass a local file or folder with these "
-                "weights instead of the name"
+                f"{name}: {problem}. Connect to the hub (a mirror: set HF_ENDPOINT; ahead of time: {typed('download')} NAME), or pass a "
+                "local file or folder with these weights instead of the name"
             ) from error
     if not image_encoder.projected:
         raise BuildError(f"{name}: is an image model without a text tower. Name a CLIP, such as {_NAMES}")

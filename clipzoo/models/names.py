@@ -105,6 +105,8 @@ def text_encoder(text: str) -> dict | None:
     published, name = pretrained is not False, _with_library(name)
     if name.startswith("hf:") and len(name) > len("hf:"):
         return {"type": "HFText", "name": name.removeprefix("hf:"), "pretrained": published}
+    if name.startswith("timm:"):
+        raise RegistryError(f"text encoder '{text}': timm has image towers only. Known: {_TEXT_FAMILIES}")
     canonical = _canonical(name, _TEXT)
     if canonical == "bert":
         if pretrained:

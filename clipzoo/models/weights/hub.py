@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from clipzoo.commands import typed
 from clipzoo.errors import BuildError, ClipzooError, did_you_mean
 from clipzoo.models.catalogue import REPOSITORIES, is_repository_name
 from clipzoo.models.weights.files import first_line
@@ -207,7 +208,8 @@ def explained(where: str, what: str, *, local: str, scratch: str = "pretrained=F
 def three_ways(where: str, what: str, problem: str, local: str, scratch: str) -> str:
     """The message for unavailable weights: the problem, then three ways to get them."""
     return (
-        f"{where}: cannot load the weights of '{what}' ({problem}). Three ways: connect to the hub (or to a mirror: set HF_ENDPOINT); "
+        f"{where}: cannot load the weights of '{what}' ({problem}). Three ways: connect to the hub (a mirror: set HF_ENDPOINT; "
+        f"ahead of time: {typed('download')} NAME); "
         f"pass a local copy, {local}; or use random weights, {scratch}"
     )
 
