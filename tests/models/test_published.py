@@ -1,5 +1,8 @@
 """Published models by the names that people use: written by the reference libraries into a cache laid out as the hub's, loaded by name."""
 
+import subprocess
+import sys
+
 import hub_cache
 import open_clip
 import pytest
@@ -88,6 +91,22 @@ def test_siglip(cache):
     image, text = agree("hf:google/small", *of_transformers(model, folder, padding="max_length", max_length=16))
     assert (image.logit_scale, image.logit_bias) == (2.5, -7.0) and image.preprocessing.fit == "squash"
     assert text.tokenizer(["a", "a photo of a cat"]).lengths.tolist() == [16, 16]
+
+
+@pytest.mark.slow
+def test_without_the_package_of_a_tokenizer_the_message_names_it(tmp_path):
+    """In a Python of its own, in which SentencePiece cannot be imported."""
+    hub_cache.siglip(tmp_path)
+    hub_cache.sentence_pieces(tmp_path)
+    code = (
+        "import sys, importlib.util; sys.modules['sentencepiece'] = None; find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name.startswith('sentencepiece') else find(name, *rest)\n"
+        "from clipzoo.errors import BuildError; from clipzoo.registries import TEXT_ENCODERS\n"
+        "try: TEXT_ENCODERS.build('hf:' + sys.argv[1])\n"
+        "except BuildError as error: print(error)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    assert shown == f"HFText: the tokenizer of '{tmp_path}' needs the package sentencepiece: pip install sentencepiece\n"
 
 
 def test_siglip_2_reads_lower_case(cache):

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+# Packages that tokenizers of transformers need; SigLIP's is a vocabulary of SentencePiece.
+_TOKENIZER_PACKAGES = ("sentencepiece", "protobuf", "tiktoken")
+
+
 def is_folder(name: str) -> bool:
     """Whether ``name`` is a local folder, and not the name of a repository."""
     return os.path.isdir(name)
@@ -81,7 +85,13 @@ def read_tokenizer(where: str, name: str):
 
     def load(cached: bool):
         check_tokenizer(where, name, cached)
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
+        try:
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
+        except ImportError as error:
+            package = next((name for name in _TOKENIZER_PACKAGES if name in str(error).lower()), None)
+            if package is None:
+                raise
+            raise BuildError(f"{where}: the tokenizer of '{name}' needs the package {package}: pip install {package}") from error
 
     tokenizer = reading(load, where, name, cache_first=tokenizer_is_cached(name))
     # Without files transformers would create an empty tokenizer, and every word would be unknown.
