@@ -39,19 +39,20 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
-def clip(folder: Path, **changes: object):
-    """``CLIPModel`` with a tokenizer of byte pairs, as openai/clip-vit-base-patch32 has it."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+def clip(folder: Path, kind: str = "CLIP"):
+    """``CLIPModel`` with a tokenizer of byte pairs, as openai/clip-vit-base-patch32 has it, or another ``kind`` with its parts."""
+    import transformers
 
     from clipzoo.models.layout.byte_pairs import tokenizer_files
 
     for name, text in tokenizer_files(20).items():
         (folder / name).write_text(text, encoding="utf-8")
-    text = {**SMALL, "vocab_size": 49408, "max_position_embeddings": 20, "eos_token_id": 49407, **changes}
-    model = shaken(CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24)))
+    text = {**SMALL, "vocab_size": 49408, "max_position_embeddings": 20, "eos_token_id": 49407}
+    config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=VISION, projection_dim=24)
+    model = shaken(getattr(transformers, f"{kind}Model")(config))
     model.logit_scale.data.fill_(3.5)
     model.save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32, image_mean=[0.4, 0.5, 0.6]).save_pretrained(folder)
+    transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32, image_mean=[0.4, 0.5, 0.6]).save_pretrained(folder)
     return model
 
 

@@ -10,6 +10,9 @@ import torch
 from hub_cache import SENTENCES, put, without_file
 from small_towers import bert_folder
 
+from clipzoo.errors import BuildError
+from clipzoo.models.clip import CLIP
+from clipzoo.models.export import from_model
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
 
@@ -38,6 +41,11 @@ def agree(name, expected_images, expected_texts):
     return image, text
 
 
+def features_of(output):
+    """The features themselves, which transformers 4 returned."""
+    return getattr(output, "pooler_output", output)
+
+
 def of_transformers(model, folder, **padding):
     """How transformers itself encodes images and sentences."""
     from transformers import AutoTokenizer
@@ -47,14 +55,15 @@ def of_transformers(model, folder, **padding):
     def texts(sentences):
         inputs = tokenizer(list(sentences), truncation=True, return_tensors="pt", **padding)
         names = ("input_ids",) if padding["padding"] == "max_length" else ("input_ids", "attention_mask")
-        return model.get_text_features(**{name: inputs[name] for name in names}).pooler_output
+        return features_of(model.get_text_features(**{name: inputs[name] for name in names}))
 
-    return lambda images: model.get_image_features(images).pooler_output, texts
+    return lambda images: features_of(model.get_image_features(images)), texts
 
 
-def test_clip(cache):
+@pytest.mark.parametrize("kind", ["CLIP", "MetaClip2"])
+def test_clip(cache, kind):
     folder = put(cache, "openai/small")
-    model = hub_cache.clip(folder)
+    model = hub_cache.clip(folder, kind)
     image, text = agree("hf:openai/small", *of_transformers(model, folder, padding=True, max_length=20))
     assert image.space == "Hugging Face openai/small" and image.logit_scale == 3.5
     assert text.context_length == 20 and image.preprocessing.mean == (0.4, 0.5, 0.6) and image.preprocessing.fit == "crop"
@@ -75,6 +84,15 @@ def test_chinese_clip(cache, name):
     image, text = agree(name, *of_transformers(model, folder, padding=True, max_length=52))
     assert text.context_length == 52 and image.logit_scale == 3.0 and image.preprocessing.fit == "squash"
     assert text.tokenizer.languages == ("zh",)
+
+
+def test_what_is_to_be_exported_is_named_otherwise(cache, tmp_path):
+    folder = put(cache, "ofa/small")
+    hub_cache.chinese_clip(folder)
+    with pytest.raises(BuildError, match="Train chinese-clip:ofa/small instead, the same weights in towers that can be exported"):
+        from_model(CLIP(BACKBONES.build("hf:ofa/small"), TEXT_ENCODERS.build("hf:ofa/small")))
+    exported = from_model(CLIP(BACKBONES.build("chinese-clip:ofa/small"), TEXT_ENCODERS.build("chinese-clip:ofa/small")))
+    assert exported.text_kind == "bert" and exported.logit_scale == 3.0
 
 
 def test_the_names_of_chinese_clips_releases(cache):

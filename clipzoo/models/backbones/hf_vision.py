@@ -13,13 +13,13 @@ from torch import Tensor
 from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.base import evaluating
+from clipzoo.models.base import evaluating, full_name
 from clipzoo.models.layout.image_processor import clip_preprocessing, image_preprocessing, usual_preprocessing
 from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.weights.files import first_line
-from clipzoo.models.weights.hf_clip import build_side, kind_of, load_side
+from clipzoo.models.weights.hf_clip import EXPORTABLE, build_side, kind_of, load_side
 from clipzoo.models.weights.hf_files import config_file, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
@@ -125,6 +125,19 @@ class HFVision(Backbone):
         if self._files is None:
             self._files = config_file(self._config)
         return {"pretrained": False, "pooling": self.pooling, "files": self._files, **plain(self.preprocessing)}
+
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``Backbone.clip_layout``.
+
+        Raises:
+            BuildError: Always; the message names the tower that has the same weights and can be exported.
+        """
+        if self._config.model_type in EXPORTABLE:
+            other = f"{EXPORTABLE[self._config.model_type]}:{self.name}"
+            raise BuildError(
+                f"{where}: cannot export {full_name(self)}. Train {other} instead, the same weights in towers that can be exported"
+            )
+        return super().clip_layout(where)
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import groups_by_layer
+from clipzoo.models.base import full_name, groups_by_layer
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
-from clipzoo.models.weights.hf_clip import Kind, build_side, context_of, kind_of, load_side
+from clipzoo.models.weights.hf_clip import EXPORTABLE, Kind, build_side, context_of, kind_of, load_side
 from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
@@ -103,6 +103,19 @@ class HFText(TextEncoder):
         if self._files is None:
             self._files = files_of(self.tokenizer.hugging_face, self._config)
         return {"pretrained": False, "files": self._files}
+
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``TextEncoder.clip_layout``.
+
+        Raises:
+            BuildError: Always; the message names the tower that has the same weights and can be exported.
+        """
+        if self._config.model_type in EXPORTABLE:
+            other = f"{EXPORTABLE[self._config.model_type]}:{self.name}"
+            raise BuildError(
+                f"{where}: cannot export {full_name(self)}. Train {other} instead, the same weights in towers that can be exported"
+            )
+        return super().clip_layout(where)
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

@@ -44,6 +44,8 @@ KINDS: dict[str, Kind] = {
     "chinese_clip": Kind("ChineseCLIP", "cls", longest=CHINESE_CONTEXT),
     "siglip": Kind("Siglip", "last", projection=False),
 }
+# Prefix of the names of the same weights in CLIP's and Chinese-CLIP's own towers, which can be exported.
+EXPORTABLE = {"clip": "weights", "chinese_clip": "chinese-clip"}
 _PREFIX = {"vision": "vision_model.", "text": "text_model."}
 _PROJECTION = {"vision": "visual_projection.weight", "text": "text_projection.weight"}
 
