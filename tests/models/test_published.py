@@ -1,5 +1,6 @@
 """Published models by the names that people use: written by the reference libraries into a cache laid out as the hub's, loaded by name."""
 
+import copy
 import subprocess
 import sys
 
@@ -67,6 +68,11 @@ def test_clip(cache, kind):
     image, text = agree("hf:openai/small", *of_transformers(model, folder, padding=True, max_length=20))
     assert image.space == "Hugging Face openai/small" and image.logit_scale == 3.5
     assert text.context_length == 20 and image.preprocessing.mean == (0.4, 0.5, 0.6) and image.preprocessing.fit == "crop"
+    image, _ = agree(f"hf:{folder}", *of_transformers(model, folder, padding=True, max_length=20))  # from a local folder
+    assert image.space == str(folder)
+    if kind == "CLIP":
+        image, _ = agree("weights:openai/small", *of_transformers(model, folder, padding=True, max_length=20))
+        assert type(image).__name__ == "CLIPVision" and image.space == "Hugging Face openai/small"
 
 
 def test_a_bare_name_is_one_of_transformers(cache):
@@ -215,6 +221,22 @@ def test_open_clips_repositories(cache, kind):
     )
     assert image.preprocessing.mean == (0.5, 0.4, 0.3) and image.logit_scale == 4.25
     assert image.weights == image.space == "Hugging Face someone/small"
+
+
+def test_a_folder_of_open_clip_may_have_its_text_encoder(cache, tmp_path):
+    """The config of a BERT, which otherwise is asked for by its name."""
+    bert_folder(tmp_path)
+    config = copy.deepcopy(MODELS["as BiomedCLIP"])
+    config["text_cfg"]["hf_model_name"] = str(tmp_path)
+    model = hub_cache.open_clip_model(config)
+    config["text_cfg"] |= {"hf_model_name": "nobody/has-it", "hf_tokenizer_name": "nobody/has-it"}
+    hub_cache.save_open_clip(model, tmp_path, config)
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+    agree(
+        f"openclip:{tmp_path}",
+        lambda images: model.encode_image(images, normalize=False),
+        lambda sentences: model.encode_text(tokenizer(sentences), normalize=False),
+    )
 
 
 @pytest.mark.parametrize(("architecture", "arguments"), [("test_vit", {}), ("test_vit", {"depth": 3}), ("test_resnet", {})])
