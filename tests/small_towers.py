@@ -26,6 +26,8 @@ def _open_clip(kind: str, vision: dict | None = None, text: dict | None = None) 
 
 
 _DINO = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+_SIGLIP = {"model_type": "siglip", "text_config": _SIZES, "vision_config": {**_SIZES, "image_size": 32, "patch_size": 8}}
 
 # The families ResNet, EfficientNet, ConvNeXt and VisionTransformer are TimmBackbone with a name of timm's.
 IMAGES = {
@@ -35,6 +37,7 @@ IMAGES = {
     "ConvNeXt": _timm("test_convnext"),
     "VisionTransformer": _timm("test_vit"),
     "HFVision": {"type": "HFVision", "name": "small", "pretrained": False, "files": {"config.json": json.dumps(_DINO)}},
+    "HFVision siglip": {"type": "HFVision", "name": "small", "pretrained": False, "files": {"config.json": json.dumps(_SIGLIP)}},
     "CLIPVision": {"type": "CLIPVision", **_VIT, "heads": 2, "output_dim": 24},
     "CLIPVision resnet": {"type": "CLIPVision", **_RESNET, "heads": 4, "output_dim": 24},
     "OpenCLIPBackbone": _open_clip("OpenCLIPBackbone", _VIT),

@@ -170,7 +170,9 @@ _LARGEST = 2
 
 
 def _width(network: nn.Module, projection: nn.Linear | None) -> int:
-    return network.head.out_features if projection is None else projection.out_features
+    if projection is not None:
+        return projection.out_features
+    return getattr(network, "text_model", network).head.out_features  # the inner module before transformers 5
 
 
 def check_files(where: str, files: dict | None, pretrained: bool | str) -> None:
