@@ -12,6 +12,7 @@ from hub_cache import SENTENCES, put, without_file
 from small_towers import bert_folder
 
 from clipzoo.errors import BuildError
+from clipzoo.inference.load import load
 from clipzoo.models.clip import CLIP
 from clipzoo.models.export import from_model
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
@@ -115,6 +116,9 @@ def test_siglip(cache):
     image, text = agree("hf:google/small", *of_transformers(model, folder, padding="max_length", max_length=16))
     assert (image.logit_scale, image.logit_bias) == (2.5, -7.0) and image.preprocessing.fit == "squash"
     assert text.tokenizer(["a", "a photo of a cat"]).lengths.tolist() == [16, 16]
+    assert load(folder).model.image_encoder.name == str(folder.resolve())  # for use, from a folder
+    with pytest.raises(BuildError, match="config.json is of a siglip model, not of a CLIP.*Use hf:.* for both towers"):
+        BACKBONES.build(f"weights:{folder}")
 
 
 @pytest.mark.slow
