@@ -9,6 +9,7 @@ import open_clip
 import pytest
 import torch
 from hub_cache import SENTENCES, put, without_file
+from safetensors.torch import load_file, save_file
 from small_towers import bert_folder
 
 from clipzoo.errors import BuildError
@@ -74,6 +75,29 @@ def test_clip(cache, kind):
     if kind == "CLIP":
         image, _ = agree("weights:openai/small", *of_transformers(model, folder, padding=True, max_length=20))
         assert type(image).__name__ == "CLIPVision" and image.space == "Hugging Face openai/small"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda state: state.pop("vision_model.post_layernorm.bias"),
+            "vision_model: the weights do not fit. 1 missing: post_layernorm.bias",
+        ),
+        (lambda state: state.pop("visual_projection.weight"), "visual_projection: the weights do not fit. 1 missing: weight"),
+        (lambda state: state.update({"other.weight": torch.ones(2)}), "1 tensors belong to no part of a chinese_clip model: other.weight"),
+        (lambda state: state["visual_projection.weight"].fill_(float("nan")), "visual_projection.weight are NaN or infinite"),
+    ],
+)
+def test_every_tensor_of_a_clip_is_accounted_for(cache, change, words):
+    folder = put(cache, "ofa/small")
+    hub_cache.chinese_clip(folder)
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BuildError) as raised:
+        BACKBONES.build("hf:ofa/small")
+    assert words in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_a_bare_name_is_one_of_transformers(cache):

@@ -19,7 +19,7 @@ from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.weights.files import first_line
-from clipzoo.models.weights.hf_clip import EXPORTABLE, build_side, kind_of, load_side
+from clipzoo.models.weights.hf_clip import EXPORTABLE, build_side, kind_of, read_side
 from clipzoo.models.weights.hf_files import config_file, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
@@ -178,9 +178,10 @@ class HFVision(Backbone):
         if pooling not in (None, "pooler"):
             raise ConfigError(f"HFVision.pooling: '{self.name}' is a CLIP, trained with another pooling than {pooling!r}. Remove it")
         self.pooling, self.projected = "pooler", True
-        self.net, self.projection = build_side(config, "vision")
-        if pretrained:
-            loaded = load_side(self.net, self.projection, "vision", name=source, where="HFVision", config=config)
+        if not pretrained:
+            self.net, self.projection = build_side(config, "vision")
+        else:
+            (self.net, self.projection), loaded = read_side(config, "vision", name=source, where="HFVision")
             self.logit_scale, self.logit_bias = loaded
             self.weights, self.space = where_from(source), space_of_name(source)
 

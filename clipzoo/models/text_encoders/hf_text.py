@@ -15,7 +15,7 @@ from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
-from clipzoo.models.weights.hf_clip import EXPORTABLE, Kind, build_side, context_of, kind_of, load_side
+from clipzoo.models.weights.hf_clip import EXPORTABLE, Kind, build_side, context_of, kind_of, read_side
 from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
@@ -157,12 +157,13 @@ class HFText(TextEncoder):
             ids = f"{config.text_config.eos_token_id} in config.json, {tokenizer.eos_token_id} in the tokenizer"
             raise BuildError(f"HFText: '{self.name}' has two different end-of-text tokens, {ids}")
         self.tokenizer = (WholeContextTokenizer if kind.reads == "last" else HFTokenizer)(tokenizer, self.context_length)
-        self.net, self.projection = build_side(config, "text")
-        self.projected, self.num_features = True, _width(self.net, self.projection)
-        if pretrained:
-            loaded = load_side(self.net, self.projection, "text", name=source, where="HFText", config=config)
+        if not pretrained:
+            self.net, self.projection = build_side(config, "text")
+        else:
+            (self.net, self.projection), loaded = read_side(config, "text", name=source, where="HFText")
             self.logit_scale, self.logit_bias = loaded
             self.weights, self.space = where_from(source), space_of_name(source)
+        self.projected, self.num_features = True, _width(self.net, self.projection)
 
 
 # What OpenAI's own configs have as eos_token_id: "the largest id", which is the end of text.

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError, shortened
 from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT
+from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.layout.sizes import scalars
-from clipzoo.models.layout.states import load_strictly
-from clipzoo.models.weights.hugging_face import read_tensors
+from clipzoo.models.layout.states import differences, load_strictly, shapes_of
+from clipzoo.models.weights.hugging_face import quiet_loading, read_tensors
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig
 
 Side = Literal["vision", "text"]
+Parts = tuple[nn.Module, nn.Linear | None]
 
 
 @dataclass(frozen=True)
@@ -70,25 +74,45 @@ def context_of(config: PretrainedConfig) -> int:
     return positions if longest is None else min(longest, positions)
 
 
-def build_side(config: PretrainedConfig, side: Side) -> tuple[PreTrainedModel, nn.Linear | None]:
-    """One tower with random weights in fp32, and its projection into the joint space."""
+def build_side(config: PretrainedConfig, side: Side, state: dict[str, Tensor] | None = None, where: str = "") -> Parts:
+    """One tower in fp32, and its projection into the joint space or ``None``.
+
+    Args:
+        config: Config of the whole CLIP.
+        side: Which tower.
+        state: All tensors of the CLIP; ``None`` for random weights.
+        where: Start of a message.
+
+    Raises:
+        BuildError: The tensors do not fit the config.
+    """
     import transformers
 
     kind, own = KINDS[config.model_type], getattr(config, f"{side}_config")
     cls = getattr(transformers, f"{kind.classes}{side.capitalize()}Model")
-    # The class itself rather than ``from_config``: the weights are fp32 whatever precision a config names. Chinese-CLIP has a pooling
-    # layer that it does not use, which would break distributed training.
-    network = cls(own, add_pooling_layer=False) if kind.reads == "cls" and side == "text" else cls(own)
-    return network, nn.Linear(own.hidden_size, config.projection_dim, bias=False) if kind.projection else None
+    # Chinese-CLIP has a pooling layer that it does not use, which would break distributed training.
+    arguments = {"add_pooling_layer": False} if kind.reads == "cls" and side == "text" else {}
+    projection = nn.Linear(own.hidden_size, config.projection_dim, bias=False) if kind.projection else None
+    if state is None:  # the class itself rather than ``from_config``: in fp32 whatever precision a config names
+        return cls(own, **arguments), projection
+    wanted = shapes_on_meta(lambda: cls(own, **arguments))
+    tensors = _own(state, wanted, _PREFIX[side])
+    problems = differences(shapes_of(tensors), wanted)
+    if problems:
+        raise BuildError(f"{where}: {side}_model: the weights do not fit. {problems}")
+    with quiet_loading():  # does not draw the random weights that the others replace
+        network = cls.from_pretrained(None, config=own, state_dict=tensors, torch_dtype=torch.float32, **arguments)
+    if projection is not None:
+        matrix = {"weight": state[_PROJECTION[side]]} if _PROJECTION[side] in state else {}
+        load_strictly(projection, matrix, f"{where}: {_PROJECTION[side].removesuffix('.weight')}")
+    return network, projection
 
 
-def load_side(
-    network: nn.Module, projection: nn.Linear | None, side: Side, *, name: str, where: str, config: PretrainedConfig
-) -> tuple[float, float | None]:
-    """Load one tower of a CLIP from a hub name or folder; every tensor of the file is accounted for.
+def read_side(config: PretrainedConfig, side: Side, *, name: str, where: str) -> tuple[Parts, tuple[float, float | None]]:
+    """One tower of a CLIP from a hub name or folder, like ``build_side``; every tensor of the file is accounted for.
 
     Returns:
-        The log of 1 / temperature, and the bias of a sigmoid loss or ``None``.
+        Network and projection; then the log of 1 / temperature, and the bias of a sigmoid loss or ``None``.
 
     Raises:
         BuildError: The weights are unavailable or unreadable, or do not fit the config.
@@ -99,19 +123,15 @@ def load_side(
     rest = [key for key in state if not key.startswith(known)]
     if rest:
         raise BuildError(f"{where}: {len(rest)} tensors belong to no part of a {config.model_type} model: {shortened(rest, 4)}")
-    load_strictly(network, _own(state, network, _PREFIX[side]), f"{where}: {side}_model")
-    if projection is not None:
-        matrix = {"weight": state[_PROJECTION[side]]} if _PROJECTION[side] in state else {}
-        load_strictly(projection, matrix, f"{where}: {_PROJECTION[side].removesuffix('.weight')}")
-    return scalars(state, where)
+    return build_side(config, side, state, where), scalars(state, where)
 
 
-def _own(state: dict[str, Tensor], network: nn.Module, prefix: str) -> dict[str, Tensor]:
+def _own(state: dict[str, Tensor], wanted: Iterable[str], prefix: str) -> dict[str, Tensor]:
     """One tower's tensors under the network's own names, which have the prefix before transformers 5.
 
     Omitted are the position ids of older files (0, 1, 2 …) and the pooling layer of a Chinese-CLIP.
     """
-    kept = any(key.startswith(prefix) for key in network.state_dict())
+    kept = any(key.startswith(prefix) for key in wanted)
     found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     found = {key: value for key, value in found.items() if not key.endswith("position_ids") and not key.startswith("pooler.")}
     return {f"{prefix}{key}": value for key, value in found.items()} if kept else found
