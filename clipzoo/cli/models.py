@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from clipzoo.cli import command_line
+from clipzoo.commands import typed
 
 if TYPE_CHECKING:
     from clipzoo.models.catalogue import Published
@@ -44,7 +45,8 @@ def models(arguments: argparse.Namespace) -> None:
     rest = len(known) - len(CATALOGUE)
     more = "" if shown is not CATALOGUE else f", and {rest} of open_clip with --all or --search"
     cached_count = sum(cached for _, cached in rows)
-    command_line.show(f"\n{len(rows)} models, {cached_count} of them in the local cache{more}. To load one there: clipzoo download NAME")
+    count = f"{len(rows)} model{'s' * (len(rows) != 1)}, {cached_count} in the local cache{more}"
+    command_line.show(f"\n{count}. To load one there: {typed('download')} NAME")
 
 
 def _lines(published: Published, *, cached: bool) -> str:

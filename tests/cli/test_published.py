@@ -26,14 +26,14 @@ def test_models_are_found_by_any_of_their_facts(command, cache):
         "195.9 M parameters, 224 px, English, biomedical, licence: MIT, from microsoft/BiomedCLIP" in shown
         and "hf:flaviagiammarino" in shown
     )
-    assert "2 models, 0 of them in the local cache. To load one there: clipzoo download NAME" in shown
+    assert "2 models, 0 in the local cache. To load one there: clipzoo download NAME" in shown
     assert "openclip:ViT-B-32-quickgelu/metaclip_400m" in command("models", "--search", "METACLIP_400m").out  # of open_clip's list
 
 
 def test_without_a_search_the_catalogue_is_shown(command, cache):
     shown = command("models").out
     assert all(f"{published.name}\n" in shown for published in CATALOGUE)
-    assert f"\n{len(CATALOGUE)} models, 0 of them in the local cache, and " in shown and "of open_clip with --all or --search" in shown
+    assert f"\n{len(CATALOGUE)} models, 0 in the local cache, and " in shown and "of open_clip with --all or --search" in shown
     assert (
         "openclip:coca_ViT-B-32/laion2b_s13b_b90k" not in shown
         and "openclip:coca_ViT-B-32/laion2b_s13b_b90k" in command("models", "--all").out
@@ -47,7 +47,7 @@ def test_what_is_in_the_cache_is_said(command, cache):
     shown = command("models", "--cached").out
     assert "hf:google/siglip-base-patch16-224   (in the local cache)" in shown
     assert "openclip:ViT-B-32/laion2b_s34b_b79k   (in the local cache)" in shown
-    assert "2 models, 2 of them in the local cache" in shown and "dinov2" not in shown
+    assert "2 models, 2 in the local cache" in shown and "dinov2" not in shown
 
 
 def test_a_search_without_a_result_is_one_line(command, cache):
