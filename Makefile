@@ -37,7 +37,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python tools/train.py $(DEMO)
 
 test: $(VENV)/.installed-tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 slow: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadfile $(PYTEST_ARGS)

@@ -297,6 +297,7 @@ def test_another_tower_or_config_is_refused(made, config_of, tmp_path, quiet):
         Baselines(config, tmp_path, Options(), console=quiet)
 
 
+@pytest.mark.slow
 def test_zero_shot_is_open_clips(clips, config_of, tmp_path, quiet):
     reference, path = clips[0]
     config = config_of(model=of_a_clip(path))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from tiny import write_pairs
 
 from clipzoo.scoring.runs import RunComparison
 
 
+@pytest.mark.slow
 def test_baselines_then_training_then_summary(command, write_config):
     config = write_config(train={"epochs": 1})
     done = command("baselines", config, "--work-dir", "run", "--only", "majority", "knn", "--device", "cpu", "--batch-size", 9)

@@ -70,6 +70,7 @@ def test_print_config_loads_no_torch(loaded, write_config):
     assert not modules & {*HEAVY, "numpy"} and "model.embed_dim = 32" in shown
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(("form", "says"), [([], "mean ± sd"), (["--markdown"], "| 方块: NPV"), (["--latex"], "\\toprule")])
 def test_summary_loads_no_torch(loaded, finished, form, says):
     modules, shown = loaded(CALL, "summary", finished, *form)

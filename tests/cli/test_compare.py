@@ -44,6 +44,7 @@ def test_a_run_compared_with_itself(work_dirs, command):
     assert ended.status == 0 and "甲 and 甲 (2) made the same predictions" in ended.out
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -34,6 +34,7 @@ def trained(command, write_config, tmp_path):
     return path, model.eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_what_was_trained_computes_the_same_elsewhere(command, trained, tmp_path):
     from transformers import CLIPModel
@@ -62,6 +63,7 @@ def test_what_was_trained_computes_the_same_elsewhere(command, trained, tmp_path
     torch.testing.assert_close(F.normalize(output_of(loaded.get_text_features(ids)), dim=-1), texts, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_adapters_are_merged(command, write_config, tmp_path):
     lora = {"rank": 2, "alpha": 8.0}

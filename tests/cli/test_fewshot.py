@@ -229,6 +229,7 @@ def test_evaluate_shows_and_writes_what_numpy_finds(fewshot, trained, class_fold
     assert float(curve[1]["mean"]) == pytest.approx(np.mean(naive), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_and_the_order_of_methods_no_others(fewshot, trained, class_folders, tmp_path):
     options = ("--way", 2, "--shot", 2, "--query", 3, "--episodes", 6)
     for name, methods in (("a", ["prototype", "knn"]), ("b", ["prototype", "knn"]), ("c", ["knn", "prototype"])):

@@ -15,6 +15,7 @@ from clipzoo.scoring.learning_curve import LearningCurve
 FAST = ("--work-dir", "run", "--method", "prototype", "--repeats", 2)
 
 
+@pytest.mark.slow
 def test_a_probe(command, write_config, snapshot):
     config = write_config()
     ended = command("learning_curve", config, *FAST)

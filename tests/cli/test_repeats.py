@@ -18,6 +18,7 @@ from clipzoo.scoring.repeats import Repeats, combine, combine_repeats
 from clipzoo.scoring.runs import FinishedRun
 
 
+@pytest.mark.slow
 def test_repeats_are_trained_combined_and_shown(command, write_config):
     config = write_config(train={"epochs": 1}, splits={"num_folds": 2, "num_repeats": 2})
     second = command("train", config, "--work-dir", "run", "--repeat", 2)
@@ -69,6 +70,7 @@ def test_an_undefined_metric_has_no_mean(tmp_path):
     assert "3 runs say little about folds and seeds" in found.text()
 
 
+@pytest.mark.slow
 def test_a_later_repeat_alone_or_a_kill_while_it_starts_is_no_obstacle(command, write_config, tmp_path):
     config = write_config(train={"epochs": 1}, splits={"num_folds": 2, "num_repeats": 2})
     (tmp_path / "here/run/repeat_2").mkdir(parents=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from clipzoo.config.repeats import repeats_of
 from clipzoo.engine import build
 from clipzoo.engine.cross_validation import CrossValidation
@@ -22,6 +24,7 @@ def test_each_repeat_has_seeds_and_a_folder_of_its_own(config_of, tmp_path):
     assert [r.config.runtime.seed for r in repeats_of(config_of(runtime={}, splits={"num_repeats": 2}), tmp_path)[1:]] == [43]
 
 
+@pytest.mark.slow
 def test_a_repeat_is_the_experiment_with_other_seeds(config_of, tmp_path, quiet):
     short = {"train": {"epochs": 1}}
     _, second = repeats_of(config_of(**short, splits={"num_folds": 2, "num_repeats": 2}), tmp_path / "run")
@@ -32,6 +35,7 @@ def test_a_repeat_is_the_experiment_with_other_seeds(config_of, tmp_path, quiet)
         assert (second.folder / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_repeats_are_added_to_a_finished_experiment(config_of, tmp_path, quiet):
     once, twice = (config_of(train={"epochs": 1}, splits={"num_folds": 2, "num_repeats": n}) for n in (1, 2))
     CrossValidation(once, tmp_path, console=quiet).train()

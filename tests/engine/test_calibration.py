@@ -135,6 +135,7 @@ def test_edited_val_predictions_and_bad_temperatures_are_refused(runs):
             checkpoint.check_content({**content, "calibration": {"temperature": bad}}, "file", "Advice")
 
 
+@pytest.mark.slow
 def test_operating_points_change_no_training_and_follow_from_the_files(config_of, tmp_path, quiet):
     plain = {"train": {"epochs": 1}}
     CrossValidation(config_of(**plain), tmp_path / "run", console=quiet).train()

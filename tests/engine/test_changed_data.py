@@ -182,6 +182,7 @@ def test_two_processes_that_accept_the_same_change_note_it_once(place):
         keep_fingerprint(run, one)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_in_one_line_and_accepts_it_with_a_flag(place, capfd, tmp_path):
     root, run = place
     config = tmp_path / "tiny.py"

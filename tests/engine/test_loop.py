@@ -35,6 +35,7 @@ def make_run(config_of, tmp_path, quiet):
     return make
 
 
+@pytest.mark.slow
 def test_it_learns_32_cases(make_run):
     runner = make_run(train={"epochs": 25}, data={"augmentation": "none", "batch_size": 16}, hooks=[])
     runner.fit()

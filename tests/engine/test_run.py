@@ -105,6 +105,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(finished, config_of, tmp_path, quiet,
         assert digest(tmp_path / "stopped" / "fold_1" / name) == digest(folder / "fold_1" / name), name
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(finished, config_of, tmp_path, quiet):
     _, _, folder = finished
     config = config_of(train={"epochs": 3}, data={"num_workers": 2})

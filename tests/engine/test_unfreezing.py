@@ -69,6 +69,7 @@ def learning_in(model, epoch):
     return towers | {name for name, _ in model.named_parameters() if not name.startswith(("image_encoder", "text_encoder"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "ema_decay"), [({"type": "AdamW", "weight_decay": 0.3}, None), ({"type": "SGD", "layer_decay": 0.9}, 0.5)]
 )

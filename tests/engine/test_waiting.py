@@ -87,6 +87,7 @@ def test_a_note_is_logged_once(runner):
     assert lines == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_ends_them(config_of, tmp_path, quiet):
     validation = CrossValidation(config_of(data={"num_workers": 1}, train={"epochs": 1}), tmp_path / "run", console=quiet)
     validation.train(fold=1)

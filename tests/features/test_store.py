@@ -89,6 +89,7 @@ def by_tower(
     return PredictionTable.read(folder / "oof_predictions.csv")
 
 
+@pytest.mark.slow
 def test_all_folds_and_epochs_see_every_image_once_and_give_the_same_numbers(class_folders, weights, by_tower, seen, tmp_path, quiet):
     config = frozen_config(class_folders, weights, runtime={"feature_cache": str(tmp_path / "cache")})
     CrossValidation(config, tmp_path / "run", console=quiet).train()

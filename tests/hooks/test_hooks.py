@@ -81,6 +81,7 @@ def test_console_moves_a_bar_on_a_terminal(run_with):
     assert "fold_1 epoch" in screen.getvalue()
 
 
+@pytest.mark.slow
 def test_without_a_val_part_nothing_is_chosen_and_the_last_epoch_is_scored(config_of, tmp_path, quiet):
     config = config_of(splits={"val_fraction": 0.0}, train={"epochs": 1})
     validation = CrossValidation(config, tmp_path / "run", console=quiet)
@@ -143,6 +144,7 @@ def test_the_mark_of_the_best_stands_at_its_own_evaluation(runner_of, tmp_path, 
     assert [line.count("*best") for line in lines] == [1, 1, 0] and "0.9000" in lines[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classes", "pairs"])
 def test_tensorboard_counts_steps_where_evaluation_does(runner_of, tmp_path, kind):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -158,6 +160,7 @@ def test_tensorboard_counts_steps_where_evaluation_does(runner_of, tmp_path, kin
         assert [e.step for e in events.Images("confusion/val")] == [8, 12], "every second evaluation, and the last"
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_evaluations_also_between_epochs(runner_of, killed_at, tmp_path, scored_as):
     """Evaluated after steps 2, 4, 6 (the end of the first epoch) and 8; the best is the first; two later, training ends."""
     scores = {2: 0.5, 4: 0.4, 6: 0.5, 8: 0.9}

@@ -99,6 +99,7 @@ def test_a_killed_run_leaves_the_file_of_one_that_was_not(runner_of, killed_at, 
     assert path.read_bytes() == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_a_signal_between_two_rows_loses_none_of_their_steps(runner_of, whole, tmp_path, stopped_at, step):
     with stopped_at(step):

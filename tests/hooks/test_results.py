@@ -72,6 +72,7 @@ def test_the_val_metrics_are_of_the_best_evaluation(pairs_run):
     assert [row["step"] for row in content["evaluations"]] == sorted({row["step"] for row in content["evaluations"]})
 
 
+@pytest.mark.slow
 def test_the_val_metrics_are_not_those_of_a_later_epoch_that_is_worse(runner_of, tmp_path, scored_as):
     scores = iter([0.5, 0.9, 0.7])
     scored_as(lambda _: next(scores))
@@ -149,6 +150,7 @@ def test_other_processes_draw_nothing(runner_of, tmp_path):
     assert not (tmp_path / "fold_1" / "results").exists()
 
 
+@pytest.mark.slow
 def test_without_a_val_part_the_last_epoch_is_told(runner_of, tmp_path):
     runner_of(tmp_path, ["ResultsHook"], val=False, train={"epochs": 1}).train_and_test()
     content = content_of(tmp_path)

@@ -187,7 +187,7 @@ def plain(value):
     return all(map(plain, value)) if isinstance(value, list) else value is None or type(value) in (bool, int, float, str)
 
 
-@pytest.mark.fast_cases(8)
+@pytest.mark.fast_cases(4)
 @EVERY
 def test_a_tower_is_made_again_without_hub_and_files(table, name, make, tmp_path, monkeypatch):
     spec, tower = build(table, make, tmp_path / "files")

@@ -108,6 +108,7 @@ def test_head_and_loss_work_in_fp32_under_autocast():
         assert model(batch)["cross_entropy"].dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [CosineHead, lambda: LinearHead(normalize=True), lambda: ResidualMLPHead(normalize=True)])
 def test_a_start_from_captions_predicts_what_zero_shot_does(clip_file, head):
     image, text = towers(clip_file)

@@ -63,6 +63,7 @@ def of_transformers(model, folder, **padding):
     return lambda images: features_of(model.get_image_features(images)), texts
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("kind", ["CLIP", "MetaClip2"])
 def test_clip(cache, kind):
     folder = put(cache, "openai/small")
@@ -176,6 +177,7 @@ DINO = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "im
 SWIN = {"embed_dim": 16, "depths": [1, 2], "num_heads": [1, 2], "window_size": 2, "patch_size": 4, "image_size": 32}
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(
     ("kind", "config", "depth"),
     [
@@ -235,6 +237,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("kind", MODELS)
 def test_open_clips_repositories(cache, kind):
     """Also with a network of timm and a BERT whose config and tokenizer are in another repository."""
@@ -267,6 +270,7 @@ def test_a_folder_of_open_clip_may_have_its_text_encoder(cache, tmp_path):
     )
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(("architecture", "arguments"), [("test_vit", {}), ("test_vit", {"depth": 3}), ("test_resnet", {})])
 def test_timms_repositories(cache, architecture, arguments):
     folder = put(cache, "timm/small")

@@ -249,6 +249,7 @@ def read_all_but_the_second(row):
     return Image.new("RGB", (2, 2))
 
 
+@pytest.mark.slow
 def test_everything_that_workers_get_can_be_sent_to_them(config_of, tmp_path, quiet):
     """macOS, Windows and Python 3.14 start workers as new processes, to which dataset, transform and collate are pickled."""
     config = config_of(data={"augmentation": "standard"})

@@ -93,6 +93,7 @@ def test_a_worker_that_dies_between_two_batches_interrupts_nothing_but_the_next_
     loader.close()
 
 
+@pytest.mark.slow
 def test_a_message_that_a_dead_worker_has_half_sent_is_not_waited_for(monkeypatch):
     """The worker is stopped while it sends much more than a pipe holds, and killed while this process reads."""
     monkeypatch.setattr(workers, "has_room", lambda size: False)

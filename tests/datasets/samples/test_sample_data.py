@@ -26,6 +26,7 @@ def made(tmp_path_factory):
     return {kind: create_sample_dataset(folder / kind, kind, count, seed=3) for kind, count in SMALL.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["digits", "pairs", pytest.param("hip", marks=pytest.mark.slow)])
 def test_same_seed_same_files(made, tmp_path, kind):
     ticks = []

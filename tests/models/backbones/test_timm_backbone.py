@@ -42,7 +42,7 @@ HEAVY = {"resnet152", "efficientnet-b7", "convnext-small", "convnext-base", "con
 TOWERS = [pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in PUBLISHED]
 
 
-@pytest.mark.fast_cases(8)
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_number_of_parameters_is_as_published(name):
     with torch.device("meta"):

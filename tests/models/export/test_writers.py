@@ -88,6 +88,7 @@ def test_open_clip_loads_the_file_by_name(tmp_path, monkeypatch, models, weights
     assert_same_features(loaded, models[vision, quick_gelu])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("vision", "quick_gelu"), [("vit", True), ("vit", False), ("resnet", True)])
 def test_open_clip_loads_the_folder_and_all_that_travels(tmp_path, models, weights_of, vision, quick_gelu):
     weights = weights_of(vision, quick_gelu)

@@ -131,6 +131,7 @@ def test_transformers_computes_what_we_do(tmp_path, dims):
     assert_same_features(model, lambda x: output_of(loaded.get_image_features(x)), lambda x: output_of(loaded.get_text_features(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vision", ["vit", "resnet"])
 def test_open_clips_own_towers_where_they_are_plain(tmp_path, vision):
     config = {
@@ -266,6 +267,7 @@ def save_sealed(content: dict, path) -> None:
     seal(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vision", ["vit", "resnet"])
 def test_a_checkpoint_of_fine_tuned_weights_needs_no_other_file(tmp_path, vision):
     """The weights it began with, which decided the sizes and the activation, are gone."""

@@ -165,6 +165,7 @@ def test_an_open_clip_folder_must_be_whole(tmp_path):
     refused(tmp_path / "b", "not valid JSON")
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -53,6 +53,7 @@ def photos():
     return [whole.crop((0, 0, width, height)) for width, height in ((400, 250), (123, 397), (64, 64), (90, 50), (300, 300))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", VISION)
 def test_zero_shot_logits_are_open_clips_from_photo_and_sentence_on(tmp_path, kind):
     reference = openai_model(kind)
