@@ -21,6 +21,8 @@ COMMANDS = {
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
     "print_config": "show a resolved config with the origin of every key",
     "list_modules": "list registered classes with their arguments",
+    "schema": "JSON Schema of the config, for editors and other programs",
+    "completion": "completion script for bash, zsh or fish",
     "export": "write a trained CLIP, or any published one, for open_clip or transformers",
     "make_folds": "make, verify and write folds.json without training",
     "make_pairs": "write a table of image paths and captions from class folders",

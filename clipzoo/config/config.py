@@ -20,7 +20,6 @@ from pathlib import Path
 from clipzoo.config.annotations import in_words
 from clipzoo.config.config_file import content_of, origins_of, run
 from clipzoo.config.frozen import ConfigDict
-from clipzoo.config.keys import full_key_hint, is_setting
 from clipzoo.config.shipped import find
 from clipzoo.errors import ConfigError, did_you_mean
 from clipzoo.files import expanded
@@ -77,6 +76,8 @@ def _section_hint(path: str, values: Mapping, *, holds_keys: bool) -> str:
         holds_keys: Whether the first part is used like a section, so that a section with nearly this name comes first. Looking the keys
             up loads the classes that the config names, which takes seconds.
     """
+    from clipzoo.config.keys import full_key_hint, is_setting  # here: the registries import this package
+
     first = path.partition(".")[0]
     near = did_you_mean(first, SECTIONS)
     if foreign_name(first) or (holds_keys and near and not is_setting(first)):
