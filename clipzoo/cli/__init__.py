@@ -19,6 +19,7 @@ COMMANDS = {
     "learning_curve": "would more data help? scores after learning from shares of the training groups",
     "suspicious_labels": "labels that are probably wrong, from out-of-fold predictions",
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
+    "tune": "search for hyper-parameters on the val parts, then train and test the best trial",
     "print_config": "show a resolved config with the origin of every key",
     "list_modules": "list registered classes with their arguments",
     "schema": "JSON Schema of the config, for editors and other programs",
