@@ -28,7 +28,7 @@ from clipzoo.config import Config, differences
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.errors import BuildError, CheckpointError, ConfigError, TrainingError, shortened
+from clipzoo.errors import BuildError, CheckpointError, ConfigError, DataError, TrainingError, shortened
 from clipzoo.files import write_text
 from clipzoo.grid.space import Dimension, overrides
 from clipzoo.records.json_records import read_record, write_record
@@ -190,7 +190,15 @@ class Tuner:
         self.say(f"{name}: {'' if is_whole else 'stopped early, '}val {self.selector.name} {value:.4f}, best {self.study.best_value:.4f}")
 
     def score(self, trial: Trial, validation: CrossValidation) -> tuple[float, bool]:
-        """The mean of the val scores, and whether it is over all folds."""
+        """The mean of the val scores, and whether it is over all folds.
+
+        Raises:
+            DataError: The trial has other folds than the config: its score could not be compared.
+        """
+        if validation.folds.digest != self.folds.digest:
+            raise DataError(
+                f"trial {trial.number + 1}: its folds differ from those of the config. Remove from --space what changes the cases"
+            )
         values = []
         reported = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         with closing(validation.validate()) as results:
@@ -263,9 +271,7 @@ class Tuner:
         """The best trials, and what their values mean."""
         header, rows = self.rows(trials)
         more = f"\n… and {len(rows) - _MOST_SHOWN} more in {self.folder / TABLE}" if len(rows) > _MOST_SHOWN else ""
-        note = (
-            f"note: the val value of the best trial is the highest of {len(rows)} and therefore optimistic; no test part was scored for it"
-        )
+        note = f"note: the val value of the first row is the best of {len(rows)}, and therefore optimistic; no test part was scored"
         return f"{aligned(header, rows[:_MOST_SHOWN])}{more}\n\n{note}"
 
 

@@ -21,7 +21,7 @@ from tiny import tiny_config
 from clipzoo.config import Config
 from clipzoo.engine import loop, runner
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.errors import BuildError, CheckpointError, ConfigError, TrainingError
+from clipzoo.errors import BuildError, CheckpointError, ConfigError, DataError, TrainingError
 from clipzoo.grid import tuning
 from clipzoo.grid.space import parse_space
 from clipzoo.records.results import Summary
@@ -178,13 +178,14 @@ def test_a_search_that_is_killed_ends_like_one_that_is_not(search, class_folders
 
 @pytest.fixture
 def given(monkeypatch):
-    """``given(scores)``: trials get these val scores, one list for each trial, or raise the error in it."""
+    """``given(scores, digest)``: trials get these val scores, one list for each trial, or raise the error in it."""
 
-    def install(scores: list[list]) -> None:
+    def install(scores: list[list], digest: str | None = None) -> None:
         class Given:
             def __init__(self, config, folder, *, console):
                 self.values = scores[int(folder.name) - 1]
-                self.folds = SimpleNamespace(splits=self.values)
+                folds = CrossValidation(config, folder, console=console).folds
+                self.folds = SimpleNamespace(splits=self.values, digest=digest or folds.digest)
 
             def validate(self):
                 for value in self.values:
@@ -288,6 +289,12 @@ def test_another_search_or_foreign_files_are_refused(given, class_folders, tmp_p
     (tmp_path / "v" / "论文.txt").touch()
     with pytest.raises(CheckpointError, match="v: not empty, and not made by tune .it holds 论文.txt.. Use another --work-dir"):
         tuner_of(class_folders, tmp_path / "v").run(1)
+
+
+def test_a_trial_with_other_folds_ends_the_search(given, class_folders, tmp_path):
+    given([[0.5, 0.5]], digest="other")
+    with pytest.raises(DataError, match="^trial 1: its folds differ from those of the config. Remove from --space what changes the cases$"):
+        tuner_of(class_folders, tmp_path / "w").run(1)
 
 
 def test_a_missing_package_is_one_line(class_folders, tmp_path, monkeypatch):
