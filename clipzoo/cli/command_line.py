@@ -19,8 +19,20 @@ if TYPE_CHECKING:
     from clipzoo.config import Config
 
 
+class _Made(Exception):
+    """Carries a parser out of the entry point that made it; see ``parser_of``."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that reports errors like every other error: one line, exit status 2."""
+
+    is_wanted = False  # by parser_of, instead of the arguments
+
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+        """Parse the arguments, unless only the parser is wanted."""
+        if Parser.is_wanted:
+            raise _Made(self)
+        return super().parse_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Report what is wrong with the command line, with a suggestion."""
@@ -46,6 +58,18 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     made = Parser(prog=typed(command), description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
+
+
+def parser_of(main: Callable[[list[str]], None], *arguments: str) -> argparse.ArgumentParser:
+    """The parser that the entry point of a command makes; the command itself is not run."""
+    Parser.is_wanted = True
+    try:
+        main(list(arguments))
+    except _Made as made:
+        return made.args[0]
+    finally:
+        Parser.is_wanted = False
+    raise AssertionError(f"{main.__module__}: parses no arguments")
 
 
 def add_config_arguments(made: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin
 from clipzoo.config.annotations import fits, hints_of, in_words, is_plain, misfits
 from clipzoo.config.arguments import argument_hints, constructor_owner, rule_of
 from clipzoo.config.config import SECTIONS, Config, foreign_name
+from clipzoo.config.keys import full_key_hint
 from clipzoo.config.registry import Registry
 from clipzoo.config.settings import SETTINGS
 from clipzoo.errors import ConfigError, RegistryError, did_you_mean
@@ -29,16 +30,22 @@ class Problem:
         where: Dotted path that starts the message.
         what: Rest of the message.
         key: Offending key below ``where``, whose line in the config file is shown; empty for ``where`` itself.
+        allowed: End of the message: the arguments that exist.
+        is_unknown: Whether the key exists nowhere near; it may be the last part of a key elsewhere.
     """
 
     where: str
     what: str
     key: str = ""
+    allowed: str = ""
+    is_unknown: bool = False
 
     def line(self, config: Config) -> str:
         """The message, with the file and line (or ``--cfg-options``) that set the value."""
         origin = config.origin(f"{self.where}.{self.key}" if self.key else self.where)
-        return f"{self.where}: {self.what}" + ("" if origin == "default" else f"  [{origin}]")
+        hint = full_key_hint(self.key, config) if self.is_unknown else ""
+        allowed = f" {self.allowed}" if self.allowed else ""
+        return f"{self.where}: {self.what}{hint}{allowed}" + ("" if origin == "default" else f"  [{origin}]")
 
 
 def check(config: Config, sections: Collection[str] = SECTIONS) -> None:
@@ -144,7 +151,8 @@ def _check_arguments(
     for key, value in arguments.items():
         if key not in known and not open_ended:
             hint = did_you_mean(key, known) or foreign_name(key)
-            problems.append(Problem(where, f"{owner} has no argument '{key}'.{hint} {_signature(owner, known)}", str(key)))
+            what = f"{owner} has no argument '{key}'.{hint}"
+            problems.append(Problem(where, what, str(key), _signature(owner, known), is_unknown=not hint))
         elif _is_built(key, hints):
             _check_built(key, value, f"{where}.{key}", problems, hints.get(key, Any))
         else:

@@ -67,6 +67,24 @@ def foreign_name(name: str) -> str:
     return f" In clipzoo, '{name}' is '{FOREIGN_NAMES[name]}'." if name in FOREIGN_NAMES else ""
 
 
+def _section_hint(path: str, values: Mapping, *, holds_keys: bool) -> str:
+    """What was probably meant by a path that starts with no section: another toolbox's name, a section, or the end of a key.
+
+    Args:
+        path: What the user typed.
+        values: Sections known so far, which decide the keys.
+        holds_keys: Whether the first part is used like a section, so that a section with nearly this name comes first. Looking the keys
+            up loads the classes that the config names, which takes seconds.
+    """
+    from clipzoo.config.keys import full_key_hint, is_setting  # here: the registries import this package
+
+    first = path.partition(".")[0]
+    near = did_you_mean(first, SECTIONS)
+    if foreign_name(first) or (holds_keys and near and not is_setting(first)):
+        return foreign_name(first) or near
+    return full_key_hint(path, values) or near
+
+
 class Config(ConfigDict):
     """A loaded config: ten sections, accessed by attribute or by key.
 
@@ -211,7 +229,7 @@ def _read(path: Path, parents: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
 def _check_sections(values: dict, where: str) -> None:
     for name in values:
         if name not in SECTIONS:
-            hint = foreign_name(name) or did_you_mean(name, SECTIONS)
+            hint = _section_hint(name, values, holds_keys=isinstance(values[name], dict))
             raise ConfigError(
                 f"{where}: unknown section {in_words(name)}.{hint} Sections: {', '.join(SECTIONS)}; private names start with '_'"
             )
@@ -313,7 +331,7 @@ def _apply(values: dict, origins: dict[str, str], override: str) -> dict[str, ob
     if len(keys) > _DEEPEST:
         raise ConfigError(f"--cfg-options: '{section}.{keys[0]}…' is more than {_DEEPEST} levels deep")
     if section not in SECTIONS:
-        hint = foreign_name(section) or did_you_mean(section, SECTIONS)
+        hint = _section_hint(path, values, holds_keys=bool(keys))
         raise ConfigError(f"--cfg-options: unknown section {in_words(section)}.{hint}")
     if "_delete_" in keys:
         raise ConfigError(f"--cfg-options: {in_words(path)}: _delete_ works in config files only. Here, a new type drops the old arguments")

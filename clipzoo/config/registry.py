@@ -97,6 +97,11 @@ class Registry:
             return dict(spec)
         return {**spelled, **{key: value for key, value in spec.items() if key != "type"}}
 
+    @property
+    def has_spellings(self) -> bool:
+        """Whether there are names besides the registered ones, such as ``resnet18``."""
+        return self._speller is not None
+
     def slot(self, argument: str, annotation: object) -> Registry | None:
         """The registry that builds a constructor argument; ``None`` for arguments that are not built, such as names in a ``list[str]``."""
         return None if is_plain(annotation) else self.slots.get(argument)

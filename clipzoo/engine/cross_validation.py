@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -18,6 +19,7 @@ from clipzoo.config.checking import check
 from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, loop, work_dir
+from clipzoo.engine.checkpoint import BEST, LATEST, how_to_retrain
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
@@ -27,6 +29,7 @@ from clipzoo.records.folds import Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary
 from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.records.tuning import VAL_RESULT_FILE, Tuned, ValResult
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.environment import environment
 from clipzoo.runtime.log import close_log, make_console, make_log
@@ -45,15 +48,16 @@ class CrossValidation:
         config: A loaded config; it is checked here.
         folder: The work dir.
         console: Console for messages; ``None`` for standard error.
+        tuned: The search that chose the config, which is recorded in the work dir and noted in the summary; ``None`` without one.
 
     Raises:
         ClipzooError: The config or the data is invalid; nothing has been written.
     """
 
-    def __init__(self, config: Config, folder: str | Path, *, console: Console | None = None):
+    def __init__(self, config: Config, folder: str | Path, *, console: Console | None = None, tuned: Tuned | None = None):
         import_plugins(config.get("plugins", []))
         check(config)
-        self.config, self.folder = config, Path(folder)
+        self.config, self.folder, self.tuned = config, Path(folder), tuned
         self.console = console or make_console(quiet=not distributed.is_main())
         device.choose_device(config.get("runtime", {}).get("device", "auto"))
         self.dataset = build.dataset(config)
@@ -79,22 +83,48 @@ class CrossValidation:
             loop.Interrupted: A signal ended the run; the same call resumes it.
         """
         splits = self.chosen(fold)
+        with self.opened(splits[0], accept_changed_data=accept_changed_data) as log:
+            for split in splits:
+                self.train_fold(split, log)
+            return distributed.from_main(lambda: self.summarise(log))
+
+    def validate(self) -> Iterator[ValResult]:
+        """Train the folds in order, and yield the val score of each; no test part is scored.
+
+        A fold that is done is read, and an unfinished one is resumed. The checkpoints of a fold are deleted when it is done.
+
+        Raises:
+            loop.Interrupted: A signal ended the run; the same call resumes it.
+            TrainingError: A loss is not finite, or the selecting metric was never defined.
+        """
+        with self.opened(self.folds.splits[0]) as log:
+            for split in self.folds.splits:
+                yield self.validate_fold(split, log)
+
+    @contextmanager
+    def opened(self, first: Split, *, accept_changed_data: bool = False) -> Iterator[logging.Logger]:
+        """The work dir, new or continued, with everything checked that can be before training; yields its log.
+
+        Args:
+            first: The split to be trained first.
+            accept_changed_data: Continue even if images or texts changed since an earlier start.
+        """
         distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
-        records = self.rehearse(splits[0])
+        records = self.rehearse(first)
         self.fingerprint = self.compare_data(accept_changed_data)
         distributed.from_main(self.check_done)
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
         found, accept = self.fingerprint, accept_changed_data
         self.fingerprint = distributed.from_main(lambda: keep_fingerprint(self.folder, found, accept_changes=accept))
+        if self.tuned is not None:
+            distributed.from_main(lambda: self.tuned.write(self.folder))
         log = make_log(self.console, self.folder / work_dir.LOG_FILE if distributed.is_main() else None)
         try:
             if distributed.is_main():
                 self.greet(log)
             for record in records:
                 log.handle(record)
-            for split in splits:
-                self.train_fold(split, log)
-            return distributed.from_main(lambda: self.summarise(log))
+            yield log
         finally:
             close_log(log)
 
@@ -186,6 +216,22 @@ class CrossValidation:
             numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
             log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
 
+    def validate_fold(self, split: Split, log: logging.Logger) -> ValResult:
+        """Train one fold and score its val part, unless that is done."""
+        folder = self.folder / split.name
+        if (folder / VAL_RESULT_FILE).exists():
+            result = ValResult.read(folder)
+            self.provenance(split).check(result.provenance, folder / VAL_RESULT_FILE, how_to_retrain(folder))
+            return result
+        with work_dir.locked(folder):
+            runner = self.runner(split, log)
+            with closing(runner), self.interrupt.listening():
+                result = runner.train_and_validate()
+            for name in (BEST, LATEST):  # many trials would fill the disk
+                (folder / name).unlink(missing_ok=True)
+        log.info(f"{split.name}: val {result.metric} {result.value:.4f}  (epoch {result.epoch})")
+        return result
+
     def greet(self, log: logging.Logger) -> None:
         """Log overridden keys, versions, data and folds; the whole resolved config is in ``config.py``."""
         packages = environment()["packages"]
@@ -270,4 +316,6 @@ class CrossValidation:
             "unit": build.unit_of(self.config),
         }
         summary = make_summary(self.config.name, chosen, self.folds, results, table, **options)
-        return replace(summary, notes=[*summary.notes, *(fingerprint.notes if fingerprint is not None else ())])
+        tuned = self.tuned or Tuned.read(self.folder)
+        further = [*(fingerprint.notes if fingerprint is not None else ()), *(tuned.notes if tuned is not None else ())]
+        return replace(summary, notes=[*summary.notes, *further])

@@ -16,11 +16,12 @@ from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.evaluation import Evaluation, evaluate
 from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Waiting
-from clipzoo.errors import CheckpointError
+from clipzoo.errors import CheckpointError, TrainingError
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Split
 from clipzoo.records.provenance import Provenance, digest_of
 from clipzoo.records.results import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, FoldResult
+from clipzoo.records.tuning import ValResult
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.log import make_console, make_log
 from clipzoo.scoring.decisions import log_loss_change
@@ -215,6 +216,24 @@ class Runner:
         )
         run.call("after_test", evaluation, result)
         distributed.barrier()
+        distributed.from_main(lambda: result.write(run.folder))
+        return result
+
+    def train_and_validate(self) -> ValResult:
+        """Train, and write the val score of the chosen epoch to ``val_result.json``. The test part is neither scored nor written.
+
+        Raises:
+            TrainingError: The selecting metric was never defined on the val part.
+        """
+        assert self.run.watched == "val", "the caller checks that every fold has a val part"
+        started = time.perf_counter()
+        self.fit()
+        run = self.run
+        if not (run.folder / checkpoint.BEST).exists():
+            raise TrainingError(f"{run.split.name}: {run.selector.name} was never defined on the val part")
+        state = checkpoint.read(run.folder / checkpoint.BEST, kind="best", advice=checkpoint.how_to_retrain(run.folder))["state"]
+        seconds = round(time.perf_counter() - started, 2)
+        result = ValResult(run.split.name, run.selector.name, state["best_score"], state["best_epoch"], run.provenance.plain(), seconds)
         distributed.from_main(lambda: result.write(run.folder))
         return result
 

@@ -31,6 +31,7 @@ CONFIG_PY, CONFIG_JSON, FOLDS_FILE, LOG_FILE = "config.py", "config.json", "fold
 _LOCK = ".lock"
 # Longest wait for another process that creates or summarises the same work dir, which takes seconds.
 _WAIT_SECONDS = 120.0
+_FOLD_IS_BUSY = "another process is training this fold. Wait for it, or train another fold with --fold"
 _OTHER_DIR = "Choose another folder with --work-dir"
 
 
@@ -193,10 +194,14 @@ def _difference(old: Folds, new: Folds) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, busy: str = _FOLD_IS_BUSY) -> Iterator[None]:
     """Lock the folder of a fold while this process trains there; the lock ends with the process, however it ends.
 
     Removes files that a killed process left half written.
+
+    Args:
+        folder: The folder.
+        busy: What another process does there, and what to do, as the end of the message.
 
     Raises:
         CheckpointError: Another process is training there.
@@ -204,7 +209,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with _lock(folder) as is_ours:
         if not is_ours:
-            raise CheckpointError(f"{folder}: another process is training this fold. Wait for it, or train another fold with --fold")
+            raise CheckpointError(f"{folder}: {busy}")
         for path in [leftover for place in (folder, folder / "results") for leftover in leftovers(place)]:
             path.unlink(missing_ok=True)
         yield
