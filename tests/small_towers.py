@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -24,6 +25,10 @@ def _open_clip(kind: str, vision: dict | None = None, text: dict | None = None) 
     return {"type": kind, "name": "small", "config": {"embed_dim": 24, "vision_cfg": vision or {}, "text_cfg": text or {}}}
 
 
+_DINO = {"model_type": "dinov2", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+_SIGLIP = {"model_type": "siglip", "text_config": _SIZES, "vision_config": {**_SIZES, "image_size": 32, "patch_size": 8}}
+
 # The families ResNet, EfficientNet, ConvNeXt and VisionTransformer are TimmBackbone with a name of timm's.
 IMAGES = {
     "ResNet": _timm("test_resnet"),
@@ -31,6 +36,8 @@ IMAGES = {
     "EfficientNet": _timm("test_efficientnet"),
     "ConvNeXt": _timm("test_convnext"),
     "VisionTransformer": _timm("test_vit"),
+    "HFVision": {"type": "HFVision", "name": "small", "pretrained": False, "files": {"config.json": json.dumps(_DINO)}},
+    "HFVision siglip": {"type": "HFVision", "name": "small", "pretrained": False, "files": {"config.json": json.dumps(_SIGLIP)}},
     "CLIPVision": {"type": "CLIPVision", **_VIT, "heads": 2, "output_dim": 24},
     "CLIPVision resnet": {"type": "CLIPVision", **_RESNET, "heads": 4, "output_dim": 24},
     "OpenCLIPBackbone": _open_clip("OpenCLIPBackbone", _VIT),

@@ -22,6 +22,8 @@ COMMANDS = {
     "grid": "image towers x text towers x seeds over several devices, with a leaderboard",
     "print_config": "show a resolved config with the origin of every key",
     "list_modules": "list registered classes with their arguments",
+    "models": "list published models by name, and those in the local cache",
+    "download": "load published models into the local cache ahead of time",
     "export": "write a trained CLIP, or any published one, for open_clip or transformers",
     "make_folds": "make, verify and write folds.json without training",
     "make_pairs": "write a table of image paths and captions from class folders",

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from clipzoo.cli import command_line
 
 SOURCE = (
-    "a checkpoint or its folder, a CLIP's weights (OpenAI, open_clip, transformers, Chinese-CLIP), clip:ViT-B/32 or openclip:<name>/<tag>"
+    "a checkpoint or its folder, a CLIP's weights (OpenAI, open_clip, transformers, Chinese-CLIP), clip:ViT-B/32, "
+    "openclip:<name>/<tag>, hf:<organisation>/<name> or another name from clipzoo models"
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clipzoo.commands import typed
 from clipzoo.config import Config
 from clipzoo.config.plugins import are_names, import_plugins, not_imported
 from clipzoo.config.settings import RuntimeSettings
@@ -18,7 +19,11 @@ from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import expanded, natural
 from clipzoo.models.base import Tower
+from clipzoo.models.catalogue import with_prefix
+from clipzoo.models.layout.json_file import read_object
 from clipzoo.models.weights.files import kind_of_weights
+from clipzoo.models.weights.hf_clip import KINDS
+from clipzoo.models.weights.hub import is_hub_name
 from clipzoo.models.weights.torch_archive import pickle_mentions
 from clipzoo.records.results import FoldResult
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
@@ -28,8 +33,9 @@ from clipzoo.text import visible
 if TYPE_CHECKING:
     from clipzoo.models.base import Model
 
-PUBLISHED = ("clip:", "openclip:")
-_WHAT = "Pass a checkpoint, the folder of a fold or of a run, weights of a CLIP, clip:ViT-B/32, or openclip:<name>/<tag>"
+PUBLISHED = ("clip:", "openclip:", "hf:", "chinese-clip:", "weights:")
+_NAMES = "clip:ViT-B/32, openclip:<name>/<tag>, or hf:<organisation>/<name>"
+_WHAT = f"Pass a checkpoint, the folder of a fold or of a run, weights of a CLIP, {_NAMES}"
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
     if quick_gelu is not None and (found is not None or with_config or not path.exists()):
         raise ConfigError(f"quick_gelu: {text} records its own activation. Remove the argument; it is for weights files that do not")
     if not path.exists():
-        if text.startswith(PUBLISHED):
-            return published_model(text, text, text, device)
+        if text.startswith(PUBLISHED) or is_hub_name(text):
+            return _from_name(text, device)
         raise CheckpointError(f"{text}: no such checkpoint or published name.{_near(text, path)} {_WHAT}")
     if found is not None:
         return from_checkpoint(found, device)
@@ -71,8 +77,8 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
         raise CheckpointError(f"{path}: contains no checkpoint{_elsewhere(path)}. {_WHAT}")
     if path.is_file() and kind_of_weights(path) is None:
         raise CheckpointError(f"{path}: neither a checkpoint of clipzoo nor weights of a CLIP. {_WHAT}")
-    if with_config:
-        spelling = f"openclip:{path.resolve()}"
+    if with_config or _is_of_another_kind(path):
+        spelling = f"{'openclip' if with_config else 'hf'}:{path.resolve()}"
         return published_model(spelling, spelling, str(path), device)
     return from_weights(path, device, quick_gelu)
 
@@ -202,7 +208,7 @@ def published_model(image: str | dict, text: str | dict, name: str, device: torc
     """
     specs = BACKBONES.expand(image), TEXT_ENCODERS.expand(text)
     if any(spec.get("pretrained", spec.get("tag")) in (False, None) for spec in specs):
-        raise BuildError(f"{name}: has no trained weights. Name trained ones, such as clip:ViT-B/32 or openclip:<name>/<tag>")
+        raise BuildError(f"{name}: has no trained weights. Name trained ones, such as {_NAMES}")
     with torch.random.fork_rng(devices=[]):
         try:
             image_encoder, text_encoder = BACKBONES.build(specs[0]), TEXT_ENCODERS.build(specs[1])
@@ -211,13 +217,25 @@ def published_model(image: str | dict, text: str | dict, name: str, device: torc
                 raise
             problem = str(error).partition(". Three ways: ")[0].partition(": ")[2]
             raise BuildError(
-                f"{name}: {problem}. Connect to the hub (or to a mirror: set HF_ENDPOINT), or pass a local file or folder with these "
-                "weights instead of the name"
+                f"{name}: {problem}. Connect to the hub (a mirror: set HF_ENDPOINT; ahead of time: {typed('download')} NAME), or pass a "
+                "local file or folder with these weights instead of the name"
             ) from error
+    if not image_encoder.projected:
+        raise BuildError(f"{name}: is an image model without a text tower. Name a CLIP, such as {_NAMES}")
     assert image_encoder.space is not None and image_encoder.space == text_encoder.space
     assert image_encoder.projected and text_encoder.projected and image_encoder.num_features == text_encoder.num_features
     net = MODELS.get("CLIP")(image_encoder, text_encoder, learn_temperature=False)
     return Restored(net.to(device).eval(), name)
+
+
+def _from_name(name: str, device: torch.device) -> Restored:
+    """A published CLIP by its name; an error about a bare one says that it is not a path either."""
+    try:
+        return published_model(name, name, name, device)
+    except BuildError as error:
+        if name.startswith(PUBLISHED):
+            raise
+        raise BuildError(f"{name}: no such file or folder, and {str(error).removeprefix(f'{name}: ')}") from error
 
 
 def from_weights(path: Path, device: torch.device, quick_gelu: bool | None) -> Restored:
@@ -246,6 +264,14 @@ def _is_weights_folder(path: Path) -> bool:
     return (path / "config.json").is_file() and not (path / work_dir.FOLDS_FILE).exists()
 
 
+def _is_of_another_kind(path: Path) -> bool:
+    """Whether a folder of transformers has a CLIP with other towers than CLIP's own, such as a SigLIP."""
+    if not (path / "config.json").is_file():
+        return False
+    kind = read_object(path / "config.json", str(path)).get("model_type")
+    return kind in KINDS and kind not in ("clip", "chinese_clip")
+
+
 def _elsewhere(path: Path) -> str:
     """The part of an error message that names folders in ``path`` with a checkpoint."""
     folders = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and checkpoints_of_folds(entry)]
@@ -256,4 +282,6 @@ def _near(text: str, path: Path) -> str:
     """A suggestion for a name that is neither a path nor a published name."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
+    if with_prefix(text) is not None:
+        return f" Did you mean {with_prefix(text)!r}?"
     return hint or did_you_mean(text, ["clip:ViT-B/32", "clip:ViT-B/16", "clip:ViT-L/14", "clip:RN50", "clip:RN101"])

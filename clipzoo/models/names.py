@@ -4,12 +4,15 @@ The rule: the name of an architecture (``resnet18``, ``timm:resnet18``, ``bert``
 (or ``:true``) loads published ones. The name of published weights (``clip:ViT-B/32``, ``bert-base-chinese``, ``hf:<name or folder>``,
 ``timm:resnet18.a1_in1k``, ``openclip:<name>/<tag>``) loads them, and ``:scratch`` (or ``:false``) starts from random weights.
 ``weights:<file or folder>`` is a tower of a whole CLIP stored there, with the sizes found there; ``chinese-clip:<file or folder>``
-likewise if its text tower is a BERT.
+likewise if its text tower is a BERT. A repository of the Hugging Face hub is ``hf:<organisation>/<name>`` for transformers (also
+without ``hf:``), ``openclip:hf-hub:<organisation>/<name>`` for open_clip, and ``timm:hf-hub:<organisation>/<name>`` for timm;
+one of ModelScope has ``modelscope:`` before its name (``hf:modelscope:<organisation>/<name>``, ``chinese-clip:modelscope:…``).
 """
 
 from __future__ import annotations
 
 from clipzoo.errors import RegistryError, did_you_mean, shortened
+from clipzoo.models.catalogue import is_repository_name
 
 _SUFFIXES = {"pretrained": True, "true": True, "false": False, "scratch": False}
 _VITS = ("tiny", "small", "base", "large")
@@ -28,11 +31,26 @@ _TEXT: dict[str, dict] = {
     "bert-base-chinese": {"type": "BERT", "name": "bert-base-chinese"},
     "bert": {"type": "BERT"},
 }
+# The names in Chinese-CLIP's releases, and their repositories in transformers' layout.
+CHINESE_CLIPS = {
+    "ViT-B-16": "OFA-Sys/chinese-clip-vit-base-patch16",
+    "ViT-L-14": "OFA-Sys/chinese-clip-vit-large-patch14",
+    "ViT-L-14-336": "OFA-Sys/chinese-clip-vit-large-patch14-336px",
+    "ViT-H-14": "OFA-Sys/chinese-clip-vit-huge-patch14",
+}
+_FILES_ONLY = {"RN50": "clip_cn_rn50.pt"}
 # bert-base-chinese:scratch is a network of that size with a vocabulary created in code, since the published one would need the hub.
 _BERT_BASE = {"type": "BERT", "hidden_size": 768, "num_layers": 12, "num_heads": 12}
-_OF_CLIPS = "clip:ViT-B/32…RN101, openclip:<name>/<tag>, weights:<file or folder>, chinese-clip:<file or folder>"
-_IMAGE_FAMILIES = f"resnet18…152, starnet_s1…s4/s050/s100/s150, efficientnet-b0…b7, convnext-tiny…large, vit, timm:<name>, {_OF_CLIPS}"
+_OF_CLIPS = (
+    "clip:ViT-B/32…RN101, openclip:<name>/<tag>, openclip:hf-hub:<organisation>/<name>, weights:<file or folder>, "
+    "chinese-clip:<file, folder or name>"
+)
+_IMAGE_FAMILIES = (
+    "resnet18…152, starnet_s1…s4/s050/s100/s150, efficientnet-b0…b7, convnext-tiny…large, vit, timm:<name>, hf:<name or folder>, "
+    f"{_OF_CLIPS}"
+)
 _TEXT_FAMILIES = f"bert-base-chinese, bert, hf:<name or folder>, {_OF_CLIPS}"
+_HUB = "hf-hub:"
 _PREFIXES = ("timm:", "hf:", "openclip:", "weights:", "chinese-clip:")
 
 
@@ -48,14 +66,20 @@ def image_encoder(text: str) -> dict | None:
     {'type': 'TimmBackbone', 'name': 'resnet10t', 'pretrained': False}
     >>> image_encoder('openclip:ViT-B-32/laion2b_s34b_b79k')
     {'type': 'OpenCLIPBackbone', 'name': 'ViT-B-32', 'tag': 'laion2b_s34b_b79k'}
+    >>> image_encoder('openai/clip-vit-base-patch32')
+    {'type': 'HFVision', 'name': 'openai/clip-vit-base-patch32', 'pretrained': True}
     """
     name, pretrained = _split(text)
     of_a_clip = _of_a_clip(name, pretrained, openclip="OpenCLIPBackbone", weights="CLIPVision", chinese="CLIPVision")
     if of_a_clip is not None:
         return of_a_clip
+    name = _with_library(name)
+    if name.startswith("hf:") and len(name) > len("hf:"):
+        return {"type": "HFVision", "name": name.removeprefix("hf:"), "pretrained": pretrained is not False}
     if name.startswith("timm:") and len(name) > len("timm:"):
         model = name.removeprefix("timm:")
-        return {"type": "TimmBackbone", "name": model, "pretrained": "." in model if pretrained is None else pretrained}
+        weights = "." in model or model.startswith(_HUB) or _is_path(model)
+        return {"type": "TimmBackbone", "name": model, "pretrained": weights if pretrained is None else pretrained}
     canonical = _canonical(name, _IMAGE)
     if canonical is not None:
         published = canonical.startswith("clip:") if pretrained is None else pretrained
@@ -78,9 +102,11 @@ def text_encoder(text: str) -> dict | None:
     of_a_clip = _of_a_clip(name, pretrained, openclip="OpenCLIPText", weights="CLIPText", chinese="BERT")
     if of_a_clip is not None:
         return of_a_clip
-    published = pretrained is not False
+    published, name = pretrained is not False, _with_library(name)
     if name.startswith("hf:") and len(name) > len("hf:"):
         return {"type": "HFText", "name": name.removeprefix("hf:"), "pretrained": published}
+    if name.startswith("timm:"):
+        raise RegistryError(f"text encoder '{text}': timm has image towers only. Known: {_TEXT_FAMILIES}")
     canonical = _canonical(name, _TEXT)
     if canonical == "bert":
         if pretrained:
@@ -105,10 +131,14 @@ def _of_a_clip(name: str, pretrained: bool | None, *, openclip: str, weights: st
     if prefix in ("weights", "chinese-clip"):
         if pretrained is False:
             raise RegistryError(f"'{name}:scratch': these are weights. For random ones use an architecture, such as clip:ViT-B/32:scratch")
-        return {"type": weights if prefix == "weights" else chinese, "pretrained": rest}
+        if prefix == "weights":
+            return {"type": weights, "pretrained": rest}
+        if rest in _FILES_ONLY:
+            raise RegistryError(f"'{name}': published as a file only. Download {_FILES_ONLY[rest]}, and pass chinese-clip:<file>")
+        return {"type": chinese, "pretrained": CHINESE_CLIPS.get(rest, rest)}
     if prefix != "openclip":
         return None
-    if _is_path(rest):  # a folder with an open_clip config
+    if _is_path(rest) or rest.startswith(_HUB):  # with an open_clip config
         return {"type": openclip, "name": rest, "pretrained": pretrained is not False}
     model, _, tag = rest.partition("/")
     if not tag and pretrained:
@@ -116,8 +146,15 @@ def _of_a_clip(name: str, pretrained: bool | None, *, openclip: str, weights: st
     return {"type": openclip, "name": model, **({"tag": tag} if tag and pretrained is not False else {})}
 
 
+def _with_library(name: str) -> str:
+    """A repository's bare name with the prefix of its library: timm for timm's own, otherwise transformers."""
+    if not is_repository_name(name):
+        return name
+    return f"timm:{_HUB}{name}" if name.startswith("timm/") else f"hf:{name}"
+
+
 def _is_path(text: str) -> bool:
-    return text.startswith(("/", "./", "../", "~")) or "\\" in text or text in (".", "..")
+    return text.startswith(("/", "./", "../", "~", "modelscope:")) or "\\" in text or text in (".", "..")
 
 
 def _split(text: str) -> tuple[str, bool | None]:

@@ -7,6 +7,7 @@ training updates the running statistics; ``count_once`` prevents the second upda
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from clipzoo.errors import BuildError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def recomputed(block: nn.Module, *inputs: Tensor | None) -> Tensor:
@@ -50,3 +54,16 @@ def _count_outside_backward(batch_norm: _BatchNorm, _inputs: tuple, *, momentum:
     batch_norm.momentum = 0.0 if repeated else momentum
     if repeated and batch_norm.training:
         batch_norm.num_batches_tracked.sub_(1)
+
+
+def recompute_layers(network: PreTrainedModel, where: str) -> None:
+    """Enable transformers' own checkpoints between layers.
+
+    Raises:
+        BuildError: The network has none.
+    """
+    if not network.supports_gradient_checkpointing:
+        raise BuildError(f"train.gradient_checkpointing: {where} does not support it. Remove this option, or choose another model")
+    # transformers 5 renamed it, and warns about the old name.
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

@@ -4,6 +4,7 @@ import copy
 import shutil
 import socket
 
+import hub_cache
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -99,6 +100,14 @@ def open_clip_file(folder, kind, name):
     return {"type": kind, "name": name, "tag": str(folder / "model.pt")}
 
 
+def saved(folder, model, *more, **arguments):
+    """The folder, with what these functions save in it."""
+    model(folder, **arguments)
+    for save in more:
+        save(folder)
+    return str(folder)
+
+
 # Every registered tower at least once, and every way in which weights decide something: name -> spec, given a folder to save files in.
 IMAGES = {
     "ResNet": lambda folder: {"type": "resnet18", "image_size": 32},
@@ -120,6 +129,10 @@ IMAGES = {
     "OpenCLIPBackbone timm": lambda folder: {**open_clip_file(folder, "OpenCLIPBackbone", "tiny-timm"), "image_size": 192, "fit": "squash"},
     "OpenCLIPBackbone resnet": lambda folder: open_clip_file(folder, "OpenCLIPBackbone", "tiny-rn"),
     "CLIPVision resnet file": lambda folder: {"type": "CLIPVision", "pretrained": resnet_file(folder)},
+    "HFVision": lambda folder: {"type": "HFVision", "name": saved(folder, hub_cache.image_model, kind="ViT", **hub_cache.VISION)},
+    "HFVision other size": lambda folder: {"type": "HFVision", "name": saved(folder, hub_cache.siglip), "image_size": 48, "fit": "pad"},
+    "HFVision clip": lambda folder: {"type": "HFVision", "name": saved(folder, hub_cache.chinese_clip)},
+    "TimmBackbone folder": lambda folder: {"type": f"timm:{saved(folder, hub_cache.timm_repository, architecture='test_vit', depth=3)}"},
 }  # fmt: skip
 TEXTS = {
     "BERT": lambda folder: {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 2, "num_heads": 2},
@@ -133,6 +146,9 @@ TEXTS = {
     "OpenCLIPText tokenizer": lambda folder: open_clip_file(folder, "OpenCLIPText", "tiny-timm"),
     "OpenCLIPText bert": lambda folder: open_clip_file(folder, "OpenCLIPText", "tiny-rn"),
     "HFText": lambda folder: {"type": "HFText", "name": bert_folder(folder)},
+    "HFText clip": lambda folder: {"type": "HFText", "name": saved(folder, hub_cache.clip)},
+    "HFText chinese-clip": lambda folder: {"type": "HFText", "name": saved(folder, hub_cache.chinese_clip), "max_length": 30},
+    "HFText siglip": lambda folder: {"type": "HFText", "name": saved(folder, hub_cache.siglip, hub_cache.sentence_pieces)},
     "HFText roberta": lambda folder: {"type": "HFText", "name": bert_folder(folder, "roberta"), "pretrained": False},
 }
 TOWERS = [*((BACKBONES, name, make) for name, make in IMAGES.items()), *((TEXT_ENCODERS, name, make) for name, make in TEXTS.items())]

@@ -45,7 +45,9 @@ def test_depth_groups_are_a_partition_from_stem_to_last_block(folder, name):
 
 
 DEPTHS = {
-    "ResNet": 5, "StarNet": 11, "EfficientNet": 6, "ConvNeXt": 10, "VisionTransformer": 7, "CLIPVision": 4, "CLIPVision resnet": 6,
+    "ResNet": 5, "StarNet": 11, "EfficientNet": 6, "ConvNeXt": 10, "VisionTransformer": 7, "HFVision": 4, "HFVision siglip": 4,
+    "CLIPVision": 4,
+    "CLIPVision resnet": 6,
     "OpenCLIPBackbone": 4, "OpenCLIPBackbone resnet": 6, "OpenCLIPBackbone timm": 7,
     "BERT": 4, "CLIPText": 4, "HFText": 4, "OpenCLIPText": 4, "OpenCLIPText bert": 4,
 }  # fmt: skip

@@ -15,7 +15,9 @@ from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 LORA = {"rank": 2, "alpha": 8.0}
 # Weights with an adapter: all linear layers, full convolutions, and what attention layers read without calling it.
 ADAPTED = {
-    "ResNet": 15, "StarNet": 23, "EfficientNet": 15, "ConvNeXt": 22, "VisionTransformer": 25, "CLIPVision": 13, "CLIPVision resnet": 26,
+    "ResNet": 15, "StarNet": 23, "EfficientNet": 15, "ConvNeXt": 22, "VisionTransformer": 25, "HFVision": 19,
+    "HFVision siglip": 23, "CLIPVision": 13,
+    "CLIPVision resnet": 26,
     "OpenCLIPBackbone": 13, "OpenCLIPBackbone resnet": 26, "OpenCLIPBackbone timm": 27,
     "BERT": 18, "CLIPText": 12, "HFText": 18, "OpenCLIPText": 12, "OpenCLIPText bert": 20,
 }  # fmt: skip

@@ -33,6 +33,10 @@ def test_image_spellings_mean_the_right_tower():
     assert image_encoder("timm:resnet10t") == {"type": "TimmBackbone", "name": "resnet10t", "pretrained": False}
     assert image_encoder("timm:resnet18.a1_in1k") == {"type": "TimmBackbone", "name": "resnet18.a1_in1k", "pretrained": True}
     assert image_encoder("timm:resnet18.a1_in1k:scratch")["pretrained"] is False
+    for name in ("timm:hf-hub:timm/resnet18", "timm/resnet18"):
+        assert image_encoder(name) == {"type": "TimmBackbone", "name": "hf-hub:timm/resnet18", "pretrained": True}
+    assert image_encoder("timm:hf-hub:a/b:scratch") == {"type": "TimmBackbone", "name": "hf-hub:a/b", "pretrained": False}
+    assert image_encoder("timm:./folder") == {"type": "TimmBackbone", "name": "./folder", "pretrained": True}
 
 
 CLIPS = ("ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")
@@ -62,6 +66,16 @@ def test_both_towers_of_a_clip_have_the_same_names():
         (r"openclip:C:\siglip", {"name": r"C:\siglip", "pretrained": True}, None),
         ("weights:clip.pt", {"type": "CLIPVision", "pretrained": "clip.pt"}, {"type": "CLIPText", "pretrained": "clip.pt"}),
         (r"weights:C:\clip", {"type": "CLIPVision", "pretrained": r"C:\clip"}, {"type": "CLIPText", "pretrained": r"C:\clip"}),
+        ("openclip:hf-hub:a/b", {"name": "hf-hub:a/b", "pretrained": True}, None),
+        ("openclip:hf-hub:a/b:scratch", {"name": "hf-hub:a/b", "pretrained": False}, None),
+        ("openclip:modelscope:a/b", {"name": "modelscope:a/b", "pretrained": True}, None),
+        ("hf:a/b", {"type": "HFVision", "name": "a/b", "pretrained": True}, {"type": "HFText", "name": "a/b", "pretrained": True}),
+        ("a/b:scratch", {"type": "HFVision", "name": "a/b", "pretrained": False}, {"type": "HFText", "name": "a/b", "pretrained": False}),
+        (
+            "chinese-clip:ViT-L-14",
+            {"type": "CLIPVision", "pretrained": "OFA-Sys/chinese-clip-vit-large-patch14"},
+            {"type": "BERT", "pretrained": "OFA-Sys/chinese-clip-vit-large-patch14"},
+        ),
         ("chinese-clip:a/b.pt", {"type": "CLIPVision", "pretrained": "a/b.pt"}, {"type": "BERT", "pretrained": "a/b.pt"}),
     ],
 )
@@ -92,6 +106,10 @@ def test_text_spellings_mean_the_right_tower():
         (image_encoder, "clip:ViT-B-32x", "Did you mean 'clip:ViT-B/32'"),
         (image_encoder, "clip:model.pt", "weights:<file or folder>"),
         (image_encoder, "openclip:", "openclip:<name>/<tag>"),
+        (image_encoder, "ViT-B/32", "Did you mean 'clip:ViT-B/32'"),
+        (image_encoder, "weights/clip.pt", "weights:<file or folder>"),
+        (text_encoder, "chinese-clip:RN50", "Download clip_cn_rn50.pt, and pass chinese-clip:<file>"),
+        (text_encoder, "timm/resnet18", "hf:<name or folder>"),
         (text_encoder, "openclip:ViT-B-32:pretrained", "Use openclip:ViT-B-32/<tag>"),
         (text_encoder, "weights:clip.pt:scratch", "as clip:ViT-B/32:scratch"),
         (text_encoder, "clip:ViT-B-32", "Did you mean 'clip:ViT-B/32'"),

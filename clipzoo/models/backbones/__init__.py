@@ -4,6 +4,7 @@ from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.clip_vision import CLIPVision
 from clipzoo.models.backbones.convnext import ConvNeXt
 from clipzoo.models.backbones.efficientnet import EfficientNet
+from clipzoo.models.backbones.hf_vision import HFVision
 from clipzoo.models.backbones.open_clip_backbone import OpenCLIPBackbone
 from clipzoo.models.backbones.resnet import ResNet
 from clipzoo.models.backbones.starnet import StarNet
@@ -15,6 +16,7 @@ __all__ = [
     "CLIPVision",
     "ConvNeXt",
     "EfficientNet",
+    "HFVision",
     "OpenCLIPBackbone",
     "ResNet",
     "StarNet",

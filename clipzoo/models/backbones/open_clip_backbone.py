@@ -25,8 +25,8 @@ class OpenCLIPBackbone(Backbone):
     """An open_clip image tower: a vision transformer, CLIP's ResNet, or a timm network with a projection into the joint space.
 
     Args:
-        name: Model name in open_clip (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json`` and weights, as downloaded from
-            the hub.
+        name: Model name in open_clip (``'ViT-B-16-SigLIP'``), or ``'hf-hub:'`` and the name of a repository, or a folder with
+            ``open_clip_config.json`` and weights.
         tag: Tag of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or the folder's.
         pretrained: ``False`` for random weights, whatever ``name`` and ``tag`` are.
         image_size: Image size in pixels; ``None``: that of the configuration. Position embeddings are resized if necessary.

@@ -14,10 +14,19 @@ from torch import Tensor, nn
 from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.backbones.efficientnet_names import is_efficientnet_pytorch, to_timm
+from clipzoo.models.backbones.timm_repository import (
+    HUB,
+    is_repository,
+    pretrained_cfg,
+    read_description,
+    repository_folder,
+    weights_of,
+)
 from clipzoo.models.layout.states import check_finite, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import let_timm_recompute
-from clipzoo.models.weights.files import read_state_dict
+from clipzoo.models.weights.files import first_line, read_state_dict
 from clipzoo.models.weights.hub import explained, from_hub, hub_file, names_of
 from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing
@@ -28,13 +37,17 @@ class TimmBackbone(Backbone):
     """A timm model without its classifier.
 
     Args:
-        name: A timm model name, with or without the tag of its weights (``'resnet18'``, ``'resnet18.a1_in1k'``).
-        pretrained: ``True`` loads the weights from the hub (those of the tag, or timm's default for the name); a string is a local
-            ``.safetensors`` or ``.pth`` file in timm's format, with or without a classifier; ``False`` for random weights.
+        name: A timm model name, with or without the tag of its weights (``'resnet18'``, ``'resnet18.a1_in1k'``); ``'hf-hub:'`` and the
+            name of a repository in timm's layout; or such a folder (a path that starts with ``/``, ``./``, ``../`` or ``~``).
+        pretrained: ``True`` loads the weights from the hub (those of the tag, or timm's default for the name) or the folder; a string is a
+            local ``.safetensors`` or ``.pth`` file in timm's format, with or without a classifier, or for an EfficientNet in that of
+            efficientnet_pytorch; ``False`` for random weights.
         image_size: Image height and width in pixels. ``None``: the size the weights were trained at if pretrained, else 224.
         freeze: ``'all'`` freezes the whole tower.
         unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
         lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
+        config: Description of a network from a repository or folder (``architecture``, ``model_args``, ``pretrained_cfg``); ``name`` is
+            then only a label, and weights are random. Supplied by checkpoints.
 
     Raises:
         BuildError: timm has no such model, has no weights for it, or they cannot be loaded.
@@ -48,15 +61,21 @@ class TimmBackbone(Backbone):
         freeze: Literal["none", "all"] = "none",
         unfreeze_blocks: Whole | None = None,
         lora: Adapters | None = None,
+        config: dict | None = None,
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
-        self.name = name
-        config = self._timm_config(name)
+        self.name, self.config, folder = name, config, None
+        if config is None and is_repository(name):
+            folder = repository_folder(name, type(self).__name__, pretrained=pretrained is True)
+            self.config = read_description(folder, f"{type(self).__name__}: {name}")
+        config = self._timm_config(name) if self.config is None else pretrained_cfg(self.config)
         if image_size is None:
             image_size = config.input_size[-1] if pretrained else 224
         # Towers with position embeddings are built for one size; timm resizes the embeddings of published weights.
         size = {"img_size": image_size} if config.fixed_input_size else {}
-        if pretrained is True:
+        if self.config is not None:
+            self._build_described(config, size)
+        elif pretrained is True:
             self.net = self._from_hub(name, size)
             check_finite(self.net.state_dict(), f"{type(self).__name__}: {name}")
             self.weights = f"timm {config.architecture}.{config.tag}"
@@ -68,6 +87,9 @@ class TimmBackbone(Backbone):
         if isinstance(pretrained, str):
             self._load_file(pretrained)
             self.weights = f"file {pretrained}"
+        elif pretrained and folder is not None:
+            self._load_file(str(weights_of(folder, f"{type(self).__name__}: {name}")))
+            self.weights = f"Hugging Face {name.removeprefix(HUB)}" if name.startswith(HUB) else f"folder {name}"
         self.num_features = getattr(self.net, "head_hidden_size", None) or self.net.num_features
         self.preprocessing = Preprocessing(image_size, tuple(config.mean), tuple(config.std), config.interpolation)
         self.apply_freeze()
@@ -82,11 +104,24 @@ class TimmBackbone(Backbone):
 
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""
-        return {"pretrained": False, "image_size": self.preprocessing.size}
+        described = {} if self.config is None else {"config": self.config}
+        return {"pretrained": False, "image_size": self.preprocessing.size, **described}
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""
         let_timm_recompute(self.net, f"{type(self).__name__} {self.name}")
+
+    def _build_described(self, config: timm.models.PretrainedCfg, size: dict[str, int]) -> None:
+        """Build a network that a repository describes.
+
+        Raises:
+            BuildError: timm has no such architecture, or it takes other arguments.
+        """
+        arguments = {**self.config["model_args"], **size}
+        try:
+            self.net = timm.create_model(config.architecture, pretrained=False, num_classes=0, pretrained_cfg=config, **arguments)
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+            raise BuildError(f"{type(self).__name__}: timm cannot build '{self.name}' ({first_line(error)})") from error
 
     def _timm_config(self, name: str) -> timm.models.PretrainedCfg:
         """timm's record of the weights that ``name`` refers to.
@@ -133,6 +168,8 @@ class TimmBackbone(Backbone):
     def _load_file(self, path: str) -> None:
         where = f"{type(self).__name__}(pretrained='{path}')"
         state = read_state_dict(path, where)
+        if is_efficientnet_pytorch(state) and hasattr(self.net, "blocks"):
+            state = to_timm(state, self.net)
         # The family's own filter: renames older layouts and resizes position embeddings to this image size.
         adapt = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
         if adapt is not None:

@@ -16,19 +16,13 @@ from clipzoo.models.layout.sizes import bert_sizes
 from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.layout.transformers import TOKENIZER_FILES, bert_config
 from clipzoo.models.lora import Adapters
+from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
-from clipzoo.models.text_encoders.hf_files import files_of, folder_of, opened
-from clipzoo.models.text_encoders.hf_text import (
-    check_files,
-    longest_context,
-    read_config,
-    read_model,
-    read_tokenizer,
-    recompute_layers,
-    where_from,
-)
+from clipzoo.models.text_encoders.hf_text import check_files, longest_context
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, character_vocabulary, check_context
 from clipzoo.models.weights.files import first_line
+from clipzoo.models.weights.hf_files import files_of, folder_of, opened
+from clipzoo.models.weights.hugging_face import read_config, read_model, read_tokenizer, where_from
 from clipzoo.models.weights.source import joint_weights
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -119,7 +113,7 @@ class BERT(TextEncoder):
         if isinstance(self.tokenizer, WordPieceTokenizer):
             return own
         if self._files is None:
-            self._files = files_of(self.tokenizer.hugging_face, self.bert.config, "BERT")
+            self._files = files_of(self.tokenizer.hugging_face, self.bert.config)
         return {**own, "files": self._files}
 
     def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
-from clipzoo.errors import BuildError, ClipzooError, ConfigError
-from clipzoo.models.base import groups_by_layer
+from clipzoo.errors import BuildError, ConfigError
+from clipzoo.models.base import full_name, groups_by_layer
 from clipzoo.models.lora import Adapters
+from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
-from clipzoo.models.text_encoders.hf_files import files_of, opened
-from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, check_context
-from clipzoo.models.weights.files import first_line
-from clipzoo.models.weights.hub import from_hub, hub_file
-from clipzoo.models.weights.transformers_format import WEIGHTS, parts_of, read_weights
+from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
+from clipzoo.models.weights.hf_clip import EXPORTABLE, Kind, build_side, context_of, kind_of, read_side
+from clipzoo.models.weights.hf_files import files_of, opened
+from clipzoo.models.weights.hub import local_name
+from clipzoo.models.weights.hugging_face import (
+    build_network,
+    is_image_network,
+    network_class,
+    read_config,
+    read_model,
+    read_tokenizer,
+    space_of_name,
+    where_from,
+)
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
-
-Result = TypeVar("Result")
+    from transformers import PretrainedConfig
 
 
 @TEXT_ENCODERS.register_module()
 class HFText(TextEncoder):
-    """A text encoder from the Hugging Face hub, or from a local folder.
+    """A text encoder from the Hugging Face hub, or from a local folder; of a CLIP, its text tower with the projection.
 
     Args:
-        name: Hub name (``'hfl/chinese-roberta-wwm-ext'``), or a folder with ``config.json``, the tokenizer and, if pretrained, the weights.
+        name: Hub name (``'hfl/chinese-roberta-wwm-ext'``, ``'google/siglip-base-patch16-224'``), or a folder with ``config.json``, the
+            tokenizer and, if pretrained, the weights.
         pretrained: ``False`` loads only architecture and tokenizer from ``name``; both are required.
-        pooling: ``'cls'`` for the state of the first token, ``'mean'`` for the mean over all tokens.
-        max_length: Maximum number of tokens per sentence, including special tokens.
+        pooling: ``'cls'`` for the state of the first token, ``'mean'`` for the mean over all tokens. ``None``: as a CLIP was trained,
+            otherwise ``'mean'``.
+        max_length: Maximum number of tokens per sentence, including special tokens. ``None``: as a CLIP was trained, otherwise 64.
         freeze: ``'all'`` freezes the whole tower.
         unfreeze_blocks: Number of last depth groups that are trained; ``None`` leaves the choice to ``freeze``.
         lora: Adapters that are trained instead of the weights: ``rank``, ``alpha`` and ``dropout``; ``None`` for none.
@@ -48,15 +54,15 @@ class HFText(TextEncoder):
 
     Raises:
         BuildError: The files are unavailable, the weights do not fit, or the model is not a text encoder.
-        ConfigError: Both ``files`` and ``pretrained`` are given.
+        ConfigError: Both ``files`` and ``pretrained`` are given, or an argument contradicts the training of a CLIP.
     """
 
     def __init__(
         self,
         name: FilePath,
         pretrained: bool = True,
-        pooling: Literal["cls", "mean"] = "mean",
-        max_length: MaxLength = 64,
+        pooling: Literal["cls", "mean"] | None = None,
+        max_length: MaxLength | None = None,
         freeze: Literal["none", "all"] = "none",
         unfreeze_blocks: Whole | None = None,
         lora: Adapters | None = None,
@@ -64,16 +70,29 @@ class HFText(TextEncoder):
     ):
         super().__init__(freeze, unfreeze_blocks, lora)
         check_files("HFText", files, pretrained)
-        self.name, self.pooling, self.context_length, self._files = name, pooling, max_length, files
-        with opened(name, files, "HFText") as source:
-            self._read(source, pretrained)
-        self.num_features = self.net.config.hidden_size
+        self.name, self._files = name, files
+        with opened(name if files else local_name(name, "HFText"), files, "HFText") as source:
+            config = read_config("HFText", source)
+            kind = kind_of(config, "HFText", name)
+            if kind is None:
+                self.pooling, self.context_length = pooling or "mean", max_length or 64
+                self._read(source, config, pretrained)
+            else:
+                self.context_length = max_length or context_of(config)
+                self._read_clip(source, config, pretrained, kind, pooling)
         self.apply_freeze()
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """``[N, L]`` tokens to ``[N, num_features]``."""
-        output = self.net(input_ids=tokens.ids, attention_mask=padding_mask(tokens).long())
-        return pool(output.last_hidden_state, tokens, self.pooling)
+        """``[N, L]`` tokens to ``[N, num_features]``, in the joint space for a CLIP."""
+        if self.pooling == "last":
+            return self.net(input_ids=tokens.ids).pooler_output
+        if self.pooling == "end":  # causal: padding behind it changes nothing, and needs no mask
+            hidden_NLD = self.net(input_ids=tokens.ids).last_hidden_state
+            pooled_ND = hidden_NLD[torch.arange(len(tokens), device=tokens.ids.device), tokens.lengths - 1]
+        else:
+            output = self.net(input_ids=tokens.ids, attention_mask=padding_mask(tokens).long())
+            pooled_ND = pool(output.last_hidden_state, tokens, self.pooling)
+        return pooled_ND if self.projection is None else self.projection(pooled_ND)
 
     def depth_groups(self) -> list[list[str]]:
         """Embeddings, then one group per layer."""
@@ -82,21 +101,31 @@ class HFText(TextEncoder):
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""
         if self._files is None:
-            self._files = files_of(self.tokenizer.hugging_face, self.net.config, "HFText")
+            self._files = files_of(self.tokenizer.hugging_face, self._config)
         return {"pretrained": False, "files": self._files}
+
+    def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
+        """See ``TextEncoder.clip_layout``.
+
+        Raises:
+            BuildError: Always; the message names the tower that has the same weights and can be exported.
+        """
+        if self._config.model_type in EXPORTABLE:
+            other = f"{EXPORTABLE[self._config.model_type]}:{self.name}"
+            raise BuildError(
+                f"{where}: cannot export {full_name(self)}. Train {other} instead, the same weights in towers that can be exported"
+            )
+        return super().clip_layout(where)
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""
         recompute_layers(self.net, f"HFText {self.name}")
 
-    def _read(self, source: str, pretrained: bool) -> None:
-        from transformers import AutoModel
-
-        config = read_config("HFText", source)
+    def _read(self, source: str, config: PretrainedConfig, pretrained: bool) -> None:
         _check_encoder(self.name, config)
         check_context("HFText", self.context_length, longest_context(config))
         self.tokenizer = HFTokenizer(read_tokenizer("HFText", source), self.context_length)
-        cls = _network_class(config)
+        cls = network_class(config)
         arguments = {}
         if cls is not None and "add_pooling_layer" in inspect.signature(cls.__init__).parameters:
             arguments["add_pooling_layer"] = False  # unused parameters would break distributed training
@@ -106,8 +135,45 @@ class HFText(TextEncoder):
             self.net = read_model("HFText", source, cls, config, **arguments)
             self.weights = where_from(source)
         else:
-            with _quiet_loading():  # in fp32, whatever the files' own precision is
-                self.net = AutoModel.from_config(config, torch_dtype=torch.float32, trust_remote_code=False, **arguments)
+            self.net = build_network(config, **arguments)
+        self.projection, self._config = None, self.net.config
+        self.num_features = self.net.config.hidden_size
+
+    def _read_clip(self, source: str, config: PretrainedConfig, pretrained: bool, kind: Kind, pooling: str | None) -> None:
+        """The text tower of a CLIP, with the position at which it reads the text, its projection, temperature and bias.
+
+        Raises:
+            ConfigError: ``pooling`` or the context differ from the training.
+        """
+        self.pooling, self._config = kind.reads, config
+        if pooling not in (None, self.pooling):
+            raise ConfigError(f"HFText.pooling: '{self.name}' is a CLIP, trained with another pooling than {pooling!r}. Remove it")
+        longest = config.text_config.max_position_embeddings
+        check_context("HFText", self.context_length, longest)
+        if kind.reads == "last" and self.context_length != longest:
+            raise ConfigError(f"HFText: max_length={self.context_length}, but '{self.name}' reads a text at its token {longest}. Remove it")
+        tokenizer = read_tokenizer("HFText", source)
+        if kind.reads == "end" and config.text_config.eos_token_id not in (_LARGEST, tokenizer.eos_token_id):
+            ids = f"{config.text_config.eos_token_id} in config.json, {tokenizer.eos_token_id} in the tokenizer"
+            raise BuildError(f"HFText: '{self.name}' has two different end-of-text tokens, {ids}")
+        self.tokenizer = (WholeContextTokenizer if kind.reads == "last" else HFTokenizer)(tokenizer, self.context_length)
+        if not pretrained:
+            self.net, self.projection = build_side(config, "text")
+        else:
+            (self.net, self.projection), loaded = read_side(config, "text", name=source, where="HFText")
+            self.logit_scale, self.logit_bias = loaded
+            self.weights, self.space = where_from(source), space_of_name(source)
+        self.projected, self.num_features = True, _width(self.net, self.projection)
+
+
+# What OpenAI's own configs have as eos_token_id: "the largest id", which is the end of text.
+_LARGEST = 2
+
+
+def _width(network: nn.Module, projection: nn.Linear | None) -> int:
+    if projection is not None:
+        return projection.out_features
+    return getattr(network, "text_model", network).head.out_features  # the inner module before transformers 5
 
 
 def check_files(where: str, files: dict | None, pretrained: bool | str) -> None:
@@ -119,85 +185,6 @@ def check_files(where: str, files: dict | None, pretrained: bool | str) -> None:
     if files is not None and (pretrained is not False or "config.json" not in files):
         what = "they contain no weights; use them with pretrained=False" if pretrained is not False else "config.json is missing"
         raise ConfigError(f"{where}: files: {what}")
-
-
-def recompute_layers(network: PreTrainedModel, where: str) -> None:
-    """Enable transformers' own checkpoints between layers.
-
-    Raises:
-        BuildError: The network has none.
-    """
-    if not network.supports_gradient_checkpointing:
-        raise BuildError(f"train.gradient_checkpointing: {where} does not support it. Remove this option, or choose another model")
-    # transformers 5 renamed it, and warns about the old name.
-    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-
-
-def read_config(where: str, name: str) -> PretrainedConfig:
-    """``config.json`` of a hub name or folder.
-
-    Raises:
-        BuildError: The file is unavailable (the message gives three ways to get it), or refers to custom code.
-    """
-    from transformers import AutoConfig, PretrainedConfig
-
-    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
-        raise BuildError(f"{where}: no folder {name}. Save a model there with save_pretrained(), or use a hub name")
-    if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
-        raise BuildError(f"{where}: the folder {name} has no config.json. Save the model there with save_pretrained()")
-
-    def load(cached: bool) -> PretrainedConfig:
-        content, _ = PretrainedConfig.get_config_dict(name, local_files_only=cached)
-        _refuse_code(content, "config.json", where, name)
-        return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
-
-    return reading(load, where, name)
-
-
-def read_tokenizer(where: str, name: str):
-    """The tokenizer of a hub name or folder.
-
-    Raises:
-        BuildError: The tokenizer is unavailable (the message gives three ways to get it), or needs custom code.
-    """
-    from transformers import AutoTokenizer
-
-    def load(cached: bool):
-        check_tokenizer(where, name, cached)
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
-
-    tokenizer = reading(load, where, name, cache_first=tokenizer_is_cached(name))
-    # Without files transformers would create an empty tokenizer, and every word would be unknown.
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise BuildError(f"{where}: {name} has no tokenizer files. Save them there with tokenizer.save_pretrained()")
-    return tokenizer
-
-
-def read_model(where: str, name: str, cls: type, config: PretrainedConfig, **arguments: object) -> PreTrainedModel:
-    """A network with the weights of a hub name or folder, in fp32; heads for other tasks are ignored.
-
-    Raises:
-        BuildError: The weights are unavailable (the message gives three ways to get them), unreadable, or lack parameters of the tower.
-    """
-
-    def load(cached: bool) -> tuple[PreTrainedModel, dict]:
-        folder = Path(name) if os.path.isdir(name) else _weights_folder(name, cached)
-        state = read_weights(folder, f"{where}: {name}")
-        arguments.update(output_loading_info=True, torch_dtype=torch.float32, trust_remote_code=False, local_files_only=True)
-        with _quiet_loading():  # transformers handles older tensor names
-            return cls.from_pretrained(None, config=config, state_dict=state, **arguments)
-
-    model, report = reading(load, where, name)
-    missing = sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])])
-    if missing:
-        raise BuildError(f"{where}: the weights of '{name}' do not fit, missing or of another shape: {', '.join(missing[:4])}")
-    return model
-
-
-def where_from(name: str) -> str:
-    """Description of the origin of weights."""
-    return f"folder {name}" if os.path.isdir(name) else f"Hugging Face {name}"
 
 
 def longest_context(config: PretrainedConfig) -> int | None:
@@ -212,107 +199,8 @@ def longest_context(config: PretrainedConfig) -> int | None:
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text", "esm", "ibert")
 
 
-def reading(load: Callable[[bool], Result], where: str, name: str, cache_first: bool = True) -> Result:
-    """The result of ``load`` for a folder or hub name.
-
-    Args:
-        load: Function that takes whether only local files may be used.
-        where: Start of a message.
-        name: Folder, or name on the hub.
-        cache_first: See ``from_hub``.
-
-    Raises:
-        BuildError: The source is unreadable or unavailable.
-    """
-    if not os.path.isdir(name):
-        local, scratch = _INSTEAD.get(where, ("name='FOLDER'", "pretrained=False"))
-        return from_hub(load, where, name, local=local, scratch=scratch, cache_first=cache_first)
-    try:
-        return load(True)
-    except ClipzooError:
-        raise
-    except Exception as error:  # transformers and tokenizers raise many kinds of errors for unreadable content
-        raise BuildError(f"{where}: '{name}' cannot be read ({first_line(error)})") from error
-
-
-# How a user passes local files or starts from random weights, for towers whose architecture or tokenizer is also on the hub.
-_INSTEAD = {
-    "HFText": ("hf:FOLDER", "bert for a small BERT that needs no files"),
-    "OpenCLIPText": ("openclip:FOLDER with the tokenizer's files", "clip:ViT-B/32:scratch, which needs no files"),
-}
-
-
-def check_tokenizer(where: str, name: str, cached: bool) -> None:
-    """Refuse a tokenizer with custom code.
-
-    Raises:
-        BuildError: The tokenizer has custom code.
-    """
-    from transformers.models.auto.tokenization_auto import get_tokenizer_config
-
-    _refuse_code(get_tokenizer_config(name, local_files_only=cached), "tokenizer_config.json", where, name)
-
-
-def tokenizer_is_cached(name: str) -> bool:
-    """Is the whole tokenizer of a hub name in the local cache? Unknown for older tokenizers that consist of several files."""
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        return isinstance(try_to_load_from_cache(name, "tokenizer.json"), str)
-    except ValueError:  # not a valid hub name
-        return True
-
-
-def _refuse_code(config: Mapping, file: str, where: str, name: str) -> None:
-    """Repository code is never run; without it the model would be a different one, even if transformers supports its type."""
-    if config.get("auto_map"):
-        raise BuildError(
-            f"{where}: '{name}' requires custom Python code ({file}: auto_map), which is never run. "
-            "Choose a model that transformers itself supports"
-        )
-
-
-def _weights_folder(name: str, cached: bool) -> Path:
-    """The cache folder with config and weights of a hub name."""
-    names = [file + ending for file in WEIGHTS for ending in ("", ".index.json")]
-    hub_file(name, ("config.json",), cached)
-    path = hub_file(name, names, cached)
-    if path.name.endswith(".index.json"):
-        for part in parts_of(path, name):
-            hub_file(name, (part,), cached)
-    return path.parent
-
-
-@contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Silence transformers' report of ignored heads (we report missing tensors) and its short progress bar; downloads keep theirs."""
-    from huggingface_hub.utils import enable_progress_bars
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if bars:
-        enable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _check_encoder(name: str, config: PretrainedConfig) -> None:
+    if is_image_network(network_class(config)):
+        raise BuildError(f"HFText: '{name}' is a {config.model_type} model, which has an image tower and no text tower")
     if config.is_encoder_decoder or not isinstance(getattr(config, "hidden_size", None), int):
         raise BuildError(f"HFText: '{name}' is a {config.model_type} model, not a text encoder. Use one such as bert, roberta or electra")
-
-
-def _network_class(config: PretrainedConfig) -> type | None:
-    """The class of the network without a head; ``None`` if transformers has none."""
-    from transformers import MODEL_MAPPING
-
-    classes = MODEL_MAPPING.get(type(config), None)
-    if not isinstance(classes, (tuple, list)):
-        return classes
-    named = {cls.__name__: cls for cls in classes}
-    return next((named[name] for name in config.architectures or () if name in named), classes[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -11,14 +12,16 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.models.base import groups_by_layer
+from clipzoo.models.layout.json_file import read_object
 from clipzoo.models.layout.open_clip import check_options
 from clipzoo.models.layout.states import load_strictly
 from clipzoo.models.lora import Adapters
+from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.clip_text import clip_text_layout
-from clipzoo.models.text_encoders.hf_files import files_of, opened
-from clipzoo.models.text_encoders.hf_text import check_tokenizer, read_config, reading, recompute_layers, tokenizer_is_cached
 from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
+from clipzoo.models.weights.hf_files import files_of, opened
+from clipzoo.models.weights.hugging_face import check_tokenizer, read_config, reading, tokenizer_is_cached
 from clipzoo.models.weights.open_clip_model import OpenCLIPModel, building, open_clip_model
 from clipzoo.registries import TEXT_ENCODERS
 from clipzoo.structures import Tokens
@@ -36,8 +39,8 @@ class OpenCLIPText(TextEncoder):
     Other towers (SigLIP's, MobileCLIP's, CoCa's) see their padding, and always receive the whole context, as in training.
 
     Args:
-        name: Model name in open_clip (``'ViT-B-16-SigLIP'``), or a folder with ``open_clip_config.json``, weights and tokenizer, as loaded
-            from the hub.
+        name: Model name in open_clip (``'ViT-B-16-SigLIP'``), or ``'hf-hub:'`` and the name of a repository, or a folder with
+            ``open_clip_config.json``, weights and tokenizer, and optionally ``config.json`` of a Hugging Face encoder.
         tag: Tag of published weights (``'webli'``), or a local file in open_clip's format; ``None`` for random weights, or the folder's.
         pretrained: ``False`` for random weights, whatever ``name`` and ``tag`` are; a tokenizer on the hub is still required.
         freeze: ``'all'`` freezes the whole tower.
@@ -101,7 +104,7 @@ class OpenCLIPText(TextEncoder):
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""
         if self._files is None and self._hugging_face is not None:
-            self._files = files_of(self._hugging_face, None if self._encoder is None else self.net.config, "OpenCLIPText")
+            self._files = files_of(self._hugging_face, None if self._encoder is None else self.net.config)
         text = {**self.config["text_cfg"]}
         if self._files is not None:  # used instead of these two, which may name a local folder
             text |= {key: os.path.basename(text[key]) for key in ("hf_model_name", "hf_tokenizer_name") if text.get(key)}
@@ -168,7 +171,7 @@ class OpenCLIPText(TextEncoder):
             own = {**config, "hf_model_name": source}
             return _build_text_tower(model.config["embed_dim"], own, model.quick_gelu).float()
 
-        with opened(name, self._files, "OpenCLIPText") as source:
+        with opened(_with_encoder(model.folder) or name, self._files, "OpenCLIPText") as source:
             read_config("OpenCLIPText", source)  # open_clip itself would prompt for running repository code
             self.net = reading(load, "OpenCLIPText", source)
 
@@ -190,6 +193,16 @@ class OpenCLIPText(TextEncoder):
 
         with opened(model.folder or name, self._files, "OpenCLIPText") as source:
             return reading(load, "OpenCLIPText", source, cache_first=tokenizer_is_cached(source))
+
+
+def _with_encoder(folder: str | None) -> str | None:
+    """The folder, if its ``config.json`` is of a text encoder that open_clip supports; otherwise the encoder is looked up by name."""
+    from open_clip.hf_configs import arch_dict
+
+    if folder is None or not Path(folder, "config.json").is_file():
+        return None
+    kind = read_object(Path(folder, "config.json"), f"OpenCLIPText: {folder}").get("model_type")
+    return folder if kind in arch_dict else None
 
 
 class OpenCLIPTokenizer:

@@ -158,6 +158,26 @@ class HFTokenizer:
             return len(self.hugging_face(sentence, verbose=False)["input_ids"])
 
 
+class WholeContextTokenizer(HFTokenizer):
+    """A Hugging Face tokenizer whose padding the tower sees, as in the training of SigLIP: every sentence fills the context.
+
+    Sentences are put in lower case first, as the published models were trained, also by tokenizers that keep the case.
+    """
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Tokenise; shorter sentences are padded on the tokenizer's own side, longer ones truncated."""
+        if not sentences:
+            return _padded([], self._pad)
+        with ONE_AT_A_TIME:
+            lower = [sentence.lower() for sentence in sentences]
+            encoded = self.hugging_face(lower, padding="max_length", truncation=True, max_length=self.context_length)
+        return _padded(encoded["input_ids"], self._pad)
+
+    def count(self, sentence: str) -> int:
+        """Number of tokens of the whole sentence, including special tokens."""
+        return super().count(sentence.lower())
+
+
 def languages_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Languages of a vocabulary: Chinese if at least a third of it is, both if everyday Chinese also takes few tokens."""
     vocabulary = tokenizer.get_vocab()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import urllib.parse
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from clipzoo.errors import BuildError, ClipzooError
+from clipzoo.commands import typed
+from clipzoo.errors import BuildError, ClipzooError, did_you_mean
+from clipzoo.models.catalogue import REPOSITORIES, is_repository_name
 from clipzoo.models.weights.files import first_line
 
 # A hub that does not answer within this time is treated as absent; its own client would retry for 45 seconds.
@@ -19,6 +22,9 @@ _REACH_SECONDS = 3.0
 
 # The libraries' default names of weight files in safetensors.
 _SAFE = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
+
+MODELSCOPE = "modelscope:"  # before the name of a repository there
+_OTHER_FRAMEWORKS = ("*.msgpack", "*.h5", "*.onnx", "*.ot", "*.tflite", "onnx/*")
 
 Result = TypeVar("Result")
 
@@ -58,7 +64,7 @@ def from_hub(
         state = "the weights are not in the local cache" if absent else f"the local cache cannot be read: {first_line(errors[True])}"
         problem = f"{no_network}, and {state}"
     else:
-        problem = _what_happened(errors[False])
+        problem = _what_happened(errors[False], what)
     raise BuildError(three_ways(where, what, problem, local, scratch)) from errors.get(False, errors[True])
 
 
@@ -85,6 +91,49 @@ def hub_file(repository: str, names: Sequence[str], cached: bool, revision: str 
     raise missing[0]
 
 
+def hub_folder(
+    repository: str,
+    cached: bool,
+    *,
+    required: Sequence[Sequence[str]],
+    optional: Sequence[Sequence[str]] = (),
+    extras: Sequence[str] = (),
+) -> Path:
+    """The folder in the local cache that has the needed files of a hub repository, which are loaded first if ``cached`` is false.
+
+    Args:
+        repository: Repository on the hub.
+        cached: Whether to use the local cache only.
+        required: Groups of file names; of each group the first available one is needed.
+        optional: Groups of which the repository may have none. If the local cache does not know whether it has, the hub must be asked.
+        extras: File names that are used where available.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    folder = [hub_file(repository, names, cached) for names in required][0].parent
+    for names in (*optional, *((name,) for name in extras)):
+        if cached and all(is_absent(repository, name) for name in names):
+            continue
+        try:
+            hub_file(repository, names, cached)
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError) and (not cached or names[0] not in extras):
+                raise
+    return folder
+
+
+def is_absent(repository: str, file: str) -> bool:
+    """Whether the local cache knows that a repository does not have a file; false if nothing is known."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return not isinstance(try_to_load_from_cache(repository, file), (str, type(None)))
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether ``text`` has the form of a repository's name, and is not the path of something in a local folder."""
+    return is_repository_name(text) and not os.path.isdir(text.partition("/")[0])
+
+
 def names_of(file: str) -> tuple[str, ...]:
     """The possible names of a published weight file, safetensors first.
 
@@ -93,6 +142,52 @@ def names_of(file: str) -> tuple[str, ...]:
     """
     stem, _, ending = file.rpartition(".")
     return (_SAFE.get(file, f"{stem}.safetensors"), file) if ending in ("bin", "pth") else (file,)
+
+
+def local_name(name: str, where: str) -> str:
+    """A name as it is, except for ``modelscope:`` and a repository of ModelScope: then the folder that has it, downloaded once.
+
+    Raises:
+        BuildError: The package modelscope is missing, or the repository is neither in its cache nor available.
+    """
+    if not name.startswith(MODELSCOPE):
+        return name
+    repository, instead = name.removeprefix(MODELSCOPE), "download it elsewhere and pass its folder instead of the name"
+    try:
+        from modelscope.hub.constants import DEFAULT_MODELSCOPE_DOMAIN
+        from modelscope.hub.snapshot_download import snapshot_download
+    except ImportError as error:
+        raise BuildError(f"{where}: '{name}' needs the package modelscope. Install it (pip install modelscope), or {instead}") from error
+    with contextlib.suppress(Exception):  # whatever the reason, the network is next
+        return snapshot_download(repository, local_files_only=True)
+    address = os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN") or DEFAULT_MODELSCOPE_DOMAIN
+    problem, cause = "", None
+    if is_offline():
+        problem = "HF_HUB_OFFLINE is set, and it is not in ModelScope's cache"
+    elif not _reachable(address if "://" in address else f"https://{address}"):
+        problem = f"{address} cannot be reached, and it is not in ModelScope's cache"
+    else:
+        try:
+            return snapshot_download(repository, ignore_patterns=list(_OTHER_FRAMEWORKS))
+        except Exception as error:  # of its HTTP library, or of the client
+            missing = getattr(getattr(error, "response", None), "status_code", None) == 404
+            problem, cause = f"{address} has no such repository" if missing else first_line(error), error
+    reach = "Connect to ModelScope (another address: set MODELSCOPE_DOMAIN)"
+    raise BuildError(f"{where}: cannot load '{repository}' from ModelScope ({problem}). {reach}, or {instead}") from cause
+
+
+@contextlib.contextmanager
+def without_network() -> Iterator[None]:
+    """Use local caches only in this block."""
+    with _cache_only(True):
+        yield
+
+
+def is_offline() -> bool:
+    """Whether the network must not be used (``HF_HUB_OFFLINE``)."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
 
 
 @contextlib.contextmanager
@@ -113,16 +208,35 @@ def explained(where: str, what: str, *, local: str, scratch: str = "pretrained=F
 def three_ways(where: str, what: str, problem: str, local: str, scratch: str) -> str:
     """The message for unavailable weights: the problem, then three ways to get them."""
     return (
-        f"{where}: cannot load the weights of '{what}' ({problem}). Three ways: connect to the hub (or to a mirror: set HF_ENDPOINT); "
+        f"{where}: cannot load the weights of '{what}' ({problem}). Three ways: connect to the hub (a mirror: set HF_ENDPOINT; "
+        f"ahead of time: {typed('download')} NAME); "
         f"pass a local copy, {local}; or use random weights, {scratch}"
     )
 
 
-def _what_happened(error: BaseException) -> str:
-    """The first line of an error; transformers hides the actual cause behind "Can't load the configuration of …"."""
-    while str(error).startswith("Can't load") and error.__context__ is not None:
-        error = error.__context__
-    return first_line(error)
+def _what_happened(error: BaseException, what: str = "") -> str:
+    """An error of a client in a line; transformers hides the actual cause behind "Can't load the configuration of …"."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    causes = list(_causes(error))
+    log_in = "log in with 'hf auth login', or set HF_TOKEN"
+    for cause in causes:
+        if isinstance(cause, GatedRepoError):
+            return f"it is only for users who accept its licence: do so on its page at {constants.ENDPOINT}, then {log_in}"
+        if isinstance(cause, RepositoryNotFoundError):
+            return f"{constants.ENDPOINT} has no such repository, or it is private: then {log_in}.{did_you_mean(what, REPOSITORIES)}"
+        if isinstance(cause, EntryNotFoundError) and not isinstance(cause, LocalEntryNotFoundError):
+            file = urllib.parse.urlsplit(str(cause.response.url)).path.rpartition("/")[2]
+            return f"the repository has no {file}"
+    return first_line(next((cause for cause in causes if not str(cause).startswith("Can't load")), error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from or because of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager

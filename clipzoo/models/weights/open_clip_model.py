@@ -13,13 +13,15 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError, DataError, did_you_mean, shortened
 from clipzoo.files import read_json
-from clipzoo.models.layout.open_clip import preprocessing_of
+from clipzoo.models.layout.open_clip import CONFIG, WEIGHTS, preprocessing_of
 from clipzoo.models.weights.files import first_line, read_state_dict
+from clipzoo.models.weights.hub import from_hub, hub_folder, local_name
 from clipzoo.models.weights.open_clip_format import weights_in
 from clipzoo.models.weights.source import openai_preprocessing, published_file, space_of
 from clipzoo.structures import Preprocessing
 
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection", "cls_emb")
+HUB = "hf-hub:"  # before the name of a repository, as in open_clip
 _OPENAI_MARK = "input_resolution"  # only in OpenAI's own files, whose models were trained with QuickGELU
 
 
@@ -75,7 +77,7 @@ def open_clip_model(where: str, name: str, tag: str | None, pretrained: bool, co
 
     Args:
         where: Start of a message: the class that requests the model.
-        name: Name in open_clip's list, or a folder with ``open_clip_config.json`` and weights.
+        name: Name in open_clip's list, ``hf-hub:`` and a repository with ``open_clip_config.json`` and weights, or a folder with them.
         tag: Tag of published weights, or a local file; ``None`` for random weights, or the folder's.
         pretrained: ``False`` for random weights, whatever ``name`` and ``tag`` are.
         config: Model configuration; ``name`` is then not looked up, and weights are random.
@@ -86,7 +88,9 @@ def open_clip_model(where: str, name: str, tag: str | None, pretrained: bool, co
     if config is not None:
         _check_config(where, name, config)
         return OpenCLIPModel(name, copy.deepcopy(config))
-    folder = Path(name)
+    if name.startswith(HUB):
+        return _from_repository(where, name, tag, pretrained)
+    folder = Path(local_name(name, where))
     if folder.is_dir():
         return _from_folder(where, name, folder, tag, pretrained)
     from open_clip import get_model_config, list_models
@@ -133,6 +137,16 @@ def _from_folder(where: str, name: str, folder: Path, tag: str | None, pretraine
     preprocessing = preprocessing_of(content["preprocess_cfg"], where) if content.get("preprocess_cfg") else None
     found = {"weights": weights, "preprocessing": preprocessing, "default": openai_preprocessing("crop")}
     return OpenCLIPModel(name, config, folder=str(folder), space=str(weights.resolve()), origin=f"folder {name}", **found)
+
+
+def _from_repository(where: str, name: str, tag: str | None, pretrained: bool) -> OpenCLIPModel:
+    """A model of the hub, whose tokenizer and text encoder open_clip looks up by the names in its configuration."""
+    repository, required = name.removeprefix(HUB), [(CONFIG,), WEIGHTS] if pretrained else [(CONFIG,)]
+    spelling = {"local": "openclip:FOLDER", "scratch": f"openclip:{name}:scratch"}
+    folder = from_hub(lambda cached: hub_folder(repository, cached, required=required), where, repository, **spelling)
+    model = _from_folder(where, str(folder), folder, tag, pretrained)
+    weights = {"space": f"Hugging Face {repository}", "origin": f"Hugging Face {repository}"} if pretrained else {}
+    return replace(model, name=name, folder=None, **weights)
 
 
 def _with_weights(where: str, model: OpenCLIPModel, tag: str) -> OpenCLIPModel:

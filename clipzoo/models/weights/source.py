@@ -11,10 +11,15 @@ from annotated_types import Interval, Len
 from clipzoo.config.arguments import Positive
 from clipzoo.errors import BuildError
 from clipzoo.models.layout.clip_weights import OPENAI_MEAN, OPENAI_STD
+from clipzoo.models.layout.transformers import TOKENIZER_FILES
 from clipzoo.models.weights import CLIPWeights, read_clip
 from clipzoo.models.weights.files import weights_file
-from clipzoo.models.weights.hub import explained, from_hub, hub_file, names_of
+from clipzoo.models.weights.hub import explained, from_hub, hub_file, hub_folder, is_hub_name, local_name, names_of
+from clipzoo.models.weights.hugging_face import weights_folder
+from clipzoo.models.weights.transformers_format import PROCESSORS
 from clipzoo.structures import Preprocessing
+
+_VOCABULARY = ("vocab.txt", "vocab.json", "tokenizer.json")
 
 Variant = Literal["ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"]
 Fitting = Literal["pad", "crop", "squash"]
@@ -107,7 +112,9 @@ class Source:
 
 
 def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> Source | None:
-    """Resolve ``pretrained``: OpenAI's weights of ``variant`` from the hub, or any file or folder with a CLIP; ``None`` for random.
+    """Resolve ``pretrained``: OpenAI's weights of ``variant``, a CLIP of transformers on the hub, or any file or folder with a CLIP.
+
+    ``None`` for random weights.
 
     Args:
         tower: Start of a message: the class that requests the weights.
@@ -120,13 +127,26 @@ def joint_weights(tower: str, variant: str | None, pretrained: bool | str) -> So
     if pretrained is False:
         return None
     if pretrained is not True:
-        path = str(pretrained)
+        path = local_name(str(pretrained), tower)
+        if is_hub_name(path):
+            return _from_repository(tower, path)
         return Source(read_clip(path, tower), str(Path(path).resolve()), f"file {path}")
     assert variant is not None
     path, space = _download(tower, variant)
     weights = read_clip(path, f"{tower}(variant='{variant}')")
     # The hub's files do not define these two, but they are published.
     return Source(replace(weights, quick_gelu=True, preprocessing=openai_preprocessing("crop")), space, f"OpenAI {variant}")
+
+
+def _from_repository(tower: str, name: str) -> Source:
+    """A ``CLIPModel`` or ``ChineseCLIPModel`` of transformers on the hub."""
+
+    def load(cached: bool) -> Path:
+        hub_folder(name, cached, required=[("config.json",)], optional=[PROCESSORS, _VOCABULARY], extras=TOKENIZER_FILES)
+        return weights_folder(name, cached)
+
+    folder = from_hub(load, tower, name, local="weights:FOLDER or chinese-clip:FOLDER", scratch="clip:ViT-B/32:scratch")
+    return Source(read_clip(folder, f"{tower}({name})"), f"Hugging Face {name}", f"Hugging Face {name}")
 
 
 def openai_preprocessing(fit: str) -> Preprocessing:

@@ -14,7 +14,8 @@ from clipzoo.errors import BuildError, DataError, shortened
 from clipzoo.files import read_text
 from clipzoo.models.layout.byte_pairs import check_vocabulary
 from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
-from clipzoo.models.layout.json_file import as_object, check_sizes, read_object, three_numbers
+from clipzoo.models.layout.image_processor import clip_preprocessing
+from clipzoo.models.layout.json_file import as_object, check_sizes, read_object
 from clipzoo.models.layout.sizes import CLIP_VOCABULARY, bert_sizes, check_joint, scalars, text_sizes, vision_sizes
 from clipzoo.models.layout.transformers import BLOCK, TEXT, TOKENIZER_FILES, VISION, bert_config
 from clipzoo.models.weights.files import first_line, read_file, tensors
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 _EPSILON = 1e-5
-_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # PIL constants
 
 
 def from_folder(folder: Path, where: str) -> CLIPWeights:
@@ -35,7 +36,8 @@ def from_folder(folder: Path, where: str) -> CLIPWeights:
     kind = raw.get("model_type")
     if kind not in ("clip", "chinese_clip"):
         what = "has no model_type, so it is not from transformers" if kind is None else f"is of a {kind} model, not of a CLIP"
-        raise BuildError(f"{where}: config.json {what}. Supported: model_type clip and chinese_clip")
+        other = f" Use hf:{folder} for both towers" if kind in ("siglip", "metaclip_2") else ""
+        raise BuildError(f"{where}: config.json {what}. Supported: model_type clip and chinese_clip.{other}")
     config = _read_config(raw, f"{where}: config.json")
     state = read_weights(folder, where)
     state = {name: value for name, value in state.items() if not name.endswith(".position_ids")}  # 0, 1, 2 … in older files
@@ -209,48 +211,25 @@ def _quick_gelu(config: PretrainedConfig, where: str) -> bool:
     return _ACTIVATIONS[activations["vision_config"]]
 
 
-def _preprocessing(folder: Path, image_size: int, where: str, fit: str | None) -> Preprocessing | None:
-    """Read ``preprocessor_config.json`` or, since transformers 5, ``processor_config.json``.
-
-    Args:
-        fit: How images are made square if neither file exists, with OpenAI's mean and standard deviation, as in the training of the
-            published Chinese-CLIP; ``None`` if unknown.
-    """
-    config = None
-    for name in ("processor_config.json", "preprocessor_config.json"):
+def image_processor(folder: Path, where: str) -> tuple[dict, str] | None:
+    """``processor_config.json``, since transformers 5, or ``preprocessor_config.json``: content and name; ``None`` without them."""
+    for name in PROCESSORS:
         if (folder / name).is_file():
             config = read_object(folder / name, where)
             config = config if name.startswith("pre") else config.get("image_processor")
             if config is not None:
-                where = f"{where}: {name}"
-                break
-    if config is None:
+                return as_object(config, f"{where}: {name}"), name
+    return None
+
+
+def _preprocessing(folder: Path, image_size: int, where: str, fit: str | None) -> Preprocessing | None:
+    """Read the preprocessing from a folder.
+
+    Args:
+        fit: How images are made square without a file, with OpenAI's mean and standard deviation, as in the training of the published
+            Chinese-CLIP; ``None`` if unknown.
+    """
+    found = image_processor(folder, where)
+    if found is None:
         return None if fit is None else Preprocessing(image_size, OPENAI_MEAN, OPENAI_STD, "bicubic", fit)
-    config = as_object(config, where)
-    for switch in ("do_resize", "do_rescale", "do_normalize"):
-        if config.get(switch, True) is not True:
-            raise BuildError(f"{where}: {switch}={config[switch]!r} is not supported")
-    if abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
-        raise BuildError(f"{where}: rescale_factor={config['rescale_factor']!r}, but images are always scaled to [0, 1]")
-    resample = config.get("resample", 3)
-    if resample not in _INTERPOLATIONS:
-        raise BuildError(f"{where}: resample={resample!r} is not supported, only 2 (bilinear) and 3 (bicubic)")
-    mean = three_numbers(config.get("image_mean", OPENAI_MEAN), f"{where}: image_mean")
-    std = three_numbers(config.get("image_std", OPENAI_STD), f"{where}: image_std")
-    return Preprocessing(image_size, mean, std, _INTERPOLATIONS[resample], _fit(config, image_size, where))
-
-
-def _fit(config: dict, image_size: int, where: str) -> str:
-    """How an image is made square, derived from the sizes for scaling and cropping."""
-    size, crop = config.get("size", {"shortest_edge": 224}), config.get("crop_size", 224)
-    size = {"shortest_edge": size} if isinstance(size, int) else as_object(size, f"{where}: size")
-    crop = {"height": crop, "width": crop} if isinstance(crop, int) else as_object(crop, f"{where}: crop_size")
-    cropped = config.get("do_center_crop", True)
-    if {*size.values(), *(crop.values() if cropped else ())} != {image_size}:
-        scaled = f"scaled to {size} and cropped to {crop}" if cropped else f"scaled to {size}"
-        raise BuildError(f"{where}: images are {scaled}, but the weights are for {image_size} px")
-    if size.keys() == {"height", "width"}:
-        return "squash"
-    if size.keys() == {"shortest_edge"} and cropped:
-        return "crop"
-    raise BuildError(f"{where}: size={size} with do_center_crop={cropped} does not produce a square image")
+    return clip_preprocessing(found[0], image_size, f"{where}: {found[1]}")

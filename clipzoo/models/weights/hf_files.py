@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import tempfile
@@ -16,24 +17,28 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
-def files_of(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig | None, where: str) -> dict[str, str]:
-    """File name to content: the tokenizer's files, and ``config.json``.
+_BINARY = ".base64"  # ending of the names of files that are not text, such as the vocabulary of SentencePiece
 
-    Raises:
-        BuildError: A tokenizer file is not text.
-    """
+
+def files_of(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig | None) -> dict[str, str]:
+    """File name to content: the tokenizer's files, and ``config.json``; what is not text is written in base 64."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
-        if config is not None:
-            content = json.loads(config.to_json_string(use_diff=False))
-            content.pop("_name_or_path", None)  # local source path, useless elsewhere
-            Path(folder, "config.json").write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-        try:
-            return {path.name: path.read_text(encoding="utf-8") for path in sorted(Path(folder).iterdir()) if path.is_file()}
-        except UnicodeDecodeError as error:
-            raise BuildError(
-                f"{where}: the tokenizer cannot be stored in a checkpoint, one of its files is not text ({error.reason})"
-            ) from error
+        files = {} if config is None else config_file(config)
+        for path in sorted(Path(folder).iterdir()):
+            if path.is_file():
+                try:
+                    files[path.name] = path.read_text(encoding="utf-8")
+                except UnicodeDecodeError:
+                    files[f"{path.name}{_BINARY}"] = base64.b64encode(path.read_bytes()).decode()
+    return dict(sorted(files.items()))
+
+
+def config_file(config: PretrainedConfig) -> dict[str, str]:
+    """``config.json`` and its content."""
+    content = json.loads(config.to_json_string(use_diff=False))
+    content.pop("_name_or_path", None)  # local source path, useless elsewhere
+    return {"config.json": json.dumps(content, indent=1, sort_keys=True)}
 
 
 def opened(name: str, files: Mapping[str, str] | None, where: str) -> contextlib.AbstractContextManager[str]:
@@ -52,7 +57,10 @@ def folder_of(files: Mapping[str, str], where: str) -> Iterator[str]:
         for name, text in files.items():
             if Path(name).name != name or not isinstance(text, str):
                 raise BuildError(f"{where}: files: {name!r} must be a plain file name with text content")
-            Path(folder, name).write_text(text, encoding="utf-8", newline="")
+            if name.endswith(_BINARY):
+                Path(folder, name.removesuffix(_BINARY)).write_bytes(base64.b64decode(text))
+            else:
+                Path(folder, name).write_text(text, encoding="utf-8", newline="")
         try:
             yield folder
         except BuildError as error:  # the temporary folder's name would not help the reader
