@@ -23,7 +23,7 @@ def config_text(plan: Plan, title: str, notes: tuple[str, ...] = ()) -> str:
     for decision in plan.decisions:
         for key in decision.keys[:1]:
             comments.setdefault(key.removesuffix(".type"), []).append(f"{decision.topic}: {decision.choice}; {decision.reason}")
-    words = "\n".join([title, *(f"\n{textwrap.fill(f'Note: {visible(note)}', _WIDTH)}" for note in notes)])
+    words = "\n\n".join("\n".join(_wrapped(text, _WIDTH)) for text in (title, *(f"Note: {note}" for note in notes)))
     parts = [f'"""{_in_docstring(words)}\n"""']
     for section, value in plan.config.plain().items():
         parts.append("\n".join([*_comment(comments, section, ""), f"{section} = {_python(value, section, comments, '')}"]))
@@ -35,8 +35,12 @@ def _in_docstring(text: str) -> str:
 
 
 def _comment(comments: Mapping[str, list[str]], path: str, indent: str) -> list[str]:
-    lines = [textwrap.wrap(visible(text), _WIDTH - len(indent) - 2, break_long_words=False) for text in comments.get(path, [])]
-    return [f"{indent}# {line}" for wrapped in lines for line in wrapped]
+    return [f"{indent}# {line}" for text in comments.get(path, []) for line in _wrapped(text, _WIDTH - len(indent) - 2)]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines that do not divide commands and paths, where possible."""
+    return textwrap.wrap(visible(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def _python(value: object, path: str, comments: Mapping[str, list[str]], indent: str) -> str:

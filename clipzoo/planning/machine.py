@@ -9,7 +9,7 @@ _MOST_WORKERS = 4
 
 
 def look_at_machine(gpu_memory: float | None = None) -> tuple[dict[str, object], str]:
-    """Facts for the rules (``device``, ``memory``, ``workers``), and the device in words.
+    """Facts for the rules (``device``, ``memory``, ``num_workers``), and the device in words.
 
     Args:
         gpu_memory: Memory in GB of the GPU to plan for, 0 for a machine without one; ``None`` looks at this machine.
@@ -30,4 +30,4 @@ def look_at_machine(gpu_memory: float | None = None) -> tuple[dict[str, object],
             words = f"{properties.name}, {memory:.0f} GB"
         elif device.type == "mps":
             memory, words = _SHARED_GB, f"Apple GPU, {_SHARED_GB:g} GB assumed"
-    return {"device": "GPU" if memory else "CPU", "memory": memory, "workers": workers}, words
+    return {"device": "GPU" if memory else "CPU", "memory": memory, "num_workers": workers}, words

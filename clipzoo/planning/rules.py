@@ -181,6 +181,8 @@ RULES: tuple[Rule, ...] = (
         "published weights should change little",
     ),
     Rule("epochs", (_adaptation("head on frozen features"),), "50", {"train.epochs": 50}, "seconds each with frozen features"),
+    Rule("epochs", (("start", "is", _RANDOM), _CPU, ("images", "<", 500)), "40", {"train.epochs": 40}, "a first result soon"),
+    Rule("epochs", (("start", "is", _RANDOM), _CPU), "20", {"train.epochs": 20}, "a first result soon"),
     Rule("epochs", (("start", "is not", _CLIP), ("images", "<", 500)), "100", {"train.epochs": 100}, "few steps per epoch"),
     Rule("epochs", (("start", "is not", _CLIP), ("images", "<", 2000)), "60", {"train.epochs": 60}, "some random weights, more steps"),
     Rule("epochs", (("start", "is not", _CLIP), ("images", "<", 10_000)), "30", {"train.epochs": 30}, "many steps per epoch"),
@@ -258,7 +260,7 @@ RULES: tuple[Rule, ...] = (
         "small rotations, shifts and exposure; no mirroring, which makes left and right untrue",
     ),
     Rule("workers", (("pixels", "<", 48),), "none", {"data.num_workers": 0}, "tiny images are read faster than they are passed on"),
-    Rule("workers", (), "one per core, at most 4", {"data.num_workers": Found("workers")}, "reading and training at the same time"),
+    Rule("workers", (), "one per core, at most 4", {"data.num_workers": Found("num_workers")}, "reading and training at the same time"),
 )
 
 # Published CLIPs in the order in which they are looked for in the local cache; the first one is proposed for download.
@@ -297,6 +299,8 @@ IMAGE_TOWERS: tuple[tuple[str, str], ...] = (
     ("timm:resnet50.a1_in1k", "timm/resnet50.a1_in1k"),
     ("timm:resnet18.a1_in1k", "timm/resnet18.a1_in1k"),
     ("timm:efficientnet_b0.ra_in1k", "timm/efficientnet_b0.ra_in1k"),
+    ("clip:ViT-B/16", "timm/vit_base_patch16_clip_224.openai"),
+    ("clip:ViT-B/32", "timm/vit_base_patch32_clip_224.openai"),
 )
 
 

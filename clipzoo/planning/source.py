@@ -11,7 +11,7 @@ from clipzoo.datasets.files.folders import entries, is_image, supported, walk
 from clipzoo.datasets.files.pairs import CAPTION_KEYS, IMAGE_KEYS
 from clipzoo.datasets.files.tables.columns import Columns
 from clipzoo.datasets.files.tables.sheet import Sheet, read_sheet
-from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
+from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import natural, parse_json, read_text
 
 Kind = Literal["class folders", "given parts", "table", "pairs"]
@@ -117,26 +117,34 @@ def _of_folder(path: str) -> Source:
             return Source("pairs", {**found.spec, "path": path})
     if {"images", "captions"} <= set(folders):
         return Source("pairs", {"type": "PairsDataset", "path": path})
-    table = _table_in(path, [name for name in inside if name not in folders])
+    table = _table_in(path, [name for name in inside if name not in folders], len(folders))
     if table is not None and (table.kind == "table" or len(folders) < 2):
         return table
     return _of_class_folders(path, folders)
 
 
-def _table_in(path: str, names: list[str]) -> Source | None:
-    """The only table with labels or captions in a folder.
+def _table_in(path: str, names: list[str], num_folders: int) -> Source | None:
+    """The only table with labels or captions in a folder. Beside folders, which may be classes, unreadable tables are passed over.
 
     Raises:
-        DataError: Several tables have labels.
+        BuildError: The only table is a workbook, and openpyxl is not installed.
+        DataError: Several tables have labels, or the only one cannot be read.
     """
-    found = []
+    found, problems = [], []
     for name in sorted(names, key=natural):
-        if name.lower().endswith(_TABLES) and name not in _OWN_TABLES and not name.startswith("~$"):
-            full = os.path.join(path, name)
+        if not name.lower().endswith(_TABLES) or name.lower().endswith(".txt") or name in _OWN_TABLES or name.startswith("~$"):
+            continue
+        full = os.path.join(path, name)
+        try:
             source = _of_table(full, read_sheet(full, _score))
-            if source is not None:
-                note = f"the labels are those of {full}; for the folders beside it, give one of them"
-                found.append(Source(source.kind, source.spec, (note,) if source.kind == "table" else ()))
+        except (BuildError, DataError) as problem:
+            problems.append(problem)
+            continue
+        if source is not None:
+            note = f"the labels are those of {full}, not the names of folders"
+            found.append(Source(source.kind, source.spec, (note,) if source.kind == "table" else ()))
+    if problems and not found and num_folders < 2:
+        raise problems[0]
     labelled = [source for source in found if source.kind == "table"] or found
     if len(labelled) > 1:
         raise DataError(f"{path}: several tables: {shortened([source.spec['path'] for source in labelled], 4)}. Give one of them")
@@ -154,6 +162,8 @@ def _of_class_folders(path: str, folders: list[str]) -> Source:
         return Source("class folders", {"type": "ImageFolderDataset", "root": os.path.join(path, "images"), **_texts_and_groups(path)})
     if not any(is_image(entry.path) for entry in walk(path)):
         raise DataError(f"{path}: no images (supported: {supported()}) and no table with labels or captions. {_EXPECTED}")
+    if not folders:
+        raise DataError(f"{path}: images, but no class folders and no table with labels or captions. {_EXPECTED}")
     beside = os.path.dirname(os.path.normpath(path)) if os.path.basename(os.path.normpath(path)) == "images" else path
     return Source("class folders", {"type": "ImageFolderDataset", "root": path, **_texts_and_groups(beside or ".")})
 

@@ -221,6 +221,9 @@ def bad(tmp_path, kind):
     elif kind == "two tables":
         for name in ("甲.csv", "乙.csv"):
             (root / name).write_text("路径,标签\na.png,x\n", encoding="utf-8")
+    elif kind == "images only":
+        write_images(root / "x")
+        return root / "x"
     elif kind == "missing":
         return root / "x"
     elif kind == "other file":
@@ -239,6 +242,7 @@ def bad(tmp_path, kind):
         ("no label", "表.csv: no column for the label or the caption"),
         ("unreadable", "圆/000.png"),
         ("two tables", "several tables: "),
+        ("images only", "x: images, but no class folders and no table"),
         ("missing", "x: no such file or folder. "),
         ("other file", "a.pdf: not a table or a list of pairs"),
     ],
