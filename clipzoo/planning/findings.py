@@ -99,7 +99,7 @@ def _check_classes(source: Source, data: FileDataset, groups: dict[int | None, i
     if few and source.kind != "given parts":
         one = "patient" if len(data) > sum(groups.values()) else "image"
         advice = "it can be learned or tested, never both. Add images, or remove the class"
-        raise DataError(f"{where}: one {one} only in class {shortened(few, 5)}: {advice}")
+        raise DataError(f"{where}: only one {one} in class {shortened(few, 5)}: {advice}")
 
 
 def _mixed(data: FileDataset) -> bool:

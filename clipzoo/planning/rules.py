@@ -16,7 +16,7 @@ from typing import Literal
 FACTS: dict[str, str] = {
     "data": "data",
     "images": "images",
-    "smallest": "patients in the smallest class (or in all)",
+    "smallest": "patients of the rarest class (without classes: all)",
     "imbalance": "largest / smallest class",
     "repeated": "patients with several images",
     "mixed": "patients with images of two classes",
@@ -24,7 +24,7 @@ FACTS: dict[str, str] = {
     "start": "start",
     "device": "device",
     "memory": "GPU memory in GB",
-    "peft": "peft is installed",
+    "peft": "peft",
     "adaptation": "adaptation",
 }
 _RELATIONS = {"<": operator.lt, ">=": operator.ge, "is": operator.eq, "is not": operator.ne}
@@ -66,7 +66,13 @@ class Rule:
         >>> Rule('folds', (('images', '<', 50), ('data', 'is', 'pairs')), '2 folds').condition()
         'images < 50, data is pairs'
         """
-        return ", ".join(f"{FACTS[fact]} {relation} {value}" for fact, relation, value in self.when) or "otherwise"
+        return ", ".join(_in_words(*condition) for condition in self.when) or "otherwise"
+
+
+def _in_words(fact: str, relation: str, value: object) -> str:
+    """One condition; of a fact that is "yes" or "no", whether there are such."""
+    yes_or_no = {"yes": FACTS[fact], "no": f"no {FACTS[fact]}"}
+    return yes_or_no.get(value, f"{FACTS[fact]} {relation} {value}")
 
 
 _SMALL_TEXT = {

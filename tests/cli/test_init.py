@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import hub_cache
 import numpy as np
@@ -238,7 +239,7 @@ def bad(tmp_path, kind):
         ("empty", "坏: no images (supported: png jpg"),
         ("no images", "坏: no images (supported: png jpg"),
         ("one class", "x: only one class, '圆'. Classification needs at least two"),
-        ("one image", "x: one image only in class 方: it can be learned or tested, never both"),
+        ("one image", "x: only one image in class 方: it can be learned or tested, never both"),
         ("no label", "表.csv: no column for the label or the caption"),
         ("unreadable", "圆/000.png"),
         ("two tables", "several tables: "),
@@ -270,11 +271,13 @@ def test_bad_options_are_one_line(command, class_folders, options, message):
 
 
 @pytest.mark.slow
-def test_what_is_written_learns(command, class_folders):
-    """As a user does it: nothing overridden."""
-    assert command("init", class_folders).status == 0
-    assert command("train", "config.py").status == 0
-    with open("work_dirs/config/oof_predictions.csv", encoding="utf-8") as stream:
+def test_what_is_written_learns(command, tmp_path):
+    """As a user does it: nothing overridden; one fold of the five, squares against stripes."""
+    root = write_class_folders(tmp_path / "图像")
+    shutil.rmtree(root / "圆")
+    assert command("init", root).status == 0
+    assert command("train", "config.py", "--fold", 1).status == 0
+    with open("work_dirs/config/fold_1/predictions.csv", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     right = sum(row["label"] == row["predicted"] for row in rows)
-    assert len(rows) == 36 and right >= 33
+    assert len(rows) >= 4 and right >= 0.8 * len(rows)

@@ -20,7 +20,8 @@ def written(tmp_path, decisions=(), title="配置", notes=()):
 
 @pytest.mark.parametrize("text", ['"""', "\\", "\\N{x}", "a\nb = 1", "\u202e", "'", '"', "x" * 300, "路径 " * 80])
 def test_it_loads_equal_whatever_the_words(tmp_path, text):
-    written(tmp_path, (Decision("towers", text, text, ("model.type",)), Decision("a", "b", text, ("data.batch_size",))), text, (text,))
+    decisions = Decision("towers", text, text, ("model.type",)), Decision("a", "b", text, ("data.batch_size",))
+    assert "\u202e" not in written(tmp_path, decisions, text, (text,))  # would turn the direction of what follows it
     assert Config.load(tmp_path / "made.py").plain() == VALUES
 
 
