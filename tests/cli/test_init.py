@@ -279,5 +279,5 @@ def test_what_is_written_learns(command, tmp_path):
     assert command("train", "config.py", "--fold", 1).status == 0
     with open("work_dirs/config/fold_1/predictions.csv", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    right = sum(row["label"] == row["predicted"] for row in rows)
+    right = sum(row["label"] == row["prediction"] for row in rows)
     assert len(rows) >= 4 and right >= 0.8 * len(rows)
