@@ -22,7 +22,7 @@ HOUSE = (
     ("engine",),
     ("hooks",),
     ("inference",),
-    ("baselines", "fewshot", "grid"),
+    ("baselines", "fewshot", "grid", "planning"),
     ("cli",),
 )
 STOREY = {wing: storey for storey, wings in enumerate(HOUSE) for wing in wings}

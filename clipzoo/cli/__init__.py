@@ -8,6 +8,7 @@ import sys
 from clipzoo.cli import command_line
 
 COMMANDS = {
+    "init": "write a first config for your own data, with the reason for every choice",
     "train": "train all folds of a config, or continue a stopped run",
     "test": "recompute the out-of-fold table from the checkpoints, or score an external folder",
     "baselines": "scores of frozen features on the folds of a config, without training",

@@ -113,11 +113,24 @@ class Config(ConfigDict):
         return cls._frozen(values, origins, found.stem, dropped)
 
     @classmethod
-    def from_dict(cls, values: Mapping, name: str = "config") -> Config:
-        """Create a config from plain dicts, for use from Python."""
+    def from_dict(cls, values: Mapping, name: str = "config", overrides: Iterable[str] = ()) -> Config:
+        """Create a config from plain dicts, for use from Python.
+
+        Args:
+            values: The sections.
+            name: Name of the config.
+            overrides: What ``--cfg-options`` takes.
+
+        Raises:
+            ConfigError: See ``load``.
+        """
         plain = {key: _plain(value, key, f"<{name}>") for key, value in values.items()}
         _check_sections(plain, f"<{name}>")
-        return cls._frozen(plain, {}, name, {})
+        origins: dict[str, str] = {}
+        dropped: dict[str, object] = {}
+        for override in overrides:
+            dropped |= _apply(plain, origins, override)
+        return cls._frozen(plain, origins, name, dropped)
 
     @classmethod
     def _frozen(cls, values: dict, origins: dict[str, str], name: str, dropped: dict[str, object]) -> Config:

@@ -75,6 +75,16 @@ def download(name: str) -> Downloaded:
     return Downloaded(_build(specs), False, Path(constants.HF_HUB_CACHE))
 
 
+def unusable(name: str) -> str | None:
+    """The reason why the towers of a name cannot be built from the local cache alone, in one line; ``None`` if they can."""
+    try:
+        with without_network():
+            _build(_specs(name))
+    except (BuildError, ConfigError, RegistryError) as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
 def _specs(name: str) -> list[tuple[Registry, dict]]:
     """The towers that have this name."""
     found, problems = [], []

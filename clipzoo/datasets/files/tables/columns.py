@@ -49,8 +49,13 @@ class Columns:
 
     def score(self, names: list[str]) -> int:
         """How many of the columns are among ``names``: a header scores higher than a title or a row of data."""
-        found = sum(bool(_candidates(names, role, getattr(self, role))) for role in _NAMES)
-        return found + len({clean_name(name) for name in self.attributes} & set(names))
+        return len(self.roles(names)) + len({clean_name(name) for name in self.attributes} & set(names))
+
+    def roles(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """The columns among ``names`` that may be the image, the label or the group, by role; roles without one are missing."""
+        names = list(names)
+        found = {role: [names[place] for place in _candidates(names, role, getattr(self, role))] for role in _NAMES}
+        return {role: columns for role, columns in found.items() if columns}
 
     def positions(self, sheet: Sheet) -> tuple[int, int, int | None]:
         """Position of the image, the label and the group; ``None`` if there is no group.
