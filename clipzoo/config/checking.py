@@ -10,7 +10,8 @@ from typing import Any, Union, get_args, get_origin
 
 from clipzoo.config.annotations import fits, hints_of, in_words, is_plain, misfits
 from clipzoo.config.arguments import argument_hints, constructor_owner, rule_of
-from clipzoo.config.config import SECTIONS, Config, foreign_name
+from clipzoo.config.config import SECTIONS, Config
+from clipzoo.config.foreign_names import foreign_name
 from clipzoo.config.keys import full_key_hint
 from clipzoo.config.registry import Registry
 from clipzoo.config.settings import SETTINGS

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from clipzoo.config.annotations import in_words
 from clipzoo.config.config_file import content_of, origins_of, run
+from clipzoo.config.foreign_names import foreign_name
 from clipzoo.config.frozen import ConfigDict
 from clipzoo.config.shipped import find
 from clipzoo.errors import ConfigError, did_you_mean
@@ -29,42 +30,6 @@ SECTIONS = ("model", "data", "splits", "optimizer", "schedule", "train", "evalua
 OVERRIDE = "--cfg-options"
 
 _DEEPEST = 50  # nesting levels of dicts and lists
-
-# Names that users of OpenMMLab toolboxes may type, and their clipzoo equivalents.
-FOREIGN_NAMES = {
-    "optim_wrapper": "optimizer",
-    "param_scheduler": "schedule",
-    "lr_config": "schedule",
-    "train_dataloader": "data",
-    "val_dataloader": "data",
-    "test_dataloader": "data",
-    "train_cfg": "train",
-    "val_cfg": "evaluation",
-    "test_cfg": "evaluation",
-    "val_evaluator": "evaluation",
-    "test_evaluator": "evaluation",
-    "default_hooks": "hooks",
-    "custom_hooks": "hooks",
-    "custom_imports": "plugins",
-    "env_cfg": "runtime",
-    "randomness": "runtime.seed",
-    "backbone": "image_encoder",
-    "max_epochs": "train.epochs",
-    "num_epochs": "train.epochs",
-    "learning_rate": "optimizer.lr",
-    "data_root": "data.dataset.root",
-    "n_splits": "splits.num_folds",
-    "random_state": "splits.seed",
-    "img_size": "model.image_encoder.image_size",
-    "samples_per_gpu": "data.batch_size",
-    "workers_per_gpu": "data.num_workers",
-    "work_dir": "--work-dir on the command line",
-}
-
-
-def foreign_name(name: str) -> str:
-    """Return a sentence that translates a name from another toolbox, or an empty string."""
-    return f" In clipzoo, '{name}' is '{FOREIGN_NAMES[name]}'." if name in FOREIGN_NAMES else ""
 
 
 def _section_hint(path: str, values: Mapping, *, holds_keys: bool) -> str:
