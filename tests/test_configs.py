@@ -142,7 +142,7 @@ def others(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.fast_cases(8)
+@pytest.mark.fast_cases(5)
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)
 def test_config_is_built_tiny_and_makes_one_step(path, class_folders, pairs, others, tmp_path, quiet):
     from clipzoo.engine.cross_validation import CrossValidation

@@ -665,7 +665,7 @@ def sample_data_over_other_files(place: Place) -> list:
     return ["make_sample_data", "digits", "--out", place.folder / "data"]
 
 
-@pytest.mark.fast_cases(40)
+@pytest.mark.fast_cases(25)
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_input_is_one_clear_line(name, command, write_config, finished, snapshot, tmp_path):
     prepare, messages, lines, makes = BAD[name]

@@ -85,6 +85,7 @@ def test_a_table_in_gbk(command, tmp_path):
     assert config.evaluation == {"unit": "group"} and config.splits.num_folds == 3
 
 
+@pytest.mark.slow
 def test_a_workbook_whose_images_are_elsewhere(command, tmp_path):
     openpyxl = pytest.importorskip("openpyxl")
     rows, book = write_images(tmp_path / "影像"), openpyxl.Workbook()
@@ -112,6 +113,7 @@ def test_pairs(command, tmp_path):
     assert config.data.dataset == {"type": "PairsDataset", "path": str(tmp_path / "图文")} and "evaluation" not in config
 
 
+@pytest.mark.slow
 def test_pairs_in_a_table_with_patients(command, tmp_path):
     rows = write_images(tmp_path / "imgs")
     with open(tmp_path / "pairs.csv", "w", encoding="utf-8", newline="") as stream:
@@ -152,6 +154,7 @@ def test_descriptions_and_groups_beside_class_folders(command, tmp_path):
         assert set(Config.load("config.py").data.dataset) == {"type", "root", "class_texts", "groups"}
 
 
+@pytest.mark.slow
 def test_a_published_clip_in_the_cache(command, cache, class_folders):
     hub_cache.chinese_clip(hub_cache.put(cache, "OFA-Sys/chinese-clip-vit-base-patch16"))
     ended = command("init", class_folders)

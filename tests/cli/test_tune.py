@@ -21,6 +21,7 @@ def config(write_config, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_trials_then_the_best(command, config, monkeypatch):
     arguments = ["tune", config, "--trials", 2, "--space", "optimizer.lr=1e-4..1e-2:log", "train.clip_grad=None,1.0", "--work-dir", "w"]
     ended = command(*arguments, "--only-trials")

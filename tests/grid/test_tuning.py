@@ -132,6 +132,7 @@ def test_the_same_command_again_changes_nothing(search, best, class_folders):
         again.run(3)
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("fold", [1, 4])
 def test_a_search_that_is_stopped_ends_like_one_that_is_not(search, class_folders, tmp_path, monkeypatch, fold):
     """In the first step of the first fold, and of the last fold of the second trial."""
@@ -198,6 +199,7 @@ def given(monkeypatch):
     return install
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("prunes", [True, False])
 def test_a_trial_below_the_median_is_stopped(given, class_folders, tmp_path, prunes):
     scores = [
@@ -238,6 +240,7 @@ def test_a_trial_that_fails_does_not_end_the_search(given, class_folders, tmp_pa
         tuner_of(class_folders, tmp_path / "v").run(1)
 
 
+@pytest.mark.slow
 def test_the_lowest_log_loss_is_best(given, class_folders, tmp_path):
     given([[0.5, 0.7], [0.2, 0.4], [0.9, 0.9]])
     config = {**tiny(class_folders), "evaluation": {"select": "log_loss"}}
@@ -245,6 +248,7 @@ def test_the_lowest_log_loss_is_best(given, class_folders, tmp_path):
     assert [row[0] for row in tuner.rows(tuner.run(3))[1]] == ["2", "1", "3"] and tuner.study.best_trial.number == 1
 
 
+@pytest.mark.slow
 def test_more_trials_can_follow_until_the_best_is_tested(given, class_folders, tmp_path):
     given([[0.5, 0.7]] * 9)
     parameters = [trial.params for trial in tuner_of(class_folders, tmp_path / "w").run(2)]

@@ -151,7 +151,7 @@ def assert_equal(found: dict, expected: dict, what: str = "") -> None:
         torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-12, msg=lambda m, key=key: f"{what} {key}: {m}")
 
 
-@pytest.mark.fast_cases(4)
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("world", DRAWN)
 def test_several_processes_equal_one_with_the_whole_batch(results, world, name):
