@@ -4,7 +4,14 @@ The form of every message is ``where: what is wrong. Did you mean …? / what is
 """
 
 import difflib
+import struct
+import zlib
 from collections.abc import Iterable
+
+# Exceptions that Pillow's decoders raise on damaged content.
+DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
+# Those of other parsers; NotImplementedError and RecursionError are RuntimeErrors, an XML ParseError is a SyntaxError.
+ANY_DAMAGE = (*DAMAGE, AttributeError, RuntimeError, AssertionError)
 
 
 class ClipzooError(Exception):

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clipzoo.errors import ConfigError, DataError
+from clipzoo.errors import ConfigError, DataError, did_you_mean
 from clipzoo.text import visible
 
 # Error codes by which file systems report an unsupported operation; the best available alternative is used then.
@@ -194,6 +194,15 @@ def check_regular(path: str | Path) -> os.stat_result:
     if not stat.S_ISREG(state.st_mode):
         raise DataError(f"{path}: {kind_of(state.st_mode)}, not a regular file")
     return state
+
+
+def near(path: str) -> str:
+    """`` Did you mean 'x'?`` for a path that does not exist and the most similar name in its folder, or an empty string."""
+    folder, name = os.path.split(path.rstrip("/\\"))
+    try:
+        return did_you_mean(name, sorted(os.listdir(folder or ".")))
+    except OSError:
+        return ""
 
 
 def kind_of(mode: int) -> str:

@@ -38,7 +38,7 @@ from clipzoo.registries import (
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed, sharding
 from clipzoo.runtime.seeds import derived_seed, seed_everything
-from clipzoo.scoring.units import Unit
+from clipzoo.scoring.units import Unit, of_two_classes
 from clipzoo.structures import Tokens
 from clipzoo.text_tables import aligned
 
@@ -147,8 +147,7 @@ def _check_groups(data: Dataset) -> None:
     label_of: dict[str, int] = {}
     for case in data.cases:
         if case.label is not None and label_of.setdefault(case.group, case.label) != case.label:
-            pair = f"'{data.classes[label_of[case.group]]}' and '{data.classes[case.label]}'"
-            raise ConfigError(f"evaluation.unit: the cases of group '{case.group}' are of two classes, {pair}. Use evaluation.unit='case'")
+            raise ConfigError(of_two_classes(case.group, data.classes[label_of[case.group]], data.classes[case.label]))
 
 
 def _check_val(config: Config, data: Dataset, splits: Sequence[Split]) -> None:

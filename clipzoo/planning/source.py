@@ -11,8 +11,8 @@ from clipzoo.datasets.files.folders import entries, is_image, supported, walk
 from clipzoo.datasets.files.pairs import CAPTION_KEYS, IMAGE_KEYS
 from clipzoo.datasets.files.tables.columns import Columns
 from clipzoo.datasets.files.tables.sheet import Sheet, read_sheet
-from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import natural, parse_json, read_text
+from clipzoo.errors import BuildError, ConfigError, DataError, shortened
+from clipzoo.files import natural, near, parse_json, read_text
 
 Kind = Literal["class folders", "given parts", "table", "pairs"]
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
@@ -50,12 +50,12 @@ def find_source(path: str, images: str | None = None) -> Source:
         DataError: Nothing here is a data set, or it is ambiguous which one is meant.
     """
     if not os.path.lexists(path):
-        raise DataError(f"{path}: no such file or folder.{_near(path)} {_EXPECTED}")
+        raise DataError(f"{path}: no such file or folder.{near(path)} {_EXPECTED}")
     source = _of_folder(path) if os.path.isdir(path) else _of_file(path)
     if images is None:
         return source
     if not os.path.isdir(images):
-        raise DataError(f"--images: {images}: no such folder.{_near(images)}")
+        raise DataError(f"--images: {images}: no such folder.{near(images)}")
     if source.kind in ("class folders", "given parts"):
         raise ConfigError(f"--images: {path} has {source.kind}, which contain their images. Remove --images, or name a table")
     return Source(source.kind, {**source.spec, "image_root": images}, source.notes)
@@ -179,11 +179,3 @@ def _texts_and_groups(folder: str) -> dict[str, str]:
     """Descriptions and groups in the files that the documentation names."""
     names = {"class_texts": "class_texts.json", "groups": "groups.csv"}
     return {argument: os.path.join(folder, name) for argument, name in names.items() if os.path.isfile(os.path.join(folder, name))}
-
-
-def _near(path: str) -> str:
-    folder, name = os.path.split(path.rstrip("/\\"))
-    try:
-        return did_you_mean(name, sorted(os.listdir(folder or ".")))
-    except OSError:
-        return ""

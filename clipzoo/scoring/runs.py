@@ -21,6 +21,8 @@ from clipzoo.text_tables import aligned, groups_text, limits, p_text, value_with
 if TYPE_CHECKING:
     from clipzoo.records.tables import PredictionTable, RetrievalTable
     from clipzoo.statistics.paired.comparison import Comparison, Difference
+    from clipzoo.statistics.uncertainty.estimates import Interval
+    from clipzoo.statistics.uncertainty.intervals import MetricIntervals
 
 FILE = "comparison.json"
 SIGNIFICANT = 0.05
@@ -226,7 +228,6 @@ def compare(
         DataError: Cases, labels, groups or folds differ; the message names the first difference. Or one run classifies, another retrieves.
         ConfigError: ``metric`` is unknown for one of the runs.
     """
-    from clipzoo.scoring.intervals import intervals_of
     from clipzoo.statistics.paired.comparison import adjusted
 
     _check_metric(runs, metric)
@@ -238,36 +239,38 @@ def compare(
         results.append(_compared(runs[a], runs[b], level, seed))
     compared = adjusted(results)
     metrics = [name for name in runs[0].summary.pooled if all(name in run.summary.pooled for run in runs)]
-    table = runs[0].table
+    table, found = runs[0].table, [_intervals_of(run, level) for run in runs]
     return RunComparison(
         metric=metric,
         level=level,
         num_cases=int((table.labels >= 0).sum()) if runs[0].summary.classes else len(table.case_ids),
-        num_groups=intervals_of(table, level=level).num_groups,
+        num_groups=found[0].num_groups,
         runs=[
             {
                 "name": run.name,
                 "predictions_digest": run.summary.predictions_digest,
                 "optimistic": run.summary.optimistic,
                 "learnt_again": any("widening" in interval for interval in run.summary.intervals.values()),
-                "values": _values_of(run, metrics, level),
+                "values": {m: [run.summary.pooled[m], *_limits_of(of.overall.get(m))] for m in metrics},
             }
-            for run in runs
+            for run, of in zip(runs, found, strict=True)
         ],
         pairs=[_plain_pair(runs[a].name, runs[b].name, result, metrics) for (a, b), result in zip(pairs, compared, strict=True)],
         greater_is_better=is_greater_better(metric) if greater_is_better is None else greater_is_better,
     )
 
 
-def _values_of(run: FinishedRun, metrics: Sequence[str], level: float) -> dict[str, list[float]]:
-    """``[value, low, high]`` by metric, with the widening that the run's summary has on record."""
+def _intervals_of(run: FinishedRun, level: float) -> MetricIntervals:
+    """The intervals, with the widening that the run's summary has on record."""
     from clipzoo.scoring.intervals import intervals_of
 
     stored = run.summary.intervals
     widening = {(name, None): interval["widening"] for name, interval in stored.items() if "widening" in interval}
-    found = intervals_of(run.table, level=level, widening=widening or None).overall
-    limits_of = {name: (found[name].low, found[name].high) for name in metrics if name in found}
-    return {name: [run.summary.pooled[name], *limits_of.get(name, (math.nan, math.nan))] for name in metrics}
+    return intervals_of(run.table, level=level, widening=widening or None)
+
+
+def _limits_of(interval: Interval | None) -> tuple[float, float]:
+    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
 
 
 def _compared(first: FinishedRun, second: FinishedRun, level: float, seed: int) -> Comparison:

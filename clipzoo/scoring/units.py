@@ -73,8 +73,7 @@ def per_group(table: PredictionTable, join: Join = "mean") -> PredictionTable:
     labels = np.full(len(keys), -1, dtype=np.int64)
     for code, label in zip(codes, table.labels, strict=True):
         if label >= 0 and labels[code] not in (-1, label):
-            pair = f"'{table.classes[labels[code]]}' and '{table.classes[label]}'"
-            raise DataError(f"evaluation.unit: the cases of group '{keys[code][0]}' are of two classes, {pair}. Use evaluation.unit='case'")
+            raise DataError(of_two_classes(keys[code][0], table.classes[labels[code]], table.classes[label]))
         labels[code] = max(label, labels[code])
     joined = np.zeros((len(keys), len(table.classes)))
     if join == "max":
@@ -85,3 +84,8 @@ def per_group(table: PredictionTable, join: Join = "mean") -> PredictionTable:
         joined = joined / joined.sum(axis=1, keepdims=True)
     groups = tuple(name for name, _ in keys)
     return PredictionTable(table.classes, groups, groups, tuple(fold for _, fold in keys), labels, joined.astype(np.float32))
+
+
+def of_two_classes(group: str, first: str, second: str) -> str:
+    """The message about a group that cannot be joined."""
+    return f"evaluation.unit: the cases of group '{group}' are of two classes, '{first}' and '{second}'. Use evaluation.unit='case'"

@@ -16,9 +16,7 @@ Rules and reasons:
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +24,7 @@ from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
 from clipzoo.datasets.files.dicom.pixels import displayed
 from clipzoo.datasets.files.image_files import pixels_only
 from clipzoo.datasets.files.tiff_pages import Gray, unreadable
-from clipzoo.errors import DataError
+from clipzoo.errors import DAMAGE, DataError
 from clipzoo.files import read_bytes
 
 if TYPE_CHECKING:
@@ -37,8 +35,6 @@ DICOM_EXTENSIONS = (".dcm", ".dicom")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
 
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-# exceptions that Pillow's decoders raise on damaged content
-_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
 _WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION = 0x0112
 _TIFF_PHOTOMETRIC = 262  # tag; value 0 = WhiteIsZero, DICOM's MONOCHROME1
@@ -87,7 +83,7 @@ def decode(content: bytes, *, frame: int | None = None) -> Image.Image:
         raise DataError(f"the image exceeds the size limit ({error}). Downscale it") from error
     except MemoryError as error:
         raise DataError("too little memory for the image. Downscale it") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(_damaged(error)) from error
 
 
@@ -103,7 +99,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
             return decode(content)
         image.load()
         return _upright(to_rgb(image, inverted=_white_is_zero(image)), _orientation(image))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(_damaged(error)) from error
 
 
@@ -123,7 +119,7 @@ def _orientation(image: Image.Image) -> int:
     """The orientation of a decoded image; invalid metadata is ignored."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
-    except _DAMAGE:
+    except DAMAGE:
         return 1
     return orientation if isinstance(orientation, int) else 1
 

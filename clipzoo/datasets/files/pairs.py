@@ -21,7 +21,7 @@ from clipzoo.datasets.files.images import EXTENSIONS
 from clipzoo.datasets.files.tables.encoding import decode_table
 from clipzoo.datasets.samples.missing import how_to_make
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import check_regular, json_kind, natural, parse_json, read_bytes, read_text
+from clipzoo.files import check_regular, json_kind, natural, near, parse_json, read_bytes, read_text
 from clipzoo.text import clean_name, clean_path, csv_rows, differences, find_separator
 
 IMAGE_KEYS = ("image_path", "filepath", "file_path", "link", "path", "image", "img_path", "img", "filename", "file_name")
@@ -119,7 +119,7 @@ def read_pairs(path: str, keys: Keys) -> PairsFile:
     if os.path.isdir(path):
         return _read_folder(path, keys)
     if not os.path.lexists(path):
-        raise DataError(f"{path}: no such file or folder.{_near(path)} {how_to_make(path) or expected_pairs('data')}")
+        raise DataError(f"{path}: no such file or folder.{near(path)} {how_to_make(path) or expected_pairs('data')}")
     check_regular(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix != ".json" and suffix not in _TABLES:
@@ -340,14 +340,6 @@ def _find_key(where: str, what: str, names: list[str], wanted: str | None, usual
     if any(name.lower().endswith(EXTENSIONS) for name in names):
         raise DataError(f"{where}: the first line must name the columns, such as filepath and title, but it looks like data. {named}")
     raise DataError(f"{where}: cannot find the {what} for the {role}: none has a common name such as '{usual[0]}'. Set {setting}. {named}")
-
-
-def _near(path: str) -> str:
-    folder, name = os.path.split(path.rstrip("/\\"))
-    try:
-        return did_you_mean(name, sorted(os.listdir(folder or ".")))
-    except OSError:
-        return ""
 
 
 def _short(name: str, limit: int = 40) -> str:

@@ -13,13 +13,13 @@ from torch import Tensor
 from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.base import evaluating, full_name
+from clipzoo.models.base import evaluating
 from clipzoo.models.layout.image_processor import clip_preprocessing, image_preprocessing, usual_preprocessing
 from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.weights.files import first_line
-from clipzoo.models.weights.hf_clip import EXPORTABLE, build_side, kind_of, read_side
+from clipzoo.models.weights.hf_clip import build_side, check_exportable, kind_of, read_side
 from clipzoo.models.weights.hf_files import config_file, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
@@ -132,11 +132,7 @@ class HFVision(Backbone):
         Raises:
             BuildError: Always; the message names the tower that has the same weights and can be exported.
         """
-        if self._config.model_type in EXPORTABLE:
-            other = f"{EXPORTABLE[self._config.model_type]}:{self.name}"
-            raise BuildError(
-                f"{where}: cannot export {full_name(self)}. Train {other} instead, the same weights in towers that can be exported"
-            )
+        check_exportable(self, self._config.model_type, where)
         return super().clip_layout(where)
 
     def checkpoint_gradients(self) -> None:

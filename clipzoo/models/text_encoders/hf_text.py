@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import full_name, groups_by_layer
+from clipzoo.models.base import groups_by_layer
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
-from clipzoo.models.weights.hf_clip import EXPORTABLE, Kind, build_side, context_of, kind_of, read_side
+from clipzoo.models.weights.hf_clip import Kind, build_side, check_exportable, context_of, kind_of, read_side
 from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
@@ -110,11 +110,7 @@ class HFText(TextEncoder):
         Raises:
             BuildError: Always; the message names the tower that has the same weights and can be exported.
         """
-        if self._config.model_type in EXPORTABLE:
-            other = f"{EXPORTABLE[self._config.model_type]}:{self.name}"
-            raise BuildError(
-                f"{where}: cannot export {full_name(self)}. Train {other} instead, the same weights in towers that can be exported"
-            )
+        check_exportable(self, self._config.model_type, where)
         return super().clip_layout(where)
 
     def checkpoint_gradients(self) -> None:

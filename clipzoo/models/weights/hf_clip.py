@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError, shortened
+from clipzoo.models.base import full_name
 from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT
 from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.layout.sizes import scalars
@@ -18,6 +19,8 @@ from clipzoo.models.weights.hugging_face import quiet_loading, read_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+    from clipzoo.models.base import Tower
 
 Side = Literal["vision", "text"]
 Parts = tuple[nn.Module, nn.Linear | None]
@@ -52,6 +55,19 @@ KINDS: dict[str, Kind] = {
 EXPORTABLE = {"clip": "weights", "chinese_clip": "chinese-clip"}
 _PREFIX = {"vision": "vision_model.", "text": "text_model."}
 _PROJECTION = {"vision": "visual_projection.weight", "text": "text_projection.weight"}
+
+
+def check_exportable(tower: Tower, model_type: str, where: str) -> None:
+    """Refuse the export of a tower if its weights have a name under which they can be exported.
+
+    Raises:
+        BuildError: They have; the message says which.
+    """
+    if model_type in EXPORTABLE:
+        other = f"{EXPORTABLE[model_type]}:{tower.name}"
+        raise BuildError(
+            f"{where}: cannot export {full_name(tower)}. Train {other} instead, the same weights in towers that can be exported"
+        )
 
 
 def kind_of(config: PretrainedConfig, where: str, name: str) -> Kind | None:

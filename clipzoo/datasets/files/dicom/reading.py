@@ -5,34 +5,18 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from clipzoo.datasets.files.dicom.detect import HEAD, has_header, is_directory
-from clipzoo.errors import DataError
+from clipzoo.errors import ANY_DAMAGE, DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 INSTALL = "Run pip install 'clipzoo[medical]', or convert the files to PNG"
-# exceptions that pydicom and its decoders raise on damaged content; NotImplementedError and RecursionError are RuntimeErrors
-_DAMAGE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    AssertionError,
-)
-_DAMAGE = (*_DAMAGE, struct.error, zlib.error)
 _QUOTED = re.compile(r"b?(['\"]).*?\1")
 _LONGEST = 150  # characters of a reason; decoders may list many
 _IMPLICIT, _EXPLICIT, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
@@ -88,6 +72,6 @@ def readable(what: str = "the DICOM file cannot be read") -> Iterator[None]:
             yield
     except MemoryError as error:
         raise DataError("too little memory for the image. Downscale it") from error
-    except (*_DAMAGE, BytesLengthException, InvalidDicomError) as error:
+    except (*ANY_DAMAGE, BytesLengthException, InvalidDicomError) as error:
         reason = _QUOTED.sub("…", " ".join(str(error).split()))[:_LONGEST] or type(error).__name__
         raise DataError(f"{what} ({reason}). The file is truncated, damaged or of an unusual kind: replace or remove it") from error

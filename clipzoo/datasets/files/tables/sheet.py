@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from clipzoo.datasets.files.tables.encoding import decode_table
 from clipzoo.datasets.files.tables.workbook import read_workbook
-from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
-from clipzoo.files import read_bytes
+from clipzoo.errors import ConfigError, DataError, shortened
+from clipzoo.files import near, read_bytes
 from clipzoo.text import clean_name, csv_rows
 
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -55,7 +55,7 @@ def read_sheet(path: str, fits: Callable[[list[str]], int], *, sheet: str | None
     if os.path.isdir(path):
         raise DataError(f"{path}: is a folder, not a table. Pass a CSV, TSV or XLSX file; for class folders use ImageFolderDataset")
     if not os.path.lexists(path):
-        raise DataError(f"{path}: no such file.{_near(path)} Pass a CSV, TSV or XLSX file with a row for every image")
+        raise DataError(f"{path}: no such file.{near(path)} Pass a CSV, TSV or XLSX file with a row for every image")
     content = read_bytes(path)
     if not content.strip():
         raise DataError(f"{path}: the file is empty. Export the table again")
@@ -120,11 +120,3 @@ def _below_header(path: str, rows: list[tuple[int, list[str]]], fits: Callable[[
     if not padded:
         raise DataError(f"{path}: no rows below the header ({shortened(columns)}). Export the table again")
     return Sheet(path, header, tuple(columns), padded, tuple(notes))
-
-
-def _near(path: str) -> str:
-    folder, name = os.path.split(path.rstrip("/\\"))
-    try:
-        return did_you_mean(name, sorted(os.listdir(folder or ".")))
-    except OSError:
-        return ""

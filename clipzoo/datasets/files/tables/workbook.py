@@ -6,15 +6,13 @@ import datetime
 import importlib.util
 import io
 import re
-import struct
 import warnings
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
+from clipzoo.errors import ANY_DAMAGE, BuildError, ConfigError, DataError, did_you_mean, shortened
 
 if TYPE_CHECKING:
     from openpyxl.cell import Cell
@@ -24,20 +22,7 @@ _MOST_COLUMNS = 1000
 _LARGEST = 1 << 30  # bytes of all parts together, unpacked; a million rows need a tenth
 _OTHER_KINDS = {"xl/workbook.bin": "a binary workbook (.xlsb)", "mimetype": "an OpenDocument file (.ods)", "word/document.xml": "Word"}
 _ZEROS = re.compile("0{2,}")  # number format of ids such as 00012
-# exceptions that openpyxl raises on damaged content; ParseError of its XML is a SyntaxError
-_DAMAGE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    AssertionError,
-)
-_DAMAGE = (*_DAMAGE, struct.error, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (*ANY_DAMAGE, zipfile.BadZipFile)
 
 
 def read_workbook(path: str, content: bytes, sheet: str | None = None) -> list[tuple[int, list[str]]]:
