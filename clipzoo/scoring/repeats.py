@@ -51,7 +51,7 @@ class Repeats:
 
     @classmethod
     def read(cls, work_dir: str | Path) -> Repeats | None:
-        """Read ``work_dir/repeats.json``; ``None`` if there is none.
+        """Read ``work_dir/repeats.json``; ``None`` if it does not exist.
 
         Raises:
             CheckpointError: The file is damaged, or a repeat has other results now.
@@ -227,12 +227,12 @@ def _origin(folder: Path) -> tuple[dict, str]:
 def _components(runs: Sequence[FinishedRun]) -> dict[str, dict[str, float]]:
     """Limits, standard error and variances by metric."""
     from clipzoo.statistics.cases import Cases
-    from clipzoo.statistics.variance import repeated_intervals, variance_components
+    from clipzoo.statistics.variance import RepeatedRuns
 
     tables = [Cases.from_table(run.table) for run in runs]
     digests = [run.summary.folds_digest for run in runs]
-    options = {"splits": [digests.index(digest) for digest in digests], "names": [run.name for run in runs]}
-    components, intervals = variance_components(tables, **options), repeated_intervals(tables, **options, level=runs[0].summary.level)
+    repeated = RepeatedRuns.of(tables, splits=[digests.index(digest) for digest in digests], names=[run.name for run in runs])
+    intervals = repeated.intervals(runs[0].summary.level)
     return {
         name: {
             "low": intervals[name].low,
@@ -242,7 +242,7 @@ def _components(runs: Sequence[FinishedRun]) -> dict[str, dict[str, float]]:
             "splits": found.splits,
             "seeds": found.seeds,
         }
-        for name, found in components.items()
+        for name, found in repeated.components.items()
     }
 
 
