@@ -110,8 +110,8 @@ class Repeats:
         if columns:
             others = "other seeds with these folds" if columns[1:] == ["seeds"] else "other folds and other seeds"
             lines.append(
-                f"interval: of the mean over the runs, for {others} and for {groups_text(self.num_groups)} that such models are tested on; "
-                "not for training on other groups. sd: between the runs. "
+                f"interval: of the mean over the runs. It allows for {others} and for testing on other groups "
+                f"({groups_text(self.num_groups)}), not for training on others. sd: between the runs. "
                 f"{', '.join(columns)}: shares of the variance of a single run"
             )
         found = self.metrics[self.metric]
