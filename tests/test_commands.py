@@ -52,6 +52,7 @@ def test_what_is_named_exists(repo):
     assert all((repo / "tools" / f"{name}.py").is_file() for name in COMMANDS)
 
 
+@pytest.mark.slow
 def test_no_message_goes_round_it(repo):
     """Outside docstrings and comments, which readers of the code see, nothing names a script of ``tools/``."""
     import ast

@@ -235,6 +235,7 @@ def test_images_are_encoded_once_and_known_features_not_at_all(config_of, tmp_pa
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_second_start_makes_what_is_missing(config_of, tmp_path, quiet):
     folder = tmp_path / "run"
     Baselines(config_of(), folder, Options(only=["knn"]), console=quiet).compute()
@@ -323,6 +324,7 @@ def test_zero_shot_is_open_clips(clips, config_of, tmp_path, quiet):
     assert {"zero_shot", "tip"} == set(Comparison.read(tmp_path / "run").summaries)
 
 
+@pytest.mark.slow
 def test_other_texts_or_another_text_tower_are_refused(clips, config_of, tmp_path, quiet):
     (_, path), (_, other) = clips
     config = config_of(model=of_a_clip(path))
@@ -333,6 +335,7 @@ def test_other_texts_or_another_text_tower_are_refused(clips, config_of, tmp_pat
     assert set(found.summaries) == {"majority", "zero_shot"}
 
 
+@pytest.mark.slow
 def test_texts_of_another_model_are_left_out_in_one_line(clips, config_of, tmp_path, quiet):
     (_, path), (_, other) = clips
     config = config_of(model={**of_a_clip(path, other), "embed_dim": 8})

@@ -163,6 +163,7 @@ def test_make_folds_writes_folds_that_training_takes(command, write_config, tmp_
     assert again.status == 0 and folds.digest in again.out and "Read from" in again.out
 
 
+@pytest.mark.slow
 def test_make_sample_data_writes_class_folders_once(command, tmp_path, snapshot):
     arguments = ("make_sample_data", "hip", "--num-samples", 9, "--seed", 3, "--out")
     ended = command(*arguments, tmp_path / "a")
@@ -226,6 +227,7 @@ def test_a_table_that_was_changed_is_noticed(command, write_config, copy_of_fini
     assert ended.status == 1 and "DISAGREES" in ended.out
 
 
+@pytest.mark.slow
 def test_the_config_that_a_run_left_repeats_it(command, finished, tmp_path):
     ended = command("train", finished / "config.py", "--work-dir", tmp_path / "again", "--fold", 1)
     assert ended.status == 0

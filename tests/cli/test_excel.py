@@ -2,11 +2,14 @@
 
 import codecs
 
+import pytest
+
 from clipzoo.records.results import OUT_OF_FOLD_FILE
 from clipzoo.records.tables import PredictionTable
 from clipzoo.text import csv_text
 
 
+@pytest.mark.slow
 def test_a_work_dir(command, copy_of_finished):
     originals = {path.relative_to(copy_of_finished): path.read_bytes() for path in copy_of_finished.rglob("*.csv")}
     ended = command("excel", copy_of_finished)

@@ -74,6 +74,7 @@ def test_class_folders(command, class_folders):
     assert config.model.image_encoder == {"type": "ResNet", "depth": 18, "image_size": 32} and "sampler" not in config.data
 
 
+@pytest.mark.slow
 def test_a_table_in_gbk(command, tmp_path):
     rows = write_images(tmp_path / "医院" / "影像")
     text = "\r\n".join(",".join(row) for row in [["路径", "标签", "患者编号"], *rows])
@@ -99,6 +100,7 @@ def test_a_workbook_whose_images_are_elsewhere(command, tmp_path):
     assert trains(command, *TINY_TOWER).data.dataset.image_root == str(tmp_path / "scans")
 
 
+@pytest.mark.slow
 def test_dicom(command, tmp_path):
     pytest.importorskip("pydicom")
     ended = command("init", write_dicoms(tmp_path / "片"))

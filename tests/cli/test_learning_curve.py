@@ -75,6 +75,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(command, write_config,
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_the_picture_of_any_curve(tmp_path):
     """With a Chinese name, an extrapolation, a share without a score; equal curves give equal files."""
     values = [0.5, 0.6, 0.7, 0.75, None]

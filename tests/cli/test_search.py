@@ -85,6 +85,7 @@ def test_every_checkpoint_has_an_index_of_its_own(search, command, finished, ima
     assert "0 encoded" in search("圆").err
 
 
+@pytest.mark.slow
 def test_a_contact_sheet(search, images, tmp_path):
     sheet = tmp_path / "sheet.png"
     ended = search("一个圆", "--image", images / "圆" / "001.png", "--top", 7, "--contact-sheet", sheet)

@@ -67,7 +67,7 @@ def test_without_calibration_the_val_part_is_scored_and_nothing_else_is_added(ru
     assert read.val.case_ids == table.case_ids
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before_result", "before_checkpoint", "in_training"])
 def test_a_restart_ends_in_equal_files(runs, config_of, tmp_path, quiet, monkeypatch, stopped_at, moment):
     whole = content_of(runs["calibrated"][1])

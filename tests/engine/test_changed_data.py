@@ -65,6 +65,7 @@ def test_a_restart_with_a_changed_image_is_refused_without_a_trace(place):
     assert snapshot(place[1]) == before
 
 
+@pytest.mark.slow
 def test_an_accepted_change_is_in_every_summary_from_then_on(place):
     summary = validation_of(place).train(accept_changed_data=True)
     note = f"data changed after fold_1 was trained: 1 image ({CHANGED})"

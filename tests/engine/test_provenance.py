@@ -203,6 +203,7 @@ def test_what_changes_the_last_digits_is_noted_for_ever(config_of, tmp_path, qui
     assert "the folds were trained with different data.eval_batch_size (5, 4), which changes the last digits" in summary.notes
 
 
+@pytest.mark.slow
 def test_the_recorded_epoch_is_that_of_the_scored_file(config_of, tmp_path, quiet, stopped_at):
     """Best and latest of different moments: the latest is older, as after a kill between the two writings."""
     config = config_of(train={"epochs": 2}, runtime={"save_every": 5})
@@ -219,6 +220,7 @@ def test_the_recorded_epoch_is_that_of_the_scored_file(config_of, tmp_path, quie
     assert FoldResult.read(fold).epoch == result.epoch
 
 
+@pytest.mark.slow
 def test_a_fold_is_done_when_everything_of_it_is_on_disk(config_of, tmp_path, quiet, monkeypatch):
     """A kill after the pictures were begun: they are drawn at the next start."""
 

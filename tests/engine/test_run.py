@@ -209,6 +209,7 @@ def test_a_fold_is_locked_while_its_process_lives_and_no_longer(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_number_of_processes(config_of, tmp_path, quiet, monkeypatch):
     """The joint batch would be another, and half an epoch of one process is not half an epoch of two."""
     validation = CrossValidation(config_of(train={"epochs": 1}), tmp_path / "run", console=quiet)
@@ -274,6 +275,7 @@ def test_folds_of_different_recipes_are_noted(finished):
     ]
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_in_another_precision(config_of, tmp_path, quiet):
     config = config_of(train={"epochs": 1})
     validation = CrossValidation(config, tmp_path / "run", console=quiet)

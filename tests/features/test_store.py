@@ -100,6 +100,7 @@ def test_all_folds_and_epochs_see_every_image_once_and_give_the_same_numbers(cla
     assert "features of 36 cases, from 0 newly encoded images" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_with_random_changes_only_what_is_scored_is_looked_up(class_folders, weights, seen, tmp_path, quiet):
     sections = {"runtime": {"feature_cache": str(tmp_path / "cache")}, "data": {"augmentation": "minimal"}, "train": {"epochs": 3}}
     validation = CrossValidation(frozen_config(class_folders, weights, **sections), tmp_path / "run", console=quiet)

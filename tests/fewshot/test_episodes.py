@@ -126,6 +126,7 @@ def test_accuracies_equal_a_naive_loop(features):
         assert np.allclose(point.accuracies, naive, atol=1e-12) and 0.34 < point.mean < 1
 
 
+@pytest.mark.slow
 def test_methods_neither_change_the_episodes_nor_each_other(features):
     rows, text = features
     plan = Plan(way=3, shots=(3, 1), query=4, episodes=4)

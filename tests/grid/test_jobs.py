@@ -311,9 +311,8 @@ def test_a_device_named_twice_runs_two_jobs(fake_training, tmp_path):
     assert float(start_a) < float(end_b) and float(start_b) < float(end_a)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGHUP, signal.SIGINT))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_the_jobs_and_starts_no_other(tmp_path, repo, number):
     """The grid in a process of its own, so that it can be killed; its jobs write a file when they are asked to end."""
     code = """

@@ -132,7 +132,7 @@ def test_the_same_command_again_changes_nothing(search, best, class_folders):
         again.run(3)
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [1, 4])
 def test_a_search_that_is_stopped_ends_like_one_that_is_not(search, class_folders, tmp_path, monkeypatch, fold):
     """In the first step of the first fold, and of the last fold of the second trial."""
@@ -224,6 +224,7 @@ def test_a_trial_below_the_median_is_stopped(given, class_folders, tmp_path, pru
     assert [n for _, n in expected] == ([3, 3, 3, 3, 3, 1, 2, 3] if prunes else [3] * 8)
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_does_not_end_the_search(given, class_folders, tmp_path):
     given([[TrainingError("fold_1: the loss is not finite\nmore")], [0.5, 0.7], [0.5, BuildError("no memory")]])
     lines = []

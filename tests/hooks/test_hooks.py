@@ -135,6 +135,7 @@ def test_console_says_a_line_per_evaluation_between_epochs(runner_of, tmp_path):
     assert "*best" in lines[0] and all("in-batch accuracy" in line and "similarity" not in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_mark_of_the_best_stands_at_its_own_evaluation(runner_of, tmp_path, scored_as):
     """The best is in the middle of the last epoch, and the end of that epoch is worse."""
     scores = iter([0.1, 0.9, 0.5])
@@ -203,6 +204,7 @@ def test_a_damaged_timing_json_begins_anew_and_blocks_no_restart(tmp_path, caplo
     assert str(path) in caplog.text and "It starts again: the timings of the previous 2 epochs are lost" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_a_damaged_timing_json_and_history(runner_of, stopped_at, tmp_path):
     with stopped_at(5):
         runner_of(tmp_path, ["HistoryHook"], train={"epochs": 3}).fit()

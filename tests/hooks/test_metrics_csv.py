@@ -219,6 +219,7 @@ def test_a_line_is_appended_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text(encoding="utf-8") == "a,b\n1,2\n5,nan\n"
 
 
+@pytest.mark.slow
 def test_the_device_is_waited_for_at_the_steps_of_rows_only(runner_of, tmp_path):
     runner = runner_of(tmp_path, [{"type": "MetricsCSVHook", "every_steps": 3}], train={"epochs": 2}, data={"batch_size": 4})
     read, run = [], runner.run

@@ -63,6 +63,7 @@ def test_classifying_the_test_part_gives_the_table_of_the_run(loaded, work, clas
     assert result.predictions == [table.classes[i] for i in table.probabilities.argmax(axis=1)]
 
 
+@pytest.mark.slow
 def test_also_in_half_precision_where_a_frozen_text_tower_was_read_in_full(config_of, tmp_path, quiet, class_folders):
     from clipzoo.engine.cross_validation import CrossValidation
 

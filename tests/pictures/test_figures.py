@@ -113,7 +113,7 @@ def test_names_without_a_font_are_numbered():
     assert figures.confusion_figure(np.eye(2, dtype=int), ("cup", "stem"), LETTERS)._supxlabel is None
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(25, marks=pytest.mark.slow), 200])
+@pytest.mark.parametrize("count", [1, 25, pytest.param(200, marks=pytest.mark.slow)])
 def test_any_number_of_classes_fits_a_picture(tmp_path, count):
     matrix = np.eye(count, dtype=int) * 3
     names = [f"class of a kind whose name is long, {i}" for i in range(count)]
@@ -183,6 +183,7 @@ def test_few_pairs_get_wide_bins_and_many_narrow_ones():
     assert figures.bins_to_join(np.r_[[0] * 199, 1]) == 1
 
 
+@pytest.mark.slow
 def test_without_similarities_the_rest_is_drawn(tmp_path):
     empty = Histograms(np.zeros(200, dtype=int), np.zeros(200, dtype=int), np.linspace(-1, 1, 201), (math.nan, math.nan))
     for histograms in (None, empty):

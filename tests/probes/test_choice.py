@@ -83,7 +83,7 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("grouped", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("name", sorted(GRIDS))
 def test_what_is_chosen_has_the_lowest_loss_of_a_naive_cross_validation(name, grouped, monkeypatch):
     examples = draw(3, 8, noise=1.2)

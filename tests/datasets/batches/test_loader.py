@@ -263,6 +263,7 @@ def test_everything_that_workers_get_can_be_sent_to_them(config_of, tmp_path, qu
         assert (sent.images == own.images).all()
 
 
+@pytest.mark.slow
 def test_commands_may_be_imported_again_by_a_worker(repo):
     """A worker started as a new process imports the main script: whatever it calls outside ``if __name__ == …`` would run again."""
     for path in (repo / "tools").glob("*.py"):

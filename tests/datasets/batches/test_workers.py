@@ -119,6 +119,7 @@ def test_the_wait_for_a_batch_has_an_end_and_a_worker_that_hangs_is_killed(monke
     assert time.monotonic() - started < 60 and not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_who_waits_may_end_the_wait(monkeypatch):
     monkeypatch.setattr(workers, "_GRACE", 0.2)
     loader = loader_of(Cases(lambda: time.sleep(300)))

@@ -85,7 +85,7 @@ def cases_from(rows: list[tuple[int, int, int]]) -> list[Case]:
 
 
 @given(rows=datasets, num_folds=st.integers(2, 6), seed=st.integers(0, 5), val=st.sampled_from([0.0, 0.1, 0.4]), shuffle=st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_grouped_folds_are_honest_whatever_the_data(rows, num_folds, seed, val, shuffle):
     cases = cases_from(rows)
     splitter = StratifiedGroupKFold(num_folds, seed=seed, val_fraction=val, min_groups_per_class=1)
@@ -114,7 +114,7 @@ def test_grouped_folds_are_honest_whatever_the_data(rows, num_folds, seed, val, 
 
 
 @given(numbers=st.lists(st.integers(2, 40), min_size=1, max_size=6), num_folds=st.integers(2, 7), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_without_groups_every_class_and_every_size_is_as_even_as_possible(numbers, num_folds, seed):
     if sum(numbers) < num_folds:
         return

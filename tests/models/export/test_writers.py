@@ -113,7 +113,8 @@ def test_our_file_says_what_travels_with_it(tmp_path, weights_of):
     assert read.preprocessing == weights.preprocessing
 
 
-@pytest.mark.parametrize("quick_gelu", [False, True])
+@pytest.mark.fast_cases(1)
+@pytest.mark.parametrize("quick_gelu", [True, False])
 def test_transformers_loads_the_folder_and_all_that_travels(tmp_path, models, weights_of, quick_gelu):
     from transformers import CLIPModel, CLIPProcessor
 

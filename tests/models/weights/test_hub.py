@@ -146,6 +146,7 @@ def test_cached_weights_of_transformers_come_before_the_network(cache_only, save
     assert network.config.hidden_dropout_prob == 0.25 and network.embeddings.dropout.p == 0.25
 
 
+@pytest.mark.slow
 def test_a_tokenizer_in_several_files_is_taken_from_the_cache_if_the_hub_fails(socks):
     """Whether the cache has all of its files cannot be known, so the hub is asked first."""
     folder = bert_folder(put(socks, "somebody/bert"))
