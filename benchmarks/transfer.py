@@ -46,7 +46,7 @@ def runs() -> dict[str, dict]:
         "last_3_blocks": {"model": model({**published, "unfreeze_blocks": 3}, text), "optimizer": {"lr": 3e-4}, "train": {"epochs": 8}},
         "all_blocks": {"model": model(published, text), "optimizer": {"lr": 3e-4}, "train": {"epochs": 8}},
         "scratch": {
-            "model": model({**published, "pretrained": False}, SMALL_BERT),
+            "model": model({**published, "pretrained": False, "image_size": 64}, SMALL_BERT),
             "optimizer": {"lr": 1e-3},
             "train": {"epochs": 30},
         },
