@@ -11,11 +11,13 @@ import numpy as np
 
 from clipzoo.config.arguments import Count, Share, Whole
 from clipzoo.datasets.splitters.assign import assign
-from clipzoo.datasets.splitters.learnable import alone_in_a_class, leave_every_class
+from clipzoo.datasets.splitters.learnable import alone_in_a_class, leave_every_class, top_up
 from clipzoo.datasets.splitters.notes import notes_on, notes_on_given_parts
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import DataError, shortened
 from clipzoo.records.folds import Case, Folds, Split
+
+MIN_VAL_PER_CLASS = 2  # with one, the recall of a class is 0 or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +53,21 @@ class GroupSplitter(Splitter):
     Args:
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, in whole groups, stratified by class; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         min_groups_per_class: Minimum number of groups per class. A class with a single group can be tested or learned, never both.
     """
 
     seed: Whole = 42
     val_fraction: Share = 0.1
+    min_val_per_class: Whole = MIN_VAL_PER_CLASS
     min_groups_per_class: Count = 2
 
     exhaustive: ClassVar[bool] = True
+
+    @property
+    def spec(self) -> dict:
+        """See ``Splitter.spec``; without ``min_val_per_class`` at its default, as in the folds of earlier versions."""
+        return without_default(super().spec)
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
         """For each fold, ``[G]`` bool: the groups it tests."""
@@ -76,11 +85,12 @@ class GroupSplitter(Splitter):
         for number, test_G in enumerate(self.test_parts(table), start=1):
             val_G = np.zeros(len(test_G), dtype=bool)
             if self.val_fraction and not self.select_on_test:
-                val_G[~test_G] = carve(table.counts_GC[~test_G], self.val_fraction, self.rng(number))
+                options = {"num_classes": len(table.classes), "at_least": self.min_val_per_class}
+                val_G[~test_G] = carve_val(table.counts_GC[~test_G], self.val_fraction, self.rng(number), **options)
             parts = (table.ids_of(groups_G) for groups_G in (~test_G & ~val_G, val_G, test_G))
             splits.append(Split(f"fold_{number}", *parts))
         wants_val = bool(self.val_fraction) and not self.select_on_test
-        notes = (*notes_on(table, splits, wants_val), *notes_on_given_parts(table))
+        notes = (*notes_on(table, splits, wants_val, self.min_val_per_class), *notes_on_given_parts(table))
         folds = Folds(table.cases, table.classes, tuple(splits), self.spec, self.exhaustive, notes)
         folds.verify()
         return folds
@@ -118,6 +128,29 @@ def carve(counts: np.ndarray, fraction: float, rng: np.random.RandomState) -> np
     shares = [fraction, 1 - fraction]
     parts = assign(counts, shares, rng, size_weight=counts.shape[1], pinned=pinned)
     return leave_every_class(counts, parts == 0)
+
+
+def carve_val(counts: np.ndarray, fraction: float, rng: np.random.RandomState, *, num_classes: int, at_least: int) -> np.ndarray:
+    """The groups of the val part: those of ``carve``, and further ones until it has ``at_least`` cases of every class.
+
+    Balanced accuracy on one case of a class is 0 or 1, and on few classes it takes so few values that most epochs are tied.
+
+    Args:
+        counts: ``[G, C]`` cases of each class in each group; an additional column counts cases without a class.
+        fraction: Share of the cases, between 0 and 1.
+        rng: See ``assign``.
+        num_classes: C, without the additional column.
+        at_least: Cases of every class in the val part, if at least as many of it stay.
+
+    Returns:
+        ``[G]`` bool. All false if every group is the only one of some class.
+    """
+    return top_up(counts, carve(counts, fraction, rng), rng, num_classes=num_classes, at_least=at_least)
+
+
+def without_default(spec: dict) -> dict:
+    """``spec`` without ``min_val_per_class`` at its default."""
+    return {name: value for name, value in spec.items() if (name, value) != ("min_val_per_class", MIN_VAL_PER_CLASS)}
 
 
 def random_state(seed: int, stream: int) -> np.random.RandomState:

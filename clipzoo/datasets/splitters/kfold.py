@@ -31,6 +31,7 @@ class StratifiedGroupKFold(GroupSplitter):
             folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, in whole groups, stratified by class; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of groups per class.
     """
@@ -67,6 +68,7 @@ class StratifiedKFold(StratifiedGroupKFold):
             folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of cases per class.
     """
@@ -88,6 +90,7 @@ class KFold(StratifiedKFold):
             folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of cases per class.
     """
