@@ -104,7 +104,8 @@ class EvaluationSettings(Settings):
     Attributes:
         metrics: Specs for METRICS, in table order. ``None``: accuracy, balanced accuracy, F1, AUROC and log loss for cases with classes;
             retrieval recalls, ranks and similarities for cases with captions only.
-        select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, or ``rsum``.
+        select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, or ``rsum``. Of equally good epochs,
+            that with the lower log loss is chosen, or the later one if there are no classes.
         every: Epochs between evaluations on the val part; the last epoch is always evaluated.
         every_steps: Optimizer steps between evaluations, instead of ``every``; the last step is always evaluated.
         calibrate: Whether to fit a temperature on the val part of each fold, store it in the scored checkpoint, and apply it to its test

@@ -266,6 +266,8 @@ def resume(run: Run) -> bool:
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not match this run ({error}). Delete it to train {run.split.name} from the start") from error
     note_rounding(run, content["rounding"])
+    if content["state"].keys() < asdict(TrainState()).keys() and run.state.best_epoch:
+        run.state.notes.append(f"until step {run.state.step} trained by an earlier version, which kept the first of equally good epochs")
     return True
 
 

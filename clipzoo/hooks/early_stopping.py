@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
-    """Stops after ``patience`` evaluations without a new best epoch.
+    """Stops after ``patience`` evaluations without an improvement of the selecting metric.
 
+    An equal value with a lower log loss may be chosen as the best epoch, but is no improvement: log losses go down for long after the
+    metric has stopped to rise.
     Requires a val part (or ``splits.select_on_test``); without one it logs a note and has no effect.
 
     Args:
