@@ -171,6 +171,7 @@ def validate(run: Run) -> None:
     state.evaluating = False
     state.metrics = run.epoch_evaluation.metrics
     score, best = Score(state.metrics[run.selector.name], run.epoch_evaluation.log_loss), Score(state.best_score, state.best_log_loss)
+    state.curve.append([float(state.epoch + (state.batch > 0)), score.value, score.log_loss])
     # On one process: log losses that differ in the last digit elsewhere must not make only some of them save.
     if distributed.from_main(lambda: score.replaces(best, run.selector.greater_is_better)):
         state.best_score, state.best_log_loss, state.best_step = score.value, score.log_loss, state.step
@@ -181,7 +182,7 @@ def validate(run: Run) -> None:
 
 def evaluation_is_due(run: Run) -> bool:
     """Whether the epoch that just ended is to be evaluated. The last one always is."""
-    if run.state.step >= run.total_steps:
+    if run.state.step >= run.last_step:
         return True
     if run.stop_reason is not None:
         return False  # an evaluation in the middle of the epoch ended the training

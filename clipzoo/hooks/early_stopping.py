@@ -33,7 +33,7 @@ class EarlyStoppingHook(Hook):
     def before_fit(self, run: Run) -> None:
         """Log a note if there is nothing to watch."""
         if run.watched is None and run.is_main:
-            run.log.info("early stopping: this split has no val part, so every epoch is trained")
+            run.log.info("early stopping: this split has no val part, so it does not end the training")
 
     def after_eval(self, run: Run) -> None:
         """Count evaluations since the last improvement."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipzoo.config.arguments import Share, Whole
-from clipzoo.datasets.splitters.base import MIN_VAL_PER_CLASS, Splitter, carve_val, random_state, without_default
+from clipzoo.datasets.splitters.base import MIN_VAL_PER_CLASS, Splitter, carve_val, random_state, without_defaults
 from clipzoo.datasets.splitters.notes import notes_on
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import ConfigError, DataError, LeakError, shortened
@@ -41,8 +41,8 @@ class AsGiven(Splitter):
 
     @property
     def spec(self) -> dict:
-        """See ``Splitter.spec``; without ``min_val_per_class`` at its default, as in the folds of earlier versions."""
-        return without_default(super().spec)
+        """See ``Splitter.spec``; without newer arguments at their defaults, as in the folds of earlier versions."""
+        return without_defaults(super().spec)
 
     def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
         """The given parts, verified.

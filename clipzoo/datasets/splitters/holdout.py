@@ -28,6 +28,7 @@ class Holdout(GroupSplitter):
         min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of groups per class.
+        inner_folds: Number of inner folds that choose the epoch in place of a val part, at least 2; 0 for none.
     """
 
     test_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2
