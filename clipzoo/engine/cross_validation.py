@@ -56,6 +56,7 @@ class CrossValidation:
     def __init__(self, config: Config, folder: str | Path, *, console: Console | None = None, tuned: Tuned | None = None):
         import_plugins(config.get("plugins", []))
         check(config)
+        inner.check(config)
         self.config, self.folder, self.tuned = config, Path(folder), tuned
         self.console = console or make_console(quiet=not distributed.is_main())
         device.choose_device(config.get("runtime", {}).get("device", "auto"))
@@ -63,7 +64,6 @@ class CrossValidation:
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
         build.check_decisions(config, self.dataset, self.folds.splits)
-        inner.check(config)
         self.inner = SPLITTERS.build(config.splits).inner_splits(self.folds)
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
