@@ -122,6 +122,8 @@ class Batch:
         caption_labels: ``[U]`` int64 class that each caption describes; -1 for none.
         positive_ids: ``[B, M]`` int64 ids of *all* captions that describe each case, padded with -1.
         features: ``[B, F]`` float32 cached outputs of a frozen image tower, before projection and normalisation.
+        partner: ``[B]`` int64 case of the batch that each image is mixed with; ``None`` if images are not mixed.
+        share: Scalar float32 in [0, 1]: the share that each mixed image keeps of its own case.
     """
 
     images: Tensor
@@ -133,9 +135,24 @@ class Batch:
     caption_labels: Tensor | None = None
     positive_ids: Tensor | None = None
     features: Tensor | None = None
+    partner: Tensor | None = None
+    share: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def mixed_loss(self, loss: Callable[[Batch], Tensor]) -> Tensor:
+        """``loss`` of the batch; of mixed images, the mean of that for their own cases and that for their partners, with ``share``.
+
+        Args:
+            loss: Loss of the images, given a batch whose labels and captions describe them. Only these are used.
+        """
+        if self.partner is None:
+            return loss(self)
+        per_case = ("labels", "cases", "caption", "positive_ids")
+        values = {name: getattr(self, name) for name in per_case}
+        partners = replace(self, **{name: value if value is None else value[self.partner] for name, value in values.items()})
+        return self.share * loss(self) + (1 - self.share) * loss(partners)
 
     def positives(self) -> Tensor:
         """``[B, U]`` bool: whether caption u describes case b."""

@@ -71,7 +71,7 @@ def test_name_is_true(path):
     tiny_imagenet = re.search(r"_tinyimagenet(\d+)_", path.stem)
     assert bool(tiny_imagenet) == (dataset.type == "TinyImageNetDataset")
     assert not tiny_imagenet or dataset.num_classes == int(tiny_imagenet.group(1))
-    assert ("openai" in path.stem) == ("openai" in origins(config))
+    assert {word for word in ("openai", "cnclip", "biomed") if word in path.stem} == origins(config)
     if path.parent.name == "fewshot":
         last = re.search(r"_last(\d+)$", path.stem)
         assert HEAD_NAMES[path.stem.split("_")[1]] == config.model.head.type
@@ -79,7 +79,11 @@ def test_name_is_true(path):
     if path.parent.name == "classification":
         assert HEAD_NAMES[path.stem.split("_")[1]] == config.model.head.type
         assert path.stem.endswith("_balanced") == (config.model.loss.get("class_weights") == "balanced")
-        assert path.stem.endswith("_zeroshot") == ("text_encoder" in config.model)
+        assert ("_cosine_" in path.stem) == ("text_encoder" in config.model), "the head starts from the captions"
+    if path.parent.name == "clip":
+        image = towers_of(config)[0]
+        assert path.stem.endswith("_last2") == (image.get("unfreeze_blocks") == 2)
+        assert path.stem.endswith("_lora") == ("lora" in image)
     if "frozen" in path.stem.split("_")[-1].split("-"):
         assert "all" in [tower.get("freeze") for tower in towers_of(config)]
 
@@ -90,9 +94,15 @@ def towers_of(config) -> list[dict]:
     return [BACKBONES.expand(model.image_encoder), *([TEXT_ENCODERS.expand(model.text_encoder)] if "text_encoder" in model else [])]
 
 
-def origins(config) -> str:
+def origins(config) -> set[str]:
     """Which published CLIPs the towers start from."""
-    return " ".join("openai" for t in towers_of(config) if t["type"] == "CLIPVision" and t.get("pretrained") is True)
+    found = set()
+    for tower in towers_of(config):
+        source = f"{tower['type']} {tower.get('name', '')} {tower.get('pretrained')}"
+        found |= {
+            word for word, mark in {"openai": "CLIPVision  True", "cnclip": "OFA-Sys/", "biomed": "BiomedCLIP"}.items() if mark in source
+        }
+    return found
 
 
 def tiny_model(model: dict, clip: Path) -> dict:

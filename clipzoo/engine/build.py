@@ -268,6 +268,7 @@ def run(
             "runtime.feature_cache": "used" if fed.features is not None else None,
         },
         averaged=averaged,
+        mixings=inputs.mixings(net, data_settings, train_settings),
     )
 
 

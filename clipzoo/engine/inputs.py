@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from clipzoo.config.settings import DataSettings, RuntimeSettings
-from clipzoo.datasets.augmentations import augmentation_of, is_none
+from clipzoo.config.settings import DataSettings, RuntimeSettings, TrainSettings
+from clipzoo.datasets.augmentations import Mixing, augmentation_of, is_none, mixings_of
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
@@ -178,6 +178,21 @@ def of(
     single_cases.check(net, batches, train, device)
     warn_of_double_balance(net, batches.sampler, log)
     return Inputs(tokens, table, batches, train, scored)
+
+
+def mixings(net: Model, settings: DataSettings, train: TrainSettings) -> list[Mixing]:
+    """The members of ``data.augmentation`` that mix images.
+
+    Raises:
+        ConfigError: The model or ``train.grad_cache`` does not support them.
+    """
+    found = mixings_of(settings.augmentation)
+    names = ", ".join(type(one).__name__ for one in found)
+    if found and train.grad_cache:
+        raise ConfigError(f"data.augmentation: {names} cannot be used with train.grad_cache. Remove one of the two")
+    if found and not net.takes_mixed:
+        raise ConfigError(f"data.augmentation: {type(net).__name__} does not support {names} (no takes_mixed). Remove it")
+    return found
 
 
 def training_batches(data: Dataset, split: Split, settings: DataSettings, net: Model, seed: int) -> EpochBatches:

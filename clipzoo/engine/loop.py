@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
+from clipzoo.datasets.augmentations import mixed
 from clipzoo.engine import build, checkpoint, single_cases, unfreezing
 from clipzoo.engine.epochs.best import Score
 from clipzoo.engine.evaluation import evaluate
@@ -24,6 +25,7 @@ from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Interrupted
 from clipzoo.errors import TrainingError
 from clipzoo.runtime import distributed, sharding
+from clipzoo.runtime.seeds import derived_seed
 from clipzoo.structures import Batch
 
 # Messages of allocators that raise a plain RuntimeError: torch's for the CPU, and Apple's.
@@ -155,10 +157,16 @@ def backward(run: Run, group: list[Batch]) -> None:
     cases = sum(len(batch) for batch in group)
     for index, batch in enumerate(group):
         with synchronised(run, is_last=index == len(group) - 1):
+            trained = mixed(on_device(run, batch), run.mixings, mixing_seed(run, index))
             with autocast(run):
-                losses = run.parallel(on_device(run, batch))
+                losses = run.parallel(trained)
             run.scaler.scale(total(losses) * (len(batch) / cases)).backward()  # outside autocast
         run.meter.add(losses, len(batch), run.state.step + 1)
+
+
+def mixing_seed(run: Run, index: int) -> int:
+    """The seed of the draws of MixUp and CutMix for batch ``index`` of the next group: a function of the run's seed and the position."""
+    return derived_seed(run.batches.seed, f"mixing of epoch {run.state.epoch}, batch {run.state.batch + index}")
 
 
 def validate(run: Run) -> None:

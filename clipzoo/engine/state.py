@@ -24,6 +24,7 @@ from clipzoo.structures import is_measure
 if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
+    from clipzoo.datasets.augmentations import Mixing
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.batches.loader import EpochBatches
     from clipzoo.datasets.batches.workers import Loader
@@ -154,6 +155,7 @@ class Run:
         is_main: Whether this process writes files and messages.
         world_size: Number of processes.
         provenance: Provenance of the run's files.
+        mixings: Members of the augmentation that mix the images of a batch.
         rounding: Values of the keys that may change between two starts and affect the last digits.
         averaged: Moving average of the weights, if ``train.ema_decay`` is set.
         epoch_evaluation: The last evaluation of the current epoch; ``None`` before it, and after a restart.
@@ -195,6 +197,7 @@ class Run:
     interrupt: Interrupt = field(default_factory=Interrupt)
     averaged: AveragedModel | None = None
     choice: EpochChoice | None = None
+    mixings: Sequence[Mixing] = ()
     epoch_evaluation: Evaluation | None = None
     epoch_losses: dict[str, float] = field(default_factory=dict)
     epoch_seconds: float = 0.0

@@ -27,6 +27,8 @@ class Model(nn.Module):
             checkpoint, and not part of the state dict; 1 without.
         takes_features: Whether the model has an ``image_encoder`` and supports ``Batch.features``; see ``tower_features``.
 
+        takes_mixed: Whether the loss of mixed images is that of ``Batch.mixed_loss``, as ``MixUp`` and ``CutMix`` require.
+
     ``encode_image``, ``encode_captions``, ``encode`` and ``contrast`` are optional; ``lacks`` says which of them a model does not have.
 
     A constructor argument ``num_classes`` is filled in with the dataset's number of classes and must not be in a config.
@@ -36,6 +38,7 @@ class Model(nn.Module):
     tokenizer: Tokenizer | None = None
     calibration: float = 1.0
     takes_features: ClassVar[bool] = False
+    takes_mixed: ClassVar[bool] = False
 
     @property
     def captions(self) -> Literal["batch", "all", "none"]:

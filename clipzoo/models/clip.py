@@ -54,6 +54,7 @@ class CLIP(Model):
     """
 
     takes_features = True
+    takes_mixed = True
     check_together = staticmethod(check_temperature)
 
     def __init__(
@@ -118,7 +119,7 @@ class CLIP(Model):
 
     def contrast(self, image_BD: Tensor, text_UD: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The loss between features, and the in-batch measures if enabled; the images and text of ``batch`` are not used."""
-        losses = {"image_text": self.loss(image_BD, text_UD, self._scale(), batch)}
+        losses = {"image_text": batch.mixed_loss(lambda described: self.loss(image_BD, text_UD, self._scale(), described))}
         if self.in_batch_measures:
             losses.update(in_batch_measures(image_BD, text_UD, self._scale(), batch))
         return losses

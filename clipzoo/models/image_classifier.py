@@ -43,6 +43,7 @@ class ImageClassifier(Model):
     """
 
     takes_features = True
+    takes_mixed = True
 
     def __init__(
         self,
@@ -103,7 +104,8 @@ class ImageClassifier(Model):
             known_B = batch.labels >= 0
             right_B = logits_BC.argmax(dim=1) == batch.labels  # no prediction is -1
             accuracy = right_B.sum() / known_B.sum().clamp(min=1)
-        return {self.loss.name: self.loss(logits_BC, batch.labels), "in_batch_accuracy": accuracy}
+        loss = batch.mixed_loss(lambda described: self.loss(logits_BC, described.labels))
+        return {self.loss.name: loss, "in_batch_accuracy": accuracy}
 
     def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
         """``[B, C]`` fp32 logits; only ``images``, or ``features``, is used."""

@@ -1,0 +1,24 @@
+"""The last two blocks of Chinese-CLIP ViT-B/16, on class folders of your own, five folds; the text tower is frozen.
+
+    python tools/train.py configs/clip/vitb16-cnclip_robertab-cnclip_folders_5fold_last2.py \\
+        --cfg-options data.dataset.root=/path/to/class_folders
+
+Reads Chinese. The weights, once, with a network:
+
+    python tools/download.py chinese-clip:ViT-B-16
+
+Expected: not measured; it depends on the images.
+"""
+
+_base_ = [
+    "../_base_/models/clip_joint.py",
+    "../_base_/data/folders.py",
+    "../_base_/splits/5fold.py",
+    "../_base_/schedules/finetune_30e.py",
+    "../_base_/runtime/default.py",
+]
+
+model = dict(
+    image_encoder=dict(type="chinese-clip:ViT-B-16", unfreeze_blocks=2),
+    text_encoder=dict(type="chinese-clip:ViT-B-16", freeze="all"),
+)
