@@ -19,7 +19,7 @@ from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, loop, work_dir
 from clipzoo.engine.checkpoint import BEST, LATEST, how_to_retrain
-from clipzoo.engine.epochs import inner
+from clipzoo.engine.epochs import inner, wise_ft
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
@@ -368,6 +368,7 @@ class CrossValidation:
         tuned = self.tuned or Tuned.read(self.folder)
         further = [
             *inner.chosen_epochs(self.config, results),
+            *wise_ft.chosen_shares(results),
             *(fingerprint.notes if fingerprint is not None else ()),
             *(tuned.notes if tuned is not None else ()),
         ]

@@ -13,6 +13,7 @@ from rich.console import Console
 from clipzoo.config import Config
 from clipzoo.datasets.base import Dataset
 from clipzoo.engine import build, checkpoint, loop
+from clipzoo.engine.epochs import wise_ft
 from clipzoo.engine.evaluation import Evaluation, evaluate
 from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Waiting
@@ -108,6 +109,8 @@ class Runner:
                 self.log.info(f"{self.run.split.name}: trained for {self.run.choice.epoch} of {self.run.train.epochs} epochs")
             if resumed:
                 self.log.info(f"{self.run.split.name}: resumed after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
+        if self.run.evaluation.wise_ft and not resumed:
+            wise_ft.save_start(self.run)
         loop.fit(self.run)
 
     def test(self) -> tuple[Evaluation, Scored]:
@@ -188,6 +191,7 @@ class Runner:
         """Train, score, and write ``predictions.csv``, the files of hooks and, last, ``result.json``, which marks the fold as done."""
         started = time.perf_counter()
         self.fit()
+        interpolation = wise_ft.interpolate(self.run) if self.run.evaluation.wise_ft else {}
         content = self.load_chosen()
         val_digest, calibration = self.score_val(content)
         if calibration:
@@ -218,9 +222,12 @@ class Runner:
             notes=run.state.notes,
             val_predictions_digest=val_digest,
             calibration=calibration,
+            interpolation=interpolation,
         )
         run.call("after_test", evaluation, result)
         distributed.barrier()
+        if interpolation:
+            distributed.from_main(lambda: (run.folder / checkpoint.START).unlink(missing_ok=True))
         distributed.from_main(lambda: result.write(run.folder))
         return result
 
@@ -262,4 +269,5 @@ class Runner:
         if self.run.watched is None:
             return "last epoch"
         optimistic = ", optimistic: the reported cases chose the epoch" if self.run.watched == "test" else ""
-        return f"best {self.run.selector.name} on {self.run.watched}{optimistic}"
+        mean = ", weights averaged with the starting ones (WiSE-FT)" if self.run.evaluation.wise_ft else ""
+        return f"best {self.run.selector.name} on {self.run.watched}{mean}{optimistic}"
