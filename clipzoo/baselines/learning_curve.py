@@ -21,6 +21,7 @@ from clipzoo.config import Config
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.epochs.inner import number_of
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.errors import ConfigError, did_you_mean
 from clipzoo.files import read_json
@@ -97,6 +98,10 @@ class Learning:
             kind = type(self.data).__name__
             raise ConfigError(f"data.dataset: {kind} has captions but no classes. A learning curve requires class labels")
         self.probe = _probe_of(method)  # after the plugins of the config are imported
+        if self.probe is None and number_of(config):
+            raise ConfigError(
+                "splits.inner_folds: must be 0 for a learning curve of the trained model: smaller train parts have no inner folds"
+            )
         self.metric = _metric_of(metric, build.metrics(EvaluationSettings.of(config), self.data)[1].name)
         work_dir.check_ours(self.folder, config, self.folds)
         self.draws = [

@@ -141,6 +141,8 @@ def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> N
         raise ConfigError(f"evaluation.positive_class: there is no class '{settings.positive_class}'.{hint} Classes: {classes}")
     if settings.calibrate:
         _check_val(config, data, splits)
+    if settings.wise_ft and any(watched_part(config, split) != "val" for split in splits):
+        raise ConfigError("evaluation.wise_ft: every fold needs a val part that chooses. Raise splits.val_fraction, or remove it")
 
 
 def _check_groups(data: Dataset) -> None:

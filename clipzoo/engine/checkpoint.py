@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 BEST = "checkpoint_best.pth"
 LATEST = "checkpoint_latest.pth"
+START = "checkpoint_start.pth"  # the weights before training, with evaluation.wise_ft only
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BestContent:
     """The keys of every checkpoint; ``read`` validates a file against them."""
 
     format: str
-    kind: Literal["best", "latest"]
+    kind: Literal["best", "latest", "start"]
     model: dict[str, Any]
     towers: dict[str, dict]
     config: dict[str, Any]
@@ -55,6 +56,7 @@ class BestContent:
     precision: Literal["fp32", "bf16", "fp16"]
     state: dict[str, Any]
     calibration: dict[str, Any] | None = field(default=None, kw_only=True)
+    interpolation: dict[str, Any] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def read(
     path: str | Path,
     device: torch.device | str = "cpu",
     *,
-    kind: Literal["best", "latest"] | None = None,
+    kind: Literal["best", "latest", "start"] | None = None,
     advice: str = "Use another copy of the file",
     mmap: bool = False,
 ) -> dict:
@@ -131,7 +133,7 @@ def read(
     Args:
         path: The file.
         device: Target device of its tensors.
-        kind: Required kind; ``None`` accepts both. Training can only be resumed from a latest checkpoint.
+        kind: Required kind; ``None`` accepts all. Training can only be resumed from a latest checkpoint.
         advice: Last sentence of an error message: what to do about a damaged file.
         mmap: Memory-map the file, so that tensors are read when they are used.
 
@@ -266,6 +268,8 @@ def resume(run: Run) -> bool:
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not match this run ({error}). Delete it to train {run.split.name} from the start") from error
     note_rounding(run, content["rounding"])
+    if content["state"].keys() < asdict(TrainState()).keys() and run.state.best_epoch:
+        run.state.notes.append(f"until step {run.state.step} trained by an earlier version, which kept the first of equally good epochs")
     return True
 
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,25 +19,25 @@ from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, loop, work_dir
 from clipzoo.engine.checkpoint import BEST, LATEST, how_to_retrain
+from clipzoo.engine.epochs import inner, wise_ft
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Folds, Split
+from clipzoo.records.inner import INNER_RESULT_FILE, EpochChoice, InnerResult
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.records.tuning import VAL_RESULT_FILE, Tuned, ValResult
+from clipzoo.registries import SPLITTERS
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.environment import environment
 from clipzoo.runtime.log import close_log, make_console, make_log
 from clipzoo.scoring.decisions import Choice
 from clipzoo.scoring.summary import make_summary
 from clipzoo.signals import Interrupt
-
-if TYPE_CHECKING:
-    pass
 
 
 class CrossValidation:
@@ -57,6 +56,7 @@ class CrossValidation:
     def __init__(self, config: Config, folder: str | Path, *, console: Console | None = None, tuned: Tuned | None = None):
         import_plugins(config.get("plugins", []))
         check(config)
+        inner.check(config)
         self.config, self.folder, self.tuned = config, Path(folder), tuned
         self.console = console or make_console(quiet=not distributed.is_main())
         device.choose_device(config.get("runtime", {}).get("device", "auto"))
@@ -64,6 +64,7 @@ class CrossValidation:
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
         build.check_decisions(config, self.dataset, self.folds.splits)
+        self.inner = SPLITTERS.build(config.splits).inner_splits(self.folds)
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later
@@ -166,19 +167,35 @@ class CrossValidation:
             return []
         log, handler = logging.Logger("rehearsal"), MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize)
         log.addHandler(handler)
-        self.rehearsed[split.name] = self.runner(split, log)
+        if self.inner:
+            first = self.inner[split.name][0]
+            self.rehearsed[first.name] = self.runner(first, log, outer=split)
+        else:
+            self.rehearsed[split.name] = self.runner(split, log)
         return handler.buffer
 
-    def runner(self, split: Split, log: logging.Logger) -> Runner:
-        """The runner of a fold: the rehearsed one on the first call, otherwise a new one."""
+    def runner(self, split: Split, log: logging.Logger, *, outer: Split | None = None, choice: EpochChoice | None = None) -> Runner:
+        """The runner of a fold: the rehearsed one on the first call, otherwise a new one.
+
+        Args:
+            split: The fold, or an inner split.
+            log: Logger for messages.
+            outer: The fold of an inner split; ``None`` if ``split`` is a fold.
+            choice: The epoch that inner folds chose, at which the training ends.
+        """
         runner = self.rehearsed.pop(split.name, None)
         if runner is None:
-            folder, provenance = self.folder / split.name, self.provenance(split)
+            config = self.config if outer is None else inner.inner_config(self.config)
             outputs = {"log": log, "console": self.console, "interrupt": self.interrupt}
-            return Runner(self.config, self.dataset, split, folder, provenance=provenance, **outputs)
+            folder, provenance = self.folder_of(split, outer), self.provenance(split)
+            return Runner(config, self.dataset, split, folder, provenance=provenance, choice=choice, **outputs)
         runner.log = runner.run.log = log
         runner.run.provenance = self.provenance(split)
         return runner
+
+    def folder_of(self, split: Split, outer: Split | None = None) -> Path:
+        """``fold_1`` in the work dir or, for an inner split of it, ``fold_1/inner_1``."""
+        return self.folder / split.name if outer is None else self.folder / outer.name / split.name.removeprefix(f"{outer.name}-")
 
     def chosen(self, fold: int | None) -> list[Split]:
         """All splits, or the one with number ``fold``.
@@ -205,16 +222,48 @@ class CrossValidation:
             self._train_fold(split, log)
 
     def _train_fold(self, split: Split, log: logging.Logger) -> None:
-        runner = self.runner(split, log)
-        if distributed.is_main() and not self.introduced:
-            self.introduced = True
-            for line in runner.run.model.describe():
-                log.info(line)
+        choice = self.choose_epoch(split, log) if self.inner else None
+        runner = self.runner(split, log, choice=choice)
+        self._introduce(runner, log)
         with closing(runner), self.interrupt.listening():
             result = runner.train_and_test()
         if distributed.is_main():
             numbers = "  ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
             log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
+
+    def _introduce(self, runner: Runner, log: logging.Logger) -> None:
+        if distributed.is_main() and not self.introduced:
+            self.introduced = True
+            for line in runner.run.model.describe():
+                log.info(line)
+
+    def choose_epoch(self, split: Split, log: logging.Logger) -> EpochChoice:
+        """Train the inner runs of a fold that are not done, and choose the epoch; see ``clipzoo.engine.epochs.inner``."""
+        results = [self.train_inner(part, split, log) for part in self.inner[split.name]]
+        choice = inner.choose(results, build.metrics(EvaluationSettings.of(self.config), self.dataset)[1].greater_is_better)
+        if distributed.is_main():
+            log.info(f"{split.name}: epoch {choice.epoch} has the {choice} (mean {choice.value:.4f})")
+        return choice
+
+    def train_inner(self, split: Split, outer: Split, log: logging.Logger) -> InnerResult:
+        """Train one inner run of the fold ``outer``, unless it is done; its checkpoints are deleted then."""
+        folder = self.folder_of(split, outer)
+
+        def found() -> InnerResult | None:
+            return InnerResult.read(folder) if (folder / INNER_RESULT_FILE).exists() else None
+
+        result = distributed.from_main(found)
+        if result is not None:
+            self.provenance(split).check(result.provenance, folder / INNER_RESULT_FILE, how_to_retrain(folder))
+        else:
+            with ExitStack() as lock:
+                distributed.from_main(lambda: lock.enter_context(work_dir.locked(folder)))
+                runner = self.runner(split, log, outer=outer)
+                self._introduce(runner, log)
+                with closing(runner), self.interrupt.listening():
+                    result = runner.train_and_record()
+        distributed.from_main(lambda: delete_checkpoints(folder))
+        return result
 
     def validate_fold(self, split: Split, log: logging.Logger) -> ValResult:
         """Train one fold and score its val part, unless that is done."""
@@ -227,8 +276,7 @@ class CrossValidation:
             runner = self.runner(split, log)
             with closing(runner), self.interrupt.listening():
                 result = runner.train_and_validate()
-            for name in (BEST, LATEST):  # many trials would fill the disk
-                (folder / name).unlink(missing_ok=True)
+            delete_checkpoints(folder)
         log.info(f"{split.name}: val {result.metric} {result.value:.4f}  (epoch {result.epoch})")
         return result
 
@@ -245,7 +293,7 @@ class CrossValidation:
             log.info(line)
         log.info(f"data  digest {self.fingerprint.digest[:12]}")
         log.info(f"folds  {self.folds.spec.get('type')} x {len(self.folds.splits)}, digest {self.folds.digest[:12]}")
-        for note in self.folds.notes:
+        for note in [*self.folds.notes, *inner.cost(self.config)]:
             log.info(f"note: {note}")
 
     def dry_run(self) -> list[str]:
@@ -267,6 +315,7 @@ class CrossValidation:
         outputs = {"log": log, "console": self.console, "provenance": self.provenance(split)}
         runner = Runner(self.config, self.dataset, split, self.folder / split.name, **outputs, is_dry=True)
         run = runner.run
+        notes += [f"note: {line}" for line in inner.cost(self.config)]
         lines = [*notes, *self.dataset.describe(), *run.model.describe(), *build.describe(run)]
         with closing(runner), loop.memory_advice(run):
             batch = next(iter(run.train_loader))
@@ -317,5 +366,16 @@ class CrossValidation:
         }
         summary = make_summary(self.config.name, chosen, self.folds, results, table, **options)
         tuned = self.tuned or Tuned.read(self.folder)
-        further = [*(fingerprint.notes if fingerprint is not None else ()), *(tuned.notes if tuned is not None else ())]
+        further = [
+            *inner.chosen_epochs(self.config, results),
+            *wise_ft.chosen_shares(results),
+            *(fingerprint.notes if fingerprint is not None else ()),
+            *(tuned.notes if tuned is not None else ()),
+        ]
         return replace(summary, notes=[*summary.notes, *further])
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run that is done: those of many trials or inner runs would fill the disk."""
+    for name in (BEST, LATEST):
+        (folder / name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from clipzoo.metrics.classification import LogLoss
 from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
 from clipzoo.models.base import evaluating
 from clipzoo.records.tables import PredictionTable, RetrievalTable
@@ -34,12 +36,14 @@ class Evaluation:
         table: One row per case, or per query; all ``metrics`` are computed from it.
         metrics: Values by name; NaN if undefined.
         similarities: Similarities of positives and negatives; retrieval only.
+        log_loss: Log loss of the classes, whether or not it is among the metrics; NaN for retrieval.
     """
 
     part: str
     table: PredictionTable | RetrievalTable
     metrics: dict[str, float]
     similarities: Similarities | None = None
+    log_loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ class ClassEvaluator:
             labels=predictions.labels.astype(np.int64),
             probabilities=predictions.probabilities,
         )
-        return Evaluation(part, table, score(self.metrics, self.unit.of(table)))
+        joined = self.unit.of(table)
+        return Evaluation(part, table, score(self.metrics, joined), log_loss=LogLoss().compute(joined.labels, joined.probabilities))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 
 from clipzoo.datasets.augmentations import mixed
 from clipzoo.engine import build, checkpoint, single_cases, unfreezing
+from clipzoo.engine.epochs.best import Score
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.grad_cache import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.state import Run
@@ -169,7 +170,7 @@ def mixing_seed(run: Run, index: int) -> int:
 
 
 def validate(run: Run) -> None:
-    """Score the watched part, and keep the weights if they are the best so far; ties keep the earlier ones."""
+    """Score the watched part, and keep the weights if they are the best so far; see ``Score.replaces`` for ties."""
     state = run.state
     if run.watched is None:
         return
@@ -177,9 +178,11 @@ def validate(run: Run) -> None:
     run.epoch_evaluation = evaluate(run, run.watched)
     state.evaluating = False
     state.metrics = run.epoch_evaluation.metrics
-    value = state.metrics[run.selector.name]
-    if is_better(value, state.best_score, run.selector.greater_is_better):
-        state.best_score, state.best_step = value, state.step
+    score, best = Score(state.metrics[run.selector.name], run.epoch_evaluation.log_loss), Score(state.best_score, state.best_log_loss)
+    state.curve.append([float(state.epoch + (state.batch > 0)), score.value, score.log_loss])
+    # On one process: log losses that differ in the last digit elsewhere must not make only some of them save.
+    if distributed.from_main(lambda: score.replaces(best, run.selector.greater_is_better)):
+        state.best_score, state.best_log_loss, state.best_step = score.value, score.log_loss, state.step
         state.best_epoch = state.epoch + (state.batch > 0)
         checkpoint.save_best(run)
     run.call("after_eval")
@@ -187,19 +190,12 @@ def validate(run: Run) -> None:
 
 def evaluation_is_due(run: Run) -> bool:
     """Whether the epoch that just ended is to be evaluated. The last one always is."""
-    if run.state.step >= run.total_steps:
+    if run.state.step >= run.last_step:
         return True
     if run.stop_reason is not None:
         return False  # an evaluation in the middle of the epoch ended the training
     every_steps = run.evaluation.every_steps
     return run.state.step % every_steps == 0 if every_steps else run.state.epoch % run.evaluation.every == 0
-
-
-def is_better(value: float, best: float, greater_is_better: bool) -> bool:
-    """Whether ``value`` is strictly better. NaN never is, and any defined value is better than NaN."""
-    if value != value:
-        return False
-    return best != best or (value > best if greater_is_better else value < best)
 
 
 def set_learning_rate(run: Run) -> None:

@@ -13,12 +13,14 @@ from rich.console import Console
 from clipzoo.config import Config
 from clipzoo.datasets.base import Dataset
 from clipzoo.engine import build, checkpoint, loop
+from clipzoo.engine.epochs import wise_ft
 from clipzoo.engine.evaluation import Evaluation, evaluate
 from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Waiting
 from clipzoo.errors import CheckpointError, TrainingError
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Split
+from clipzoo.records.inner import EpochChoice, InnerResult
 from clipzoo.records.provenance import Provenance, digest_of
 from clipzoo.records.results import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, FoldResult
 from clipzoo.records.tuning import ValResult
@@ -58,6 +60,7 @@ class Runner:
         console: Console for the progress bar; the one used by ``log``.
         provenance: Provenance of its files; ``None`` for a split outside a cross-validation.
         interrupt: Listener for signals; ``None`` never ends early.
+        choice: Number of epochs to train, as inner folds chose it; ``None`` for all.
         is_dry: Train a step in memory: ignore an earlier start in ``folder``, and do not cache the features of a frozen tower.
     """
 
@@ -72,6 +75,7 @@ class Runner:
         console: Console | None = None,
         provenance: Provenance | None = None,
         interrupt: Interrupt | None = None,
+        choice: EpochChoice | None = None,
         is_dry: bool = False,
     ):
         self.console = console or make_console()
@@ -81,7 +85,7 @@ class Runner:
         provenance = provenance or Provenance.of(config.plain(), split.name, digest_of(asdict(split)))
         earlier = None if is_dry else checkpoint.earlier_start(folder, provenance)
         self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, earlier=earlier, features=not is_dry)
-        self.run.interrupt = interrupt or Interrupt()
+        self.run.interrupt, self.run.choice = interrupt or Interrupt(), choice
         self.loaders = (self.run.train_loader, *self.run.eval_loaders.values())
         watch = Waiting(self.run)
         for loader in self.loaders:
@@ -101,8 +105,12 @@ class Runner:
         if self.run.is_main:
             for line in build.describe(self.run):
                 self.log.info(line)
+            if self.run.choice is not None:
+                self.log.info(f"{self.run.split.name}: trained for {self.run.choice.epoch} of {self.run.train.epochs} epochs")
             if resumed:
                 self.log.info(f"{self.run.split.name}: resumed after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
+        if self.run.evaluation.wise_ft and not resumed:
+            wise_ft.save_start(self.run)
         loop.fit(self.run)
 
     def test(self) -> tuple[Evaluation, Scored]:
@@ -183,6 +191,7 @@ class Runner:
         """Train, score, and write ``predictions.csv``, the files of hooks and, last, ``result.json``, which marks the fold as done."""
         started = time.perf_counter()
         self.fit()
+        interpolation = wise_ft.interpolate(self.run) if self.run.evaluation.wise_ft else {}
         content = self.load_chosen()
         val_digest, calibration = self.score_val(content)
         if calibration:
@@ -213,9 +222,12 @@ class Runner:
             notes=run.state.notes,
             val_predictions_digest=val_digest,
             calibration=calibration,
+            interpolation=interpolation,
         )
         run.call("after_test", evaluation, result)
         distributed.barrier()
+        if interpolation:
+            distributed.from_main(lambda: (run.folder / checkpoint.START).unlink(missing_ok=True))
         distributed.from_main(lambda: result.write(run.folder))
         return result
 
@@ -237,9 +249,25 @@ class Runner:
         distributed.from_main(lambda: result.write(run.folder))
         return result
 
+    def train_and_record(self) -> InnerResult:
+        """Train on an inner split, and write what its val part says of every epoch to ``inner_result.json``. There is no test part."""
+        assert self.run.watched == "val" and not self.run.split.test, "an inner split"
+        started = time.perf_counter()
+        self.fit()
+        run = self.run
+        epochs, scores, log_losses = ([row[i] for row in run.state.curve] for i in range(3))
+        seconds = round(time.perf_counter() - started, 2)
+        epochs = [int(epoch) for epoch in epochs]
+        result = InnerResult(run.split.name, run.selector.name, epochs, scores, log_losses, run.provenance.plain(), seconds)
+        distributed.from_main(lambda: result.write(run.folder))
+        return result
+
     def selection(self) -> str:
         """A phrase that says how the scored checkpoint was selected."""
+        if self.run.choice is not None:
+            return str(self.run.choice)
         if self.run.watched is None:
             return "last epoch"
         optimistic = ", optimistic: the reported cases chose the epoch" if self.run.watched == "test" else ""
-        return f"best {self.run.selector.name} on {self.run.watched}{optimistic}"
+        mean = ", weights averaged with the starting ones (WiSE-FT)" if self.run.evaluation.wise_ft else ""
+        return f"best {self.run.selector.name} on {self.run.watched}{mean}{optimistic}"

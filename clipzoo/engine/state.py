@@ -15,6 +15,7 @@ from torch import nn
 
 from clipzoo.config.settings import EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.records.folds import Split
+from clipzoo.records.inner import EpochChoice
 from clipzoo.records.provenance import Provenance
 from clipzoo.runtime import distributed
 from clipzoo.signals import Interrupt
@@ -44,11 +45,13 @@ class TrainState:
         step: Number of optimizer steps made.
         skipped: Number of steps skipped by the fp16 gradient scaler, which the schedule ignores. Updated when a step is logged.
         best_score: Best value of the selecting metric so far; NaN before the first.
+        best_log_loss: Log loss of the same evaluation, which decides between equal values; NaN for retrieval.
         best_epoch: Epoch of the best value, counted from 1; 0 before the first.
         best_step: Step of the best value.
         metrics: Metrics of the last evaluation in the current epoch; empty before it.
         notes: Notes on the training, for readers of the result.
         evaluating: Whether an evaluation has begun but not finished; a restart repeats it first.
+        curve: Epoch, selecting metric and log loss of every evaluation so far.
     """
 
     epoch: int = 0
@@ -56,11 +59,13 @@ class TrainState:
     step: int = 0
     skipped: int = 0
     best_score: float = math.nan
+    best_log_loss: float = math.nan
     best_epoch: int = 0
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     evaluating: bool = False
+    curve: list[list[float]] = field(default_factory=list)
 
 
 class LossMeter:
@@ -191,6 +196,7 @@ class Run:
     state: TrainState = field(default_factory=TrainState)
     interrupt: Interrupt = field(default_factory=Interrupt)
     averaged: AveragedModel | None = None
+    choice: EpochChoice | None = None
     mixings: Sequence[Mixing] = ()
     epoch_evaluation: Evaluation | None = None
     epoch_losses: dict[str, float] = field(default_factory=dict)
@@ -214,18 +220,23 @@ class Run:
 
     @property
     def total_steps(self) -> int:
-        """Number of optimizer steps of the whole run."""
+        """Number of optimizer steps of the whole schedule."""
         return self.train.steps or self.steps_per_epoch * self.train.epochs
+
+    @property
+    def last_step(self) -> int:
+        """Number of optimizer steps of the whole run: fewer than ``total_steps`` if inner folds chose an earlier epoch."""
+        return self.total_steps if self.choice is None else self.choice.epoch * self.steps_per_epoch
 
     @property
     def total_epochs(self) -> int:
         """Number of epochs of the whole run; the last may be incomplete."""
-        return math.ceil(self.total_steps / self.steps_per_epoch)
+        return math.ceil(self.last_step / self.steps_per_epoch)
 
     @property
     def ended(self) -> bool:
         """Whether all steps are made, or a hook ended the training."""
-        return self.state.step >= self.total_steps or self.stop_reason is not None
+        return self.state.step >= self.last_step or self.stop_reason is not None
 
     @property
     def scored(self) -> Model:

@@ -28,6 +28,7 @@ from clipzoo.config import Config, differences
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.epochs.inner import hooks_without, number_of
 from clipzoo.errors import BuildError, CheckpointError, ConfigError, DataError, TrainingError, shortened
 from clipzoo.files import write_text
 from clipzoo.grid.space import Dimension, overrides
@@ -174,8 +175,7 @@ class Tuner:
         name, folder = f"trial {trial.number + 1}", self.folder / TRIALS / f"{trial.number + 1:03d}"
         self.say(f"{name} of {num_trials}: {' '.join(overrides(parameters))}")
         try:
-            hooks = [hook for hook in self.base.get("hooks", build.DEFAULT_HOOKS) if _type_of(hook) not in _NEVER_DRAWN]
-            config = self.config_of(parameters, hooks=[_plain(hook) for hook in hooks])
+            config = self.config_of(parameters, hooks=hooks_without(self.base, _NEVER_DRAWN))
             value, is_whole = self.score(trial, CrossValidation(config, folder, console=self.console))
         except (ConfigError, BuildError, TrainingError) as error:
             message = str(error).splitlines()[0]
@@ -284,19 +284,13 @@ def check_validates(config: Config, splits: Sequence) -> None:
     parts = {split.name: build.watched_part(config, split) for split in splits}
     if "test" in parts.values():
         raise ConfigError("splits.select_on_test: must be False for tune, which never scores a test part during the search")
+    if number_of(config):
+        raise ConfigError("splits.inner_folds: must be 0 for tune, which chooses by val parts. Train WORK_DIR/best/config.py with it")
     without = [name for name, part in parts.items() if part is None]
     if without:
         raise ConfigError(f"splits.val_fraction: {shortened(without, 3)} has no val part to choose a trial on. Set it above 0, such as 0.2")
     if config.splits.get("num_repeats", 1) > 1:
         raise ConfigError("splits.num_repeats: must be 1 for tune. Train WORK_DIR/best/config.py with repeats afterwards")
-
-
-def _type_of(hook: object) -> object:
-    return hook if isinstance(hook, str) else hook.get("type")
-
-
-def _plain(hook: object) -> object:
-    return hook if isinstance(hook, str) else dict(hook)
 
 
 def _shown(value: object) -> str:

@@ -63,7 +63,7 @@ class ConsoleHook(Hook):
         if run.is_main and run.state.batch > 0:
             self.last_line = time.monotonic()
             losses = describe_losses(run.meter.means())
-            run.log.info(f"{where(run)} step {run.state.step}/{run.total_steps}  {losses}{self.score(run)}  {self.left(run)} left")
+            run.log.info(f"{where(run)} step {run.state.step}/{run.last_step}  {losses}{self.score(run)}  {self.left(run)} left")
 
     def after_epoch(self, run: Run) -> None:
         """Log the losses, the selecting metric, the speed and the remaining time."""
@@ -93,7 +93,7 @@ class ConsoleHook(Hook):
     def left(self, run: Run) -> str:
         """Estimated time to the last step, at the average speed of this process."""
         done = run.state.step - self.first_step
-        return _clock((time.monotonic() - self.started) / done * (run.total_steps - run.state.step))
+        return _clock((time.monotonic() - self.started) / done * (run.last_step - run.state.step))
 
 
 def where(run: Run) -> str:

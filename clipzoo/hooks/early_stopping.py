@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
-    """Stops after ``patience`` evaluations without a new best epoch.
+    """Stops after ``patience`` evaluations without an improvement of the selecting metric.
 
+    An equal value with a lower log loss may be chosen as the best epoch, but is no improvement: log losses go down for long after the
+    metric has stopped to rise.
     Requires a val part (or ``splits.select_on_test``); without one it logs a note and has no effect.
 
     Args:
@@ -31,7 +33,7 @@ class EarlyStoppingHook(Hook):
     def before_fit(self, run: Run) -> None:
         """Log a note if there is nothing to watch."""
         if run.watched is None and run.is_main:
-            run.log.info("early stopping: this split has no val part, so every epoch is trained")
+            run.log.info("early stopping: this split has no val part, so it does not end the training")
 
     def after_eval(self, run: Run) -> None:
         """Count evaluations since the last improvement."""

@@ -168,6 +168,8 @@ def heading(run: Run) -> str:
 def describe_best(run: Run) -> str:
     """Description of the best epoch so far, for the picture of a run that may continue."""
     state = run.state
+    if run.choice is not None:
+        return f"epoch {run.choice.epoch} of {run.train.epochs}: {run.choice}"
     if run.watched is None:
         return "no part chooses the epoch"
     if not state.best_epoch:

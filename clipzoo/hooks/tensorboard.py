@@ -44,7 +44,7 @@ class TensorBoardHook(Hook):
         for name, value in run.epoch_metrics.items():
             self.writer.add_scalar(f"{run.watched}/{name}", value, place(run))
         number = place(run) // (run.evaluation.every_steps or run.evaluation.every)
-        due = self.confusion_every and (number % self.confusion_every == 0 or run.state.step >= run.total_steps)
+        due = self.confusion_every and (number % self.confusion_every == 0 or run.state.step >= run.last_step)
         table = None if run.epoch_evaluation is None else run.epoch_evaluation.table
         if due and isinstance(table, PredictionTable):
             with drawing(table.classes) as letters:

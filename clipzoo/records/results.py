@@ -51,6 +51,8 @@ class FoldResult:
             result of an earlier version.
         calibration: With ``evaluation.calibrate``: ``temperature``, ``num_cases`` of the val part, its ``log_loss_before`` and
             ``log_loss_after``, those of the test part with the prefix ``test_``, and a ``note``; empty without.
+        interpolation: With ``evaluation.wise_ft``: ``alpha``, the share of the trained weights, and by the tried ``alphas`` the ``scores``
+            on val; empty without.
     """
 
     fold: str
@@ -72,6 +74,7 @@ class FoldResult:
     notes: list[str] = field(default_factory=list)
     val_predictions_digest: str = ""
     calibration: dict[str, float | int | str | None] = field(default_factory=dict)
+    interpolation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folds_digest(self) -> str:

@@ -6,6 +6,7 @@ Loads neither torch nor scipy. A number that is not on record is left out.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -177,6 +178,9 @@ def _selection(paper: Paper, words: Words) -> str:
     chosen = paper.summary.selection
     if chosen == "last epoch":
         return words.last_epoch
+    inner = re.fullmatch(r"best (\w+) over (\d+) inner folds", chosen)
+    if inner:
+        return words.inner_folds.format(metric=words.metric_inside(inner[1]), number=inner[2])
     metric, on, part = chosen.removeprefix("best ").partition(" on ")
     if not chosen.startswith("best ") or not on or ";" in chosen:
         return ""

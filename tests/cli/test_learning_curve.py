@@ -56,7 +56,9 @@ def test_the_trained_model(command, write_config, snapshot):
 def test_what_is_wrong_is_one_line_and_nothing_is_written(command, write_config, tmp_path):
     config = write_config()
     pairs = write_config(name="pairs.py", data={"dataset": {"type": "PairsDataset", "path": str(write_pairs(tmp_path / "pairs"))}})
+    inner = write_config(name="inner.py", splits={"inner_folds": 2})
     for arguments, says in (
+        ((inner, "--method", "train"), "splits.inner_folds: must be 0 for a learning curve of the trained model"),
         ((pairs,), "PairsDataset has captions but no classes. A learning curve requires class labels"),
         ((config, "--shares", 0, 1), "--shares: 0 is not a share of the training groups"),
         ((config, "--shares", 0.5, "half"), "--shares: invalid float value: 'half'"),

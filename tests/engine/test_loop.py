@@ -9,7 +9,6 @@ import torch
 from clipzoo.config import Config
 from clipzoo.engine import build, loop
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.loop import is_better
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import RegistryError, TrainingError
 from clipzoo.hooks import EarlyStoppingHook, Hook
@@ -170,20 +169,6 @@ def test_a_method_that_only_looks_like_a_moment_is_an_error():
         class Wrong(Hook):
             def after_step_end(self, run):
                 pass
-
-
-@pytest.mark.parametrize(
-    ("value", "best", "up", "expected"),
-    [
-        (0.5, math.nan, True, True),
-        (0.6, 0.5, True, True),
-        (0.5, 0.5, True, False),
-        (0.4, 0.5, False, True),
-        (math.nan, math.nan, True, False),
-    ],
-)
-def test_only_strictly_better_epochs_replace_the_best(value, best, up, expected):
-    assert is_better(value, best, up) is expected
 
 
 def test_early_stopping_waits_for_patience_evaluations(config_of, tmp_path, quiet):

@@ -267,6 +267,7 @@ def test_more_trials_can_follow_until_the_best_is_tested(given, class_folders, t
     [
         ({"val_fraction": 0}, "splits.val_fraction: fold_1, fold_2 has no val part to choose a trial on. Set it above 0, such as 0.2"),
         ({"val_fraction": 0, "select_on_test": True}, "splits.select_on_test: must be False for tune"),
+        ({"inner_folds": 2}, "splits.inner_folds: must be 0 for tune"),
         ({"num_repeats": 2}, "splits.num_repeats: must be 1 for tune"),
     ],
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipzoo.config.arguments import Share, Whole
-from clipzoo.datasets.splitters.base import Splitter, carve, random_state
+from clipzoo.datasets.splitters.base import MIN_VAL_PER_CLASS, Splitter, carve_val, random_state, without_defaults
 from clipzoo.datasets.splitters.notes import notes_on
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import ConfigError, DataError, LeakError, shortened
@@ -31,11 +31,18 @@ class AsGiven(Splitter):
         seed: Seed for drawing the val part.
         val_fraction: Share of the given train part that becomes the val part, in whole groups, stratified by class; 0 for none. No
             effect if the data have val and test parts.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part is then taken.
     """
 
     seed: Whole = 42
     val_fraction: Share = 0.0
+    min_val_per_class: Whole = MIN_VAL_PER_CLASS
+
+    @property
+    def spec(self) -> dict:
+        """See ``Splitter.spec``; without newer arguments at their defaults, as in the folds of earlier versions."""
+        return without_defaults(super().spec)
 
     def split(self, cases: Sequence[Case], classes: Sequence[str]) -> Folds:
         """The given parts, verified.
@@ -62,10 +69,11 @@ class AsGiven(Splitter):
         wants_val = bool(self.val_fraction) and not self.select_on_test and not complete
         if wants_val:
             val_G = np.zeros_like(train_G)
-            val_G[train_G] = carve(table.counts_GC[train_G], self.val_fraction, random_state(self.seed, 1))
+            options = {"num_classes": len(table.classes), "at_least": self.min_val_per_class}
+            val_G[train_G] = carve_val(table.counts_GC[train_G], self.val_fraction, random_state(self.seed, 1), **options)
             train_G = train_G & ~val_G
         split = Split("fold_1", *(table.ids_of(groups_G) for groups_G in (train_G, val_G, test_G)))
-        notes += notes_on(table, [split], wants_val)
+        notes += notes_on(table, [split], wants_val, self.min_val_per_class)
         folds = Folds(table.cases, table.classes, (split,), self.spec, exhaustive=False, notes=notes)
         folds.verify()
         return folds

@@ -25,8 +25,10 @@ class Holdout(GroupSplitter):
         test_fraction: Share of the cases that are tested, between 0 and 1.
         seed: Seed of all random draws.
         val_fraction: Share of the *remaining* cases that become the val part; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of groups per class.
+        inner_folds: Number of inner folds that choose the epoch in place of a val part, at least 2; 0 for none.
     """
 
     test_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2

@@ -12,7 +12,6 @@ from annotated_types import Ge
 from clipzoo.config.arguments import Count
 from clipzoo.datasets.splitters.assign import assign
 from clipzoo.datasets.splitters.base import GroupSplitter
-from clipzoo.datasets.splitters.learnable import spread_every_class
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import DataError, LeakError
 from clipzoo.registries import SPLITTERS
@@ -31,8 +30,10 @@ class StratifiedGroupKFold(GroupSplitter):
             folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, in whole groups, stratified by class; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of groups per class.
+        inner_folds: Number of inner folds that choose the epoch in place of a val part, at least 2; 0 for none.
     """
 
     num_folds: Annotated[int, Ge(2)] = 5
@@ -51,8 +52,7 @@ class StratifiedGroupKFold(GroupSplitter):
 
     def test_parts(self, table: CaseTable) -> list[np.ndarray]:
         """For each fold, ``[G]`` bool: the groups it tests."""
-        folds_G = assign(table.counts_GC, [1 / self.num_folds] * self.num_folds, self.rng(0))
-        folds_G = spread_every_class(table.counts_GC, folds_G, self.num_folds)
+        folds_G = self.even_parts(table, self.num_folds, self.rng(0))
         return [folds_G == k for k in range(self.num_folds)]
 
 
@@ -67,8 +67,10 @@ class StratifiedKFold(StratifiedGroupKFold):
             folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of cases per class.
+        inner_folds: Number of inner folds that choose the epoch in place of a val part, at least 2; 0 for none.
     """
 
     def check(self, table: CaseTable) -> None:
@@ -88,14 +90,15 @@ class KFold(StratifiedKFold):
             folder ``repeat_2``, ``repeat_3`` … of the work dir.
         seed: Seed of all random draws.
         val_fraction: Share of a fold's training cases that become its val part, stratified by class; 0 for none.
+        min_val_per_class: Number of val cases that every class gets, even beyond ``val_fraction``, if as many stay in training; 0 for none.
         select_on_test: Whether the epoch is chosen on the test part (optimistic, and labelled so); no val part then.
         min_groups_per_class: Minimum number of cases per class.
+        inner_folds: Number of inner folds that choose the epoch in place of a val part, at least 2; 0 for none.
     """
 
-    def test_parts(self, table: CaseTable) -> list[np.ndarray]:
-        """For each fold, ``[G]`` bool: the groups it tests."""
-        folds_G = assign(np.ones((len(table.groups), 1)), [1 / self.num_folds] * self.num_folds, self.rng(0))
-        return [folds_G == k for k in range(self.num_folds)]
+    def even_parts(self, table: CaseTable, number: int, rng: np.random.RandomState) -> np.ndarray:
+        """``[G]`` int64 part of each group, regardless of class."""
+        return assign(np.ones((len(table.groups), 1)), [1 / number] * number, rng)
 
 
 def refuse_groups(table: CaseTable, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Adjustments that leave every class a training group if possible. Legend: G groups · C classes · K folds."""
+"""Adjustments that give every class a training group, and enough val cases, if possible. Legend: G groups · C classes · K folds."""
 
 from __future__ import annotations
 
@@ -31,6 +31,36 @@ def leave_every_class(counts: np.ndarray, taken: np.ndarray) -> np.ndarray:
             return taken
         able = np.flatnonzero(taken & present_GC[:, missing_C.argmax()])
         taken[able[counts[able].sum(axis=1).argmin()]] = False
+
+
+def top_up(counts: np.ndarray, taken: np.ndarray, rng: np.random.RandomState, *, num_classes: int, at_least: int) -> np.ndarray:
+    """Take further groups until every class has ``at_least`` cases among the taken ones; draws nothing if they are there already.
+
+    A group is taken only if at least as many cases of each of its classes stay. The smallest suitable group comes first, so that the part
+    grows as little as possible; equal ones are drawn from ``rng``.
+
+    Args:
+        counts: ``[G, C]``; columns from ``num_classes`` on are ignored.
+        taken: ``[G]`` bool; groups taken out so far. If there are none, none can be spared, and none is taken.
+        rng: Source of the draws.
+        num_classes: C, without a column of cases that have no class.
+        at_least: Cases of every class.
+    """
+    taken, labelled_GC = taken.copy(), counts[:, :num_classes]
+    if not taken.any() or (labelled_GC[taken].sum(axis=0) >= at_least).all():
+        return taken
+    order_G = rng.permutation(len(counts))
+    lacks_C = labelled_GC[taken].sum(axis=0) < at_least
+    while lacks_C.any():
+        stay_GC = labelled_GC[~taken].sum(axis=0) - labelled_GC
+        spared_G = ~taken & ((labelled_GC == 0) | (stay_GC >= at_least)).all(axis=1)
+        label = int(lacks_C.argmax())
+        able = [group for group in order_G if spared_G[group] and labelled_GC[group, label]]
+        if able:
+            taken[min(able, key=lambda group: counts[group].sum())] = True
+        lacks_C &= labelled_GC[taken].sum(axis=0) < at_least
+        lacks_C[label] &= bool(able)
+    return taken
 
 
 def spread_every_class(counts: np.ndarray, folds: np.ndarray, num_folds: int) -> np.ndarray:

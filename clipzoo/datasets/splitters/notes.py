@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import shortened
@@ -16,13 +16,15 @@ CONSEQUENCE = {
 }
 
 
-def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool) -> tuple[str, ...]:
-    """At most four sentences: one for each kind of part with missing classes, and one for folds without a val part.
+def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool, min_val: int = 0) -> tuple[str, ...]:
+    """At most five sentences: one for each kind of part with missing classes, one for classes with too few val cases, and one for folds
+    without a val part.
 
     Args:
         table: Table of the cases.
         splits: One per fold.
         wants_val: Whether a val part was requested.
+        min_val: Number of val cases that every class should have.
     """
     notes = []
     labels = {case.id: case.label for case in table.cases}
@@ -42,9 +44,28 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool) -> tupl
                 for label, names in sorted(missing.items())
             ]
             notes.append(f"Missing from the {part} part: {shortened(each, 6)}; {CONSEQUENCE[part]}.")
+    if wants_val:
+        notes.extend(_few_val_cases(table, splits, labels, min_val))
     if wants_val and without_val:
         notes.append(f"No val part in {_folds(without_val, len(splits))}: no group could be spared, so the last epoch is scored.")
     return tuple(notes)
+
+
+def _few_val_cases(table: CaseTable, splits: Sequence[Split], labels: dict[str, int | None], min_val: int) -> Iterator[str]:
+    """One sentence on classes that are in the val part, but with fewer than ``min_val`` cases."""
+    few = defaultdict(list)
+    for split in splits:
+        found = Counter(labels[i] for i in split.val)
+        for label in range(len(table.classes)):
+            if 0 < found[label] < min_val:
+                few[label].append(split.name)
+    if few:
+        total = Counter(labels.values())
+        each = [f"'{table.classes[label]}' ({total[label]} cases) in {_folds(names, len(splits))}" for label, names in sorted(few.items())]
+        yield (
+            f"Fewer than {min_val} val cases: {shortened(each, 6)}; with more, too few would be left to train on, "
+            "so the choice of the epoch hardly knows these classes."
+        )
 
 
 def notes_on_given_parts(table: CaseTable) -> tuple[str, ...]:

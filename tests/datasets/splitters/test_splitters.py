@@ -21,9 +21,9 @@ from clipzoo.datasets.splitters import (
     assign,
     unevenness,
 )
-from clipzoo.datasets.splitters.base import carve
+from clipzoo.datasets.splitters.base import carve, carve_val
 from clipzoo.datasets.splitters.exact import optimum
-from clipzoo.datasets.splitters.learnable import spread_every_class
+from clipzoo.datasets.splitters.learnable import spread_every_class, top_up
 from clipzoo.datasets.splitters.problem import make_problem
 from clipzoo.errors import ConfigError, DataError, LeakError
 from clipzoo.records.folds import Case, Folds
@@ -135,10 +135,14 @@ def test_same_seed_same_folds_other_seed_other_folds(cls):
     assert SPLITTERS.build(first.spec).split(cases, names(3)).digest == first.digest
 
 
-def test_folds_of_a_seed_are_the_same_on_every_machine():
-    grouped = StratifiedGroupKFold(3, seed=7).split(patients(RNG(3), 24, 3, mixed=True), names(3))
-    single = StratifiedKFold(3, seed=7).split(singles(10, 7), names(2))
-    assert (grouped.digest[:16], single.digest[:16]) == ("8542a1f6ad2098b9", "cdaef578f3ee6da4")
+@pytest.mark.parametrize(
+    ("at_least", "expected"),
+    [(0, ("8542a1f6ad2098b9", "cdaef578f3ee6da4")), (2, ("88e7155c26d129be", "9f5c1f160b2bfaf9"))],  # 0: as in earlier versions
+)
+def test_folds_of_a_seed_are_the_same_on_every_machine(at_least, expected):
+    grouped = StratifiedGroupKFold(3, seed=7, min_val_per_class=at_least).split(patients(RNG(3), 24, 3, mixed=True), names(3))
+    single = StratifiedKFold(3, seed=7, min_val_per_class=at_least).split(singles(10, 7), names(2))
+    assert (grouped.digest[:16], single.digest[:16]) == expected
 
 
 def test_val_part_of_one_fold_does_not_depend_on_the_others():
@@ -275,6 +279,97 @@ def test_carve_leaves_every_class_a_group(fraction):
         counts[counts.sum(axis=1) == 0, 0] = 1
         taken = carve(counts, fraction, rng)
         assert (counts[~taken].sum(axis=0) > 0).tolist() == (counts.sum(axis=0) > 0).tolist()
+
+
+@given(datasets, st.integers(0, 1000), st.sampled_from([0.05, 0.1, 0.3]), st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_every_class_has_val_cases_where_a_group_can_be_spared(rows, seed, fraction, at_least):
+    """Against the definition: no class lacks val cases while a group of it could go; and nothing else is touched."""
+    counts = np.zeros((len(rows), 4), dtype=int)
+    for group, (_, label, size) in enumerate(rows):
+        counts[group, label] += size
+        counts[group, (label + seed) % 4] += seed % 2
+    before = carve(counts, fraction, RNG(seed))
+    taken = carve_val(counts, fraction, RNG(seed), num_classes=3, at_least=at_least)
+    assert taken[before].all() and taken.any() == before.any()
+    added, val, train = np.flatnonzero(taken & ~before), counts[taken].sum(axis=0)[:3], counts[~taken].sum(axis=0)[:3]
+    if taken.any():
+        for group in np.flatnonzero(~taken):
+            mine = counts[group, :3]
+            spared = all(left >= at_least for left, own in zip(train - mine, mine, strict=True) if own)
+            assert not (spared and any(own and has < at_least for own, has in zip(mine, val, strict=True)))
+    for group in added:
+        assert all(train[c] >= at_least for c in range(3) if counts[group, c])
+    if (counts[before].sum(axis=0)[:3] >= at_least).all():
+        assert not len(added)
+
+
+def test_two_val_cases_of_a_rare_class_and_no_more_than_needed():
+    """Ten classes of ten cases: a tenth of eight each is one, and one is not enough."""
+    folds = StratifiedGroupKFold(5).split(singles(*[10] * 10), names(10))
+    assert all(folds.counts(split)["val"] == [2] * 10 for split in folds.splits) and not folds.notes
+    few = StratifiedGroupKFold(5, min_val_per_class=0).split(singles(*[10] * 10), names(10))
+    assert all(sum(few.counts(split)["val"]) == 8 for split in few.splits)
+    assert "min_val_per_class" not in folds.spec and few.spec["min_val_per_class"] == 0
+
+
+def test_the_smallest_group_tops_the_val_part_up():
+    counts = np.array([[9, 0], [9, 0], [9, 0], [0, 5], [0, 3], [0, 2], [0, 4]])
+    taken = top_up(counts, np.array([True, *[False] * 6]), RNG(0), num_classes=2, at_least=2)
+    assert np.flatnonzero(taken).tolist() == [0, 5]
+
+
+def test_few_val_cases_are_noted():
+    """Three cases of a class: one is tested or two are learned, and at most one can be spared."""
+    folds = StratifiedGroupKFold(2, seed=1, val_fraction=0.3).split(singles(20, 6), names(2))
+    assert all(folds.counts(split)["val"][1] == 1 for split in folds.splits)
+    (note,) = folds.notes
+    assert note.startswith("Fewer than 2 val cases: '类1' (6 cases) in every fold; with more, too few would be left to train on")
+
+
+# ---------------------------------------------------------------- inner folds
+
+
+@pytest.mark.parametrize("cls", SPLITTER_CLASSES)
+def test_inner_splits_share_out_the_training_part_and_nothing_else(cls):
+    cases = singles(14, 9, 11) if "Group" not in cls.__name__ else patients(RNG(1), 30, 3)
+    splitter = cls(inner_folds=3)
+    folds = splitter.split(cases, names(3))
+    groups = {case.id: case.group for case in cases}
+    assert folds.notes == () and all(not split.val for split in folds.splits)
+    assert [split.test for split in folds.splits] == [split.test for split in cls(val_fraction=0.0).split(cases, names(3)).splits]
+    found = splitter.inner_splits(folds)
+    assert list(found) == [split.name for split in folds.splits]
+    for split in folds.splits:
+        inner = found[split.name]
+        assert [part.name for part in inner] == [f"{split.name}-inner_{k}" for k in (1, 2, 3)]
+        assert sorted(i for part in inner for i in part.val) == sorted(split.train)
+        for part in inner:
+            assert not part.test and sorted(part.train + part.val) == sorted(split.train)
+            assert not {groups[i] for i in part.train} & {groups[i] for i in part.val}
+    assert splitter.inner_splits(folds) == found and cls(inner_folds=3, seed=1).inner_splits(folds) != found
+    assert cls().inner_splits(folds) == {}
+
+
+def test_inner_splits_are_stratified():
+    splitter = StratifiedKFold(5, inner_folds=4)
+    cases = singles(20, 10)
+    labels = {case.id: case.label for case in cases}
+    for inner in splitter.inner_splits(splitter.split(cases, names(2))).values():
+        assert all(np.bincount([labels[i] for i in part.val]).tolist() == [4, 2] for part in inner)
+
+
+def test_more_inner_folds_than_groups_are_refused():
+    splitter = Holdout(0.5, inner_folds=4)
+    folds = splitter.split(singles(3, 3), names(2))
+    with pytest.raises(DataError, match="splits.inner_folds: 4 is more than the training part of fold_1 has: 3 cases"):
+        splitter.inner_splits(folds)
+
+
+@pytest.mark.parametrize("number", [1, -1])
+def test_one_inner_fold_is_none(number):
+    with pytest.raises(ConfigError, match="inner_folds"):
+        StratifiedGroupKFold(inner_folds=number)
 
 
 def test_the_only_group_of_a_class_stays_and_another_goes():

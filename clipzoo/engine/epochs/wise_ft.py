@@ -1,0 +1,79 @@
+"""WiSE-FT: the scored weights are a weighted mean of those before training and the chosen ones, in the proportion that is best on val.
+
+Fine-tuning gains on the data that it sees, and loses some of what a published model knew about others; weights in between often keep both.
+Only sensible where the starting weights can already do the task, such as those of a CLIP whose towers share a space.
+
+Source: Wortsman et al. 2022 (arXiv:2109.01903), section 3. There alpha is fixed or chosen on data like the test set; here on the val part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from clipzoo.engine import checkpoint
+from clipzoo.engine.epochs.best import Score
+from clipzoo.engine.evaluation import evaluate
+from clipzoo.engine.state import Run
+from clipzoo.errors import CheckpointError
+from clipzoo.records.results import FoldResult
+from clipzoo.runtime import distributed
+
+ALPHAS = tuple(tenth / 10 for tenth in range(10, -1, -1))  # the chosen weights first: in a tie, a later one must have a lower log loss
+
+
+def save_start(run: Run) -> None:
+    """Write the weights before the first step to ``checkpoint_start.pth``. A collective operation."""
+    content = {**checkpoint.model_content(run), "kind": "start"}
+    distributed.from_main(lambda: checkpoint.write(run.folder / checkpoint.START, content))
+
+
+def interpolate(run: Run) -> dict:
+    """Replace the weights of the best checkpoint by the mean that is best on val; once, also after a restart.
+
+    Returns:
+        ``alpha``, the share of the chosen weights, and by each tried ``alphas`` the ``scores`` of the selecting metric on val.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
+    """
+    path, advice = run.folder / checkpoint.BEST, checkpoint.how_to_retrain(run.folder)
+    content = checkpoint.read(path, kind="best", advice=advice)
+    run.provenance.check(content["provenance"], path, advice)
+    if content.get("interpolation"):
+        return content["interpolation"]
+    start = checkpoint.read(run.folder / checkpoint.START, kind="start", advice=advice)
+    run.provenance.check(start["provenance"], run.folder / checkpoint.START, advice)
+    scores: list[Score] = []
+    best = 0
+    for index, alpha in enumerate(ALPHAS):
+        checkpoint.load_weights(run.scored, between(start["model"], content["model"], alpha), path)
+        found = evaluate(run, "val")
+        scores.append(Score(found.metrics[run.selector.name], found.log_loss))
+        if index and _better(scores[index], scores[best], run.selector.greater_is_better):
+            best = index
+    if math.isnan(scores[0].value):
+        raise CheckpointError(f"{path}: {run.selector.name} is not defined on val. {advice}")
+    record = {"alpha": ALPHAS[best], "alphas": list(ALPHAS), "scores": [score.value for score in scores]}
+    weights = between(start["model"], content["model"], ALPHAS[best])
+    distributed.from_main(lambda: checkpoint.write(path, {**content, "model": weights, "interpolation": record}))
+    return record
+
+
+def chosen_shares(results: Sequence[FoldResult]) -> list[str]:
+    """The note of a summary on the chosen proportions; nothing without WiSE-FT."""
+    shares = [f"{result.interpolation['alpha']:g}" for result in results if result.interpolation]
+    return [f"WiSE-FT: share of the trained weights, the rest are those before training: {', '.join(shares)}"] if shares else []
+
+
+def between(start: Mapping[str, Tensor], end: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """``(1 - alpha) start + alpha end`` of all weights and floating-point statistics; counters are those of ``end``."""
+    return {name: torch.lerp(start[name], value, alpha) if value.is_floating_point() else value for name, value in end.items()}
+
+
+def _better(later: Score, best: Score, greater_is_better: bool) -> bool:
+    """Whether ``later`` is chosen; of values that are equal in everything, the earlier stays."""
+    return distributed.from_main(lambda: later != best and later.replaces(best, greater_is_better))

@@ -1,0 +1,100 @@
+"""WiSE-FT: the mean of starting and trained weights that is best on val is scored, also after a restart."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_config
+
+from clipzoo.config import Config
+from clipzoo.engine import checkpoint
+from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.epochs import wise_ft
+from clipzoo.errors import ConfigError
+from clipzoo.inference import rescoring
+from clipzoo.records.results import FoldResult
+from clipzoo.records.tables import PredictionTable
+from clipzoo.runtime.log import make_log
+
+FILES = ("checkpoint_best.pth", "checkpoint_latest.pth", "predictions.csv", "val_predictions.csv", "history.json")
+
+
+def config_with(root, **sections) -> Config:
+    return Config.from_dict(
+        tiny_config(root, **{"evaluation": {"wise_ft": True, "calibrate": True}, "train": {"epochs": 2}, **sections}), "w"
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, class_folders):
+    """A fold of a run with WiSE-FT, and the same fold without."""
+    from rich.console import Console
+
+    folder, quiet = tmp_path_factory.mktemp("runs"), Console(quiet=True)
+    for name, config in (("wise", config_with(class_folders)), ("plain", config_with(class_folders, evaluation={}))):
+        CrossValidation(config, folder / name, console=quiet).train(fold=1)
+    return folder
+
+
+def test_the_scored_weights_are_the_mean_that_is_best_on_val(finished):
+    result = FoldResult.read(finished / "wise" / "fold_1")
+    found, scores = result.interpolation, dict(zip(result.interpolation["alphas"], result.interpolation["scores"], strict=True))
+    assert found["alphas"] == [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0] and scores[found["alpha"]] == max(scores.values())
+    wise, plain = (checkpoint.read(finished / name / "fold_1" / "checkpoint_best.pth") for name in ("wise", "plain"))
+    assert scores[1.0] == plain["state"]["best_score"] == wise["state"]["best_score"]
+    differs = any(not torch.equal(wise["model"][key], plain["model"][key]) for key in plain["model"])
+    assert differs and found["alpha"] == 0.8 and wise["interpolation"] == found
+    assert not (finished / "wise" / "fold_1" / "checkpoint_start.pth").exists() and "WiSE-FT" in result.selection
+
+
+def test_the_val_table_is_that_of_the_scored_weights(finished):
+    """Its balanced accuracy is the best of the tried ones; a temperature does not change it."""
+    table = PredictionTable.read(finished / "wise" / "fold_1" / "val_predictions.csv")
+    predicted = table.probabilities.argmax(axis=1)
+    recalls = [(predicted[table.labels == label] == label).mean() for label in np.unique(table.labels)]
+    assert np.mean(recalls) == pytest.approx(max(FoldResult.read(finished / "wise" / "fold_1").interpolation["scores"]))
+
+
+def test_means_are_those_of_the_formula():
+    start = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}
+    end = {"w": torch.tensor([2.0, 0.1]), "n": torch.tensor(7)}
+    for alpha in wise_ft.ALPHAS:
+        found = wise_ft.between(start, end, alpha)
+        assert torch.allclose(found["w"], (1 - alpha) * start["w"] + alpha * end["w"]) and found["n"] == 7
+    assert torch.equal(wise_ft.between(start, end, 1.0)["w"], end["w"]) and torch.equal(wise_ft.between(start, end, 0.0)["w"], start["w"])
+
+
+@pytest.mark.parametrize("moment", ["in_training", pytest.param("after_interpolation", marks=pytest.mark.slow)])
+def test_a_restart_ends_in_equal_files(finished, class_folders, tmp_path, quiet, stopped_at, monkeypatch, moment):
+    config = config_with(class_folders)
+    if moment == "in_training":
+        with stopped_at(2):
+            CrossValidation(config, tmp_path / "w", console=quiet).train(fold=1)
+        assert (tmp_path / "w" / "fold_1" / "checkpoint_start.pth").exists()
+    else:
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+            patch.setattr("clipzoo.engine.runner.Runner.score_val", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+            CrossValidation(config, tmp_path / "w", console=quiet).train(fold=1)
+    CrossValidation(config, tmp_path / "w", console=quiet).train(fold=1)
+    for name in FILES:
+        one, other = ((folder / "fold_1" / name).read_bytes() for folder in (finished / "wise", tmp_path / "w"))
+        assert hashlib.sha256(one).digest() == hashlib.sha256(other).digest(), name
+
+
+@pytest.mark.slow
+def test_a_whole_run_says_the_shares_and_is_scored_again(class_folders, tmp_path, quiet):
+    validation = CrossValidation(config_with(class_folders), tmp_path / "w", console=quiet)
+    summary = validation.train()
+    assert sum("WiSE-FT: share of the trained weights" in note for note in summary.notes) == 1
+    agreement = rescoring.score_again(validation, make_log(quiet, None))
+    assert agreement.holds and agreement.largest == 0
+    assert json.loads((tmp_path / "w" / "fold_2" / "result.json").read_text(encoding="utf-8"))["interpolation"]["alpha"] <= 1
+
+
+def test_without_a_val_part_it_is_one_clear_line(class_folders, tmp_path, quiet):
+    for splits in ({"val_fraction": 0.0}, {"select_on_test": True}):
+        with pytest.raises(ConfigError, match=r"^evaluation.wise_ft: every fold needs a val part that chooses"):
+            CrossValidation(config_with(class_folders, evaluation={"wise_ft": True}, splits=splits), tmp_path / "w", console=quiet)
+    assert not (tmp_path / "w").exists()
