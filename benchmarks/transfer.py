@@ -19,7 +19,7 @@ from clipzoo.config import Config
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.records.results import Summary
 from clipzoo.scoring.baselines import describe
-from clipzoo.text_tables import markdown
+from clipzoo.text_tables import markdown, number
 
 METRICS = ("accuracy", "auroc")
 SMALL_BERT = {"type": "BERT", "pretrained": False, "pooling": "mean", "hidden_size": 128, "num_layers": 2, "num_heads": 4}
@@ -81,7 +81,7 @@ def baselines(config: Config, folder: Path) -> list[list[str]]:
 
 def shown(summary: Summary) -> list[str]:
     """The pooled metrics with their intervals."""
-    return [summary.interval_text(metric) for metric in METRICS]
+    return [f"{number(summary.pooled[metric])} {summary.interval_text(metric)}" for metric in METRICS]
 
 
 def main() -> None:
