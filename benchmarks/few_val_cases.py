@@ -31,7 +31,7 @@ from class_captions import machine
 DATA = ("digits", "radiographs")
 CASES, TEST_CASES, INNER_FOLDS = 80, 150, 3
 BATCH_SIZE = 8  # ten steps an epoch: with fewer, the running statistics of the network lag behind its weights
-HIP_IMAGES = 480  # drawn once; every subset takes some of the patients
+RADIOGRAPHS = 480  # drawn once; every subset takes some of the patients
 
 Epoch = dict[str, float]  # val_score, val_loss, test_score, test_loss
 Curve = list[Epoch]
@@ -56,14 +56,14 @@ class Task:
     scratch: Path
 
 
-def draw_data(root: Path, image_size: int) -> None:
+def draw_data(root: Path, image_size: int, radiographs: int) -> None:
     """The digits of scikit-learn, and drawn radiographs in twice the image size, whose full resolution would only cost time."""
     from PIL import Image
 
     from clipzoo.datasets.samples.sample_data import create_sample_dataset
 
     create_sample_dataset(root / "digits", kind="digits")
-    create_sample_dataset(root / "radiographs", kind="hip", num_samples=HIP_IMAGES)
+    create_sample_dataset(root / "radiographs", kind="hip", num_samples=radiographs)
     for path in (root / "radiographs" / "images").rglob("*.png"):
         with Image.open(path) as image:
             small = image.convert("I").resize((2 * image_size,) * 2, Image.Resampling.BOX)
@@ -314,18 +314,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--subsets", type=int, default=20, help="random subsets of each data set")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--image-size", type=int, default=32, help="pixels")
+    parser.add_argument("--radiographs", type=int, default=RADIOGRAPHS, help="number of drawn images, from which the subsets are taken")
     parser.add_argument("--curves", type=Path, help="file for all curves; what it holds already is not trained again")
-    parser.add_argument("--smoke", action="store_true", help="two subsets and epochs: does it run?")
+    parser.add_argument("--smoke", action="store_true", help="a subset, two epochs: does it run?")
     args = parser.parse_args(argv)
     if args.smoke:
-        args.subsets, args.epochs = 2, 2
+        args.subsets, args.epochs, args.radiographs = 1, 2, 120
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run, and print the tables."""
     args = arguments(argv)
-    setting = {"epochs": args.epochs, "image_size": args.image_size, "batch_size": BATCH_SIZE}
+    setting = {"epochs": args.epochs, "image_size": args.image_size, "batch_size": BATCH_SIZE, "radiographs": args.radiographs}
     found: dict[str, list[dict]] = {}
     if args.curves is not None and args.curves.exists():
         kept = json.loads(args.curves.read_text(encoding="utf-8"))
@@ -335,7 +336,7 @@ def main(argv: list[str] | None = None) -> None:
     if len(found) < len(DATA) or any(len(subsets) < args.subsets for subsets in found.values()):
         with tempfile.TemporaryDirectory(prefix="few_val_cases_", ignore_cleanup_errors=True) as scratch:
             root = Path(scratch) / "data"
-            draw_data(root, args.image_size)
+            draw_data(root, args.image_size, args.radiographs)
             for _ in measure(Task(root, args.subsets, args.epochs, args.image_size, Path(scratch)), found):
                 if args.curves is not None:
                     args.curves.write_text(json.dumps({"setting": setting, "found": found}), encoding="utf-8")
