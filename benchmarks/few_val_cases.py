@@ -30,7 +30,6 @@ from class_captions import machine
 
 DATA = ("digits", "radiographs")
 CASES, TEST_CASES, INNER_FOLDS = 80, 150, 3
-BATCH_SIZE = 8  # ten steps an epoch: with fewer, the running statistics of the network lag behind its weights
 RADIOGRAPHS = 480  # drawn once; every subset takes some of the patients
 
 Epoch = dict[str, float]  # val_score, val_loss, test_score, test_loss
@@ -46,6 +45,7 @@ class Task:
         subsets: Number of random subsets of each data set.
         epochs: Length of the training, and of its schedule.
         image_size: Pixels.
+        batch_size: Cases per step.
         scratch: Folder for what a run insists on writing.
     """
 
@@ -53,6 +53,7 @@ class Task:
     subsets: int
     epochs: int
     image_size: int
+    batch_size: int
     scratch: Path
 
 
@@ -85,7 +86,7 @@ def config_of(task: Task, name: str):
             },
             "data": {
                 "dataset": {"type": "ImageFolderDataset", "root": str(root / "images"), **groups},
-                "batch_size": BATCH_SIZE,
+                "batch_size": task.batch_size,
                 "eval_batch_size": 128,
                 "augmentation": "none",
                 "num_workers": 0,
@@ -313,6 +314,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subsets", type=int, default=20, help="random subsets of each data set")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=8, help="8 makes ten steps an epoch; with fewer, running statistics lag behind")
     parser.add_argument("--image-size", type=int, default=32, help="pixels")
     parser.add_argument("--radiographs", type=int, default=RADIOGRAPHS, help="number of drawn images, from which the subsets are taken")
     parser.add_argument("--curves", type=Path, help="file for all curves; what it holds already is not trained again")
@@ -326,7 +328,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run, and print the tables."""
     args = arguments(argv)
-    setting = {"epochs": args.epochs, "image_size": args.image_size, "batch_size": BATCH_SIZE, "radiographs": args.radiographs}
+    setting = {"epochs": args.epochs, "image_size": args.image_size, "batch_size": args.batch_size, "radiographs": args.radiographs}
     found: dict[str, list[dict]] = {}
     if args.curves is not None and args.curves.exists():
         kept = json.loads(args.curves.read_text(encoding="utf-8"))
@@ -337,12 +339,12 @@ def main(argv: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="few_val_cases_", ignore_cleanup_errors=True) as scratch:
             root = Path(scratch) / "data"
             draw_data(root, args.image_size, args.radiographs)
-            for _ in measure(Task(root, args.subsets, args.epochs, args.image_size, Path(scratch)), found):
+            for _ in measure(Task(root, args.subsets, args.epochs, args.image_size, args.batch_size, Path(scratch)), found):
                 if args.curves is not None:
                     args.curves.write_text(json.dumps({"setting": setting, "found": found}), encoding="utf-8")
     packages = ("torch", "timm", "clipzoo")
     print(f"{machine()}, 1 thread; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
-    print(f"test_resnet from scratch, {args.image_size} px, {args.epochs} epochs, batch {BATCH_SIZE}\n")
+    print(f"test_resnet from scratch, {args.image_size} px, {args.epochs} epochs, batch {args.batch_size}\n")
     print("\n".join(report(found)))
 
 
