@@ -30,7 +30,7 @@ from class_captions import machine
 
 DATA = ("digits", "radiographs")
 CASES, TEST_CASES, INNER_FOLDS = 80, 150, 3
-HIP_IMAGES = 480  # drawn once; every subset takes some of the patients
+RADIOGRAPHS = 480  # drawn once; every subset takes some of the patients
 
 Epoch = dict[str, float]  # val_score, val_loss, test_score, test_loss
 Curve = list[Epoch]
@@ -45,6 +45,7 @@ class Task:
         subsets: Number of random subsets of each data set.
         epochs: Length of the training, and of its schedule.
         image_size: Pixels.
+        batch_size: Cases per step.
         scratch: Folder for what a run insists on writing.
     """
 
@@ -52,17 +53,18 @@ class Task:
     subsets: int
     epochs: int
     image_size: int
+    batch_size: int
     scratch: Path
 
 
-def draw_data(root: Path, image_size: int) -> None:
+def draw_data(root: Path, image_size: int, radiographs: int) -> None:
     """The digits of scikit-learn, and drawn radiographs in twice the image size, whose full resolution would only cost time."""
     from PIL import Image
 
     from clipzoo.datasets.samples.sample_data import create_sample_dataset
 
     create_sample_dataset(root / "digits", kind="digits")
-    create_sample_dataset(root / "radiographs", kind="hip", num_samples=HIP_IMAGES)
+    create_sample_dataset(root / "radiographs", kind="hip", num_samples=radiographs)
     for path in (root / "radiographs" / "images").rglob("*.png"):
         with Image.open(path) as image:
             small = image.convert("I").resize((2 * image_size,) * 2, Image.Resampling.BOX)
@@ -84,7 +86,7 @@ def config_of(task: Task, name: str):
             },
             "data": {
                 "dataset": {"type": "ImageFolderDataset", "root": str(root / "images"), **groups},
-                "batch_size": 16,
+                "batch_size": task.batch_size,
                 "eval_batch_size": 128,
                 "augmentation": "none",
                 "num_workers": 0,
@@ -175,30 +177,29 @@ def train(config, data, split, folder: Path) -> Curve:
     return curve
 
 
-def measure(task: Task) -> dict[str, list[dict]]:
-    """Data set -> per subset the curves and the number of val cases by training."""
+def measure(task: Task, found: dict[str, list[dict]]) -> Iterator[None]:
+    """Complete ``found``: data set -> per subset the curves and the sizes of the parts by training; yields after every subset."""
     from clipzoo.engine import build
 
-    found: dict[str, list[dict]] = {}
-    started = time.perf_counter()
-    for name in DATA:
-        config = config_of(task, name)
-        data = build.dataset(config)
-        data.read_image = functools.cache(data.read_image)  # decoding would take more time than this network
-        found[name] = []
-        for seed in range(task.subsets):
+    started, total = time.perf_counter(), len(DATA) * task.subsets
+    configs = {name: config_of(task, name) for name in DATA}
+    data = {name: build.dataset(config) for name, config in configs.items()}
+    for cases in data.values():
+        cases.read_image = functools.cache(cases.read_image)  # decoding would take more time than this network
+    for seed in range(task.subsets):
+        for name in DATA:
+            if seed < len(found.setdefault(name, [])):
+                continue
             curves, sizes = {}, {}
-            for kind, split in splits_of(data, seed).items():
+            for kind, split in splits_of(data[name], seed).items():
                 with tempfile.TemporaryDirectory(dir=task.scratch) as folder:
-                    curves[kind] = train(config, data, split, Path(folder))
+                    curves[kind] = train(configs[name], data[name], split, Path(folder))
                 sizes[kind] = [len(split.train), len(split.val), len(split.test)]
             found[name].append({"curves": curves, "sizes": sizes})
-            done = len(found[name]) + DATA.index(name) * task.subsets
-            print(
-                f"\r{done}/{len(DATA) * task.subsets} subsets, {time.perf_counter() - started:.0f} s ", end="", file=sys.stderr, flush=True
-            )
+            done, seconds = sum(map(len, found.values())), time.perf_counter() - started
+            print(f"\r{done}/{total} subsets, {seconds:.0f} s ", end="", file=sys.stderr, flush=True)
+            yield
     print(file=sys.stderr)
-    return found
 
 
 # ---------------------------------------------------------------- rules: positions in a curve
@@ -312,31 +313,38 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subsets", type=int, default=20, help="random subsets of each data set")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=8, help="8 makes ten steps an epoch; with fewer, running statistics lag behind")
     parser.add_argument("--image-size", type=int, default=32, help="pixels")
-    parser.add_argument("--curves", type=Path, help="file for all curves; read instead of training if it exists")
-    parser.add_argument("--smoke", action="store_true", help="two subsets and epochs: does it run?")
+    parser.add_argument("--radiographs", type=int, default=RADIOGRAPHS, help="number of drawn images, from which the subsets are taken")
+    parser.add_argument("--curves", type=Path, help="file for all curves; what it holds already is not trained again")
+    parser.add_argument("--smoke", action="store_true", help="a subset, two epochs: does it run?")
     args = parser.parse_args(argv)
     if args.smoke:
-        args.subsets, args.epochs = 2, 2
+        args.subsets, args.epochs, args.radiographs = 1, 2, 120
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run, and print the tables."""
     args = arguments(argv)
+    setting = {"epochs": args.epochs, "image_size": args.image_size, "batch_size": args.batch_size, "radiographs": args.radiographs}
+    found: dict[str, list[dict]] = {}
     if args.curves is not None and args.curves.exists():
-        found = json.loads(args.curves.read_text(encoding="utf-8"))
-    else:
+        kept = json.loads(args.curves.read_text(encoding="utf-8"))
+        if kept["setting"] != setting:
+            raise SystemExit(f"{args.curves}: of another setting, {kept['setting']}. Choose another file with --curves")
+        found = kept["found"]
+    if len(found) < len(DATA) or any(len(subsets) < args.subsets for subsets in found.values()):
         with tempfile.TemporaryDirectory(prefix="few_val_cases_", ignore_cleanup_errors=True) as scratch:
             root = Path(scratch) / "data"
-            draw_data(root, args.image_size)
-            found = measure(Task(root, args.subsets, args.epochs, args.image_size, Path(scratch)))
-        if args.curves is not None:
-            args.curves.write_text(json.dumps(found), encoding="utf-8")
+            draw_data(root, args.image_size, args.radiographs)
+            for _ in measure(Task(root, args.subsets, args.epochs, args.image_size, args.batch_size, Path(scratch)), found):
+                if args.curves is not None:
+                    args.curves.write_text(json.dumps({"setting": setting, "found": found}), encoding="utf-8")
     packages = ("torch", "timm", "clipzoo")
     print(f"{machine()}, 1 thread; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
-    print(f"test_resnet from scratch, {args.image_size} px, {args.epochs} epochs, batch 16\n")
+    print(f"test_resnet from scratch, {args.image_size} px, {args.epochs} epochs, batch {args.batch_size}\n")
     print("\n".join(report(found)))
 
 

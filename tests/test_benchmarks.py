@@ -74,3 +74,52 @@ def test_quick_benchmarks_print_their_table(repo, tmp_path, name, options, rows)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert all(f"| {row} |" in done.stdout for row in rows), done.stdout
+
+
+@pytest.fixture
+def few_val_cases(repo, monkeypatch):
+    """The module, whose rules need no training."""
+    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
+    import few_val_cases
+
+    return few_val_cases
+
+
+def test_rules_of_few_val_cases(few_val_cases):
+    scores, losses = [0.0, 0.5, 0.25, 0.5, 0.5, 0.0], [3.0, 2.0, 0.5, 1.0, 1.5, 9.0]
+    curve = [{"val_score": score, "val_loss": loss} for score, loss in zip(scores, losses, strict=True)]
+    assert {name: rule(curve) + 1 for name, rule in few_val_cases.RULES.items()} == {
+        "best, ties to the first": 2,
+        "best, ties by log loss": 4,
+        "best, ties to the last": 5,
+        "lowest log loss": 3,
+        "best of means over 3": 5,  # as good as epoch 4, and with the lower mean log loss
+        "best of means over 5": 5,  # likewise, against epoch 6
+        "last epoch": 6,
+    }
+
+
+def test_losses_of_few_val_cases_are_against_the_best_epoch_of_the_usual_training(few_val_cases):
+    def curve(*test_scores: float) -> list[dict]:
+        return [{"val_score": i, "val_loss": 1.0, "test_score": score, "test_loss": 1.0} for i, score in enumerate(test_scores)]
+
+    names = ("few", "two", "inner_1", "inner_2", "all")
+    curves = dict(zip(names, (curve(0.6, 0.5), curve(0.4, 0.7), curve(0.0, 0.0), curve(0.0, 0.0), curve(0.5, 0.9)), strict=True))
+    found = {name: round(lost, 12) for name, lost, _, _ in few_val_cases.losses({"curves": curves})}
+    assert found["val as it is: last epoch"] == 0.1 and found["val with 2 of a class: last epoch"] == -0.1
+    assert found["3 inner folds"] == found["no val part: last epoch"] == -0.3
+
+
+@pytest.mark.slow
+def test_few_val_cases_prints_both_tables_and_goes_on_from_its_curves(repo, tmp_path):
+    def run(*options: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(repo / "benchmarks" / "few_val_cases.py"), "--curves", "curves.json", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)
+
+    first = run("--smoke")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("| 3 inner folds |") == 2 and "2/2 subsets" in first.stderr
+    again = run("--smoke")
+    assert again.stdout == first.stdout and "subsets" not in again.stderr
+    other = run("--smoke", "--image-size", "48")
+    assert other.returncode != 0 and "of another setting" in other.stderr

@@ -1,5 +1,6 @@
 """The loop's promises: it learns, accumulates with the right division, stops at a loss that is not finite, and remembers a golden run."""
 
+import json
 import math
 from pathlib import Path
 
@@ -179,7 +180,11 @@ def test_early_stopping_waits_for_patience_evaluations(config_of, tmp_path, quie
     from clipzoo.records.results import FoldResult
 
     result = FoldResult.read(tmp_path / "run" / "fold_1")
-    assert result.epochs_trained < 30 and result.epochs_trained >= result.epoch + 2
+    history = json.loads((tmp_path / "run" / "fold_1" / "history.json").read_text(encoding="utf-8"))
+    scores = [row["val_balanced_accuracy"] for row in history]
+    assert 2 < len(scores) == result.epochs_trained < 30
+    assert max(scores[-2:]) <= max(scores[:-2]), "equal values do not restart the patience, although they may move the best epoch"
+    assert all(max(scores[k - 1 : k + 1]) > max(scores[: k - 1]) for k in range(2, len(scores) - 1)), "and it does not stop too early"
 
 
 def test_early_stopping_survives_a_restart():

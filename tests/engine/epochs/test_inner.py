@@ -33,7 +33,7 @@ def result(scores: list[float], log_losses: list[float] | None = None, epochs: l
         ([result([0.1, 0.9, 0.2]), result([0.1, 0.1, 0.9])], False, 1, 0.1),
         ([result([0.5, 0.5], [1.0, 2.0]), result([0.5, 0.5], [1.0, 1.0])], True, 1, 0.5),  # ties: the lower log loss
         ([result([0.5, 0.7, 0.6]), result([0.7, 0.5, 0.6])], True, 3, 0.6),  # ties without one: the later epoch
-        ([result([0.1, 0.1 + 0.2]), result([0.2, 0.0])], True, 2, 0.15),  # equal but for the last digit
+        ([result([0.1 + 0.2, 0.3]), result([0.0, 0.0])], True, 2, 0.15),  # equal but for the last digit
         ([result([0.1, 0.2, 0.9]), result([0.3, 0.4], epochs=[1, 2])], True, 2, 0.3),  # one was stopped early
         ([result([0.2, 0.4], epochs=[2, 4]), result([0.4, 0.2], epochs=[2, 4])], True, 4, 0.3),
         ([result([0.6, 0.5]), result([NAN, NAN])], True, 1, 0.6),  # never defined there
