@@ -222,7 +222,8 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     mean = np.mean([table.probabilities for table in tables], axis=0, dtype=np.float64).astype(np.float32)
     ensemble = replace(tables[0], folds=("ensemble",) * len(images), probabilities=mean)
     scored = build.unit_of(config).of(ensemble)
-    scores, found = score(metrics, scored), intervals_of(scored)
+    scores = score(metrics, scored)
+    found = intervals_of(scored, scores)
     intervals = {metric: plain(found.overall[metric]) for metric in scores if metric in found.overall}
     return External(per_fold, scores, {"predictions.csv": ensemble}, intervals, found.num_groups)
 

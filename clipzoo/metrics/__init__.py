@@ -9,6 +9,7 @@ from clipzoo.metrics.classification import (
     MacroF1,
     MacroPrecision,
     MacroRecall,
+    QuadraticWeightedKappa,
     confusion_matrix,
     per_class,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Metric",
     "NegativeSimilarity",
     "PositiveSimilarity",
+    "QuadraticWeightedKappa",
     "QueryRanks",
     "RETRIEVAL_DEFAULTS",
     "RSum",

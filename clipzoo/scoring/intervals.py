@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from clipzoo.records.tables import PredictionTable, RetrievalTable
 from clipzoo.statistics.cases import Cases, Queries
+from clipzoo.statistics.scores import GRADED
 from clipzoo.statistics.uncertainty.estimates import Interval
 from clipzoo.statistics.uncertainty.influence import Key
 from clipzoo.statistics.uncertainty.intervals import MetricIntervals, classification_intervals, retrieval_intervals
@@ -17,15 +18,23 @@ CLASS_COLUMNS = {"recall": "sensitivity", **{name: name for name in ("precision"
 
 
 def intervals_of(
-    table: PredictionTable | RetrievalTable, *, level: float = LEVEL, widening: Mapping[Key, float] | None = None
+    table: PredictionTable | RetrievalTable,
+    metrics: Collection[str] = (),
+    *,
+    level: float = LEVEL,
+    widening: Mapping[Key, float] | None = None,
 ) -> MetricIntervals:
     """Intervals of all metrics of ``table`` over its groups; see ``clipzoo.statistics.uncertainty.intervals``.
 
-    ``widening``: factors of standard errors, for classification only.
+    Args:
+        table: Predictions or ranks.
+        metrics: Names of the wanted metrics: those with an order of classes are included on request only.
+        level: Confidence level.
+        widening: Factors of standard errors, for classification only.
     """
     if isinstance(table, RetrievalTable):
         return retrieval_intervals(Queries.from_table(table), level=level)
-    return classification_intervals(Cases.from_table(table), level=level, widening=widening)
+    return classification_intervals(Cases.from_table(table), level=level, widening=widening, graded=GRADED in metrics)
 
 
 def plain(interval: Interval, widening: float | None = None) -> dict[str, float | str]:

@@ -63,7 +63,8 @@ def make_summary(
     if isinstance(table, PredictionTable):
         attributes = unit.attributes(table, attributes or {})
     table, val = unit.of(table), {fold: unit.of(found) for fold, found in (val or {}).items()}
-    pooled, intervals = score(metrics, table), intervals_of(table, widening=widening)
+    pooled = score(metrics, table)
+    intervals = intervals_of(table, pooled, widening=widening)
     classified = isinstance(table, PredictionTable)
     decided = decide(table, results, val, choice or Choice()) if classified else Decisions()
     selections = list(dict.fromkeys(r.selection for r in results))
