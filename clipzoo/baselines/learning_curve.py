@@ -93,9 +93,7 @@ class Learning:
         self.console: Console = validation.console
         self.data: Dataset = validation.dataset
         self.folds: Folds = validation.folds
-        if not self.data.classes:
-            kind = type(self.data).__name__
-            raise ConfigError(f"data.dataset: {kind} has captions but no classes. A learning curve requires class labels")
+        self.data.require_classes("A learning curve requires")
         self.probe = _probe_of(method)  # after the plugins of the config are imported
         self.metric = _metric_of(metric, build.metrics(EvaluationSettings.of(config), self.data)[1].name)
         work_dir.check_ours(self.folder, config, self.folds)

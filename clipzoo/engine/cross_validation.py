@@ -20,6 +20,7 @@ from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, loop, work_dir
 from clipzoo.engine.checkpoint import BEST, LATEST, how_to_retrain
+from clipzoo.engine.checks.decisions import check_decisions
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
@@ -28,7 +29,7 @@ from clipzoo.files import file_sha256
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary
-from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.records.tables import FindingsTable, PredictionTable, Table
 from clipzoo.records.tuning import VAL_RESULT_FILE, Tuned, ValResult
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.environment import environment
@@ -63,7 +64,7 @@ class CrossValidation:
         self.dataset = build.dataset(config)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
-        build.check_decisions(config, self.dataset, self.folds.splits)
+        check_decisions(config, self.dataset, self.folds.splits)
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later
@@ -301,9 +302,7 @@ class CrossValidation:
             log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
         return summary
 
-    def summary_of(
-        self, results: list[FoldResult], table: PredictionTable | RetrievalTable, val: dict[str, PredictionTable] | None = None
-    ) -> Summary:
+    def summary_of(self, results: list[FoldResult], table: Table, val: dict[str, PredictionTable | FindingsTable] | None = None) -> Summary:
         """The summary of all folds, with notes on changes of the data; ``val`` are their val predictions, by name."""
         fingerprint = self.fingerprint or recorded(self.folder)
         settings = EvaluationSettings.of(self.config)

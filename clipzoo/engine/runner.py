@@ -18,13 +18,15 @@ from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Waiting
 from clipzoo.errors import CheckpointError, TrainingError
 from clipzoo.files import file_sha256
+from clipzoo.records.findings_table import FindingsTable
 from clipzoo.records.folds import Split
 from clipzoo.records.provenance import Provenance, digest_of
 from clipzoo.records.results import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, FoldResult
 from clipzoo.records.tuning import ValResult
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.log import make_console, make_log
-from clipzoo.scoring.decisions import log_loss_change
+from clipzoo.scoring.decisions import Choice, log_loss_change
+from clipzoo.scoring.findings import fit_thresholds
 from clipzoo.signals import Interrupt
 from clipzoo.statistics.decisions.temperature import apply_temperature, fit_temperature
 
@@ -134,7 +136,7 @@ class Runner:
         run.autocast = device.DTYPES[content["precision"]]  # 'auto' may mean another precision on this machine
         return content
 
-    def score_val(self, content: dict) -> tuple[str, dict]:
+    def score_val(self, content: dict) -> tuple[str, dict, dict]:
         """Write ``val_predictions.csv`` and, with ``evaluation.calibrate``, the temperature fitted on it to the selected checkpoint.
 
         The table has the probabilities of the same model as ``predictions.csv``, so calibrated ones if the test part's are.
@@ -143,24 +145,27 @@ class Runner:
             content: Result of ``load_chosen``.
 
         Returns:
-            The digest of the table, empty if the val part has no labelled cases, and the calibration, empty without one.
+            The digest of the table, empty if the val part has no labelled cases; the calibration, empty without one; and the threshold of
+            each finding, empty for data of other kinds.
         """
         run = self.run
-        if not run.dataset.classes or not (run.dataset.labels[run.dataset.rows_of(run.split.val)] >= 0).any():
-            return "", {}
+        if not run.dataset.classes or not run.dataset.labelled[run.dataset.rows_of(run.split.val)].any():
+            return "", {}, {}
         run.scored.calibration = 1.0  # a restart may find a calibrated file
         table = evaluate(run, "val").table
 
-        def write() -> tuple[str, dict]:
+        def write() -> tuple[str, dict, dict]:
             nonlocal table
-            calibration = {}
+            calibration, thresholds = {}, {}
+            if isinstance(table, FindingsTable):
+                thresholds = fit_thresholds(table, Choice.of(run.evaluation.operating_point))
             if run.evaluation.calibrate:
                 fitted = fit_temperature(table.labels, table.probabilities)
                 calibration = {"temperature": float(fitted.value), **{k: v for k, v in asdict(fitted).items() if k != "value"}}
                 checkpoint.save_calibration(run.folder / self.chosen(), content, calibration)
                 table = replace(table, probabilities=apply_temperature(table.probabilities, fitted.value).astype(np.float32))
             table.write(run.folder / VAL_PREDICTIONS_FILE)
-            return file_sha256(run.folder / VAL_PREDICTIONS_FILE), calibration
+            return file_sha256(run.folder / VAL_PREDICTIONS_FILE), calibration, thresholds
 
         return distributed.from_main(write)
 
@@ -184,7 +189,7 @@ class Runner:
         started = time.perf_counter()
         self.fit()
         content = self.load_chosen()
-        val_digest, calibration = self.score_val(content)
+        val_digest, calibration, thresholds = self.score_val(content)
         if calibration:
             content = self.load_chosen()  # it was written again, with the temperature
         evaluation, scored = self._score_test(content)
@@ -213,6 +218,7 @@ class Runner:
             notes=run.state.notes,
             val_predictions_digest=val_digest,
             calibration=calibration,
+            thresholds=thresholds,
         )
         run.call("after_test", evaluation, result)
         distributed.barrier()

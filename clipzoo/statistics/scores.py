@@ -120,9 +120,9 @@ class Outcomes:
         return np.concatenate([of_class & as_class, of_class, as_class], axis=1).astype(np.float32)
 
     @cached_property
-    def curves(self) -> list[_Curve]:
+    def curves(self) -> list[Curve]:
         """What the AUROC of each class needs."""
-        return [_Curve.of(self.ranks[:, c], self.labels == c) for c in range(self.num_classes)]
+        return [Curve.of(self.ranks[:, c], self.labels == c) for c in range(self.num_classes)]
 
 
 def weighted_scores(outcomes: Outcomes, weights: np.ndarray) -> Scores:
@@ -190,8 +190,8 @@ def _quadratic_weighted_kappa(outcomes: Outcomes, weights: np.ndarray, cases: np
 
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
-    """Cases of a class (P of them) and the others, in the order of their scores.
+class Curve:
+    """What an AUROC needs: cases of a class (P of them) and the others, in the order of their scores.
 
     Attributes:
         positives: ``[P]`` rows of the cases of the class.
@@ -206,7 +206,8 @@ class _Curve:
     not_above: np.ndarray
 
     @classmethod
-    def of(cls, ranks: np.ndarray, of_class: np.ndarray) -> _Curve:
+    def of(cls, ranks: np.ndarray, of_class: np.ndarray) -> Curve:
+        """From ``[N]`` ranks or scores, and ``[N]`` bool."""
         positives, negatives = np.flatnonzero(of_class), np.flatnonzero(~of_class)
         negatives = negatives[np.argsort(ranks[negatives], kind="stable")]
         below, not_above = (np.searchsorted(ranks[negatives], ranks[positives], side) for side in ("left", "right"))

@@ -93,10 +93,11 @@ class GroupSplitter(Splitter):
         groups_C = table.groups_per_class()
         few = [f"'{name}' has {n}" for name, n in zip(table.classes, groups_C, strict=True) if n < self.min_groups_per_class]
         if few:
+            what = "finding from the dataset" if table.multi_label else "class folder"
             raise DataError(
                 f"splits.min_groups_per_class: every class must have at least {self.min_groups_per_class} {table.unit(2)}, "
                 f"but {shortened(few, 5)}. With one, a class can be tested but never learned. "
-                "Add images, remove the class folder, or set splits.min_groups_per_class=1"
+                f"Add images, remove the {what}, or set splits.min_groups_per_class=1"
             )
 
 

@@ -25,14 +25,14 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool) -> tupl
         wants_val: Whether a val part was requested.
     """
     notes = []
-    labels = {case.id: case.label for case in table.cases}
+    classes = {case.id: case.classes for case in table.cases}
     groups_C = table.groups_per_class()
     without_val = [split.name for split in splits if not split.val]
     for part in ("train", "val", "test"):
         missing = defaultdict(list)
         for split in splits:
             ids = getattr(split, part)
-            present = {labels[i] for i in ids}
+            present = {label for i in ids for label in classes[i]}
             for label in range(len(table.classes)):
                 if ids and label not in present:
                     missing[label].append(split.name)

@@ -23,9 +23,16 @@ Method = Literal["wilson", "effective_wilson", "logit_t", "mover", "log_t", "woo
 _KINDS: dict[str, str] = {
     **dict.fromkeys(("accuracy", "sensitivity", "specificity", "ppv", "npv", "precision"), "proportion"),
     **{"f1": "share", "mrr": "share", "class_auroc": "area", "log_loss": "loss", "brier": "loss", "mean_rank": "rank"},
+    **{"micro_f1": "share", "average_precision": "area", "binary_log_loss": "loss"},
     **dict.fromkeys(("positive_similarity", "negative_similarity", "similarity_gap", GRADED), "cosine"),
 }
-_RANGES = {"brier": (0.0, 2.0), "mean_rank": (1.0, np.inf), "similarity_gap": (-2.0, 2.0), "log_loss": (0.0, np.inf)}
+_RANGES = {
+    "brier": (0.0, 2.0),
+    "mean_rank": (1.0, np.inf),
+    "similarity_gap": (-2.0, 2.0),
+    "log_loss": (0.0, np.inf),
+    "binary_log_loss": (0.0, np.inf),
+}
 
 
 @dataclass(frozen=True)
