@@ -227,8 +227,11 @@ def _unknown_note(cases: Sequence[Case]) -> list[str]:
 
 
 def _places(table: Sheet, rows: Sequence[_Row]) -> dict[str, str]:
-    """Every label, with the place of its first row."""
-    return {row.label: f"{table.name}:{row.number}" for row in reversed(rows)}
+    """Every label, with the place of its first row, in the order of the rows."""
+    places: dict[str, str] = {}
+    for row in rows:
+        places.setdefault(row.label, f"{table.name}:{row.number}")
+    return places
 
 
 def _refuse_second_rows(table: Sheet, rows: Sequence[_Row]) -> None:
