@@ -71,7 +71,12 @@ BAD_COLUMNS = [
         r"findings \(a column for each\) and separator are mutually exclusive",
     ),
     ((), {"label_key": "备注"}, ConfigError, r"findings \(a column for each\) and label_key are mutually exclusive"),
-    ((), {"findings": ["积液", "骨拆"]}, DataError, r":1: no column '骨拆' \(data\.dataset\.findings\)\. Did you mean '骨折'\?"),
+    (
+        (),
+        {"findings": ["积液", "患者编码"]},
+        DataError,
+        r"no column '患者编码' \(data\.dataset\.findings\)\. Did you mean '患者编号'\?",
+    ),
     ((), {"findings": ["积液", "积液"]}, ConfigError, r"data\.dataset\.findings: '积液' is repeated"),
     ((), {"findings": ["积液"]}, ConfigError, r"findings: 1 findings named, but at least 2 are required\. For a single one, use label_key"),
     ((), {"findings": None, "no_finding": "正常"}, ConfigError, r"no_finding: has an effect with separator only"),
@@ -98,7 +103,7 @@ def test_a_finding_of_which_nothing_is_known_is_refused(place):
     [
         (("a1,正常,p1", "a1,正常;积液,p1"), {}, r":3: '正常;积液' names '正常' \(no_finding\) and other findings\. Keep one"),
         ((), {"classes": ["积液", "骨折"]}, r":6: unknown finding '结节'\. Findings: 积液, 骨折"),
-        ((), {"classes": ["积液", "骨拆", "结节"]}, r":2: unknown finding '骨折'\. Did you mean '骨拆'\?"),
+        (("a4,结节,p4", "a4,nodul,p4"), {"classes": ["nodule", "积液", "骨折"]}, r":6: unknown finding 'nodul'\. Did you mean 'nodule'\?"),
         ((), {"separator": "|"}, r":2: unknown finding '骨折;积液'"),
     ],
 )
