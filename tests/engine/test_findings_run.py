@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,3 +244,20 @@ def test_it_learns(table, tmp_path, quiet):
     config = findings_config(many, train={"epochs": 25}, splits={"num_folds": 2})
     summary = CrossValidation(Config.from_dict(config, "x"), tmp_path / "work", console=quiet).train()
     assert summary.mean["mean_auroc"] > 0.95 and all(row["f1"] > 0.8 for row in summary.findings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["classification/r18_linear_hip-findings_5fold.py", "clip/r18_bertsmall_hip-findings_5fold.py"])
+def test_the_shipped_configs_train_on_drawn_radiographs(tmp_path, quiet, name):
+    """Small towers and few epochs; the files are those of a whole cross-validation."""
+    from clipzoo.datasets.samples.sample_data import create_sample_dataset
+
+    root = create_sample_dataset(tmp_path / "hip", "hip", 48)
+    config = Config.load(Path(__file__).resolve().parents[2] / "configs" / name).plain()
+    config["model"]["image_encoder"] = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 64}
+    config["data"] = {**config["data"], "dataset": {**config["data"]["dataset"], "path": str(root / "findings.csv")}, "num_workers": 0}
+    config["splits"] = {**config["splits"], "num_folds": 2, "min_groups_per_class": 1}
+    config |= {"train": {"epochs": 4}, "runtime": {"device": "cpu", "threads": 1}}
+    summary = CrossValidation(Config.from_dict(config, "hip"), tmp_path / "work", console=quiet).train()
+    assert [row["finding"] for row in summary.findings] == ["骨水泥", "金属臼杯", "股骨柄", "环扎钢丝"]
+    assert summary.pooled["mean_auroc"] > 0.5 and read_table(tmp_path / "work" / "oof_predictions.csv").findings.shape == (48, 4)
