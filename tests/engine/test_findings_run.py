@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.checks.task import metrics
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.finished import table_problem
 from clipzoo.engine.loop import Interrupted
 from clipzoo.errors import CheckpointError, ConfigError, DataError
 from clipzoo.inference import rescoring
 from clipzoo.inference.model import Classification
 from clipzoo.records.results import FoldResult, Summary
-from clipzoo.records.tables import FindingsTable, read_table
+from clipzoo.records.tables import FindingsTable, PredictionTable, read_table
 from clipzoo.runtime.log import make_log
 
 
@@ -154,6 +156,18 @@ def test_scoring_again_and_scoring_another_table(finished, table, tmp_path, quie
     np.testing.assert_allclose(found.probabilities, clipzoo.load(folder, device="cpu").classify(images).probabilities, atol=1e-6)
     with pytest.raises(DataError, match=r"a model of findings .* is scored on a table like that of its training"):
         rescoring.score_external(validation.config, folder, str(other.parent), log)
+
+
+def test_a_table_with_other_findings_or_of_another_kind_is_not_the_fold_s(finished):
+    validation, _, folder = finished
+    split, stored = validation.folds.splits[0], read_table(folder / "fold_1" / "predictions.csv")
+    assert table_problem(stored, split, validation.dataset) == ""
+    edited = replace(stored, findings=np.where(stored.findings < 0, 0, stored.findings).astype(np.int8))
+    number = int((stored.findings < 0).any(axis=1).sum())
+    assert table_problem(edited, split, validation.dataset).startswith(f"{number} labels differ from those of the data: images/")
+    shares = stored.probabilities / stored.probabilities.sum(axis=1, keepdims=True)
+    classes = PredictionTable(FINDINGS, stored.case_ids, stored.groups, stored.folds, np.zeros(len(shares), dtype=np.int64), shares)
+    assert table_problem(classes, split, validation.dataset) == "has labels of another kind than the data"
 
 
 def test_changed_findings_are_refused(finished, table, tmp_path, quiet):

@@ -67,6 +67,9 @@ def test_thresholds_are_fitted_on_known_answers_of_val(parts):
         for c, name in enumerate(NAMES):
             known = val.findings[:, c] >= 0
             assert found[name] == fit_threshold(val.probabilities[known, c].astype(float), val.findings[known, c] == 1, **arguments).value
+        near = np.array([found[name] for name in NAMES], dtype=np.float32) + np.float32(1e-4)  # would move the cut between two scores
+        beside = replace(val, probabilities=np.where(val.findings < 0, near, val.probabilities))
+        assert fit_thresholds(beside, Choice.of(point)) == found
 
 
 def test_every_number_is_that_of_a_loop_over_the_pooled_cases(parts, tmp_path):

@@ -9,6 +9,7 @@ from scipy import stats
 
 from clipzoo.errors import ConfigError
 from clipzoo.records.tables import RetrievalTable
+from clipzoo.registries import METRICS
 from clipzoo.statistics.cases import Cases, Queries
 from clipzoo.statistics.scores import GRADED, OVERALL, PER_CLASS, Outcomes, weighted_scores
 from clipzoo.statistics.uncertainty.influence import Influence
@@ -274,5 +275,6 @@ def test_the_interval_of_kappa_agrees_with_a_bootstrap_of_groups():
     weights = bootstrap_weights(cases.groups, cases.labels, num_resamples=2000, seed=0)
     resampled = weighted_scores(Outcomes.of(cases, graded=True), weights).overall[GRADED]
     low, high = np.quantile(resampled, [0.025, 0.975])
+    assert found.value == pytest.approx(METRICS.build("QuadraticWeightedKappa").compute(cases.labels, cases.probabilities))
     assert found.method == "t" and found.low < found.value < found.high
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
