@@ -114,14 +114,15 @@ class Batch:
 
     Attributes:
         images: ``[B, 3, H, W]`` float32, normalised; ``[B, 0]`` if ``features`` replace them.
-        labels: ``[B]`` int64 class indices; -1 for cases without a class.
+        labels: ``[B]`` int64 class indices; -1 for cases without a class, and for all cases with findings.
         cases: ``[B]`` int64 rows in the dataset, by which results are matched to cases.
         text: The U distinct captions of the batch (or the whole caption table, if the loss needs it), trimmed; ``None`` in evaluation.
-        caption: ``[B]`` int64 rows into ``text``: the caption drawn for each case.
+        caption: ``[B]`` int64 rows into ``text``: the caption drawn for each case; -1 for a case without findings, which has none.
         caption_ids: ``[U]`` int64 ids in the dataset's caption table; equal ids mean equal sentences, also across processes.
         caption_labels: ``[U]`` int64 class that each caption describes; -1 for none.
         positive_ids: ``[B, M]`` int64 ids of *all* captions that describe each case, padded with -1.
         features: ``[B, F]`` float32 cached outputs of a frozen image tower, before projection and normalisation.
+        findings: ``[B, C]`` float32, for several labels per case: 1 present, 0 absent, -1 unknown.
         partner: ``[B]`` int64 case of the batch that each image is mixed with; ``None`` if images are not mixed.
         share: Scalar float32 in [0, 1]: the share that each mixed image keeps of its own case.
     """
@@ -135,6 +136,7 @@ class Batch:
     caption_labels: Tensor | None = None
     positive_ids: Tensor | None = None
     features: Tensor | None = None
+    findings: Tensor | None = None
     partner: Tensor | None = None
     share: Tensor | None = None
 
@@ -149,7 +151,7 @@ class Batch:
         """
         if self.partner is None:
             return loss(self)
-        per_case = ("labels", "cases", "caption", "positive_ids")
+        per_case = ("labels", "cases", "caption", "positive_ids", "findings")
         values = {name: getattr(self, name) for name in per_case}
         partners = replace(self, **{name: value if value is None else value[self.partner] for name, value in values.items()})
         return self.share * loss(self) + (1 - self.share) * loss(partners)
@@ -259,6 +261,15 @@ class Predictions:
 
         shifted = np.exp(self.logits.astype(np.float64) - self.logits.max(axis=1, keepdims=True))
         return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    @property
+    def finding_probabilities(self) -> np.ndarray:
+        """``[N, C]`` float32 sigmoid of the logits: the probability of each finding on its own; NaN where a logit is not finite."""
+        import numpy as np
+
+        logits = np.where(np.isfinite(self.logits), self.logits, np.nan).astype(np.float64)
+        smaller = np.exp(-np.abs(logits))  # never overflows
+        return (np.where(logits >= 0, 1.0, smaller) / (1 + smaller)).astype(np.float32)
 
     def ordered(self) -> Predictions:
         """The same predictions in the order of ``cases``."""

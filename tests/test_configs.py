@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from clip_files import open_clip_model
+from finding_files import FINDINGS, write_findings
 from tiny import write_class_folders, write_pairs
 from tiny_imagenet_layout import write_tiny_imagenet
 
@@ -68,6 +69,8 @@ def test_name_is_true(path):
     data = next((word for word in ("digits", "hip", "pairs", "csv") if f"_{word}_" in path.stem), None)
     if data:
         assert f"data/{data}/" in dataset.get("root", dataset.get("path")) + "/"
+    findings = "_hip-findings_" in path.stem
+    assert findings == (dataset.get("path") == "data/hip/findings.csv") == bool(dataset.get("findings"))
     tiny_imagenet = re.search(r"_tinyimagenet(\d+)_", path.stem)
     assert bool(tiny_imagenet) == (dataset.type == "TinyImageNetDataset")
     assert not tiny_imagenet or dataset.num_classes == int(tiny_imagenet.group(1))
@@ -124,6 +127,8 @@ def tiny_data(dataset: dict, class_folders: Path, pairs: Path, others: Path) -> 
     if dataset["type"] == "ImageFolderDataset":
         parts = {key: str(others / key) for key in ("val_root", "test_root") if dataset.get(key)}
         return {**dataset, "root": str(class_folders), "class_texts": None, "groups": None, **parts}
+    if dataset["type"] == "TableDataset":
+        return {**dataset, "path": str(others / "findings" / "标注.csv"), "findings": list(FINDINGS)}
     if "test_path" in dataset:
         return {**dataset, "path": str(pairs / "train.csv"), "test_path": str(pairs / "val.csv")}
     return {**dataset, "path": str(pairs)}
@@ -145,6 +150,7 @@ def others(tmp_path_factory) -> Path:
     """Tiny ImageNet in small, images for val and test folders, and a CLIP as OpenAI saves one."""
     folder = tmp_path_factory.mktemp("others")
     write_tiny_imagenet(folder / "tiny-imagenet-200")
+    write_findings(folder / "findings")
     for seed, name in enumerate(("val_root", "test_root"), start=1):
         write_class_folders(folder / name, per_class=4, seed=seed)
     marks = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}

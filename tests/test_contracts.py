@@ -11,8 +11,8 @@ from tiny_imagenet_layout import write_tiny_imagenet
 from clipzoo.config.arguments import rule_of
 from clipzoo.hooks.base import MOMENTS
 from clipzoo.metrics import RETRIEVAL_DEFAULTS, Metric
-from clipzoo.models.losses import ClassificationLoss, Loss
-from clipzoo.records.tables import RetrievalTable
+from clipzoo.models.losses import ClassificationLoss, LogitLoss, Loss
+from clipzoo.records.tables import FindingsTable, RetrievalTable
 from clipzoo.registries import DATASETS, HOOKS, LOSSES, METRICS, SAMPLERS, SCHEDULES, SLOTS, TABLES
 from clipzoo.structures import Batch, Tokens
 
@@ -76,6 +76,25 @@ def test_retrieval_metrics_are_better_for_better_ranks(spec):
     assert np.isnan(metric.compute(one_missing)) and np.isnan(metric.compute(one_missing.take(slice(0, 0))))
 
 
+@pytest.mark.parametrize("name", [name for name in own(METRICS) if METRICS.get(name).kind == "findings"])
+def test_metrics_of_findings_are_better_for_better_predictions_and_leave_out_the_unknown(name):
+    metric: Metric = METRICS.build(name)
+    truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0], [-1, 0], [1, -1]], dtype=np.int8)
+    right = np.where(truth == 1, 0.8, 0.3).astype(np.float32)
+
+    def table(probabilities):
+        return FindingsTable(("a", "b"), tuple("uvwxyz"), ("",) * 6, ("fold_1",) * 6, truth, probabilities)
+
+    good, bad = metric.compute(table(right)), metric.compute(table(1 - right))
+    assert (good > bad) if metric.greater_is_better else (good < bad)
+    other = np.where(truth < 0, 0.99, right).astype(np.float32)
+    other[4, 0] = np.nan
+    assert metric.compute(table(other)) == good
+    assert metric.name == metric.name.lower()
+    right[0, 0] = np.nan
+    assert np.isnan(metric.compute(table(right)))
+
+
 @pytest.mark.parametrize("name", own(SCHEDULES))
 def test_schedules_are_pure_functions_between_0_and_1(name):
     schedule = SCHEDULES.build(
@@ -107,6 +126,7 @@ def test_losses_are_finite_scalars_with_gradients_for_both_towers(name):
         images=torch.zeros(5, 3, 2, 2), labels=captions, cases=torch.arange(5),
         text=Tokens(torch.ones(3, 2, dtype=torch.long), torch.full((3,), 2)), caption=captions,
         caption_ids=torch.arange(3), caption_labels=torch.arange(3), positive_ids=captions[:, None],
+        findings=torch.nn.functional.one_hot(captions).float(),
     )  # fmt: skip
     value = loss(image, text, scale, batch)
     value.backward()
@@ -118,9 +138,14 @@ def test_losses_are_finite_scalars_with_gradients_for_both_towers(name):
 @pytest.mark.parametrize("name", [name for name in own(LOSSES) if not issubclass(LOSSES.get(name), Loss)])
 def test_other_losses_are_over_logits(name):
     loss = LOSSES.build(name)
-    assert isinstance(loss, ClassificationLoss) and loss.name == loss.name.lower() and not loss.balances
+    assert isinstance(loss, LogitLoss) and loss.name == loss.name.lower() and not loss.balances
+    assert loss.multi_label != isinstance(loss, ClassificationLoss)
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    value = loss(logits, torch.tensor([0, 1, -1, 2, 1]))
+    labels = torch.tensor([0, 1, -1, 2, 1])
+    findings = torch.tensor([[1, 0, -1], [0, 1, 1], [-1, -1, -1], [0, 0, 1], [1, -1, 0]]).float()
+    batch = Batch(images=torch.zeros(5, 0), labels=labels, cases=torch.arange(5), findings=findings)
+    value = loss(logits, loss.target(batch))
+    assert 0 <= loss.accuracy(logits, batch) <= 1
     value.backward()
     assert value.shape == () and torch.isfinite(value) and torch.isfinite(logits.grad).all()
     assert ((logits.grad.abs().sum(dim=1) > 0) == torch.tensor([True, True, False, True, True])).all()

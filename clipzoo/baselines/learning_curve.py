@@ -94,9 +94,7 @@ class Learning:
         self.console: Console = validation.console
         self.data: Dataset = validation.dataset
         self.folds: Folds = validation.folds
-        if not self.data.classes:
-            kind = type(self.data).__name__
-            raise ConfigError(f"data.dataset: {kind} has captions but no classes. A learning curve requires class labels")
+        self.data.require_classes("A learning curve requires")
         self.probe = _probe_of(method)  # after the plugins of the config are imported
         if self.probe is None and number_of(config):
             raise ConfigError(

@@ -104,9 +104,7 @@ class Baselines:
         self.data: Dataset = validation.dataset
         self.folds: Folds = validation.folds
         self.console: Console = validation.console
-        if not self.data.classes:
-            kind = type(self.data).__name__
-            raise ConfigError(f"data.dataset: {kind} has captions but no classes. Baselines require class labels")
+        self.data.require_classes("Baselines require")
         work_dir.check_ours(self.folder, config, self.folds)
         self.fingerprint: Fingerprint | None = None
         self.settings: RuntimeSettings = RuntimeSettings.of(config)

@@ -211,6 +211,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--method: {twice} is listed twice. List it once")
         prediction.check_texts_are_read(probes, arguments.class_texts, arguments.template)
     data = _dataset(arguments)
+    data.require_classes("Episodes require")
     pool = episodes.EpisodePool(data.labels, [case.group for case in data.cases], data.classes, plan)
     sentences = prediction.class_sentences(data.classes, arguments.class_texts, arguments.template)
     console = make_console()

@@ -40,9 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
     parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model's context")
     parser.add_argument("--top", type=model_arguments.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")
-    parser.add_argument(
-        "--csv", type=command_line.path, metavar="FILE", help="write all probabilities to a table: image, prediction, p_<class>…"
-    )
+    help_ = "write all probabilities to a table: image, prediction, p_<class>… (findings: without prediction)"
+    parser.add_argument("--csv", type=command_line.path, metavar="FILE", help=help_)
     parser.add_argument("--force", action="store_true", help="overwrite a file with other content")
     model_arguments.add_model_arguments(parser)
     command_line.run(predict, parser.parse_args(arguments))
@@ -174,10 +173,11 @@ def table(images: list[str], result: Classification, top: int) -> str:
 
 
 def csv_content(images: list[str], result: Classification) -> bytes:
-    """``image,prediction,p_<class>…``; probabilities keep all nine digits of a float32."""
+    """``image,prediction,p_<class>…``, of findings without ``prediction``; probabilities keep all nine digits of a float32."""
     from clipzoo.text import csv_bytes
 
-    rows = [["image", "prediction", *(f"p_{name}" for name in result.classes)]]
-    for image, prediction, row in zip(images, result.predictions, result.probabilities.tolist(), strict=True):
-        rows.append([image, prediction, *(f"{p:.9g}" for p in row)])
+    predictions = [[] for _ in images] if result.multi_label else [[name] for name in result.predictions]
+    rows = [["image", *([] if result.multi_label else ["prediction"]), *(f"p_{name}" for name in result.classes)]]
+    for image, prediction, row in zip(images, predictions, result.probabilities.tolist(), strict=True):
+        rows.append([image, *prediction, *(f"{p:.9g}" for p in row)])
     return csv_bytes(rows)

@@ -103,17 +103,19 @@ class EvaluationSettings(Settings):
 
     Attributes:
         metrics: Specs for METRICS, in table order. ``None``: accuracy, balanced accuracy, F1, AUROC and log loss for cases with classes;
-            retrieval recalls, ranks and similarities for cases with captions only.
-        select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, or ``rsum``. Of equally good epochs,
-            that with the lower log loss is chosen, or the later one if there are no classes.
+            retrieval recalls, ranks and similarities for cases with captions only; mean AUROC, mean average precision, log loss and F1 of
+            all findings for several labels per case.
+        select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, ``rsum`` or ``mean_auroc``. Of equally
+            good epochs, that with the lower log loss is chosen, or the later one if there are no classes.
         every: Epochs between evaluations on the val part; the last epoch is always evaluated.
         every_steps: Optimizer steps between evaluations, instead of ``every``; the last step is always evaluated.
         calibrate: Whether to fit a temperature on the val part of each fold, store it in the scored checkpoint, and apply it to its test
-            part. Needs classes and a val part.
+            part. Needs one class per case and a val part.
         wise_ft: Whether the scored weights are a weighted mean of those before training and those of the best epoch, with the share of the
             latter (0, 0.1 … 1) that is best on the val part (WiSE-FT). For models that can do the task before training. Needs a val part.
         operating_point: How the summary chooses a threshold for each class on val, to report sensitivity, specificity, PPV and NPV on test:
-            ``'youden'``, or what to reach, such as ``{'sensitivity': 0.9}`` or ``{'specificity': 0.9}``. ``None`` reports none.
+            ``'youden'``, ``'f1'`` (the largest F1), or what to reach, such as ``{'sensitivity': 0.9}`` or ``{'specificity': 0.9}``.
+            ``None`` reports none; of findings, those of ``'f1'``.
         positive_class: The only class with operating points and a decision curve, usually that of two classes which is to be detected;
             ``None`` for every class against the others.
         balance_baselines: Whether all classes count equally when a baseline is fitted. ``None``: if the training corrects imbalance, by its
@@ -130,7 +132,9 @@ class EvaluationSettings(Settings):
     every_steps: Count | None = None
     calibrate: bool = False
     wise_ft: bool = False
-    operating_point: Literal["youden"] | dict[Literal["sensitivity", "specificity"], Annotated[float, Interval(gt=0, le=1)]] | None = None
+    operating_point: (
+        Literal["youden", "f1"] | dict[Literal["sensitivity", "specificity"], Annotated[float, Interval(gt=0, le=1)]] | None
+    ) = None
     positive_class: str | None = None
     balance_baselines: bool | None = None
     unit: Literal["case", "group"] = "case"

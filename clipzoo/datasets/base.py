@@ -6,10 +6,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from clipzoo.datasets.captions import Captions
-from clipzoo.errors import DataError, shortened
+from clipzoo.errors import ConfigError, DataError, shortened
 from clipzoo.records.folds import PARTS, Case
 from clipzoo.text import visible
 from clipzoo.text_tables import terminal_columns
@@ -26,9 +26,10 @@ class Dataset:
 
     Args:
         cases: Cases in any order; they are sorted by id. A *row* is an index into the sorted cases.
-        classes: Class names, indexed by ``case.label``. Empty if cases have no class.
+        classes: Class names, indexed by ``case.label``; or the findings, of which a case may have several (``case.findings``). Empty if
+            cases have no class.
         captions: Distinct captions of the dataset.
-        captions_of_case: Caption ids by case id, at least one per case; may be empty for cases with a class.
+        captions_of_case: Caption ids by case id, at least one per case; may be empty for cases with a class, or without any finding.
         captions_of_class: Caption ids of every class, at least one per class.
         notes: Remarks for the reader of a result, one sentence each.
 
@@ -77,12 +78,66 @@ class Dataset:
 
         return np.array([self.rows[case_id] for case_id in case_ids], dtype=np.int64)
 
-    @cached_property
+    @property
+    def task(self) -> Literal["classification", "retrieval", "findings"]:
+        """What the cases can be scored by: one class each, captions only, or several labels each."""
+        return "retrieval" if not self.classes else "classification" if self.findings is None else "findings"
+
+    @property
     def labels(self) -> np.ndarray:
-        """``[N]`` int64 class index of every row; -1 for cases without a class."""
+        """``[N]`` int64 class index of every row; -1 for cases without a class.
+
+        Raises:
+            DataError: Cases have several labels: whatever needs one class per case would be silently wrong.
+        """
+        if self.findings is not None:
+            raise DataError(
+                f"data.dataset: {type(self).__name__} has findings (several labels per image), but this needs one class per image. "
+                "Use label_key, without findings and separator"
+            )
+        return self.labels_if_any
+
+    def require_classes(self, what: str) -> None:
+        """Refuse cases without one class each, in the words of ``what`` requires it (``'Baselines require'``).
+
+        Raises:
+            ConfigError: The cases have captions only, or findings.
+        """
+        if self.task == "retrieval":
+            raise ConfigError(f"data.dataset: {type(self).__name__} has captions but no classes. {what} class labels")
+        if self.task == "findings":
+            raise ConfigError(f"data.dataset: {type(self).__name__} has findings (several labels per image). {what} one class per image")
+
+    @cached_property
+    def labels_if_any(self) -> np.ndarray:
+        """Like ``labels``, but -1 for every case with findings: for what works with and without a class per case."""
         import numpy as np
 
         return np.array([-1 if case.label is None else case.label for case in self.cases], dtype=np.int64)
+
+    @cached_property
+    def findings(self) -> np.ndarray | None:
+        """``[N, C]`` int8: 1 (present), 0 (absent) or -1 (unknown) for every row and finding; ``None`` unless cases have several labels."""
+        import numpy as np
+
+        if all(case.findings is None for case in self.cases):
+            return None
+        unknown = (-1,) * len(self.classes)
+        return np.array([case.findings or unknown for case in self.cases], dtype=np.int8)
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """``[N]`` bool: whether the class of a row, or one of its findings, is known."""
+        return self.labels_if_any >= 0 if self.findings is None else (self.findings >= 0).any(axis=1)
+
+    def label_counts(self, rows: np.ndarray) -> np.ndarray:
+        """``[C]`` int64 number of cases per class among ``rows``; of findings, ``[2, C]``: known to be absent, and present."""
+        import numpy as np
+
+        if self.findings is not None:
+            return np.stack([(self.findings[rows] == value).sum(axis=0) for value in (0, 1)]).astype(np.int64)
+        labels = self.labels[rows]
+        return np.bincount(labels[labels >= 0], minlength=len(self.classes))
 
     def captions_of(self, row: int) -> list[int]:
         """Ids of all captions of the case in ``row``."""
@@ -116,18 +171,22 @@ class Dataset:
     def describe(self) -> list[str]:
         """Lines for the log: numbers of cases, groups and captions, in total, per given part and per class, followed by the notes."""
         num_groups = len({case.group for case in self.cases})
-        lines = [f"{len(self.cases)} cases, {len(self.classes)} classes, {num_groups} groups, {len(self.captions)} distinct captions"]
+        kind = "findings" if self.task == "findings" else "classes"
+        lines = [f"{len(self.cases)} cases, {len(self.classes)} {kind}, {num_groups} groups, {len(self.captions)} distinct captions"]
         parts = Counter(case.part for case in self.cases if case.part is not None)
         if parts:
             lines[0] += "; " + "  ".join(f"{part} {parts[part]}" for part in PARTS if part in parts)
-        counts = Counter(case.label for case in self.cases)
-        groups: dict[int | None, set[str]] = {}
+        counts = Counter(label for case in self.cases for label in case.classes)
+        groups: dict[int, set[str]] = {}
         for case in self.cases:
-            groups.setdefault(case.label, set()).add(case.group)
+            for label in case.classes:
+                groups.setdefault(label, set()).add(case.group)
         names = [visible(name) for name in self.classes]
         width = max(map(terminal_columns, names), default=0)
         for label, name in enumerate(names):
             padding = " " * (width - terminal_columns(name))
             share = f"{100 * counts[label] / len(self.cases):5.1f} %"
-            lines.append(f"  {name}{padding}  {counts[label]:6d} cases  {share}  {len(groups.get(label, ())):6d} groups")
+            unknown = 0 if self.findings is None else int((self.findings[:, label] < 0).sum())
+            rest = f"  {unknown:6d} unknown" if unknown else ""
+            lines.append(f"  {name}{padding}  {counts[label]:6d} cases  {share}  {len(groups.get(label, ())):6d} groups{rest}")
         return lines + [f"note: {note}" for note in self.notes]

@@ -18,6 +18,7 @@ from clipzoo.datasets.files.groups import groups_from_pattern
 from clipzoo.datasets.files.images import DICOM_EXTENSIONS, EXTENSIONS
 from clipzoo.datasets.files.locate import Folders, top_folder
 from clipzoo.datasets.files.tables.columns import Columns
+from clipzoo.datasets.files.tables.findings import UNKNOWN, ColumnFindings, FindingCells, ListedFindings, check_arguments
 from clipzoo.datasets.files.tables.sheet import Sheet, read_sheet
 from clipzoo.datasets.group_hint import group_note
 from clipzoo.datasets.pseudonyms import pseudonym, read_salt
@@ -30,7 +31,7 @@ from clipzoo.text import clean_name, clean_path, differences, lookalike
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the table: its number, its image and that one's actual path, its cells by role, and finally the id of its case."""
+    """One row of the table: its number, its image and that one's actual path, and its cells by role (``label``: a class or findings)."""
 
     number: int
     written: str
@@ -43,7 +44,7 @@ class _Row:
 
 @DATASETS.register_module()
 class TableDataset(FileDataset):
-    """One row per image, with its class and, if known, its patient: CSV, TSV or an Excel workbook (``.xlsx``, with openpyxl).
+    """One row per image, with its class or findings and, if known, its patient: CSV, TSV or an Excel workbook (``.xlsx``, with openpyxl).
 
     Columns are found by their usual names: ``path``, ``label`` and ``group``, or 路径, 标签 and 患者编号, and many like them; titles above
     the header are skipped. Text may be UTF-8, UTF-16 with a byte-order mark, or GB18030 (GBK). Relative paths start at the table's folder,
@@ -74,6 +75,11 @@ class TableDataset(FileDataset):
         hide_groups: Whether groups of a column are replaced by pseudonyms.
         salt: File with the secret for pseudonyms of patients; ``None`` uses ``.clipzoo_salt`` beside the table, and makes it if needed.
         frame: Number of the frame of DICOM files that is the image, from 1; ``None`` refuses files with several frames.
+        findings: For several labels per image: columns with 1 or 0 (or yes/no, 是/否, +/-), one for each finding. An empty cell is unknown,
+            which no loss and no metric counts.
+        separator: For several labels per image in one cell of the label column, what separates them, such as ``';'``. A finding that is not
+            named is absent, and so are all in an empty cell. ``classes`` may give the findings.
+        no_finding: With ``separator``, a word for an image without findings, such as ``'正常'``.
 
     Raises:
         BuildError: The table is a workbook, and openpyxl is not installed.
@@ -101,14 +107,20 @@ class TableDataset(FileDataset):
         hide_groups: bool = True,
         salt: FilePath | None = None,
         frame: Count | None = None,
+        findings: list[str] | None = None,
+        separator: str | None = None,
+        no_finding: str | None = None,
     ):
+        several = {"findings": findings, "separator": separator, "no_finding": no_finding}
+        check_arguments({**several, "label_key": label_key, "classes": classes})
         if group_key is not None and group_pattern is not None:
             raise ConfigError("data.dataset: group_key and group_pattern are mutually exclusive. Remove one of them")
-        columns = Columns(image_key, label_key, group_key, tuple(attributes or ()))
+        columns = Columns(image_key, label_key, group_key, tuple(attributes or ()), tuple(findings or ()))
         table = read_sheet(path, columns.score, sheet=sheet)
         root = os.path.dirname(path) or "." if image_root is None else image_root
-        rows = _rows(table, columns, root, grouped=group_pattern is None)
-        names = _class_names(table, rows, classes)
+        cells = _finding_cells(table, columns, classes, **several)
+        rows = _rows(table, columns, root, grouped=group_pattern is None, findings=cells)
+        names, vectors = (_class_names(table, rows, classes), None) if cells is None else cells.vectors(_places(table, rows))
         files = _files(table, rows, root)
         folder = os.path.dirname(path) or "."
         grouped = group_pattern is not None or rows[0].group is not None
@@ -125,15 +137,19 @@ class TableDataset(FileDataset):
             groups = {case_id: pseudonym(group, secret) for case_id, group in groups.items()}
         groups, copied = merge_copies(groups, identical(files, allow_label_conflicts))
         captions, of_class = class_captions(names, class_texts, template)
-        label_of = {name: label for label, name in enumerate(names)}
+        label_of = {name: label for label, name in enumerate(names)} if vectors is None else dict.fromkeys(vectors)
+        cases = [
+            Case(file.id, label_of[file.class_name], groups[file.id], findings=None if vectors is None else vectors[file.class_name])
+            for file in files
+        ]
         super().__init__(
-            [Case(file.id, label_of[file.class_name], groups[file.id]) for file in files],
+            cases,
             names,
             paths={file.id: file.path for file in files},
             captions=captions,
-            captions_of_case={file.id: of_class[label_of[file.class_name]] for file in files},
+            captions_of_case={case.id: [i for label in case.classes for i in of_class[label]] for case in cases},
             captions_of_class=of_class,
-            notes=[*table.notes, *dicom.notes, *hints, *copied],
+            notes=[*table.notes, *dicom.notes, *hints, *copied, *_unknown_note(cases)],
         )
         self.table, self.frame = path, frame
         self.attributes = dict(dicom.attributes) | {
@@ -146,7 +162,7 @@ class TableDataset(FileDataset):
         return [f"{type(self).__name__} {self.table}", *super().describe()]
 
 
-def _rows(table: Sheet, columns: Columns, root: str, *, grouped: bool) -> list[_Row]:
+def _rows(table: Sheet, columns: Columns, root: str, *, grouped: bool, findings: FindingCells | None = None) -> list[_Row]:
     """The rows with their images found, with groups if ``grouped``; or the first problem.
 
     Raises:
@@ -161,10 +177,11 @@ def _rows(table: Sheet, columns: Columns, root: str, *, grouped: bool) -> list[_
     start = os.path.realpath(root)
     for number, cells in table.rows:
         where = f"{table.name}:{number}"
-        written, label, group = cells[image_at].strip(), clean(cells[label_at]), None if group_at is None else clean(cells[group_at])
+        written, group = cells[image_at].strip(), None if group_at is None else clean(cells[group_at])
+        label = clean(cells[label_at]) if findings is None else findings.label(where, cells)
         if not written:
             raise DataError(f"{where}: empty image path (column '{table.columns[image_at]}'). Write it, or remove the row")
-        if not label:
+        if not label and findings is None:
             raise DataError(f"{where}: empty label for '{written}' (column '{table.columns[label_at]}'). Write it, or remove the row")
         if group == "":
             advice = "Treating it as a group of its own could split a patient"
@@ -182,6 +199,39 @@ def _rows(table: Sheet, columns: Columns, root: str, *, grouped: bool) -> list[_
         raise DataError(_missing(start, missing))
     _refuse_second_rows(table, found)
     return found
+
+
+def _finding_cells(
+    table: Sheet,
+    columns: Columns,
+    classes: list[str] | None,
+    *,
+    findings: list[str] | None,
+    separator: str | None,
+    no_finding: str | None,
+) -> FindingCells | None:
+    """How the table says which findings an image has; ``None`` for one class per image."""
+    if findings is not None:
+        return ColumnFindings.of(table, findings)
+    if separator is None:
+        return None
+    return ListedFindings(table.name, columns.positions(table)[1], separator, no_finding, classes)
+
+
+def _unknown_note(cases: Sequence[Case]) -> list[str]:
+    """A note on cases of which no finding is known."""
+    unknown = [case.id for case in cases if case.findings is not None and set(case.findings) == {UNKNOWN}]
+    if not unknown:
+        return []
+    return [f"{len(unknown)} of {len(cases)} cases have no known finding, so they are neither learned nor scored: {shortened(unknown, 3)}"]
+
+
+def _places(table: Sheet, rows: Sequence[_Row]) -> dict[str, str]:
+    """Every label, with the place of its first row, in the order of the rows."""
+    places: dict[str, str] = {}
+    for row in rows:
+        places.setdefault(row.label, f"{table.name}:{row.number}")
+    return places
 
 
 def _refuse_second_rows(table: Sheet, rows: Sequence[_Row]) -> None:

@@ -5,7 +5,6 @@ preprocessing to the data.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +14,14 @@ from rich.console import Console
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from clipzoo.commands import typed
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.engine import checkpoint, inputs, unfreezing
-from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, RetrievalEvaluator
+from clipzoo.engine.checks.decisions import watched_part
+from clipzoo.engine.checks.task import check_task, metrics
+from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, FindingsEvaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
-from clipzoo.errors import BuildError, ConfigError, DataError, did_you_mean, shortened
-from clipzoo.metrics import RETRIEVAL_DEFAULTS
+from clipzoo.errors import BuildError, ConfigError, DataError, shortened
 from clipzoo.models.base import Tower
 from clipzoo.models.making import make_model
 from clipzoo.records.folds import Folds, Split
@@ -30,7 +29,6 @@ from clipzoo.records.provenance import Provenance
 from clipzoo.registries import (
     DATASETS,
     HOOKS,
-    METRICS,
     OPTIMIZERS,
     SCHEDULES,
     SPLITTERS,
@@ -38,7 +36,7 @@ from clipzoo.registries import (
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed, sharding
 from clipzoo.runtime.seeds import derived_seed, seed_everything
-from clipzoo.scoring.units import Unit, of_two_classes
+from clipzoo.scoring.units import Unit
 from clipzoo.structures import Tokens
 from clipzoo.text_tables import aligned
 
@@ -47,10 +45,6 @@ if TYPE_CHECKING:
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
 
-DEFAULT_METRICS = {
-    "classification": ("Accuracy", "BalancedAccuracy", "MacroF1", "AUROC", "LogLoss"),
-    "retrieval": RETRIEVAL_DEFAULTS,
-}
 DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook"]
 
 
@@ -65,7 +59,7 @@ def folds(config: Config, data: Dataset) -> Folds:
     Raises:
         DataError: The data has classes, but no case has a label.
     """
-    if data.classes and (data.labels < 0).all():
+    if data.classes and not data.labelled.any():
         raise DataError("data.dataset: no image has a label, so nothing can be learned or scored. Choose another split of the dataset")
     return SPLITTERS.build(config.splits).split(data.cases, data.classes)
 
@@ -93,83 +87,21 @@ def model(
     return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
 
 
-def metrics(settings: EvaluationSettings, data: Dataset) -> tuple[list[Metric], Metric]:
-    """All metrics, and the one among them that selects the epoch.
-
-    Raises:
-        ConfigError: ``evaluation.select`` is not among the metrics, or a metric does not fit the kind of data.
-    """
-    kind = "classification" if data.classes else "retrieval"
-    built = [METRICS.build(spec) for spec in (DEFAULT_METRICS[kind] if settings.metrics is None else settings.metrics)]
-    others = [metric.name for metric in built if metric.kind != kind]
-    if others:
-        has = "has classes" if data.classes else "has captions and no classes"
-        raise ConfigError(
-            f"evaluation.metrics: {shortened(others, 3)} cannot be computed here: {type(data).__name__} {has}, so it is scored by {kind}. "
-            f"Remove evaluation.metrics to use the defaults, or see: {typed('list_modules METRICS')}"
-        )
-    select = settings.select or {"classification": "balanced_accuracy", "retrieval": "rsum"}[kind]
-    by_name = {metric.name: metric for metric in built}
-    if select not in by_name:
-        hint = did_you_mean(select, by_name)
-        raise ConfigError(f"evaluation.select: '{select}' is not among the metrics.{hint} Available: {', '.join(by_name)}")
-    return built, by_name[select]
-
-
 def unit_of(config: Config) -> Unit:
     """What counts once in metrics and intervals."""
     settings = EvaluationSettings.of(config)
     return Unit(settings.unit, settings.join)
 
 
-def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
-    """Refuse keys of section ``evaluation`` that need classes, a certain class, or a labelled val part in every split.
-
-    Raises:
-        ConfigError: They do not fit the data or the splits.
-    """
-    settings = EvaluationSettings.of(config)
-    given = {key: getattr(settings, key) for key in ("calibrate", "operating_point", "positive_class")}
-    for key, value in {**given, "unit": settings.unit == "group"}.items():
-        if value and not data.classes:
-            kind = type(data).__name__
-            raise ConfigError(f"evaluation.{key}: {kind} has captions and no classes, so there are no class probabilities. Remove it")
-    if settings.unit == "group":
-        _check_groups(data)
-    if settings.positive_class is not None and settings.positive_class not in data.classes:
-        hint, classes = did_you_mean(settings.positive_class, data.classes), shortened(data.classes, 10)
-        raise ConfigError(f"evaluation.positive_class: there is no class '{settings.positive_class}'.{hint} Classes: {classes}")
-    if settings.calibrate:
-        _check_val(config, data, splits)
-    if settings.wise_ft and any(watched_part(config, split) != "val" for split in splits):
-        raise ConfigError("evaluation.wise_ft: every fold needs a val part that chooses. Raise splits.val_fraction, or remove it")
-
-
-def _check_groups(data: Dataset) -> None:
-    label_of: dict[str, int] = {}
-    for case in data.cases:
-        if case.label is not None and label_of.setdefault(case.group, case.label) != case.label:
-            raise ConfigError(of_two_classes(case.group, data.classes[label_of[case.group]], data.classes[case.label]))
-
-
-def _check_val(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
-    where = "evaluation.calibrate"
-    if watched_part(config, splits[0]) == "test":
-        raise ConfigError(f"{where}: a temperature needs a val part that is not reported. Set splits.select_on_test=False")
-    without = [split.name for split in splits if not (data.labels[data.rows_of(split.val)] >= 0).any()]
-    if without:
-        raise ConfigError(
-            f"{where}: the val part of {shortened(without, 3)} has no labelled cases to fit a temperature on. Raise splits.val_fraction"
-        )
-
-
 def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Metric], unit: Unit) -> Evaluator:
-    """The evaluator: by classes if the data has any, otherwise by retrieval; ``unit`` is what counts once.
+    """The evaluator: by classes or findings if the data has any, otherwise by retrieval; ``unit`` is what counts once.
 
     Raises:
         BuildError: The data needs retrieval, but the model cannot encode images and captions.
     """
-    if data.classes:
+    if data.task == "findings":
+        return FindingsEvaluator(inputs.class_captions(data, tokens), data.classes, chosen)
+    if data.task == "classification":
         return ClassEvaluator(inputs.class_captions(data, tokens), data.classes, chosen, unit)
     assert tokens is not None
     missing = net.lacks("encode_image", "encode_captions")
@@ -179,13 +111,6 @@ def evaluator(net: Model, data: Dataset, tokens: Tokens | None, chosen: list[Met
             f"{type(data).__name__} has captions and no classes. Choose a model such as CLIP"
         )
     return RetrievalEvaluator(tokens, chosen)
-
-
-def watched_part(config: Config, split: Split) -> str | None:
-    """The part that selects the epoch: test only if explicitly requested, otherwise val if it has cases, otherwise ``None``."""
-    if SPLITTERS.expand(config.splits).get("select_on_test", False):
-        return "test"
-    return "val" if split.val else None
 
 
 def run(
@@ -226,6 +151,7 @@ def run(
     seed_everything(seed)
     towers, num_classes = earlier and earlier["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
+    check_task(net, data)
     tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, earlier)
     if train_settings.unfreeze is not None:
         unfreezing.to_last_stage(net, train_settings.unfreeze)  # again: a tower may have been needed for initialisation only
@@ -287,9 +213,8 @@ def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: 
             if isinstance(tower, Tower):
                 tower.weights = f"of {earlier['path']}"
     else:
-        labels = torch.from_numpy(data.labels[data.rows_of(split.train)])
-        counts = torch.bincount(labels[labels >= 0], minlength=len(data.classes))
-        net.initialise(inputs.class_captions(data, tokens), counts)
+        counts = data.label_counts(data.rows_of(split.train))
+        net.initialise(inputs.class_captions(data, tokens), torch.from_numpy(counts))
     if net.tokenizer is None:  # a text tower may have been needed for ``initialise`` only
         return None
     net.prepare(tokens)
@@ -365,19 +290,19 @@ def parallel(
 
 def describe(run_: Run) -> list[str]:
     """Log lines that differ from fold to fold: cases per part, classes missing from a part, device and steps."""
-    labels = run_.dataset.labels
-    parts = {part: labels[run_.dataset.rows_of(getattr(run_.split, part))] for part in ("train", "val", "test")}
+    data = run_.dataset
+    parts = {part: data.rows_of(getattr(run_.split, part)) for part in ("train", "val", "test")}
     lines = [f"{run_.split.name}: " + "  ".join(f"{part} {len(found)}" for part, found in parts.items()) + " cases"]
-    if 1 <= len(run_.dataset.classes) <= 20:
-        rows = [[part, *map(str, np.bincount(found, minlength=len(run_.dataset.classes)))] for part, found in parts.items()]
-        lines += aligned(["cases", *run_.dataset.classes], rows).splitlines()
-    for part, found in parts.items():
-        absent = [name for label, name in enumerate(run_.dataset.classes) if len(found) and label not in found]
+    counts = {part: np.atleast_2d(data.label_counts(rows))[-1] for part, rows in parts.items()}  # of findings, the present ones
+    if 1 <= len(data.classes) <= 20:
+        lines += aligned(["cases", *data.classes], [[part, *map(str, found)] for part, found in counts.items()]).splitlines()
+    for part, found in counts.items():
+        absent = [name for name, number in zip(data.classes, found, strict=True) if len(parts[part]) and not number]
         if absent:
             lines.append(f"note: {part} has no cases of {shortened(absent)}")
-    weights = getattr(run_.model.criterion, "class_weights", None)
+    weights = getattr(run_.model.criterion, "pos_weight" if run_.model.multi_label else "class_weights", None)
     if weights is not None and not isinstance(weights, str):  # their meaning depends on the order of the classes
-        named = [f"{name} {weight:g}" for name, weight in zip(run_.dataset.classes, weights, strict=True)]
+        named = [f"{name} {weight:g}" for name, weight in zip(data.classes, weights, strict=True)]
         lines.append(f"class weights as given: {shortened(named, 50)}")
     visited, available = run_.batches.cases_per_epoch, len(parts["train"])
     if visited < available:

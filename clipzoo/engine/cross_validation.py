@@ -19,6 +19,7 @@ from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, loop, work_dir
 from clipzoo.engine.checkpoint import BEST, LATEST, how_to_retrain
+from clipzoo.engine.checks.decisions import check_decisions
 from clipzoo.engine.epochs import inner, wise_ft
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
@@ -29,7 +30,7 @@ from clipzoo.records.folds import Folds, Split
 from clipzoo.records.inner import INNER_RESULT_FILE, EpochChoice, InnerResult
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary
-from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.records.tables import FindingsTable, PredictionTable, Table
 from clipzoo.records.tuning import VAL_RESULT_FILE, Tuned, ValResult
 from clipzoo.registries import SPLITTERS
 from clipzoo.runtime import device, distributed
@@ -63,7 +64,7 @@ class CrossValidation:
         self.dataset = build.dataset(config)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
-        build.check_decisions(config, self.dataset, self.folds.splits)
+        check_decisions(config, self.dataset, self.folds.splits)
         self.inner = SPLITTERS.build(config.splits).inner_splits(self.folds)
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
@@ -350,9 +351,7 @@ class CrossValidation:
             log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
         return summary
 
-    def summary_of(
-        self, results: list[FoldResult], table: PredictionTable | RetrievalTable, val: dict[str, PredictionTable] | None = None
-    ) -> Summary:
+    def summary_of(self, results: list[FoldResult], table: Table, val: dict[str, PredictionTable | FindingsTable] | None = None) -> Summary:
         """The summary of all folds, with notes on changes of the data; ``val`` are their val predictions, by name."""
         fingerprint = self.fingerprint or recorded(self.folder)
         settings = EvaluationSettings.of(self.config)

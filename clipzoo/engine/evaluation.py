@@ -1,8 +1,7 @@
-"""Scoring a part: by classes or, if cases have captions only, by retrieval. Captions are encoded once, never per batch."""
+"""Scoring a part: by classes, by findings or, if cases have captions only, by retrieval. Captions are encoded once, never per batch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from clipzoo.metrics.classification import LogLoss
 from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
 from clipzoo.models.base import evaluating
-from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.records.findings_table import FindingsTable
+from clipzoo.records.tables import PredictionTable, Table
 from clipzoo.runtime import distributed, sharding
 from clipzoo.scoring.summary import score
 from clipzoo.scoring.units import Unit
@@ -36,14 +35,12 @@ class Evaluation:
         table: One row per case, or per query; all ``metrics`` are computed from it.
         metrics: Values by name; NaN if undefined.
         similarities: Similarities of positives and negatives; retrieval only.
-        log_loss: Log loss of the classes, whether or not it is among the metrics; NaN for retrieval.
     """
 
     part: str
-    table: PredictionTable | RetrievalTable
+    table: Table
     metrics: dict[str, float]
     similarities: Similarities | None = None
-    log_loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -97,8 +94,38 @@ class ClassEvaluator:
             labels=predictions.labels.astype(np.int64),
             probabilities=predictions.probabilities,
         )
-        joined = self.unit.of(table)
-        return Evaluation(part, table, score(self.metrics, joined), log_loss=LogLoss().compute(joined.labels, joined.probabilities))
+        return Evaluation(part, table, score(self.metrics, self.unit.of(table)))
+
+
+@dataclass(frozen=True)
+class FindingsEvaluator:
+    """Scores several labels per case, each by its own probability.
+
+    Attributes:
+        classes: Captions of the findings; ``None`` for a model that reads no captions.
+        names: Names of the findings.
+        metrics: Metrics to compute.
+    """
+
+    classes: ClassCaptions | None
+    names: tuple[str, ...]
+    metrics: Sequence[Metric]
+
+    def evaluate(self, model: Model, loader: Loader, dataset: Dataset, part: str, fold: str, compute: Compute) -> Evaluation:
+        """See ``Evaluator.evaluate``."""
+        assert dataset.findings is not None
+        classes = None if self.classes is None else self.classes.to(compute.device)
+        predictions = predict_cases(model, loader, classes, len(self.names), compute)
+        cases = [dataset.cases[row] for row in predictions.cases]
+        table = FindingsTable(
+            classes=self.names,
+            case_ids=tuple(case.id for case in cases),
+            groups=tuple(case.group for case in cases),
+            folds=(fold,) * len(cases),
+            findings=dataset.findings[predictions.cases],
+            probabilities=predictions.finding_probabilities,
+        )
+        return Evaluation(part, table, score(self.metrics, table))
 
 
 @dataclass(frozen=True)

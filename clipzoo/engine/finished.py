@@ -15,7 +15,7 @@ from clipzoo.records.folds import Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import PREDICTIONS_FILE, RESULT_FILE, VAL_PREDICTIONS_FILE, FoldResult
 from clipzoo.records.sealed import check_seal
-from clipzoo.records.tables import DIRECTIONS, PredictionTable, RetrievalTable, read_table
+from clipzoo.records.tables import DIRECTIONS, FindingsTable, PredictionTable, RetrievalTable, Table, read_table
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
@@ -32,8 +32,8 @@ class FinishedFold:
     """
 
     result: FoldResult
-    table: PredictionTable | RetrievalTable
-    val: PredictionTable | None = None
+    table: Table
+    val: PredictionTable | FindingsTable | None = None
 
 
 def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset, *, weights: bool = False) -> FinishedFold:
@@ -60,7 +60,7 @@ def read_fold(folder: Path, split: Split, provenance: Provenance, data: Dataset,
     return FinishedFold(result, table, val)
 
 
-def _checked_table(path: Path, digest: str, split: Split, data: Dataset, *, part: str = "test") -> PredictionTable | RetrievalTable:
+def _checked_table(path: Path, digest: str, split: Split, data: Dataset, *, part: str = "test") -> Table:
     advice = how_to_retrain(path.parent)
     try:
         if file_sha256(path) != digest:
@@ -90,23 +90,32 @@ def check_checkpoint(folder: Path, result: FoldResult) -> Path:
     return path
 
 
-def table_problem(table: PredictionTable | RetrievalTable, split: Split, data: Dataset, *, part: str = "test") -> str:
+def table_problem(table: Table, split: Split, data: Dataset, *, part: str = "test") -> str:
     """How a fold's table differs from its test part, or another ``part``; empty if it does not."""
-    others = [name for name in dict.fromkeys(table.folds if isinstance(table, PredictionTable) else table.fold) if name != split.name]
+    others = [name for name in dict.fromkeys(table.fold if isinstance(table, RetrievalTable) else table.folds) if name != split.name]
     if others:
         return f"holds predictions of {shortened(others, 3)}"
     if set(table.case_ids) != set(getattr(split, part)):
         return f"not the predictions of this fold's {part} part"
     cases = [data.cases[row] for row in data.rows_of(table.case_ids)]
-    if isinstance(table, PredictionTable):
+    if not isinstance(table, RetrievalTable):
         if table.classes != tuple(data.classes):
             return f"has other classes ({shortened(table.classes, 5)})"
+        if isinstance(table, FindingsTable) != (data.task == "findings"):
+            return "has labels of another kind than the data"
         groups = table.groups
-        labels = np.array([-1 if case.label is None else case.label for case in cases], dtype=np.int64)
-        edited = [case.id for case, same in zip(cases, labels == table.labels, strict=True) if not same]
+        edited = [case.id for case, same in zip(cases, _same_labels(table, data), strict=True) if not same]
         if edited:
             return f"{len(edited)} labels differ from those of the data: {shortened(edited, 3)}"
     else:
         groups = [group for group, direction in zip(table.group, table.direction, strict=True) if direction == DIRECTIONS[0]]
     moved = [case.id for case, group in zip(cases, groups, strict=True) if case.group != group]
     return f"{len(moved)} groups differ from those of the data: {shortened(moved, 3)}" if moved else ""
+
+
+def _same_labels(table: PredictionTable | FindingsTable, data: Dataset) -> np.ndarray:
+    """``[N]`` bool: whether the labels of a row are those of the data."""
+    rows = data.rows_of(table.case_ids)
+    if isinstance(table, FindingsTable):
+        return (data.findings[rows] == table.findings).all(axis=1)
+    return data.labels[rows] == table.labels

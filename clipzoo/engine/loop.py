@@ -18,7 +18,7 @@ import torch
 
 from clipzoo.datasets.augmentations import mixed
 from clipzoo.engine import build, checkpoint, single_cases, unfreezing
-from clipzoo.engine.epochs.best import Score
+from clipzoo.engine.epochs.best import replaces
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.grad_cache import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.state import Run
@@ -170,7 +170,7 @@ def mixing_seed(run: Run, index: int) -> int:
 
 
 def validate(run: Run) -> None:
-    """Score the watched part, and keep the weights if they are the best so far; see ``Score.replaces`` for ties."""
+    """Score the watched part, and keep the weights if none so far were better."""
     state = run.state
     if run.watched is None:
         return
@@ -178,12 +178,10 @@ def validate(run: Run) -> None:
     run.epoch_evaluation = evaluate(run, run.watched)
     state.evaluating = False
     state.metrics = run.epoch_evaluation.metrics
-    score, best = Score(state.metrics[run.selector.name], run.epoch_evaluation.log_loss), Score(state.best_score, state.best_log_loss)
-    state.curve.append([float(state.epoch + (state.batch > 0)), score.value, score.log_loss])
-    # On one process: log losses that differ in the last digit elsewhere must not make only some of them save.
-    if distributed.from_main(lambda: score.replaces(best, run.selector.greater_is_better)):
-        state.best_score, state.best_log_loss, state.best_step = score.value, score.log_loss, state.step
-        state.best_epoch = state.epoch + (state.batch > 0)
+    value, epoch = state.metrics[run.selector.name], state.epoch + (state.batch > 0)
+    state.curve.append([float(epoch), value])
+    if replaces(value, state.best_score, run.selector.greater_is_better):
+        state.best_score, state.best_epoch, state.best_step = value, epoch, state.step
         checkpoint.save_best(run)
     run.call("after_eval")
 

@@ -19,6 +19,7 @@ from clipzoo.engine.state import Run
 from clipzoo.engine.waiting import Waiting
 from clipzoo.errors import CheckpointError, TrainingError
 from clipzoo.files import file_sha256
+from clipzoo.records.findings_table import FindingsTable
 from clipzoo.records.folds import Split
 from clipzoo.records.inner import EpochChoice, InnerResult
 from clipzoo.records.provenance import Provenance, digest_of
@@ -26,7 +27,8 @@ from clipzoo.records.results import PREDICTIONS_FILE, VAL_PREDICTIONS_FILE, Fold
 from clipzoo.records.tuning import ValResult
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.log import make_console, make_log
-from clipzoo.scoring.decisions import log_loss_change
+from clipzoo.scoring.decisions import Choice, log_loss_change
+from clipzoo.scoring.findings import fit_thresholds
 from clipzoo.signals import Interrupt
 from clipzoo.statistics.decisions.temperature import apply_temperature, fit_temperature
 
@@ -142,7 +144,7 @@ class Runner:
         run.autocast = device.DTYPES[content["precision"]]  # 'auto' may mean another precision on this machine
         return content
 
-    def score_val(self, content: dict) -> tuple[str, dict]:
+    def score_val(self, content: dict) -> tuple[str, dict, dict]:
         """Write ``val_predictions.csv`` and, with ``evaluation.calibrate``, the temperature fitted on it to the selected checkpoint.
 
         The table has the probabilities of the same model as ``predictions.csv``, so calibrated ones if the test part's are.
@@ -151,24 +153,27 @@ class Runner:
             content: Result of ``load_chosen``.
 
         Returns:
-            The digest of the table, empty if the val part has no labelled cases, and the calibration, empty without one.
+            The digest of the table, empty if the val part has no labelled cases; the calibration, empty without one; and the threshold of
+            each finding, empty for data of other kinds.
         """
         run = self.run
-        if not run.dataset.classes or not (run.dataset.labels[run.dataset.rows_of(run.split.val)] >= 0).any():
-            return "", {}
+        if not run.dataset.classes or not run.dataset.labelled[run.dataset.rows_of(run.split.val)].any():
+            return "", {}, {}
         run.scored.calibration = 1.0  # a restart may find a calibrated file
         table = evaluate(run, "val").table
 
-        def write() -> tuple[str, dict]:
+        def write() -> tuple[str, dict, dict]:
             nonlocal table
-            calibration = {}
+            calibration, thresholds = {}, {}
+            if isinstance(table, FindingsTable):
+                thresholds = fit_thresholds(table, Choice.of(run.evaluation.operating_point))
             if run.evaluation.calibrate:
                 fitted = fit_temperature(table.labels, table.probabilities)
                 calibration = {"temperature": float(fitted.value), **{k: v for k, v in asdict(fitted).items() if k != "value"}}
                 checkpoint.save_calibration(run.folder / self.chosen(), content, calibration)
                 table = replace(table, probabilities=apply_temperature(table.probabilities, fitted.value).astype(np.float32))
             table.write(run.folder / VAL_PREDICTIONS_FILE)
-            return file_sha256(run.folder / VAL_PREDICTIONS_FILE), calibration
+            return file_sha256(run.folder / VAL_PREDICTIONS_FILE), calibration, thresholds
 
         return distributed.from_main(write)
 
@@ -193,7 +198,7 @@ class Runner:
         self.fit()
         interpolation = wise_ft.interpolate(self.run) if self.run.evaluation.wise_ft else {}
         content = self.load_chosen()
-        val_digest, calibration = self.score_val(content)
+        val_digest, calibration, thresholds = self.score_val(content)
         if calibration:
             content = self.load_chosen()  # it was written again, with the temperature
         evaluation, scored = self._score_test(content)
@@ -223,6 +228,7 @@ class Runner:
             val_predictions_digest=val_digest,
             calibration=calibration,
             interpolation=interpolation,
+            thresholds=thresholds,
         )
         run.call("after_test", evaluation, result)
         distributed.barrier()
@@ -255,10 +261,9 @@ class Runner:
         started = time.perf_counter()
         self.fit()
         run = self.run
-        epochs, scores, log_losses = ([row[i] for row in run.state.curve] for i in range(3))
+        epochs, scores = [int(epoch) for epoch, _ in run.state.curve], [value for _, value in run.state.curve]
         seconds = round(time.perf_counter() - started, 2)
-        epochs = [int(epoch) for epoch in epochs]
-        result = InnerResult(run.split.name, run.selector.name, epochs, scores, log_losses, run.provenance.plain(), seconds)
+        result = InnerResult(run.split.name, run.selector.name, epochs, scores, run.provenance.plain(), seconds)
         distributed.from_main(lambda: result.write(run.folder))
         return result
 

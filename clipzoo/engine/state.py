@@ -45,13 +45,12 @@ class TrainState:
         step: Number of optimizer steps made.
         skipped: Number of steps skipped by the fp16 gradient scaler, which the schedule ignores. Updated when a step is logged.
         best_score: Best value of the selecting metric so far; NaN before the first.
-        best_log_loss: Log loss of the same evaluation, which decides between equal values; NaN for retrieval.
         best_epoch: Epoch of the best value, counted from 1; 0 before the first.
         best_step: Step of the best value.
         metrics: Metrics of the last evaluation in the current epoch; empty before it.
         notes: Notes on the training, for readers of the result.
         evaluating: Whether an evaluation has begun but not finished; a restart repeats it first.
-        curve: Epoch, selecting metric and log loss of every evaluation so far.
+        curve: Epoch and selecting metric of every evaluation so far.
     """
 
     epoch: int = 0
@@ -59,7 +58,6 @@ class TrainState:
     step: int = 0
     skipped: int = 0
     best_score: float = math.nan
-    best_log_loss: float = math.nan
     best_epoch: int = 0
     best_step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)

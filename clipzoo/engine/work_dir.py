@@ -186,6 +186,7 @@ def _difference(old: Folds, new: Folds) -> str:
         "missing": before.keys() - now.keys(),
         "new": now.keys() - before.keys(),
         "in another class": [i for i in both if names[0][before[i].label] != names[1][now[i].label]],
+        "with other findings": [i for i in both if before[i].findings != now[i].findings],
         "in another group": [i for i in both if before[i].group != now[i].group],
     }
     found = {what: sorted(ids) for what, ids in kinds.items() if ids}

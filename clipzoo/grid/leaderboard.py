@@ -109,8 +109,8 @@ def _compared_with_best(ranked: Mapping[str, Summary], folder: Path, metric: str
     with_table = [name for name in with_table if name not in elsewhere]
     if best not in with_table or len(with_table) < 2:
         return {}, notes
-    runs = [FinishedRun(name, ranked[name], read_table(folder / name / OUT_OF_FOLD_FILE)) for name in with_table]
     try:
+        runs = [FinishedRun(name, ranked[name], read_table(folder / name / OUT_OF_FOLD_FILE)) for name in with_table]
         found = compare(runs, [(0, index) for index in range(1, len(runs))], metric)
     except DataError as error:
         return {}, [f"Not compared with the best: {error}."]

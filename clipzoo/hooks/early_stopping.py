@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 class EarlyStoppingHook(Hook):
     """Stops after ``patience`` evaluations without an improvement of the selecting metric.
 
-    An equal value with a lower log loss may be chosen as the best epoch, but is no improvement: log losses go down for long after the
-    metric has stopped to rise.
+    An equal value is chosen as the best epoch, but is no improvement.
     Requires a val part (or ``splits.select_on_test``); without one it logs a note and has no effect.
 
     Args:

@@ -10,26 +10,39 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from clipzoo.config.arguments import NotNegative
 from clipzoo.files import finite, read_json, write_json
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.row_file import Intervals, epoch_number, epoch_record, learning_rate, watched_metrics
-from clipzoo.pictures import figures
+from clipzoo.metrics.findings import auroc_per_finding, average_precision_per_finding
+from clipzoo.pictures import figures, finding_bars
 from clipzoo.pictures.fonts import drawing
-from clipzoo.records.tables import DIRECTIONS, PredictionTable
+from clipzoo.records.tables import DIRECTIONS, FindingsTable, PredictionTable
 from clipzoo.registries import HOOKS
 from clipzoo.structures import MEASURE
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from clipzoo.engine.evaluation import Evaluation
     from clipzoo.engine.state import Run
+    from clipzoo.pictures.fonts import Lettering
     from clipzoo.records.results import FoldResult
 
 FOLDER, CURVES_FILE, METRICS_FILE, RESULTS_FILE = "results", "training_curves.png", "model_metrics.png", "training_results.json"
 # Maximum share of the time that may be spent on drawing.
 _LARGEST_SHARE = 0.02
 # Metrics that are shares or areas, which can be drawn together on an axis from 0 to 1.
-_SHARES = re.compile(r"accuracy|balanced_accuracy|auroc|macro_(f1|precision|recall)|(i2t|t2i)_(r\d+|mrr)|.*_accuracy")
+_SHARES = re.compile(r"accuracy|balanced_accuracy|auroc|macro_(f1|precision|recall)|(i2t|t2i)_(r\d+|mrr)|.*_accuracy|mean_a.*|micro_f1.*")
+# What the second panel shows, by kind of data.
+_SHOWN = {
+    "classification": ("accuracy", "balanced_accuracy", "macro_f1"),
+    "retrieval": ("i2t_r1", "t2i_r1"),
+    "findings": ("mean_auroc", "mean_average_precision", "micro_f1"),
+}
+_TITLES = {"classification": "accuracy", "retrieval": "accuracy: R@1 and within the batch", "findings": "areas and F1 of the findings"}
 
 
 @HOOKS.register_module()
@@ -38,7 +51,8 @@ class ResultsHook(Hook):
 
     ``training_curves.png``: losses, accuracy, learning rate and the selecting metric, with the best epoch marked; over steps if
     training or evaluation counts in steps. ``model_metrics.png``, written after the test part is scored: recall, precision and confusion
-    matrix of the classes, or retrieval recalls compared with chance, and the similarities of pairs. ``training_results.json``: metrics of
+    matrix of the classes, or areas under the curves of the findings, or retrieval recalls compared with chance, and the similarities of
+    pairs. ``training_results.json``: metrics of
     the test part and, at the scored checkpoint, of the val part; selection; config; history; and under ``timings`` everything that differs
     between equal runs. A picture or file that cannot be created is logged as a warning and does not end the run.
 
@@ -186,7 +200,9 @@ def panels_of(run: Run, rows: list[dict], x: str, best_x: float | None) -> list[
     own = [k for k in keys if k not in ("epoch", "step", "lr") and not k.startswith((MEASURE, f"{part}_"))]
     losses = [curve(rows, x, key, "training" if key == "loss" else f"training, {key}") for key in own]
     losses.append(curve(rows, x, f"{part}_log_loss", f"{part}, log loss of the classes"))
-    names = ["accuracy", "balanced_accuracy", "macro_f1"] if run.dataset.classes else ["i2t_r1", "t2i_r1"]
+    if run.dataset.task == "findings":
+        losses[-1] = curve(rows, x, f"{part}_binary_log_loss", f"{part}, log loss of the findings")
+    names = list(_SHOWN[run.dataset.task])
     if selecting not in names and _SHARES.fullmatch(selecting):
         names.append(selecting)
     labels = {"i2t_r1": "R@1 image to text", "t2i_r1": "R@1 text to image"}
@@ -194,7 +210,7 @@ def panels_of(run: Run, rows: list[dict], x: str, best_x: float | None) -> list[
     accuracies = [curve(rows, x, f"{part}_{name}", labels[name]) for name in names]
     accuracies.append(curve(rows, x, f"{MEASURE}accuracy", "training, within the batch"))
     best = {labels[name]: value_at(rows, x, f"{part}_{name}", best_x) for name in names if name == selecting}
-    title = "accuracy" if run.dataset.classes else "accuracy: R@1 and within the batch"
+    title = _TITLES[run.dataset.task]
     rates = [curve(rows, x, "lr", "the largest of the groups")]
     panels = [
         figures.Panel("loss", "loss", losses),
@@ -230,10 +246,23 @@ def draw_metrics(run: Run, evaluation: Evaluation, result: FoldResult) -> None:
         if isinstance(evaluation.table, PredictionTable):
             subtitle = "\n".join([of, numbers(evaluation.metrics)])
             figure = figures.class_figure(title, subtitle, figures.confusion_matrix(evaluation.table), run.dataset.classes, letters)
+        elif isinstance(evaluation.table, FindingsTable):
+            figure = draw_findings(title, "\n".join([of, numbers(evaluation.metrics)]), evaluation.table, letters)
         else:
             subtitle = "\n".join([of, describe_ranks(evaluation.metrics)])
             figure = figures.retrieval_figure(title, subtitle, recalls(run, evaluation), similarities(evaluation))
         figures.save(figure, run.folder / FOLDER / METRICS_FILE)
+
+
+def draw_findings(title: str, subtitle: str, table: FindingsTable, letters: Lettering) -> Figure:
+    """Bars of every finding."""
+    found = (table.findings, table.probabilities.astype(np.float64))
+    finite = bool(np.isfinite(found[1][found[0] >= 0]).all())
+    undefined = np.full(len(table.classes), math.nan)
+    areas = (auroc_per_finding(*found), average_precision_per_finding(*found)) if finite else (undefined, undefined)
+    known = (table.findings >= 0).sum(axis=0)
+    shares = np.divide((table.findings == 1).sum(axis=0), known, out=undefined.copy(), where=known > 0)
+    return finding_bars.findings_figure(title, subtitle, table.classes, areas, shares, letters)
 
 
 def numbers(metrics: dict[str, float]) -> str:

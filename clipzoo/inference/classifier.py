@@ -30,6 +30,8 @@ class LoadedClassifier(LoadedModel):
     ) -> Classification:
         """The probability of each class that the model was trained on, calibrated if the training did so (``evaluation.calibrate``).
 
+        Of findings (several labels per image), each has a probability on its own.
+
         Args:
             images: N images; see ``encode_image``.
             texts: Must be ``None``, as the classes are those of the training; accepted so that all loaded models are called alike.

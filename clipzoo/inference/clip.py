@@ -98,6 +98,8 @@ class LoadedCLIP(LoadedModel):
     ) -> Classification:
         """The probability of each class: softmax over the similarities to the texts of the classes, with the model's temperature.
 
+        A model that was trained on findings (several labels per image) gives the probability of each text on its own: the sigmoid.
+
         A calibration (``evaluation.calibrate``) was fitted for the classes and sentences of the training, and is applied to them only: with
         ``texts`` or ``templates`` the probabilities are not calibrated.
 

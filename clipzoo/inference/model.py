@@ -30,18 +30,29 @@ class Classification:
 
     Attributes:
         classes: Names of the C classes.
-        probabilities: ``[N, C]`` fp32, each row summing to 1.
+        probabilities: ``[N, C]`` fp32, each row summing to 1; of findings, each in [0, 1] on its own.
+        multi_label: Whether the classes are findings, of which an image may have several or none.
     """
 
     classes: tuple[str, ...]
     probabilities: Tensor
+    multi_label: bool = False
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
     @property
     def predictions(self) -> list[str]:
-        """The most probable class of every image."""
+        """The most probable class of every image.
+
+        Raises:
+            DataError: The classes are findings.
+        """
+        if self.multi_label:
+            raise DataError(
+                "predictions: the classes are findings, of which an image may have several or none. Use probabilities, with the "
+                "thresholds in result.json of the fold"
+            )
         return [self.classes[i] for i in self.probabilities.argmax(dim=1).tolist()]
 
     def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
@@ -62,7 +73,7 @@ class Classification:
         if any(result.classes != results[0].classes for result in results):
             raise DataError("ensemble: the models have different classes, so their probabilities cannot be averaged")
         joint = torch.stack([result.probabilities.double() for result in results]).mean(dim=0)
-        return cls(results[0].classes, joint.float())
+        return cls(results[0].classes, joint.float(), results[0].multi_label)
 
 
 class LoadedModel:
@@ -177,7 +188,9 @@ class LoadedModel:
         logits = [self._logits(batch, encoded) / temperature for batch in whole(batches(reader, batch_size, num_workers), progress)]
         unknown = np.full(len(reader), -1, dtype=np.int64)
         predictions = Predictions(np.arange(len(reader)), unknown, torch.cat(logits).numpy())
-        return Classification(tuple(names), torch.from_numpy(predictions.probabilities))
+        several = self.model.multi_label
+        found = predictions.finding_probabilities if several else predictions.probabilities
+        return Classification(tuple(names), torch.from_numpy(found), several)
 
     def _logits(self, batch: Loaded, encoded: object) -> Tensor:
         images = self._on_device(batch.images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator
+from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, FindingsEvaluator
 from clipzoo.engine.fingerprint import Fingerprint
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import CheckpointError, DataError, LeakError, shortened
@@ -32,7 +33,7 @@ from clipzoo.inference.restore import checkpoint_model
 from clipzoo.records.folds import Folds
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, mean_and_sd
-from clipzoo.records.tables import PredictionTable, RetrievalTable, read_table
+from clipzoo.records.tables import FindingsTable, RetrievalTable, Table, read_table
 from clipzoo.registries import DATASETS
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed
@@ -61,7 +62,7 @@ class Agreement:
         rows: Number of rows.
     """
 
-    table: PredictionTable | RetrievalTable
+    table: Table
     what: str
     largest: float
     changed: tuple[str, ...]
@@ -108,15 +109,17 @@ def score_again(validation: CrossValidation, log: logging.Logger, *, accept_chan
     return compare(stored, table)
 
 
-def classes_or_queries(table: PredictionTable | RetrievalTable) -> list[str]:
+def classes_or_queries(table: Table) -> list[str]:
     """What must be equal in two compared tables, besides the cases."""
-    return list(table.classes if isinstance(table, PredictionTable) else table.query)
+    return list(table.query if isinstance(table, RetrievalTable) else table.classes)
 
 
-def compare(stored: PredictionTable | RetrievalTable, table: PredictionTable | RetrievalTable) -> Agreement:
+def compare(stored: Table, table: Table) -> Agreement:
     """How far apart two tables of the same cases are."""
-    if isinstance(table, PredictionTable):
+    if not isinstance(table, RetrievalTable):
         changed = stored.probabilities.argmax(axis=1) != table.probabilities.argmax(axis=1)
+        if isinstance(table, FindingsTable):  # no class is predicted
+            changed = (np.abs(stored.probabilities - table.probabilities) > TOLERANCE).any(axis=1)
         largest = np.abs(stored.probabilities - table.probabilities).max()
         return Agreement(table, "probability", float(largest), tuple(np.array(table.case_ids)[changed]), len(changed))
     differences = np.abs(stored.positive_similarity - table.positive_similarity)
@@ -139,14 +142,14 @@ class External:
 
     folds: dict[str, dict[str, float]]
     metrics: dict[str, float]
-    tables: dict[str, PredictionTable | RetrievalTable]
+    tables: dict[str, Table]
     intervals: dict[str, dict] = field(default_factory=dict)
     num_groups: int = 0
 
     @property
     def joint(self) -> str:
         """How ``metrics`` combine the folds: ``'ensemble'`` or ``'mean'``."""
-        return "ensemble" if any(isinstance(table, PredictionTable) for table in self.tables.values()) else "mean"
+        return "mean" if any(isinstance(table, RetrievalTable) for table in self.tables.values()) else "ensemble"
 
     def table(self) -> str:
         """A text table with one row per fold and one for all, or with one row per metric if there are many metrics."""
@@ -222,7 +225,8 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     mean = np.mean([table.probabilities for table in tables], axis=0, dtype=np.float64).astype(np.float32)
     ensemble = replace(tables[0], folds=("ensemble",) * len(images), probabilities=mean)
     scored = build.unit_of(config).of(ensemble)
-    scores, found = score(metrics, scored), intervals_of(scored)
+    scores = score(metrics, scored)
+    found = intervals_of(scored, scores)
     intervals = {metric: plain(found.overall[metric]) for metric in scores if metric in found.overall}
     return External(per_fold, scores, {"predictions.csv": ensemble}, intervals, found.num_groups)
 
@@ -236,6 +240,8 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
         DataError: ``data`` cannot be read either way.
     """
     spec = DATASETS.expand(config.data.dataset)
+    if any(case.findings is not None for case in folds.cases):
+        return _external_findings(spec, folds, data)
     if folds.classes:
         given = {"template": "{class_name}", "classes": list(folds.classes)}
         if not os.path.isfile(data):
@@ -252,6 +258,16 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
         return DATASETS.build({**plain, **keys})
 
 
+def _external_findings(spec: Mapping, folds: Folds, data: str) -> Dataset:
+    """A table with the model's findings in the columns that the config names."""
+    if not os.path.isfile(data):
+        raise DataError(f"{data}: a model of findings (several labels per image) is scored on a table like that of its training")
+    keys = ("image_key", "label_key", "sheet", "separator", "no_finding")
+    given = {key: spec[key] for key in keys if spec.get(key) is not None}
+    names = {"classes" if spec.get("separator") is not None else "findings": list(folds.classes)}
+    return TableDataset(data, template="{class_name}", **names, **given)
+
+
 def score_with(config: Config, provenance: Provenance, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:
     """Score ``images`` with a fold's scored checkpoint, which also provides the classes and their captions."""
     settings, data = RuntimeSettings.of(config), DataSettings.of(config)
@@ -266,6 +282,8 @@ def score_with(config: Config, provenance: Provenance, fold_folder: Path, images
         if classes is not None:
             net.prepare(classes.tokens)  # a frozen text tower encodes in full precision, as in training
         evaluator: Evaluator = ClassEvaluator(classes, images.classes, metrics, build.unit_of(config))
+        if images.task == "findings":
+            evaluator = FindingsEvaluator(classes, images.classes, metrics)
     else:
         tokens = images.captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=data.allow_overlong_captions)
         net.prepare(tokens)

@@ -1,6 +1,6 @@
 """Metrics of predictions and ranks. The import loads neither scikit-learn nor torch; the first computation does."""
 
-from clipzoo.metrics.base import Metric, RetrievalMetric
+from clipzoo.metrics.base import FindingsMetric, Metric, RetrievalMetric
 from clipzoo.metrics.classification import (
     AUROC,
     Accuracy,
@@ -9,9 +9,11 @@ from clipzoo.metrics.classification import (
     MacroF1,
     MacroPrecision,
     MacroRecall,
+    QuadraticWeightedKappa,
     confusion_matrix,
     per_class,
 )
+from clipzoo.metrics.findings import BinaryLogLoss, MeanAUROC, MeanAveragePrecision, MicroF1
 from clipzoo.metrics.ranking import QueryRanks, Ranks, Similarities, rank, retrieval_table
 from clipzoo.metrics.retrieval import (
     MRR,
@@ -29,16 +31,22 @@ __all__ = [
     "AUROC",
     "Accuracy",
     "BalancedAccuracy",
+    "BinaryLogLoss",
+    "FindingsMetric",
     "LogLoss",
     "MRR",
     "MacroF1",
     "MacroPrecision",
     "MacroRecall",
+    "MeanAUROC",
+    "MeanAveragePrecision",
     "MeanRank",
     "MedianRank",
     "Metric",
+    "MicroF1",
     "NegativeSimilarity",
     "PositiveSimilarity",
+    "QuadraticWeightedKappa",
     "QueryRanks",
     "RETRIEVAL_DEFAULTS",
     "RSum",

@@ -1,6 +1,6 @@
 """Base classes of all metrics, which map the table of a part to one number.
 
-Shapes: N cases · C classes.
+Shapes: N cases · C classes, or findings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from clipzoo.records.tables import RetrievalTable
+from clipzoo.records.tables import FindingsTable, RetrievalTable
 
 
 class Metric:
@@ -20,12 +20,12 @@ class Metric:
         name: Key in ``history.json``, in the summary and in ``evaluation.select``. Defined by the class, or by the object if it depends on
             arguments.
         greater_is_better: Whether higher values are better.
-        kind: Input of the metric: labels and probabilities, or retrieval ranks.
+        kind: Input of the metric: labels and probabilities, retrieval ranks, or findings and their probabilities.
     """
 
     name: str
     greater_is_better: ClassVar[bool] = True
-    kind: ClassVar[Literal["classification", "retrieval"]] = "classification"
+    kind: ClassVar[Literal["classification", "retrieval", "findings"]] = "classification"
 
     def compute(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
         """Compute the metric over the cases that have a label.
@@ -71,4 +71,30 @@ class RetrievalMetric(Metric):
 
     def score(self, table: RetrievalTable) -> float:
         """Like ``compute``, for queries of its directions only, at least one of each, all with finite similarities."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'score'")
+
+
+class FindingsMetric(Metric):
+    """Base class of metrics of several labels per case; subclasses set ``name`` and implement ``score``."""
+
+    kind = "findings"
+
+    def compute(self, table: FindingsTable) -> float:
+        """Compute the metric over all known answers.
+
+        Returns:
+            NaN if the metric is undefined: nothing is known, or a probability of a case with a known answer is not finite.
+        """
+        known = table.findings >= 0
+        if not known.any() or not np.isfinite(table.probabilities[known]).all():
+            return float("nan")
+        return float(self.score(table.findings, table.probabilities.astype(np.float64)))
+
+    def score(self, findings: np.ndarray, probabilities: np.ndarray) -> float:
+        """Like ``compute``, for at least one known answer, all finite.
+
+        Args:
+            findings: ``[N, C]`` int8: 1 present, 0 absent, -1 unknown, which must not count.
+            probabilities: ``[N, C]`` float64.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no method 'score'")

@@ -107,6 +107,28 @@ class LogLoss(Metric):
         return log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=np.arange(num_classes))
 
 
+@METRICS.register_module()
+class QuadraticWeightedKappa(Metric):
+    """Agreement beyond chance of graded labels, by Cohen's kappa with quadratic weights: 1 is perfect, 0 is chance, below 0 is worse.
+
+    A case predicted two grades off counts four times as much as one predicted one grade off. The grades are the classes in label order,
+    so check that order: ``classes`` of the dataset sets it. NaN if all labels and predictions are of one class.
+
+    Source: Cohen 1968, "Weighted kappa: nominal scale agreement with provision for scaled disagreement or partial credit".
+    """
+
+    name = "quadratic_weighted_kappa"
+
+    def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
+        """See the class."""
+        from sklearn.metrics import cohen_kappa_score
+
+        predicted = probabilities.argmax(axis=1)
+        if len(np.union1d(labels, predicted)) < 2:  # scikit-learn divides 0 by 0
+            return float("nan")
+        return cohen_kappa_score(labels, predicted, labels=np.arange(probabilities.shape[1]), weights="quadratic")
+
+
 def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[dict[str, object]]:
     """One row per class, in the order of ``classes``.
 

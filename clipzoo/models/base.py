@@ -51,9 +51,9 @@ class Model(nn.Module):
         Entries whose names start with ``in_batch_`` are measures of the batch, which are reported but not part of the loss.
 
         Args:
-            batch: Batch of cases and captions.
-            feature_gradients: For ``train.grad_cache`` only, and only for models with ``encode`` and ``contrast``: the gradient of the
-                loss with respect to each feature returned by ``encode``. The result is then the sum of their products.
+            batch: Cases and captions.
+            feature_gradients: For ``train.grad_cache`` and models with ``encode`` and ``contrast`` only: the gradient of the loss with
+                respect to each feature returned by ``encode``. The result is then the sum of their products.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
 
@@ -89,8 +89,13 @@ class Model(nn.Module):
 
     @property
     def criterion(self) -> nn.Module | None:
-        """The module ``loss``, for messages about it; ``None`` for a model that computes its loss by itself."""
+        """The module ``loss``; ``None`` for a model that computes its loss by itself."""
         return self._modules.get("loss")
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether every logit of ``predict`` answers a question of its own (findings): its probability is a sigmoid, not a softmax."""
+        return getattr(self.criterion, "multi_label", False)
 
     @property
     def log_temperature(self) -> Tensor | None:
@@ -118,7 +123,7 @@ class Model(nn.Module):
 
         Args:
             classes: Captions that represent the classes; ``None`` if the model has no tokenizer, or the data no classes.
-            class_counts: ``[C]`` int64 number of cases per class in the training part of this fold.
+            class_counts: ``[C]`` int64 cases per class in this fold's training part; of findings ``[2, C]``: known absent, and present.
         """
 
     def prepare(self, captions: Tokens) -> None:
@@ -395,5 +400,4 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 def full_name(tower: Tower) -> str:
     """The tower's class, followed by its name in the log if that differs."""
-    name = type(tower).__name__
-    return name if tower.name == name else f"{name} {tower.name}"
+    return " ".join(dict.fromkeys((type(tower).__name__, tower.name)))

@@ -125,7 +125,7 @@ class CLIP(Model):
         return losses
 
     def predict(self, batch: Batch, classes: Tensor) -> Tensor:
-        """``[B, C]`` fp32: similarity of each image to the class prototypes, divided by the temperature.
+        """``[B, C]`` fp32: similarity of each image to the class prototypes, divided by the temperature; for findings, plus the bias.
 
         Args:
             batch: Batch, of which only ``images``, or ``features``, is used.
@@ -133,7 +133,8 @@ class CLIP(Model):
         """
         image_BD = self.encode_image(batch.images, batch.features)
         with torch.autocast(image_BD.device.type, enabled=False):
-            return (self._scale() * image_BD @ classes.T).float()
+            logits_BC = self._scale() * image_BD @ classes.T
+            return (logits_BC + self.loss.logit_bias if self.multi_label else logits_BC).float()
 
     def encode_classes(self, captions: ClassCaptions) -> Tensor:
         """``[C, D]`` prototypes: the normalised mean of the normalised features of each class's captions."""
@@ -249,13 +250,15 @@ def in_batch_measures(image_BD: Tensor, text_UD: Tensor, logit_scale: Tensor, ba
 
     Returns:
         ``in_batch_accuracy``: share of images whose most similar caption in the batch describes them. ``in_batch_similarity``: softmax
-            probability, over the captions of the batch, of those that describe the image, averaged over the images.
+            probability, over the captions of the batch, of those that describe the image, averaged over the images. Images without a
+            caption (without findings) are left out.
     """
     positives_BU = batch.positives()
     logits_BU = in_full(logit_scale) * in_full(image_BD) @ in_full(text_UD).T
     hits_B = positives_BU.gather(1, logits_BU.argmax(dim=1, keepdim=True))
     shares_B = (logits_BU.softmax(dim=1) * positives_BU).sum(dim=1)
-    return {"in_batch_accuracy": hits_B.float().mean(), "in_batch_similarity": shares_B.mean()}
+    described = positives_BU.any(dim=1).sum().clamp(min=1)
+    return {"in_batch_accuracy": hits_B.sum() / described, "in_batch_similarity": shares_B.sum() / described}
 
 
 def _joint_width(*towers: nn.Module) -> int:

@@ -15,7 +15,7 @@ from clipzoo.config.arguments import Count
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import Model, describe_parameters, in_full
 from clipzoo.models.heads import Head, LinearHead
-from clipzoo.models.losses import ClassificationLoss, CrossEntropyLoss
+from clipzoo.models.losses import CrossEntropyLoss, LogitLoss
 from clipzoo.models.prototypes import class_prototypes
 from clipzoo.registries import MODELS
 from clipzoo.structures import Batch, ClassCaptions, Tokenizer, Tokens
@@ -29,13 +29,14 @@ class ImageClassifier(Model):
         image_encoder: Image tower, a ``Backbone``, such as the visual tower of a CLIP.
         num_classes: Number of classes, C, at least 2. Taken from the dataset, not from the config.
         head: A ``Head`` from the tower's features to the logits. ``None``: ``LinearHead()``.
-        loss: A ``ClassificationLoss``. ``None``: ``CrossEntropyLoss()``.
+        loss: A ``LogitLoss``: a ``ClassificationLoss`` for one class per image, ``BinaryCrossEntropyLoss`` for findings. ``None``:
+            ``CrossEntropyLoss()``.
         text_encoder: Text tower trained with the image tower. The head is then initialised from the class captions, as in zero-shot
             classification, instead of randomly, and the text tower is dropped before training.
 
     Raises:
         ConfigError: There are fewer than two classes.
-        BuildError: The loss is not a classification loss; or, with a text tower, the head cannot start from texts, or the towers share no
+        BuildError: The loss is not over logits; or, with a text tower, the head cannot start from texts, or the towers share no
             joint space.
 
     Source: fine-tuning and linear probes of Radford et al. 2021 (arXiv:2103.00020), section 3.2; initialisation from class captions as in
@@ -81,7 +82,7 @@ class ImageClassifier(Model):
 
         Args:
             classes: Captions that represent the classes; used only with a text tower.
-            class_counts: ``[C]`` int64 number of cases per class in the training part.
+            class_counts: See ``Model.initialise``.
 
         Raises:
             BuildError: There is a text tower, but there are no class captions.
@@ -98,13 +99,11 @@ class ImageClassifier(Model):
         self.text_encoder = None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss under its own name, and ``in_batch_accuracy``, the share of correct cases among those with a class."""
+        """The loss under its own name, and ``in_batch_accuracy``, the share of right answers among the known ones."""
         logits_BC = self.logits(self.tower_features(batch.images, batch.features))
         with torch.no_grad():
-            known_B = batch.labels >= 0
-            right_B = logits_BC.argmax(dim=1) == batch.labels  # no prediction is -1
-            accuracy = right_B.sum() / known_B.sum().clamp(min=1)
-        loss = batch.mixed_loss(lambda described: self.loss(logits_BC, described.labels))
+            accuracy = self.loss.accuracy(logits_BC, batch)
+        loss = batch.mixed_loss(lambda described: self.loss(logits_BC, self.loss.target(described)))
         return {self.loss.name: loss, "in_batch_accuracy": accuracy}
 
     def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
@@ -158,16 +157,16 @@ def check_num_classes(where: str, num_classes: int) -> None:
         raise ConfigError(f"{where}: num_classes={num_classes}, but a classifier requires at least 2 classes")
 
 
-def _connected(loss: nn.Module, num_classes: int) -> ClassificationLoss:
+def _connected(loss: nn.Module, num_classes: int) -> LogitLoss:
     """``loss``, prepared for the class weights of ``num_classes`` classes.
 
     Raises:
         BuildError: The loss compares images with captions.
     """
-    if not isinstance(loss, ClassificationLoss):
+    if not isinstance(loss, LogitLoss):
         raise BuildError(
             f"ImageClassifier: {type(loss).__name__} compares images with captions, but a classifier has logits. "
-            "Choose CrossEntropyLoss or FocalLoss, or the model CLIP"
+            "Choose CrossEntropyLoss, FocalLoss or (for findings) BinaryCrossEntropyLoss, or the model CLIP"
         )
     return loss.connect(num_classes)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,16 +31,31 @@ class Case:
         label: Class index; ``None`` if cases have no class.
         group: Group (patient) of the case, which every split keeps together. The case's own id if it stands alone.
         part: ``'train'``, ``'val'`` or ``'test'`` if the data's own files assign one, which the splitter ``AsGiven`` follows.
+        findings: For several labels per case, 1 (present), 0 (absent) or -1 (unknown) for each class; ``label`` is then ``None``.
     """
 
     id: str
     label: int | None
     group: str
     part: str | None = None
+    findings: tuple[int, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Indices of all classes that the case is known to have: its label, or its findings."""
+        if self.findings is not None:
+            return tuple(c for c, value in enumerate(self.findings) if value == 1)
+        return () if self.label is None else (self.label,)
 
     def plain(self) -> dict:
-        """The entry in ``folds.json``; ``part`` is included only if set."""
-        return {key: value for key, value in asdict(self).items() if key != "part" or value is not None}
+        """The entry in ``folds.json``; ``part`` and ``findings`` are included only if set."""
+        return {key: value for key, value in asdict(self).items() if key not in ("part", "findings") or value is not None}
+
+    @classmethod
+    def from_plain(cls, content: dict, where: object, advice: str) -> Case:
+        """The case of an entry in ``folds.json``."""
+        case = as_record(cls, content, where, advice, DataError)
+        return case if case.findings is None else replace(case, findings=tuple(case.findings))
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class Folds:
 
     Attributes:
         cases: Sorted by id.
-        classes: Class names; ``case.label`` indexes them.
+        classes: Class names; ``case.label`` indexes them, ``case.findings`` has a number for each.
         splits: One split per fold.
         spec: How the folds were made: the splitter's type and arguments.
         exhaustive: Whether every case is tested exactly once (cross-validation), rather than at most once (holdout).
@@ -134,10 +149,10 @@ class Folds:
 
     def counts(self, split: Split) -> dict[str, list[int]]:
         """Number of cases per class in each part of ``split``, in the order of ``classes``."""
-        labels = {c.id: c.label for c in self.cases}
+        classes = {c.id: c.classes for c in self.cases}
         table = {}
         for part in PARTS:
-            per_class = Counter(labels[i] for i in getattr(split, part))
+            per_class = Counter(c for i in getattr(split, part) for c in classes[i])
             table[part] = [per_class[label] for label in range(len(self.classes))]
         return table
 
@@ -171,7 +186,7 @@ class Folds:
             if {type(fold.get(part)) for part in PARTS} != {list} or not isinstance(fold.get("name"), str):
                 raise DataError(f"{path}: a fold must have a name and the lists {', '.join(PARTS)}. {again}")
         folds = cls(
-            cases=tuple(as_record(Case, case, path, again, DataError) for case in content.cases),
+            cases=tuple(Case.from_plain(case, path, again) for case in content.cases),
             classes=tuple(content.classes),
             splits=tuple(Split(fold["name"], *(tuple(fold[part]) for part in PARTS)) for fold in content.folds),
             spec=content.spec,

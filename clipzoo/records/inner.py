@@ -19,7 +19,6 @@ class InnerResult:
         metric: The selecting metric.
         epochs: The evaluated epochs, from 1.
         scores: The selecting metric after each of them.
-        log_losses: Log loss after each of them; NaN if undefined.
         provenance: Provenance of the run's files; see ``Provenance``.
         seconds: Wall time of training since the last restart.
     """
@@ -28,7 +27,6 @@ class InnerResult:
     metric: str
     epochs: list[int]
     scores: list[float] = field(metadata=NAN_INSIDE)
-    log_losses: list[float] = field(metadata=NAN_INSIDE)
     provenance: dict[str, str]
     seconds: float
 

@@ -53,6 +53,8 @@ class FoldResult:
             ``log_loss_after``, those of the test part with the prefix ``test_``, and a ``note``; empty without.
         interpolation: With ``evaluation.wise_ft``: ``alpha``, the share of the trained weights, and by the tried ``alphas`` the ``scores``
             on val; empty without.
+        thresholds: For several labels per case, the lowest probability of each finding that is called present, fitted on val; ``None``
+            where there is none.
     """
 
     fold: str
@@ -75,6 +77,7 @@ class FoldResult:
     val_predictions_digest: str = ""
     calibration: dict[str, float | int | str | None] = field(default_factory=dict)
     interpolation: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def folds_digest(self) -> str:
@@ -127,6 +130,9 @@ class Summary:
         calibration: ``ece`` (debiased) with ``interval``, ``ece_plug_in``, ``brier``, and the fitted ``temperatures`` by fold.
         unit: What counts once in every number: a case, or a group of cases whose probabilities are joined.
         join: How they are joined.
+        findings: For several labels per case, one dict per finding over the pooled predictions: ``cases`` of which it is known,
+            ``positives``, ``thresholds`` by fold and their ``criterion``, metrics (``None`` if undefined), and ``intervals`` (``[low,
+            high]`` by metric).
     """
 
     name: str
@@ -154,6 +160,7 @@ class Summary:
     calibration: dict[str, Any] = field(default_factory=dict)
     unit: Literal["case", "group"] = "case"
     join: Literal["mean", "max"] = "mean"
+    findings: list[dict] = field(default_factory=list)
 
     def write(self, work_dir: Path) -> None:
         """Write ``work_dir/cv_summary.json``."""
@@ -180,7 +187,7 @@ class Summary:
         """The fold table, the class table and the confusion matrix as aligned text."""
         mark = "  (OPTIMISTIC: the test part chose the epoch)" if self.optimistic else ""
         parts = [f"{self.name}: {self.selection}{mark}", self.metric_table()]
-        parts += self.class_tables() if self.classes else []
+        parts += self.class_tables() if self.per_class else self.finding_tables() if self.findings else []
         parts += self.subgroup_tables()
         parts += self.decision_tables()
         if self.num_groups:
@@ -257,6 +264,23 @@ class Summary:
             rows = [[name, *map(str, row)] for name, row in zip(self.classes, self.confusion, strict=True)]
             parts.append(aligned(["true \\ predicted", *self.classes], rows))
         return parts
+
+    def finding_tables(self) -> list[str]:
+        """One row per finding with its areas, and one with its thresholds and what they achieve."""
+        areas = [
+            [row["finding"], str(row["cases"]), str(row["positives"]), *(_with_limits(row, key) for key in ("auroc", "average_precision"))]
+            for row in self.findings
+        ]
+        keys = ["sensitivity", "specificity", "ppv", "npv", "f1"]
+        decided = [
+            [row["finding"], " ".join(number(value) for value in row["thresholds"].values()), *(_with_limits(row, key) for key in keys)]
+            for row in self.findings
+        ]
+        chosen = f"thresholds of the folds, from val ({self.findings[0]['criterion']})"
+        return [
+            aligned(["finding (pooled)", "cases", "positives", "auroc", "average precision"], areas),
+            aligned(["finding", chosen, *keys], decided),
+        ]
 
     def decision_tables(self) -> list[str]:
         """Operating points, and one line each on calibration and prediction sets."""

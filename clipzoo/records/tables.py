@@ -1,4 +1,4 @@
-"""Tables with one row per scored case: class predictions or retrieval ranks. All reported numbers are computed from them.
+"""Tables with one row per scored case: class predictions, findings or retrieval ranks. All reported numbers are computed from them.
 
 Does not import torch, so that tables are read quickly.
 """
@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from clipzoo.errors import DataError, shortened
-from clipzoo.files import read_text, write_text
-from clipzoo.text import csv_rows, csv_text
+from clipzoo.files import write_text
+from clipzoo.records.findings_table import FindingsTable
+from clipzoo.records.table_file import Rows, check_lengths, check_once, floats, integers, not_a_table, order_of, problem_of, read_rows
+from clipzoo.text import csv_text
 
 DIRECTIONS = ("image_to_text", "text_to_image")
 
 _PREDICTION_COLUMNS = ("case_id", "group", "fold", "label", "prediction")
 _OFF = 1e-3  # largest accepted deviation from 1: the sum of a case's probabilities, or the magnitude of a cosine
-_KINDS = {"predictions": "not a table of predictions", "ranks": "not a table of retrieval ranks"}
-
-Rows = Sequence[tuple[int, list[str]]]  # first line number and cells of each row
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class PredictionTable:
     probabilities: np.ndarray
 
     def __post_init__(self) -> None:
-        if problem := _problem_of(self.classes):
+        if problem := problem_of(self.classes):
             raise DataError(f"predictions: {problem}")
 
     def write(self, path: str | Path) -> None:
@@ -69,23 +68,23 @@ class PredictionTable:
         Raises:
             DataError: The file is missing or has another format; the message gives the line.
         """
-        return cls._from_rows(path, *_read_rows(path))
+        return cls._from_rows(path, *read_rows(path))
 
     @classmethod
     def _from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> PredictionTable:
         first = len(_PREDICTION_COLUMNS)
         if tuple(header[:first]) != _PREDICTION_COLUMNS or not all(name.startswith("p_") for name in header[first:]):
-            raise _not("predictions", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
+            raise not_a_table("predictions", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
         classes = tuple(name.removeprefix("p_") for name in header[first:])
         index = {name: i for i, name in enumerate(classes)}
-        if problem := _problem_of(classes):
-            raise _not("predictions", path, 1, problem)
-        _check_lengths("predictions", path, header, rows)
+        if problem := problem_of(classes):
+            raise not_a_table("predictions", path, 1, problem)
+        check_lengths("predictions", path, header, rows)
         for line, (_, _, _, label, prediction, *_) in rows:
             if not {label or prediction, prediction} <= index.keys():
-                raise _not("predictions", path, line, f"{label!r} or {prediction!r} is not one of the classes")
-        _check_once("predictions", path, [(line, cells[0]) for line, cells in rows])
-        numbers = [_floats("predictions", path, line, cells[first:]) for line, cells in rows]
+                raise not_a_table("predictions", path, line, f"{label!r} or {prediction!r} is not one of the classes")
+        check_once("predictions", path, [(line, cells[0]) for line, cells in rows])
+        numbers = [floats("predictions", path, line, cells[first:]) for line, cells in rows]
         probabilities = np.array(numbers, dtype=np.float32).reshape(len(rows), len(classes))
         _check_probabilities(path, rows, probabilities, np.array([index[cells[4]] for _, cells in rows], dtype=np.int64))
         return cls(
@@ -108,9 +107,7 @@ class PredictionTable:
         if any(t.classes != classes for t in tables):
             raise DataError("predictions: the folds have different classes")
         case_ids = [i for t in tables for i in t.case_ids]
-        if len(set(case_ids)) != len(case_ids):
-            raise DataError("predictions: a case is predicted in two folds")
-        order = np.array(sorted(range(len(case_ids)), key=case_ids.__getitem__), dtype=np.int64)
+        order = order_of(case_ids, "predictions")
         groups = [g for t in tables for g in t.groups]
         folds = [f for t in tables for f in t.folds]
         return cls(
@@ -180,23 +177,23 @@ class RetrievalTable:
         Raises:
             DataError: The file is missing or has another format; the message gives the line.
         """
-        return cls._from_rows(path, *_read_rows(path))
+        return cls._from_rows(path, *read_rows(path))
 
     @classmethod
     def _from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> RetrievalTable:
         if tuple(header) != _RETRIEVAL_COLUMNS:
-            raise _not("ranks", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
-        _check_lengths("ranks", path, header, rows)
+            raise not_a_table("ranks", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
+        check_lengths("ranks", path, header, rows)
         for line, cells in rows:
             if cells[0] not in DIRECTIONS:
-                raise _not("ranks", path, line, f"the direction is {cells[0]!r}")
+                raise not_a_table("ranks", path, line, f"the direction is {cells[0]!r}")
         # an image is a query once; a caption shared by several folds is a query in each of them
-        _check_once("ranks", path, [(line, (*cells[:2], cells[3] if cells[0] == DIRECTIONS[1] else "")) for line, cells in rows])
+        check_once("ranks", path, [(line, (*cells[:2], cells[3] if cells[0] == DIRECTIONS[1] else "")) for line, cells in rows])
         columns: list[Iterable] = list(zip(*(cells for _, cells in rows), strict=True)) if rows else [()] * len(header)
         first = _RETRIEVAL_COLUMNS.index("gallery")
-        counts = [_integers(path, line, cells[first : first + 4]) for line, cells in rows]
+        counts = [integers("ranks", path, line, cells[first : first + 4]) for line, cells in rows]
         columns[first : first + 4] = zip(*counts, strict=True) if rows else [()] * 4
-        similarities = [_floats("ranks", path, line, cells[first + 4 : first + 6]) for line, cells in rows]
+        similarities = [floats("ranks", path, line, cells[first + 4 : first + 6]) for line, cells in rows]
         columns[first + 4 : first + 6] = zip(*similarities, strict=True) if rows else [()] * 2
         table = cls.from_columns(*columns)
         too_many = table.ahead + table.tied + table.positives > table.gallery
@@ -206,7 +203,7 @@ class RetrievalTable:
             (_beyond_cosine(table.positive_similarity) | _beyond_cosine(table.negative_similarity), "a similarity is not between -1 and 1"),
         ):
             if wrong.any():
-                raise _not("ranks", path, rows[int(wrong.argmax())][0], what)
+                raise not_a_table("ranks", path, rows[int(wrong.argmax())][0], what)
         return table
 
     @classmethod
@@ -237,66 +234,26 @@ _COLUMN_TYPES = {
 }
 
 
-def read_table(path: str | Path) -> PredictionTable | RetrievalTable:
-    """Read a table of either kind, detected by its header.
+Table = PredictionTable | FindingsTable | RetrievalTable
+
+
+def read_table(path: str | Path) -> Table:
+    """Read a table of any kind, detected by its header.
 
     Raises:
-        DataError: The file is missing or is neither kind of table.
+        DataError: The file is missing or is no such table.
     """
-    header, rows = _read_rows(path)
+    header, rows = read_rows(path)
     for cls, columns in ((PredictionTable, _PREDICTION_COLUMNS), (RetrievalTable, _RETRIEVAL_COLUMNS)):
         if tuple(header[: len(columns)]) == columns:
             return cls._from_rows(path, header, rows)
+    if FindingsTable.fits(header):
+        return FindingsTable.from_rows(path, header, rows)
     raise DataError(
         f"{path}: neither predictions ({', '.join(_PREDICTION_COLUMNS)}, p_<class>…) nor retrieval ranks "
-        f"({', '.join(_RETRIEVAL_COLUMNS[:5])}…); its columns are {shortened(header, 5) or 'none'}"
+        f"({', '.join(_RETRIEVAL_COLUMNS[:5])}…) nor findings (case_id, group, fold, y_<finding>…, p_<finding>…); its columns are "
+        f"{shortened(header, 5) or 'none'}"
     )
-
-
-def _read_rows(path: str | Path) -> tuple[list[str], Rows]:
-    """Header and rows of a CSV file; an empty file has an empty header."""
-    rows = list(csv_rows(read_text(path), path))
-    return (rows[0][1], rows[1:]) if rows else ([], [])
-
-
-def _problem_of(classes: Sequence[str]) -> str:
-    """What is wrong with the class names; an empty name would mark an unknown label in the file."""
-    if classes and "" not in classes and len(set(classes)) == len(classes):
-        return ""
-    return f"class names must be distinct and not empty, not: {shortened(map(repr, classes)) or 'none'}"
-
-
-def _not(kind: str, path: str | Path, line: int, what: str) -> DataError:
-    return DataError(f"{path}:{line}: {_KINDS[kind]} ({what})")
-
-
-def _check_lengths(kind: str, path: str | Path, header: list[str], rows: Rows) -> None:
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise _not(kind, path, line, f"the row has {len(cells)} columns instead of {len(header)}")
-
-
-def _check_once(kind: str, path: str | Path, keys: Sequence[tuple[int, object]]) -> None:
-    """Refuse two rows with the same key."""
-    seen: dict[object, int] = {}
-    for line, key in keys:
-        if seen.setdefault(key, line) != line:
-            name = key[1] if isinstance(key, tuple) else key
-            raise _not(kind, path, line, f"{name!r} is also on line {seen[key]}")
-
-
-def _floats(kind: str, path: str | Path, line: int, cells: Sequence[str]) -> list[float]:
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError as error:
-        raise _not(kind, path, line, str(error)) from error
-
-
-def _integers(path: str | Path, line: int, cells: Sequence[str]) -> list[int]:
-    try:
-        return [int(np.int64(int(cell))) for cell in cells]
-    except (ValueError, OverflowError) as error:
-        raise _not("ranks", path, line, str(error)) from error
 
 
 def _check_probabilities(path: str | Path, rows: Rows, probabilities: np.ndarray, predicted: np.ndarray) -> None:
@@ -306,10 +263,12 @@ def _check_probabilities(path: str | Path, rows: Rows, probabilities: np.ndarray
         fits = (probabilities >= 0).all(axis=1) & (np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) <= _OFF)
     if not (fits | undefined).all():
         line = rows[int((fits | undefined).argmin())][0]
-        raise _not("predictions", path, line, "the probabilities of a case must be between 0 and 1 and sum to 1")
+        raise not_a_table("predictions", path, line, "the probabilities of a case must be between 0 and 1 and sum to 1")
     agrees = probabilities.argmax(axis=1) == predicted
     if not agrees.all():
-        raise _not("predictions", path, rows[int(agrees.argmin())][0], "the prediction is not the class with the largest probability")
+        raise not_a_table(
+            "predictions", path, rows[int(agrees.argmin())][0], "the prediction is not the class with the largest probability"
+        )
 
 
 def _beyond_cosine(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipzoo.commands import typed
-from clipzoo.errors import CheckpointError
+from clipzoo.errors import CheckpointError, DataError
 from clipzoo.records.folds import Folds
 from clipzoo.records.json_records import read_plain
 from clipzoo.records.results import RESULT_FILE, FoldResult, Summary
@@ -53,9 +53,11 @@ class Paper:
 
         Raises:
             CheckpointError: A file is missing or damaged, or the folds are not those of the summary.
-            DataError: ``folds.json`` is missing or damaged.
+            DataError: ``folds.json`` is missing or damaged, or the run is of findings.
         """
         summary, folds = Summary.read(folder), Folds.read(folder / "folds.json")
+        if summary.findings:
+            raise DataError(f"{folder}: findings (several labels per image), for which there is no table for a paper. Remove the option")
         if summary.folds_digest != folds.digest:
             raise CheckpointError(f"{folder / 'folds.json'}: not the folds of the summary. Run {typed('train')}, which writes both")
         about = read_plain(folder / "config.json", "The work dir is damaged. Restore the file")

@@ -14,6 +14,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
     "macro_recall": ("Macro recall", "macro recall", "宏平均召回率"),
     "auroc": ("AUROC (macro)", "macro AUROC", "宏平均 AUROC"),
     "log_loss": ("Log loss", "log loss", "对数损失"),
+    "quadratic_weighted_kappa": ("Quadratic-weighted kappa", "quadratic-weighted kappa", "二次加权 kappa"),
     "brier": ("Brier score", "Brier score", "Brier 分数"),
     "rsum": ("RSum", "RSum", "RSum"),
     **{

@@ -36,11 +36,21 @@ class FinishedRun:
         name: Name in tables and sentences.
         summary: Its summary.
         table: Its out-of-fold table, in the unit of the summary.
+
+    Raises:
+        DataError: The run is of findings: comparisons, repeats and rankings of labels need one class per case, or ranks.
     """
 
     name: str
     summary: Summary
     table: PredictionTable | RetrievalTable
+
+    def __post_init__(self) -> None:
+        if self.summary.findings:
+            raise DataError(
+                f"{self.name}: predictions of findings (several labels per image), for which there are no comparisons of runs, no combined "
+                f"repeats and no suspicious labels. Its own results: {typed('summary')}"
+            )
 
     @classmethod
     def read(cls, folder: str | Path, name: str) -> FinishedRun:

@@ -9,9 +9,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from clipzoo.records.tables import DIRECTIONS, PredictionTable, RetrievalTable
+from clipzoo.records.tables import DIRECTIONS, FindingsTable, RetrievalTable, Table
 from clipzoo.scoring.intervals import LEVEL, intervals_of
 from clipzoo.statistics.cases import group_codes
+from clipzoo.statistics.findings import MEANS
 from clipzoo.statistics.multiplicity import holm
 from clipzoo.statistics.scores import MACRO
 from clipzoo.statistics.subgroups import Subgroup, pairs_to_compare, split_by_attribute
@@ -20,9 +21,7 @@ from clipzoo.statistics.uncertainty.estimates import Interval
 MIN_GROUPS = 10
 
 
-def subgroup_rows(
-    table: PredictionTable | RetrievalTable, attributes: Mapping[str, Mapping[str, str]], metrics: Sequence[str]
-) -> tuple[list[dict], list[dict]]:
+def subgroup_rows(table: Table, attributes: Mapping[str, Mapping[str, str]], metrics: Sequence[str]) -> tuple[list[dict], list[dict]]:
     """Metrics by attribute and value, and differences between the values of each attribute.
 
     Of a retrieval table only image queries count, as a caption has no attributes.
@@ -59,25 +58,30 @@ def subgroup_rows(
     return rows, differences
 
 
-def _classes(table: PredictionTable | RetrievalTable, rows: np.ndarray) -> frozenset[int]:
-    """The classes of some cases; none for retrieval."""
+def _classes(table: Table, rows: np.ndarray) -> frozenset[int]:
+    """The classes of some cases; the findings that are both present and absent among them; none for retrieval."""
+    if isinstance(table, FindingsTable):
+        both = (table.findings[rows] == 1).any(axis=0) & (table.findings[rows] == 0).any(axis=0)
+        return frozenset(np.flatnonzero(both).tolist())
     return frozenset() if isinstance(table, RetrievalTable) else frozenset(table.labels[rows].tolist())
 
 
-def _rows_of_images(table: PredictionTable | RetrievalTable) -> tuple[PredictionTable | RetrievalTable, Sequence[str], Sequence[str]]:
+def _rows_of_images(table: Table) -> tuple[Table, Sequence[str], Sequence[str]]:
     """The rows that can have attributes, with their case ids and groups."""
     if isinstance(table, RetrievalTable):
         table = table.take(table.direction == DIRECTIONS[0])
         return table, table.query.tolist(), table.group.tolist()
-    table = _taken(table, np.flatnonzero(table.labels >= 0))
+    labelled = (table.findings >= 0).any(axis=1) if isinstance(table, FindingsTable) else table.labels >= 0
+    table = _taken(table, np.flatnonzero(labelled))
     return table, table.case_ids, table.groups
 
 
-def _taken(table: PredictionTable | RetrievalTable, rows: np.ndarray) -> PredictionTable | RetrievalTable:
+def _taken(table: Table, rows: np.ndarray) -> Table:
     if isinstance(table, RetrievalTable):
         return table.take(rows)
     columns = {name: tuple(getattr(table, name)[row] for row in rows) for name in ("case_ids", "groups", "folds")}
-    return replace(table, **columns, labels=table.labels[rows], probabilities=table.probabilities[rows])
+    name = "findings" if isinstance(table, FindingsTable) else "labels"
+    return replace(table, **columns, probabilities=table.probabilities[rows], **{name: getattr(table, name)[rows]})
 
 
 def _row(attribute: str, subgroup: Subgroup, intervals: Mapping[str, Interval]) -> dict:
@@ -106,7 +110,7 @@ def _differences(
     """
     found = []
     for pair in pairs_to_compare(subgroups, codes):
-        if metric in MACRO and classes[pair.first] != classes[pair.second]:
+        if metric in (*MACRO, *MEANS) and classes[pair.first] != classes[pair.second]:
             continue
         a, b = intervals[pair.first], intervals[pair.second]
         difference = a.value - b.value

@@ -11,8 +11,9 @@ import numpy as np
 from clipzoo import metrics as metric_tables
 from clipzoo.records.folds import Folds
 from clipzoo.records.results import FoldResult, Summary, mean_and_sd
-from clipzoo.records.tables import PredictionTable, RetrievalTable
-from clipzoo.scoring.decisions import Choice, Decisions, decide
+from clipzoo.records.tables import FindingsTable, PredictionTable, Table
+from clipzoo.scoring.decisions import Choice, decide
+from clipzoo.scoring.findings import finding_rows, thresholds_of
 from clipzoo.scoring.intervals import CLASS_COLUMNS, LEVEL, class_intervals, intervals_of, plain
 from clipzoo.scoring.subgroups import subgroup_rows
 from clipzoo.scoring.units import Unit
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
     from clipzoo.metrics.base import Metric
 
 
-def score(metrics: Sequence[Metric], table: PredictionTable | RetrievalTable) -> dict[str, float]:
+def score(metrics: Sequence[Metric], table: Table) -> dict[str, float]:
     """The value of every metric over a whole table, by name; cases without a label are ignored."""
-    if isinstance(table, RetrievalTable):
-        return {metric.name: float(metric.compute(table)) for metric in metrics}
-    return {metric.name: float(metric.compute(table.labels, table.probabilities)) for metric in metrics}
+    given = (table.labels, table.probabilities) if isinstance(table, PredictionTable) else (table,)
+    return {metric.name: float(metric.compute(*given)) for metric in metrics}
 
 
 def make_summary(
@@ -35,11 +35,11 @@ def make_summary(
     metrics: Sequence[Metric],
     folds: Folds,
     results: Sequence[FoldResult],
-    table: PredictionTable | RetrievalTable,
+    table: Table,
     *,
     attributes: Mapping[str, Mapping[str, str]] | None = None,
     select: str = "",
-    val: Mapping[str, PredictionTable] | None = None,
+    val: Mapping[str, PredictionTable | FindingsTable] | None = None,
     choice: Choice | None = None,
     widening: Mapping[Key, float] | None = None,
     unit: Unit | None = None,
@@ -63,9 +63,9 @@ def make_summary(
     if isinstance(table, PredictionTable):
         attributes = unit.attributes(table, attributes or {})
     table, val = unit.of(table), {fold: unit.of(found) for fold, found in (val or {}).items()}
-    pooled, intervals = score(metrics, table), intervals_of(table, widening=widening)
-    classified = isinstance(table, PredictionTable)
-    decided = decide(table, results, val, choice or Choice()) if classified else Decisions()
+    pooled = score(metrics, table)
+    intervals = intervals_of(table, pooled, widening=widening, thresholds=thresholds_of(results))
+    details = _details(table, results, val, choice or Choice(), intervals)
     selections = list(dict.fromkeys(r.selection for r in results))
     spread = {metric: mean_and_sd([r.metrics[metric] for r in results]) for metric in pooled}
     ordered = [select, *(metric for metric in pooled if metric != select)] if select in pooled else list(pooled)
@@ -77,8 +77,8 @@ def make_summary(
         mean={metric: mean for metric, (mean, _) in spread.items()},
         sd={metric: sd for metric, (_, sd) in spread.items()},
         pooled=pooled,
-        per_class=class_rows(table, intervals) if classified else [],
-        confusion=metric_tables.confusion_matrix(table.labels, table.probabilities).tolist() if classified else [],
+        per_class=details.pop("per_class", []),
+        confusion=details.pop("confusion", []),
         classes=list(folds.classes),
         selection="; ".join(selections),
         optimistic=any("optimistic" in selection for selection in selections),
@@ -87,7 +87,7 @@ def make_summary(
             *folds.notes,
             *unlike(results),
             *(f"{r.fold}: {note}" for r in results for note in r.notes),
-            *decided.notes,
+            *details.pop("notes", []),
             *filter(None, [unit.note]),
         ],
         seconds=round(sum(r.seconds for r in results), 2),
@@ -96,13 +96,27 @@ def make_summary(
         num_groups=intervals.num_groups,
         subgroups=subgroups,
         subgroup_differences=differences,
-        operating_points=decided.operating_points,
-        decision_curve=decided.decision_curve,
-        conformal=decided.conformal,
-        calibration=decided.calibration,
         unit=unit.name,
         join=unit.join,
+        **details,
     )
+
+
+def _details(
+    table: Table,
+    results: Sequence[FoldResult],
+    val: Mapping[str, PredictionTable | FindingsTable],
+    choice: Choice,
+    intervals: MetricIntervals,
+) -> dict[str, Any]:
+    """The fields of ``Summary`` that only tables of one kind have, and ``notes``."""
+    if isinstance(table, FindingsTable):
+        rows, notes = finding_rows(table, intervals, results, choice)
+        return {"findings": rows, "notes": notes}
+    if isinstance(table, PredictionTable):
+        confusion = metric_tables.confusion_matrix(table.labels, table.probabilities).tolist()
+        return {"per_class": class_rows(table, intervals), "confusion": confusion, **vars(decide(table, results, val, choice))}
+    return {}
 
 
 def class_rows(table: PredictionTable, intervals: MetricIntervals) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from clipzoo.errors import ConfigError, DataError
 from clipzoo.files import write_text
-from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.records.tables import FindingsTable, PredictionTable, RetrievalTable, Table
 from clipzoo.statistics.label_quality import LabelRanking, rank_labels
 from clipzoo.text import csv_text
 from clipzoo.text_tables import aligned
@@ -37,7 +37,7 @@ class SuspiciousLabels:
     method: Method
 
     @classmethod
-    def of(cls, table: PredictionTable | RetrievalTable, method: Method, where: object) -> SuspiciousLabels:
+    def of(cls, table: Table, method: Method, where: object) -> SuspiciousLabels:
         """Rank the labels of a table; cases without a label or with NaN are left out.
 
         Args:
@@ -51,6 +51,8 @@ class SuspiciousLabels:
         """
         if isinstance(table, RetrievalTable):
             raise DataError(f"{where}: retrieval ranks, which have no labels. Suspicious labels require data with classes")
+        if isinstance(table, FindingsTable):
+            raise DataError(f"{where}: findings (several labels per image). Suspicious labels require one class per image")
         if len(table.classes) < 2:
             raise DataError(f"{where}: there is only the class '{table.classes[0]}', so no other label could be right")
         if method == "confident_learning" and not _installed("cleanlab"):

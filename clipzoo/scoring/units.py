@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from clipzoo.errors import DataError
-from clipzoo.records.tables import PredictionTable, RetrievalTable
+from clipzoo.records.tables import PredictionTable, Table
 
 UnitName = Literal["case", "group"]
 Join = Literal["mean", "max"]
@@ -27,13 +27,13 @@ class Unit:
     name: UnitName = "case"
     join: Join = "mean"
 
-    def of(self, table: PredictionTable | RetrievalTable) -> PredictionTable | RetrievalTable:
-        """The table in this unit; of retrieval, as it is.
+    def of(self, table: Table) -> Table:
+        """The table in this unit; of retrieval and findings, as it is.
 
         Raises:
             DataError: The cases of a group have different labels.
         """
-        if self.name == "case" or isinstance(table, RetrievalTable):
+        if self.name == "case" or not isinstance(table, PredictionTable):
             return table
         return per_group(table, self.join)
 

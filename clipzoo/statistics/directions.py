@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_LOSSES = ("log_loss", "brier", "mean_rank", "median_rank", "negative_similarity")
+_LOSSES = ("log_loss", "binary_log_loss", "brier", "mean_rank", "median_rank", "negative_similarity")
 
 
 def greater_is_better(name: str) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 from clipzoo.statistics.cases import Cases
 
 OVERALL = ("accuracy", "balanced_accuracy", "macro_f1", "macro_precision", "macro_recall", "auroc", "log_loss", "brier")
+GRADED = "quadratic_weighted_kappa"  # computed on request only: it has a meaning where the order of the classes has one
 PER_CLASS = ("sensitivity", "specificity", "ppv", "npv", "precision", "f1", "auroc")
 MACRO = {
     "balanced_accuracy": "sensitivity",
@@ -65,6 +66,7 @@ class Outcomes:
         losses: ``[N, 2]`` float64 log loss in nats and Brier score of each case.
         ranks: ``[N, C]`` int64 dense rank of the class probability among all cases; equal probabilities have the same rank.
         finite: Whether all probabilities are finite; otherwise all metrics are NaN.
+        graded: Whether the classes are grades in order, for which kappa is computed too.
     """
 
     labels: np.ndarray
@@ -72,9 +74,10 @@ class Outcomes:
     losses: np.ndarray
     ranks: np.ndarray
     finite: bool
+    graded: bool = False
 
     @classmethod
-    def of(cls, cases: Cases) -> Outcomes:
+    def of(cls, cases: Cases, *, graded: bool = False) -> Outcomes:
         """Log loss: -ln(p of the true class), with p rescaled to sum to 1 and clipped at 2e-16, in nats.
 
         Brier score: sum over classes of (p - y)^2, in [0, 2]; for two classes, twice the binary one. Source: Brier 1950, equation 2.
@@ -90,7 +93,7 @@ class Outcomes:
         brier = (probabilities**2).sum(axis=1) - 2 * probabilities[rows, labels] + 1
         ranks = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in probabilities.T]
         predicted = probabilities.argmax(axis=1) if len(labels) else np.zeros(0, dtype=np.int64)
-        return cls(labels, predicted, np.stack([log_loss, brier], axis=1), np.stack(ranks, axis=1), finite)
+        return cls(labels, predicted, np.stack([log_loss, brier], axis=1), np.stack(ranks, axis=1), finite, graded)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -117,9 +120,9 @@ class Outcomes:
         return np.concatenate([of_class & as_class, of_class, as_class], axis=1).astype(np.float32)
 
     @cached_property
-    def curves(self) -> list[_Curve]:
+    def curves(self) -> list[Curve]:
         """What the AUROC of each class needs."""
-        return [_Curve.of(self.ranks[:, c], self.labels == c) for c in range(self.num_classes)]
+        return [Curve.of(self.ranks[:, c], self.labels == c) for c in range(self.num_classes)]
 
 
 def weighted_scores(outcomes: Outcomes, weights: np.ndarray) -> Scores:
@@ -169,12 +172,26 @@ def _scores_of_block(outcomes: Outcomes, weights: np.ndarray) -> Scores:
         "log_loss": ratio(losses[:, 0], total),
         "brier": ratio(losses[:, 1], total),
     }
-    return Scores({name: overall[name] for name in OVERALL}, per_class)
+    graded = {GRADED: _quadratic_weighted_kappa(outcomes, weights, cases, predictions)} if outcomes.graded else {}
+    return Scores({**{name: overall[name] for name in OVERALL}, **graded}, per_class)
+
+
+def _quadratic_weighted_kappa(outcomes: Outcomes, weights: np.ndarray, cases: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """``[B]`` Cohen's kappa with weights (i - j)^2 between the grades i and j; NaN where everything is of one grade.
+
+    Observed disagreement is a sum over the cases. That expected by chance, the sum over i and j of (i - j)^2 n_i m_j / N, needs only the
+    moments of the ``[B, C]`` counts n of labels and m of predictions.
+    """
+    grades = np.arange(cases.shape[1], dtype=np.float64)
+    observed = weights.astype(np.float64) @ ((outcomes.labels - outcomes.predicted) ** 2).astype(np.float64)
+    squares = (cases + predictions) @ grades**2
+    expected = squares - 2 * ratio((cases @ grades) * (predictions @ grades), cases.sum(axis=1))
+    return 1 - ratio(observed, np.where(expected > 1e-9 * (squares + 1), expected, 0))
 
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
-    """Cases of a class (P of them) and the others, in the order of their scores.
+class Curve:
+    """What an AUROC needs: cases of a class (P of them) and the others, in the order of their scores.
 
     Attributes:
         positives: ``[P]`` rows of the cases of the class.
@@ -189,7 +206,8 @@ class _Curve:
     not_above: np.ndarray
 
     @classmethod
-    def of(cls, ranks: np.ndarray, of_class: np.ndarray) -> _Curve:
+    def of(cls, ranks: np.ndarray, of_class: np.ndarray) -> Curve:
+        """From ``[N]`` ranks or scores, and ``[N]`` bool."""
         positives, negatives = np.flatnonzero(of_class), np.flatnonzero(~of_class)
         negatives = negatives[np.argsort(ranks[negatives], kind="stable")]
         below, not_above = (np.searchsorted(ranks[negatives], ranks[positives], side) for side in ("left", "right"))

@@ -167,7 +167,7 @@ def test_nothing_is_known_of_the_test_part(made):
     split = build.folds(config, data).splits[0]
     test, train = data.rows_of(split.test), data.rows_of(split.train)
     other = copy.copy(data)
-    other.labels = data.labels.copy()
+    other.labels_if_any = data.labels.copy()
     other.labels[test] = np.roll(other.labels[test], 5)
     noisy = features.copy()
     noisy[data.rows_of(split.val)] = np.nan  # the val part is not learnt from either

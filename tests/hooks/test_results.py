@@ -161,8 +161,9 @@ def test_without_a_val_part_the_last_epoch_is_told(runner_of, tmp_path):
 # --- what is drawn
 
 
-def fake_run(classes=("a", "b"), selector="balanced_accuracy", watched="val"):
-    return SimpleNamespace(watched=watched, selector=SimpleNamespace(name=selector), dataset=SimpleNamespace(classes=classes))
+def fake_run(classes=("a", "b"), selector="balanced_accuracy", watched="val", task=None):
+    data = SimpleNamespace(classes=classes, task=task or ("classification" if classes else "retrieval"))
+    return SimpleNamespace(watched=watched, selector=SimpleNamespace(name=selector), dataset=data)
 
 
 def drawn(run, rows, x="epoch", best=2) -> dict:
@@ -230,3 +231,13 @@ def test_an_experiment_whose_name_no_font_has_is_drawn(runner_of, tmp_path):
 def test_negative_seconds_are_refused():
     with pytest.raises(ConfigError, match="ResultsHook.seconds: -1 is not a number of 0 or more"):
         ResultsHook(seconds=-1)
+
+
+def test_panels_of_findings():
+    names = ("mean_auroc", "mean_average_precision", "micro_f1", "binary_log_loss")
+    rows = [{"epoch": e, "loss": 1 / e, "lr": 1e-3, **{f"val_{name}": 0.1 * e for name in names}} for e in (1, 2)]
+    found = results.panels_of(fake_run(selector="mean_auroc", task="findings"), rows, "epoch", 2)
+    assert [panel.title for panel in found] == ["loss", "areas and F1 of the findings", "learning rate"]
+    labels = [curve.label for curve in found[1].curves if curve.x]
+    assert labels == ["val, mean auroc", "val, mean average precision", "val, micro f1"] and found[1].best == {"val, mean auroc": 0.2}
+    assert "val, log loss of the findings" in [curve.label for curve in found[0].curves if curve.x]

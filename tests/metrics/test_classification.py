@@ -143,3 +143,21 @@ def test_corners_of_the_tables():
 def test_importing_the_package_imports_no_scikit_learn_and_no_torch():
     program = "import sys, clipzoo.metrics; sys.exit(any(m in sys.modules for m in ('sklearn', 'torch')))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_quadratic_weighted_kappa_of_grades():
+    """By counting pairs of grades; two grades off costs four times one grade off; chance is 0, and one grade alone is undefined."""
+    kappa = METRICS.build("QuadraticWeightedKappa")
+    labels, probabilities = random_case(3, num_cases=60)
+    predicted = np.array([first_largest(row) for row in probabilities])
+    observed = sum((a - b) ** 2 for a, b in zip(labels, predicted, strict=True)) / 60
+    expected = sum((a - b) ** 2 for a in labels for b in predicted) / 60**2
+    assert kappa.compute(labels, probabilities) == pytest.approx(1 - observed / expected)
+    grades = np.array([0, 1, 2, 3] * 3)
+    near, far = grades.copy(), grades.copy()
+    near[0], far[0] = 1, 2
+    one_off, two_off = (kappa.compute(grades, np.eye(4)[found]) for found in (near, far))
+    assert 1 > one_off > two_off and (1 - two_off) / (1 - one_off) == pytest.approx(4, rel=0.2)
+    assert kappa.compute(grades, np.eye(4)[grades]) == 1
+    assert math.isnan(kappa.compute(np.ones(5, dtype=int), np.eye(3)[np.ones(5, dtype=int)]))
+    assert kappa.compute(np.ones(4, dtype=int), np.eye(3)[[0, 1, 2, 1]]) == 0  # a constant label agrees by chance only

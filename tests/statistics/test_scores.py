@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 from clipzoo.metrics import per_class
 from clipzoo.registries import METRICS
 from clipzoo.statistics.cases import Cases
-from clipzoo.statistics.scores import MACRO, OVERALL, PER_CLASS, Outcomes, flattened, point_scores, weighted_scores
+from clipzoo.statistics.scores import GRADED, MACRO, OVERALL, PER_CLASS, Outcomes, flattened, point_scores, weighted_scores
 
 
 def example(num_cases=80, num_classes=4, seed=0):
@@ -28,6 +28,7 @@ def reference(labels, probabilities):
     found = {
         "accuracy": sk.accuracy_score(labels, predicted),
         "log_loss": sk.log_loss(labels, probabilities, labels=range(num_classes)),
+        "quadratic_weighted_kappa": sk.cohen_kappa_score(labels, predicted, weights="quadratic", labels=range(num_classes)),
         "brier": np.mean(((probabilities - np.eye(num_classes)[labels]) ** 2).sum(axis=1)),
     }
     rows = {name: [] for name in PER_CLASS}
@@ -52,11 +53,11 @@ def test_integer_weights_are_repeated_rows(num_classes):
     labels, probabilities = example(num_classes=num_classes)
     weights = np.random.default_rng(1).integers(0, 4, size=(150, len(labels)))  # more than one block
     weights[3, labels == labels[0]] = 0  # a class that vanishes
-    scores = weighted_scores(Outcomes.of(Cases.from_arrays(labels, probabilities)), weights)
+    scores = weighted_scores(Outcomes.of(Cases.from_arrays(labels, probabilities), graded=True), weights)
     for row in (0, 3, 70, 128, 149):
         rows = np.repeat(np.arange(len(labels)), weights[row])
         overall, classes = reference(labels[rows], probabilities[rows])
-        for name in OVERALL:
+        for name in (*OVERALL, GRADED):
             assert scores.overall[name][row] == pytest.approx(overall[name], rel=1e-12, nan_ok=True), name
         for name in PER_CLASS:
             np.testing.assert_allclose(scores.per_class[name][row], classes[name], rtol=1e-12, err_msg=name)

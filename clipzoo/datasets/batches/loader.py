@@ -136,7 +136,7 @@ class EpochBatches:
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The sampler's order of ``epoch``, and a seed for every position in it."""
-        positions = np.asarray(self.sampler.order(self.dataset.labels[self.rows], epoch, self.seed))
+        positions = np.asarray(self.sampler.order(self.dataset.labels_if_any[self.rows], epoch, self.seed))
         name = type(self.sampler).__name__
         if len(positions) != len(self.rows):
             raise BuildError(f"{name}.order: {len(positions)} positions for {len(self.rows)} cases; the numbers must be equal")
@@ -146,6 +146,8 @@ class EpochBatches:
 
     def _caption(self, row: int, seed: int) -> int:
         ids = self.dataset.captions_of(row)
+        if not ids:  # no finding
+            return -1
         return ids[0] if len(ids) == 1 else random.Random(seed).choice(ids)
 
     def _captions(self, positions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -231,28 +233,30 @@ class Collate:
         rows = [row for row, _, _ in samples]
         values = torch.stack([value for _, value, _ in samples])
         images, features = (values.new_empty(len(rows), 0), values) if self.of_features else (values, None)
-        labels = torch.from_numpy(self.dataset.labels[rows])
+        common = {"images": images, "cases": torch.tensor(rows), "features": features}
+        common |= {"labels": torch.from_numpy(self.dataset.labels_if_any[rows]), "findings": self._findings(rows)}
         if self.tokens is None:
-            return Batch(images=images, labels=labels, cases=torch.tensor(rows), features=features)
+            return Batch(**common)
         drawn = torch.tensor([caption for _, _, caption in samples])
         caption_ids, caption = drawn.unique(return_inverse=True)
         if self.all_captions:
             caption_ids, caption = torch.arange(len(self.tokens)), drawn
         described = [self.dataset.captions_of(row) for row in rows]
-        positive_ids = torch.full((len(rows), max(map(len, described))), -1)
+        positive_ids = torch.full((len(rows), max(1, *map(len, described))), -1)
         for i, ids in enumerate(described):
             positive_ids[i, : len(ids)] = torch.tensor(ids)
         return Batch(
-            images=images,
-            labels=labels,
-            cases=torch.tensor(rows),
+            **common,
             text=self.tokens.take(caption_ids),
             caption=caption,
             caption_ids=caption_ids,
             caption_labels=self.caption_labels[caption_ids],
             positive_ids=positive_ids,
-            features=features,
         )
+
+    def _findings(self, rows: Sequence[int]) -> torch.Tensor | None:
+        """See ``Batch.findings``."""
+        return None if self.dataset.findings is None else torch.from_numpy(self.dataset.findings[rows]).float()
 
 
 def _caption_labels(dataset: Dataset, num_captions: int) -> torch.Tensor:

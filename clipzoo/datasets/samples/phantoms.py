@@ -40,6 +40,12 @@ CLASS_TEXTS: dict[str, list[str]] = {
         "髋关节翻修假体，组配式长柄，股骨外有环扎钢丝",
     ],
 }
+FINDINGS: dict[str, tuple[str, ...]] = {  # what of each class is drawn, in which classes
+    "骨水泥": ("骨水泥型全髋",),
+    "金属臼杯": ("非骨水泥型全髋", "髋关节表面置换", "短柄全髋", "加长柄翻修"),
+    "股骨柄": ("骨水泥型全髋", "非骨水泥型全髋", "双极人工股骨头", "短柄全髋", "加长柄翻修"),
+    "环扎钢丝": ("加长柄翻修",),
+}
 _SHARES = (0.26, 0.24, 0.18, 0.12, 0.10, 0.10)  # share of patients per class, in the order of CLASS_TEXTS: uneven, as in a hospital
 _VIEWS = 4  # per patient, on average
 

@@ -46,11 +46,13 @@ _HIP_README = """\
 
 这里的"X 光片"全部是由程序画出来的示意图，不是任何病人的影像，没有医学意义，只用于试用和测试程序。
 每个"病人"（文件名 P012_view2.png 中的 P012）有一种假体和若干张不同体位、曝光的图；groups.csv 记录同一病人的图。
+findings.csv 是同一批图的多标签表：图上是否画有骨水泥、金属臼杯、股骨柄、环扎钢丝（1 有，0 无）。
 图像为 16 位灰度 PNG，数值范围约 12 位，随曝光变化；只有 8 位的读图方法会把它们读成全白。
 
 These "radiographs" are drawn by a program. They show no patient and mean nothing medically; they exist to try and
 test the software. Every "patient" (P012 in P012_view2.png) has one prosthesis and several views of different pose
-and exposure; groups.csv says which views belong together. The images are 16-bit gray PNGs with about 12 bits of
+and exposure; groups.csv says which views belong together. findings.csv has several labels for each image: whether
+cement, a metal cup, a stem and wires are drawn (1 or 0). The images are 16-bit gray PNGs with about 12 bits of
 range, which varies with the exposure.
 """
 
@@ -78,6 +80,7 @@ def create_sample_dataset(
 
     * ``digits``: ``images/<class>/*.png``, 8-bit gray, 32 px, and ``class_texts.json``.
     * ``hip``: ``images/<class>/P012_view2.png``, 16-bit gray, not square, ``groups.csv`` and ``class_texts.json``. A patient has one class.
+      ``findings.csv`` has several labels per image instead: cement, metal cup, stem and wires, as they are drawn.
     * ``pairs``: ``images/*.jpg``, ``captions.json``, ``captions_en.json`` and ``captions/*.txt``.
 
     Args:
@@ -143,21 +146,24 @@ def _even_subset(labels, count: int, seed: int) -> list[int]:
 
 
 def _write_hip(folder: Path, count: int, seed: int) -> Iterator[int]:
-    from clipzoo.datasets.samples.phantoms import CLASS_TEXTS, draw_view, make_patients
+    from clipzoo.datasets.samples.phantoms import CLASS_TEXTS, FINDINGS, draw_view, make_patients
 
     if count < len(CLASS_TEXTS):
         raise DataError(f"sample data: num_samples={count} must be at least {len(CLASS_TEXTS)}, one for each class")
     for name in CLASS_TEXTS:
         (folder / "images" / name).mkdir(parents=True)
-    rows, done = [("path", "group")], 0
+    rows, findings, done = [("path", "group")], [("path", "group", *FINDINGS)], 0
     for patient in make_patients(count, seed):
         for view in range(1, patient.num_views + 1):
             path = f"{patient.class_name}/{patient.id}_view{view}.png"
             draw_view(patient, view, seed).save(folder / "images" / path)
             rows.append((path, patient.id))
+            present = (int(patient.class_name in classes) for classes in FINDINGS.values())
+            findings.append((f"images/{path}", patient.id, *present))
             done += 1
             yield done
     write_text(folder / "groups.csv", csv_text(rows))
+    write_text(folder / "findings.csv", csv_text(findings))
     write_json(folder / "class_texts.json", CLASS_TEXTS)
     write_text(folder / "README.txt", _HIP_README)
 

@@ -19,7 +19,7 @@ from clipzoo.errors import DataError, shortened
 from clipzoo.records.folds import Case, Folds, Split
 
 InnerFolds = Literal[0] | Annotated[int, Ge(2)]
-MIN_VAL_PER_CLASS = 2  # with one, the recall of a class is 0 or 1
+MIN_VAL_PER_CLASS = 0  # benchmarks/few_val_cases.py: two of each cost more training cases than the better choice of the epoch returns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +145,11 @@ class GroupSplitter(Splitter):
         groups_C = table.groups_per_class()
         few = [f"'{name}' has {n}" for name, n in zip(table.classes, groups_C, strict=True) if n < self.min_groups_per_class]
         if few:
+            what = "finding from the dataset" if table.multi_label else "class folder"
             raise DataError(
                 f"splits.min_groups_per_class: every class must have at least {self.min_groups_per_class} {table.unit(2)}, "
                 f"but {shortened(few, 5)}. With one, a class can be tested but never learned. "
-                "Add images, remove the class folder, or set splits.min_groups_per_class=1"
+                f"Add images, remove the {what}, or set splits.min_groups_per_class=1"
             )
 
 

@@ -61,6 +61,7 @@ def compare(folds: Folds, cases: Sequence[Case], classes: Sequence[str]) -> list
             for i in both
             if _name(then[i].label, folds.classes) != _name(now[i].label, classes)
         ],
+        "changed findings": [f"'{i}'" for i in both if then[i].findings != now[i].findings],
         "changed groups": [f"'{i}' (was '{then[i].group}', is '{now[i].group}')" for i in both if then[i].group != now[i].group],
         "changed parts": [f"'{i}' (was {then[i].part or 'none'}, is {now[i].part or 'none'})" for i in both if then[i].part != now[i].part],
     }

@@ -22,7 +22,9 @@ from clipzoo.registries import SPLITTERS
 class StratifiedGroupKFold(GroupSplitter):
     """K folds with whole groups (patients, identical images) and every class spread as evenly as its groups allow; see ``assign``.
 
-    The right choice for almost every dataset; without groups it is equivalent to ``StratifiedKFold``.
+    The right choice for almost every dataset; without groups it is equivalent to ``StratifiedKFold``. With several labels per case, every
+    finding and the number of cases are spread: the aim of iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, "On the
+    stratification of multi-label data"), with groups as the unit, by the search of ``assign`` instead of a single greedy pass.
 
     Args:
         num_folds: Number of folds, K; at least 2.

@@ -9,6 +9,7 @@ from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import shortened
 from clipzoo.records.folds import PARTS, Split
 
+FEW_VAL = 2  # val cases of a class below which a note is written
 CONSEQUENCE = {
     "train": "what is tested of them there was never learned",
     "val": "they have no say in the choice of the epoch there",
@@ -27,14 +28,14 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool, min_val
         min_val: Number of val cases that every class should have.
     """
     notes = []
-    labels = {case.id: case.label for case in table.cases}
+    classes = {case.id: case.classes for case in table.cases}
     groups_C = table.groups_per_class()
     without_val = [split.name for split in splits if not split.val]
     for part in ("train", "val", "test"):
         missing = defaultdict(list)
         for split in splits:
             ids = getattr(split, part)
-            present = {labels[i] for i in ids}
+            present = {label for i in ids for label in classes[i]}
             for label in range(len(table.classes)):
                 if ids and label not in present:
                     missing[label].append(split.name)
@@ -45,26 +46,26 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool, min_val
             ]
             notes.append(f"Missing from the {part} part: {shortened(each, 6)}; {CONSEQUENCE[part]}.")
     if wants_val:
-        notes.extend(_few_val_cases(table, splits, labels, min_val))
+        notes.extend(_few_val_cases(table, splits, max(min_val, FEW_VAL)))
     if wants_val and without_val:
         notes.append(f"No val part in {_folds(without_val, len(splits))}: no group could be spared, so the last epoch is scored.")
     return tuple(notes)
 
 
-def _few_val_cases(table: CaseTable, splits: Sequence[Split], labels: dict[str, int | None], min_val: int) -> Iterator[str]:
-    """One sentence on classes that are in the val part, but with fewer than ``min_val`` cases."""
+def _few_val_cases(table: CaseTable, splits: Sequence[Split], wanted: int) -> Iterator[str]:
+    """One sentence on classes that are in the val part, but with fewer than ``wanted`` cases."""
+    classes = {case.id: case.classes for case in table.cases}
     few = defaultdict(list)
     for split in splits:
-        found = Counter(labels[i] for i in split.val)
+        found = Counter(label for i in split.val for label in classes[i])
         for label in range(len(table.classes)):
-            if 0 < found[label] < min_val:
+            if 0 < found[label] < wanted:
                 few[label].append(split.name)
     if few:
-        total = Counter(labels.values())
-        each = [f"'{table.classes[label]}' ({total[label]} cases) in {_folds(names, len(splits))}" for label, names in sorted(few.items())]
+        each = [f"'{table.classes[label]}' in {_folds(names, len(splits))}" for label, names in sorted(few.items())]
         yield (
-            f"Fewer than {min_val} val cases: {shortened(each, 6)}; with more, too few would be left to train on, "
-            "so the choice of the epoch hardly knows these classes."
+            f"Fewer than {wanted} val cases of {shortened(each, 6)}: the choice of the epoch hardly knows them. "
+            "With so few, splits.val_fraction=0 (the last epoch) and splits.inner_folds are often better."
         )
 
 

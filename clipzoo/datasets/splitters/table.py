@@ -18,10 +18,12 @@ class CaseTable:
         classes: Class names.
         groups: Names of the G groups.
         group_of_case: ``[N]`` int64 group of each case.
-        counts_GC: ``[G, C]`` int64 cases of each class in each group; with an additional column if some cases have no class.
+        counts_GC: ``[G, C]`` int64 cases of each class in each group; with an additional column if some cases have no class. Of cases with
+            findings, ``[G, C + 1]``: those with each finding, and all of them, as folds shall be even in both.
+        multi_label: Whether the cases have findings.
 
     Raises:
-        DataError: There are no cases, or a label is not a class index.
+        DataError: There are no cases, or a label or the findings do not fit the classes.
     """
 
     def __init__(self, cases: Sequence[Case], classes: Sequence[str]):
@@ -32,12 +34,18 @@ class CaseTable:
         for case in self.cases:
             if case.label is not None and not 0 <= case.label < len(self.classes):
                 raise DataError(f"splits: case '{case.id}' has label {case.label}, but there are {len(self.classes)} classes")
+            if case.findings is not None and (len(case.findings) != len(self.classes) or not set(case.findings) <= {-1, 0, 1}):
+                raise DataError(f"splits: case '{case.id}' must have 1, 0 or -1 (unknown) for each of {len(self.classes)} findings")
+        self.multi_label = any(case.findings is not None for case in self.cases)
         numbers: dict[str, int] = {}
         self.group_of_case = np.array([numbers.setdefault(case.group, len(numbers)) for case in self.cases])
         self.groups = tuple(numbers)
-        labels = np.array([len(self.classes) if case.label is None else case.label for case in self.cases])
-        self.counts_GC = np.zeros((len(self.groups), len(self.classes) + int((labels == len(self.classes)).any())), dtype=np.int64)
-        np.add.at(self.counts_GC, (self.group_of_case, labels), 1)
+        of_case = [case.classes or (len(self.classes),) for case in self.cases]
+        if self.multi_label:
+            of_case = [(*case.classes, len(self.classes)) for case in self.cases]
+        self.counts_GC = np.zeros((len(self.groups), max(len(self.classes), 1 + max(map(max, of_case)))), dtype=np.int64)
+        for group, found in zip(self.group_of_case, of_case, strict=True):
+            self.counts_GC[group, list(found)] += 1
         self._ids = np.array([case.id for case in self.cases], dtype=object)
 
     @property

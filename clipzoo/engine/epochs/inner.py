@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from clipzoo.config import Config
 from clipzoo.config.settings import EvaluationSettings, TrainSettings
 from clipzoo.engine.build import DEFAULT_HOOKS
-from clipzoo.engine.epochs.best import Score
+from clipzoo.engine.epochs.best import replaces
 from clipzoo.errors import ConfigError, TrainingError
 from clipzoo.records.inner import EpochChoice, InnerResult
 from clipzoo.records.results import FoldResult
@@ -88,7 +88,7 @@ def hooks_without(config: Config, names: Sequence[str]) -> list:
 
 
 def choose(results: Sequence[InnerResult], greater_is_better: bool) -> EpochChoice:
-    """The epoch with the best mean of the selecting metric, among those that every inner run evaluated; ties as in ``Score.replaces``.
+    """The epoch with the best mean of the selecting metric, among those that every inner run evaluated; the last of equally good ones.
 
     A run in which a value is never defined, such as the AUROC of a val part with one class, is left out of its mean.
 
@@ -100,19 +100,15 @@ def choose(results: Sequence[InnerResult], greater_is_better: bool) -> EpochChoi
         TrainingError: The mean is not defined for any epoch.
     """
     common = sorted(set.intersection(*(set(result.epochs) for result in results)))
-    scores, losses = (
-        _means([dict(zip(result.epochs, getattr(result, name), strict=True)) for result in results], common)
-        for name in ("scores", "log_losses")
-    )
-    epoch, best = 0, Score(math.nan)
+    means = _means([dict(zip(result.epochs, result.scores, strict=True)) for result in results], common)
+    epoch, best = 0, math.nan
     for candidate in common:
-        score = Score(scores[candidate], losses[candidate])
-        if score.replaces(best, greater_is_better):
-            epoch, best = candidate, score
+        if replaces(means[candidate], best, greater_is_better):
+            epoch, best = candidate, means[candidate]
     if not epoch:
         where = results[0].fold.rpartition("-")[0]
         raise TrainingError(f"{where}: {results[0].metric} was never defined on all inner val parts, so no epoch could be chosen")
-    return EpochChoice(epoch, results[0].metric, best.value, len(results))
+    return EpochChoice(epoch, results[0].metric, best, len(results))
 
 
 def _means(curves: Sequence[Mapping[int, float]], epochs: Sequence[int]) -> dict[int, float]:

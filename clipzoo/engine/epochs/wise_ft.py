@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from clipzoo.engine import checkpoint
-from clipzoo.engine.epochs.best import Score
+from clipzoo.engine.epochs.best import replaces
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.state import Run
-from clipzoo.errors import CheckpointError
 from clipzoo.records.results import FoldResult
 from clipzoo.runtime import distributed
 
-ALPHAS = tuple(tenth / 10 for tenth in range(10, -1, -1))  # the chosen weights first: in a tie, a later one must have a lower log loss
+ALPHAS = tuple(tenth / 10 for tenth in range(11))
 
 
 def save_start(run: Run) -> None:
@@ -33,6 +32,8 @@ def save_start(run: Run) -> None:
 
 def interpolate(run: Run) -> dict:
     """Replace the weights of the best checkpoint by the mean that is best on val; once, also after a restart.
+
+    Of equally good means, that with the largest share of the chosen weights is taken.
 
     Returns:
         ``alpha``, the share of the chosen weights, and by each tried ``alphas`` the ``scores`` of the selecting metric on val.
@@ -47,18 +48,15 @@ def interpolate(run: Run) -> dict:
         return content["interpolation"]
     start = checkpoint.read(run.folder / checkpoint.START, kind="start", advice=advice)
     run.provenance.check(start["provenance"], run.folder / checkpoint.START, advice)
-    scores: list[Score] = []
-    best = 0
-    for index, alpha in enumerate(ALPHAS):
+    scores: list[float] = []
+    best, chosen = math.nan, 1.0
+    for alpha in ALPHAS:
         checkpoint.load_weights(run.scored, between(start["model"], content["model"], alpha), path)
-        found = evaluate(run, "val")
-        scores.append(Score(found.metrics[run.selector.name], found.log_loss))
-        if index and _better(scores[index], scores[best], run.selector.greater_is_better):
-            best = index
-    if math.isnan(scores[0].value):
-        raise CheckpointError(f"{path}: {run.selector.name} is not defined on val. {advice}")
-    record = {"alpha": ALPHAS[best], "alphas": list(ALPHAS), "scores": [score.value for score in scores]}
-    weights = between(start["model"], content["model"], ALPHAS[best])
+        scores.append(evaluate(run, "val").metrics[run.selector.name])
+        if replaces(scores[-1], best, run.selector.greater_is_better):
+            best, chosen = scores[-1], alpha
+    record = {"alpha": chosen, "alphas": list(ALPHAS), "scores": scores}
+    weights = between(start["model"], content["model"], chosen)
     distributed.from_main(lambda: checkpoint.write(path, {**content, "model": weights, "interpolation": record}))
     return record
 
@@ -72,8 +70,3 @@ def chosen_shares(results: Sequence[FoldResult]) -> list[str]:
 def between(start: Mapping[str, Tensor], end: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """``(1 - alpha) start + alpha end`` of all weights and floating-point statistics; counters are those of ``end``."""
     return {name: torch.lerp(start[name], value, alpha) if value.is_floating_point() else value for name, value in end.items()}
-
-
-def _better(later: Score, best: Score, greater_is_better: bool) -> bool:
-    """Whether ``later`` is chosen; of values that are equal in everything, the earlier stays."""
-    return distributed.from_main(lambda: later != best and later.replaces(best, greater_is_better))

@@ -1,6 +1,6 @@
-"""Base class of all contrastive losses, which map image features and features of the distinct captions to one number.
+"""Base classes of all losses: those between image features and features of the distinct captions, and those over logits of classes.
 
-Shapes: B cases of the batch · U distinct captions of the batch · D embedding width.
+Shapes: B cases of the batch · U distinct captions of the batch · C classes · D embedding width.
 """
 
 from __future__ import annotations
@@ -15,17 +15,55 @@ from clipzoo.models.losses.gather import Pairs, gather
 from clipzoo.structures import Batch
 
 
+class LogitLoss(nn.Module):
+    """Base class of the losses over logits ``[B, C]``, for models with a classifier.
+
+    Attributes:
+        name: Name of the loss in the log.
+        multi_label: Whether a case may have several labels (findings), so that every logit is the answer to a question of its own.
+    """
+
+    name: ClassVar[str]
+    multi_label: ClassVar[bool] = False
+
+    @property
+    def balances(self) -> bool:
+        """Whether the loss corrects class imbalance."""
+        return False
+
+    def connect(self, num_classes: int) -> LogitLoss:
+        """Prepare for ``num_classes`` classes; returns the loss itself."""
+        return self
+
+    def fit(self, class_counts: Tensor) -> None:
+        """Fit weights of classes to the training part; see ``Model.initialise`` for ``class_counts``."""
+
+    def target(self, batch: Batch) -> Tensor:
+        """What the logits of a batch are compared with."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'target'")
+
+    def accuracy(self, logits_BC: Tensor, batch: Batch) -> Tensor:
+        """Scalar share of right answers among the known ones of a batch; 0 if none are known."""
+        raise NotImplementedError(f"{type(self).__name__} has no method 'accuracy'")
+
+    def describe(self) -> str:
+        """A short description for the log."""
+        return type(self).__name__
+
+
 class Loss(nn.Module):
-    """Base class of all losses; subclasses implement ``compute``.
+    """Base class of all losses between images and captions; subclasses implement ``compute``.
 
     A loss is a submodule of the model: its parameters, if any, are trained, saved and synchronised with the model's.
 
     Attributes:
         captions: Captions that a training batch must contain. ``'batch'``: the distinct ones among those drawn for its cases;
             ``'all'``: the whole caption table of the dataset, in every batch.
+        multi_label: Whether a case may have several labels (findings), so that every class is a question of its own.
     """
 
     captions: ClassVar[Literal["batch", "all"]] = "batch"
+    multi_label: ClassVar[bool] = False
 
     def __init__(self) -> None:  # otherwise the signature would be nn.Module's (*args, **kwargs), which accepts any config
         super().__init__()
@@ -37,7 +75,8 @@ class Loss(nn.Module):
             image_BD: ``[B, D]`` image features of unit length.
             text_UD: ``[U, D]`` features of unit length of the captions in ``batch.text``.
             logit_scale: Scalar factor of the cosine similarities, after ``exp``.
-            batch: Batch that defines the positives: ``caption``, ``caption_ids``, ``caption_labels``, ``positive_ids``, ``labels``.
+            batch: Batch that defines the positives: ``caption``, ``caption_ids``, ``caption_labels``, ``positive_ids``, ``labels``,
+                ``findings``.
 
         Returns:
             A differentiable scalar, the mean over the cases. With ``torch.distributed``, it is the loss that a single process with the

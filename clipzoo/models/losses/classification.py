@@ -1,29 +1,29 @@
-"""Losses over class logits, for models with a classifier.
+"""Losses over class logits, for models with a classifier and one class per case.
 
 Shapes: B cases of the batch · C classes.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from clipzoo.balance import Method, weight_of_a_case
 from clipzoo.config.arguments import NotNegative, Positive, Share, checked
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.base import in_full
+from clipzoo.models.losses.base import LogitLoss
 from clipzoo.models.losses.gather import mean_over_cases
 from clipzoo.registries import LOSSES
+from clipzoo.structures import Batch
 
 ClassWeights = Method | list[Positive]
 
 
 @checked
-class ClassificationLoss(nn.Module):
-    """Base class of the losses for ``ImageClassifier``; subclasses implement ``compute``.
+class ClassificationLoss(LogitLoss):
+    """Base class of the losses for one class per case; subclasses implement ``compute``.
 
     With ``class_weights`` every case has the weight of its class. The weights are computed from the fold's training part only (``fit``)
     and scaled to mean 1 over its cases, so that the magnitude of the loss, and with it a suitable learning rate, does not change; the loss
@@ -36,14 +36,11 @@ class ClassificationLoss(nn.Module):
             class in order. ``None`` weights all cases equally.
 
     Attributes:
-        name: Name of the loss in the log.
         weight_C: ``[C]`` float32; ``None`` without ``class_weights``.
 
     Raises:
         ConfigError: ``class_weights`` is neither a method nor a list of positive numbers.
     """
-
-    name: ClassVar[str]
 
     def __init__(self, class_weights: ClassWeights | None = None):
         super().__init__()
@@ -91,6 +88,15 @@ class ClassificationLoss(nn.Module):
             weight = torch.tensor(self.class_weights, dtype=torch.float64)
         self.weight_C.copy_(weight * counts.sum() / (weight * counts).sum())
         self.fitted = True
+
+    def target(self, batch: Batch) -> Tensor:
+        """``[B]`` int64 classes."""
+        return batch.labels
+
+    def accuracy(self, logits_BC: Tensor, batch: Batch) -> Tensor:
+        """The share of correct cases among those with a class."""
+        right_B = logits_BC.argmax(dim=1) == batch.labels  # no prediction is -1
+        return right_B.sum() / (batch.labels >= 0).sum().clamp(min=1)
 
     def forward(self, logits_BC: Tensor, labels_B: Tensor) -> Tensor:
         """The mean loss over the cases with a class, in fp32 even under autocast; 0 if none exist.

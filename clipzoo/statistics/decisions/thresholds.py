@@ -8,14 +8,14 @@ Shapes: N cases · C classes · G groups · T threshold probabilities · B resam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from clipzoo.errors import ConfigError, DataError
 from clipzoo.statistics.proportions import ClusteredProportion, rao_scott_wilson
 
-Criterion = Literal["youden", "sensitivity", "specificity"]
+Criterion = Literal["youden", "f1", "sensitivity", "specificity"]
 
 _ROUNDING = 1e-12  # a wanted 0.9 is reached by 9 of 10
 
@@ -92,7 +92,8 @@ class DecisionCurve:
 def fit_threshold(scores: np.ndarray, positive: np.ndarray, *, criterion: Criterion = "youden", wanted: float | None = None) -> Threshold:
     """Choose the threshold of one class.
 
-    ``'youden'`` has the largest sensitivity + specificity - 1, and of several the one with the higher sensitivity. ``'sensitivity'`` is
+    ``'youden'`` has the largest sensitivity + specificity - 1, and of several the one with the higher sensitivity; so has ``'f1'`` for F1,
+    which depends on the share of positive cases and ignores how many negative ones are recognised. ``'sensitivity'`` is
     the highest threshold that reaches the wanted sensitivity, and ``'specificity'`` the lowest that reaches the wanted specificity.
     Calling every case positive, or none, is not an operating point: there is no threshold if nothing else is as good.
 
@@ -100,7 +101,7 @@ def fit_threshold(scores: np.ndarray, positive: np.ndarray, *, criterion: Criter
         scores: ``[N]`` float of the val part, larger for positive cases.
         positive: ``[N]`` bool.
         criterion: As above.
-        wanted: Sensitivity or specificity to reach, above 0 and at most 1; ``None`` for ``'youden'``.
+        wanted: Sensitivity or specificity to reach, above 0 and at most 1; ``None`` for ``'youden'`` and ``'f1'``.
 
     Raises:
         ConfigError: ``criterion`` or ``wanted`` is not allowed.
@@ -123,11 +124,17 @@ def fit_threshold(scores: np.ndarray, positive: np.ndarray, *, criterion: Criter
     if criterion == "youden":
         index = sensitivity + specificity - 1
         allowed = index >= max(index.max(initial=0.0), _ROUNDING) - _ROUNDING / 2
+    elif criterion == "f1":
+        false_positives = (1 - specificity) * num_negative
+        f1 = 2 * sensitivity / (1 + sensitivity + false_positives / num_positive)
+        allowed = f1 >= f1.max(initial=0.0) - _ROUNDING
     else:
         allowed = (sensitivity if criterion == "sensitivity" else specificity) >= wanted - _ROUNDING
     if not allowed.any():
         if criterion == "youden":
             return none("no threshold is better than chance on val")
+        if criterion == "f1":
+            return none("all probabilities on val are equal")
         how = "every case" if criterion == "sensitivity" else "no case"
         return none(f"a {criterion} of {wanted:g} is reached on val only by calling {how} positive")
     # From the lowest cut upwards, sensitivity falls and specificity rises.
@@ -223,11 +230,11 @@ def decision_curve(
 
 
 def _check_criterion(criterion: str, wanted: float | None) -> None:
-    if criterion not in ("youden", "sensitivity", "specificity"):
-        raise ConfigError(f"threshold: criterion is {criterion!r}. Allowed are 'youden', 'sensitivity' and 'specificity'")
-    if criterion == "youden" and wanted is not None:
-        raise ConfigError("threshold: wanted has no meaning for 'youden'. Remove it, or choose 'sensitivity' or 'specificity'")
-    if criterion != "youden" and (wanted is None or not 0 < wanted <= 1):
+    if criterion not in get_args(Criterion):
+        raise ConfigError(f"threshold: criterion is {criterion!r}. Allowed are 'youden', 'f1', 'sensitivity' and 'specificity'")
+    if criterion in ("youden", "f1") and wanted is not None:
+        raise ConfigError(f"threshold: wanted has no meaning for '{criterion}'. Remove it, or choose 'sensitivity' or 'specificity'")
+    if criterion in ("sensitivity", "specificity") and (wanted is None or not 0 < wanted <= 1):
         raise ConfigError(f"threshold: wanted {criterion} is {wanted}. It must be above 0 and at most 1")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from clipzoo.statistics.cases import Cases, Queries
 from clipzoo.statistics.retrieval_scores import KS, SHORT, RankOutcomes, weighted_retrieval_scores
-from clipzoo.statistics.scores import MACRO, OVERALL, Outcomes, weighted_scores
+from clipzoo.statistics.scores import GRADED, MACRO, OVERALL, Outcomes, weighted_scores
 from clipzoo.statistics.uncertainty.influence import Influence, Key, correlation
 from clipzoo.statistics.uncertainty.interval_methods import Limits, effective_size, log_t, logit_t, median_limits, mover, plain_t, wilson
 
@@ -23,9 +23,16 @@ Method = Literal["wilson", "effective_wilson", "logit_t", "mover", "log_t", "woo
 _KINDS: dict[str, str] = {
     **dict.fromkeys(("accuracy", "sensitivity", "specificity", "ppv", "npv", "precision"), "proportion"),
     **{"f1": "share", "mrr": "share", "class_auroc": "area", "log_loss": "loss", "brier": "loss", "mean_rank": "rank"},
-    **dict.fromkeys(("positive_similarity", "negative_similarity", "similarity_gap"), "cosine"),
+    **{"micro_f1": "share", "average_precision": "area", "binary_log_loss": "loss"},
+    **dict.fromkeys(("positive_similarity", "negative_similarity", "similarity_gap", GRADED), "cosine"),
 }
-_RANGES = {"brier": (0.0, 2.0), "mean_rank": (1.0, np.inf), "similarity_gap": (-2.0, 2.0), "log_loss": (0.0, np.inf)}
+_RANGES = {
+    "brier": (0.0, 2.0),
+    "mean_rank": (1.0, np.inf),
+    "similarity_gap": (-2.0, 2.0),
+    "log_loss": (0.0, np.inf),
+    "binary_log_loss": (0.0, np.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Estimates:
     @classmethod
     def of_cases(cls, cases: Cases, outcomes: Outcomes, level: float) -> Estimates:
         """Jackknife of all classification metrics."""
-        supports = {(name, None): Support.of(cases.groups) for name in OVERALL} | _class_supports(cases.groups, outcomes)
+        supports = {(name, None): Support.of(cases.groups) for name in (*OVERALL, GRADED)} | _class_supports(cases.groups, outcomes)
         return cls(Influence.of(partial(weighted_scores, outcomes), cases.groups, cases.labels), supports, level)
 
     @classmethod

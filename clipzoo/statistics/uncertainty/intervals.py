@@ -7,7 +7,7 @@ AUROC of a class                                              t interval on the 
 balanced accuracy, macro averages, RSum                       MOVER: from the intervals of the classes, with their correlations
 log loss, Brier score, mean rank                              t interval on the log scale
 median rank                                                   Woodruff
-cosine similarities                                           t interval
+cosine similarities, quadratic-weighted kappa                 t interval
 ============================================================  ==================================================================
 
 Standard errors are those of the jackknife over groups, so that the cases of a patient count together. The resampling changes the number
@@ -30,7 +30,7 @@ import numpy as np
 from clipzoo.errors import ConfigError
 from clipzoo.statistics.cases import Cases, Queries
 from clipzoo.statistics.retrieval_scores import KS, SHORT, RankOutcomes, weighted_retrieval_scores
-from clipzoo.statistics.scores import MACRO, OVERALL, PER_CLASS, Outcomes
+from clipzoo.statistics.scores import GRADED, MACRO, OVERALL, PER_CLASS, Outcomes
 from clipzoo.statistics.uncertainty.estimates import Estimates, Interval, Support, undefined
 from clipzoo.statistics.uncertainty.influence import Key
 from clipzoo.text_tables import groups_text
@@ -57,13 +57,16 @@ class MetricIntervals:
     num_groups: int = 0
 
 
-def classification_intervals(cases: Cases, *, level: float = 0.95, widening: Mapping[Key, float] | None = None) -> MetricIntervals:
+def classification_intervals(
+    cases: Cases, *, level: float = 0.95, widening: Mapping[Key, float] | None = None, graded: bool = False
+) -> MetricIntervals:
     """Intervals of every metric of ``scores``.
 
     Args:
         cases: N labelled cases.
         level: Confidence level in (0, 1).
         widening: Factors of standard errors, as ``retraining.widening`` finds them; ``None`` for none.
+        graded: Whether the classes are grades in order, for which there is an interval of the quadratic-weighted kappa too.
 
     Returns:
         Metrics that are undefined are NaN, with a note. Notes also name classes with fewer than 20 groups.
@@ -72,8 +75,11 @@ def classification_intervals(cases: Cases, *, level: float = 0.95, widening: Map
         ConfigError: ``level`` is not between 0 and 1.
     """
     check_level(level)
-    names = {**{(name, None): name for name in OVERALL}, **{(name, c): name for name in PER_CLASS for c in range(len(cases.classes))}}
-    outcomes = Outcomes.of(cases)
+    names = {
+        **{(name, None): name for name in (*OVERALL, *([GRADED] if graded else []))},
+        **{(name, c): name for name in PER_CLASS for c in range(len(cases.classes))},
+    }
+    outcomes = Outcomes.of(cases, graded=graded)
     if not len(cases) or not outcomes.finite:
         why = "a probability is not finite" if len(cases) else "no labelled cases"
         return _arranged({key: undefined(float("nan"), level, why) for key in names}, cases.num_groups)

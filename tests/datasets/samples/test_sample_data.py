@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipzoo.datasets import ImageFolderDataset
-from clipzoo.datasets.samples.phantoms import CLASS_TEXTS, make_patients
+from clipzoo.datasets import ImageFolderDataset, TableDataset
+from clipzoo.datasets.samples.phantoms import CLASS_TEXTS, FINDINGS, make_patients
 from clipzoo.datasets.samples.sample_data import DIGIT_TEXTS, create_sample_dataset
 from clipzoo.errors import DataError
 
@@ -81,6 +81,18 @@ def test_hip_files(made):
         assert 255 < values.max() <= 4095 and len(np.unique(values)) > 500
         pixels = np.asarray(dataset.read_image(row))[..., 0]
         assert pixels.max() == 255 and pixels.min() == 0 and 20 < pixels.mean() < 150
+
+
+def test_the_findings_of_the_radiographs_are_those_of_the_drawings(made):
+    table = TableDataset(str(made["hip"] / "findings.csv"), findings=list(FINDINGS), hide_groups=False)
+    folders = ImageFolderDataset(str(made["hip"] / "images"), groups=str(made["hip"] / "groups.csv"))
+    assert [c.id.removeprefix("images/") for c in table.cases] == [c.id for c in folders.cases]
+    assert [c.group for c in table.cases] == [c.group for c in folders.cases] and table.classes == tuple(FINDINGS)
+    for case, label in zip(table.cases, folders.labels, strict=True):
+        texts = "".join(CLASS_TEXTS[folders.classes[label]])
+        assert case.findings[3] == ("钢丝" in texts and "标记丝" not in texts)  # wires, but not the marker of a plastic cup
+        assert case.findings[0] == (folders.classes[label] == "骨水泥型全髋") and case.findings[2] == ("没有股骨柄" not in texts)
+    assert (table.findings.sum(axis=0) > 0).all() and (table.findings.sum(axis=0) < 14).all()
 
 
 def test_patients():

@@ -15,7 +15,15 @@ from processes import in_processes, launch
 from torch import nn
 from torch.nn import functional as F
 
-from clipzoo.models.losses import CaptionCrossEntropyLoss, ContrastiveLoss, Loss, MultiPositiveContrastiveLoss, SigmoidContrastiveLoss
+from clipzoo.models.losses import (
+    BinaryCrossEntropyLoss,
+    CaptionCrossEntropyLoss,
+    ClassSigmoidLoss,
+    ContrastiveLoss,
+    Loss,
+    MultiPositiveContrastiveLoss,
+    SigmoidContrastiveLoss,
+)
 from clipzoo.models.losses.gather import _one_row_per_id, gather
 from clipzoo.structures import Batch
 
@@ -26,11 +34,28 @@ DRAWN = {
 }
 CLASS_OF_CAPTION = {0: 0, 1: 0, 2: 1, 3: 1, 4: 2, 5: 2}
 PAIR_LOSSES = {"standard": ContrastiveLoss, "multi_positive": MultiPositiveContrastiveLoss, "sigmoid": partial(SigmoidContrastiveLoss, 3.0)}
+OF_ALL_CAPTIONS = ("cross_entropy", "sigmoid_classes", "binary")
+
+
+class BinaryLoss(Loss):
+    """The loss of a classifier, whose logits are similarities to the first caption of each class."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = BinaryCrossEntropyLoss([2.0, 0.5, 3.0], gamma=1.5).connect(3)
+        self.inner.fit(torch.tensor([[5, 9, 20], [5, 3, 2]]))
+
+    def compute(self, image_BD, text_UD, logit_scale, batch):
+        return self.inner(logit_scale * image_BD @ text_UD[::2].T, batch.findings)
+
+
 EXACT = {
     **{
         f"{name}-{local}": partial(make, local_loss=local == "local") for name, make in PAIR_LOSSES.items() for local in ("global", "local")
     },
     "cross_entropy": partial(CaptionCrossEntropyLoss, 0.1),
+    "sigmoid_classes": partial(ClassSigmoidLoss, 3.0),
+    "binary": BinaryLoss,
 }
 CUT = {
     f"{name}-{local}-cut": partial(make, local_loss=local == "local", gather_with_grad=False)
@@ -96,7 +121,10 @@ def make_batch(name: str, world: int, rank: int | None) -> Batch:
     labels = [CLASS_OF_CAPTION[i] for i in drawn]
     if name == "cross_entropy" and rank in (None, world - 1):
         labels[-1] = -1  # the processes hold different numbers of labelled cases
-    everything = name == "cross_entropy"
+    everything = name in OF_ALL_CAPTIONS
+    findings = torch.randint(-1, 2, (len(drawn), 3), generator=torch.Generator().manual_seed(len(drawn))).double()
+    if rank is not None:  # the rows of the whole batch; some processes know more answers than others
+        findings = make_batch(name, world, None).findings[rows]
     distinct = sorted(CLASS_OF_CAPTION if everything else set(drawn))
     positive = [[c for c, label in CLASS_OF_CAPTION.items() if label == CLASS_OF_CAPTION[i]] for i in drawn]
     if rank == 1:
@@ -109,6 +137,7 @@ def make_batch(name: str, world: int, rank: int | None) -> Batch:
         caption_ids=torch.tensor(distinct),
         caption_labels=torch.tensor([CLASS_OF_CAPTION[i] for i in distinct]),
         positive_ids=torch.tensor(positive),
+        findings=findings,
     )
 
 

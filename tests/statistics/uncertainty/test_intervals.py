@@ -9,11 +9,13 @@ from scipy import stats
 
 from clipzoo.errors import ConfigError
 from clipzoo.records.tables import RetrievalTable
+from clipzoo.registries import METRICS
 from clipzoo.statistics.cases import Cases, Queries
-from clipzoo.statistics.scores import OVERALL, PER_CLASS, Outcomes, weighted_scores
+from clipzoo.statistics.scores import GRADED, OVERALL, PER_CLASS, Outcomes, weighted_scores
 from clipzoo.statistics.uncertainty.influence import Influence
 from clipzoo.statistics.uncertainty.interval_methods import wilson
 from clipzoo.statistics.uncertainty.intervals import classification_intervals, retrieval_intervals
+from clipzoo.statistics.uncertainty.resampling import bootstrap_weights
 
 RANGES = {"brier": 2.0, "log_loss": math.inf}
 
@@ -264,3 +266,15 @@ def test_images_of_a_patient_widen_recall():
 def test_a_long_tail_of_ranks_is_said():
     found = retrieval_intervals(Queries.from_table(ranks_of([0] * 58 + [40, 45])))
     assert "too narrow" in found.overall["i2t_mean_rank"].note
+
+
+def test_the_interval_of_kappa_agrees_with_a_bootstrap_of_groups():
+    cases = Cases.from_arrays(*simulated(np.random.default_rng(5), 120, images=2))
+    assert GRADED not in classification_intervals(cases).overall
+    found = classification_intervals(cases, graded=True).overall[GRADED]
+    weights = bootstrap_weights(cases.groups, cases.labels, num_resamples=2000, seed=0)
+    resampled = weighted_scores(Outcomes.of(cases, graded=True), weights).overall[GRADED]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    assert found.value == pytest.approx(METRICS.build("QuadraticWeightedKappa").compute(cases.labels, cases.probabilities))
+    assert found.method == "t" and found.low < found.value < found.high
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))

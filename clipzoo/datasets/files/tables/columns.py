@@ -40,16 +40,18 @@ class Columns:
         label: Column of the class name.
         group: Column of the group.
         attributes: Columns of attributes.
+        findings: Columns of findings, instead of a label.
     """
 
     image: str | None = None
     label: str | None = None
     group: str | None = None
     attributes: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
     def score(self, names: list[str]) -> int:
         """How many of the columns are among ``names``: a header scores higher than a title or a row of data."""
-        return len(self.roles(names)) + len({clean_name(name) for name in self.attributes} & set(names))
+        return len(self.roles(names)) + len({clean_name(name) for name in (*self.attributes, *self.findings)} & set(names))
 
     def roles(self, names: Iterable[str]) -> dict[str, list[str]]:
         """The columns among ``names`` that may be the image, the label or the group, by role; roles without one are missing."""
@@ -57,15 +59,16 @@ class Columns:
         found = {role: [names[place] for place in _candidates(names, role, getattr(self, role))] for role in _NAMES}
         return {role: columns for role, columns in found.items() if columns}
 
-    def positions(self, sheet: Sheet) -> tuple[int, int, int | None]:
-        """Position of the image, the label and the group; ``None`` if there is no group.
+    def positions(self, sheet: Sheet) -> tuple[int, int | None, int | None]:
+        """Position of the image, the label and the group; ``None`` for a label if there are findings, and if there is no group.
 
         Raises:
             DataError: A column is missing, ambiguous or repeated.
         """
-        image, label = _position(sheet, "image", self.image), _position(sheet, "label", self.label)
+        image = _position(sheet, "image", self.image)
+        label = None if self.findings else _position(sheet, "label", self.label)
         group = _position(sheet, "group", self.group)
-        if image is None or label is None:
+        if image is None or (label is None and not self.findings):
             role = "image" if image is None else "label"
             raise DataError(
                 f"{sheet.name}:{sheet.header}: no column for the {role}: none has a usual name such as {_EXAMPLES[role]}. "
@@ -82,12 +85,12 @@ class Columns:
         Raises:
             DataError: A column is missing or repeated.
         """
-        return {clean_name(name): _named(sheet, name, "attributes") for name in self.attributes}
+        return {clean_name(name): named_column(sheet, name, "attributes") for name in self.attributes}
 
 
 def _position(sheet: Sheet, role: str, wanted: str | None) -> int | None:
     if wanted is not None:
-        return _named(sheet, wanted, f"{role}_key")
+        return named_column(sheet, wanted, f"{role}_key")
     found = _candidates(sheet.columns, role, None)
     if len(found) > 1:
         names = " or ".join(f"'{sheet.columns[place]}'" for place in found)
@@ -106,7 +109,7 @@ def _candidates(columns: Iterable[str], role: str, wanted: str | None) -> list[i
     return [place for place in found if plain[place] not in _NOT_UNIQUE] or found
 
 
-def _named(sheet: Sheet, wanted: str, setting: str) -> int:
+def named_column(sheet: Sheet, wanted: str, setting: str) -> int:
     """Position of the column of this name.
 
     Raises:

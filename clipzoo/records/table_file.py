@@ -1,0 +1,77 @@
+"""Reading of the CSV tables of scored cases: rows, and checks that all kinds of table need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clipzoo.errors import DataError, shortened
+from clipzoo.files import read_text
+from clipzoo.text import csv_rows
+
+KINDS = {"predictions": "not a table of predictions", "ranks": "not a table of retrieval ranks", "findings": "not a table of findings"}
+
+Rows = Sequence[tuple[int, list[str]]]  # first line number and cells of each row
+
+
+def read_rows(path: str | Path) -> tuple[list[str], Rows]:
+    """Header and rows of a CSV file; an empty file has an empty header."""
+    rows = list(csv_rows(read_text(path), path))
+    return (rows[0][1], rows[1:]) if rows else ([], [])
+
+
+def problem_of(classes: Sequence[str]) -> str:
+    """What is wrong with the class names; an empty name would mark an unknown label in the file."""
+    if classes and "" not in classes and len(set(classes)) == len(classes):
+        return ""
+    return f"class names must be distinct and not empty, not: {shortened(map(repr, classes)) or 'none'}"
+
+
+def not_a_table(kind: str, path: str | Path, line: int, what: str) -> DataError:
+    """The error about a file that is not a table of this kind, a key of ``KINDS``."""
+    return DataError(f"{path}:{line}: {KINDS[kind]} ({what})")
+
+
+def check_lengths(kind: str, path: str | Path, header: list[str], rows: Rows) -> None:
+    """Refuse rows with more or fewer cells than the header."""
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise not_a_table(kind, path, line, f"the row has {len(cells)} columns instead of {len(header)}")
+
+
+def check_once(kind: str, path: str | Path, keys: Sequence[tuple[int, object]]) -> None:
+    """Refuse two rows with the same key."""
+    seen: dict[object, int] = {}
+    for line, key in keys:
+        if seen.setdefault(key, line) != line:
+            name = key[1] if isinstance(key, tuple) else key
+            raise not_a_table(kind, path, line, f"{name!r} is also on line {seen[key]}")
+
+
+def floats(kind: str, path: str | Path, line: int, cells: Sequence[str]) -> list[float]:
+    """The cells as numbers."""
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError as error:
+        raise not_a_table(kind, path, line, str(error)) from error
+
+
+def integers(kind: str, path: str | Path, line: int, cells: Sequence[str]) -> list[int]:
+    """The cells as 64-bit integers."""
+    try:
+        return [int(np.int64(int(cell))) for cell in cells]
+    except (ValueError, OverflowError) as error:
+        raise not_a_table(kind, path, line, str(error)) from error
+
+
+def order_of(case_ids: Sequence[str], what: str) -> np.ndarray:
+    """``[N]`` int64 rows in the order of the case ids, of several tables together.
+
+    Raises:
+        DataError: A case is in two of them.
+    """
+    if len(set(case_ids)) != len(case_ids):
+        raise DataError(f"{what}: a case is predicted in two folds")
+    return np.array(sorted(range(len(case_ids)), key=case_ids.__getitem__), dtype=np.int64)
