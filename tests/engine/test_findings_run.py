@@ -283,7 +283,8 @@ def test_the_shipped_configs_train_on_drawn_radiographs(tmp_path, quiet, name):
     config["model"]["image_encoder"] = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 64}
     config["data"] = {**config["data"], "dataset": {**config["data"]["dataset"], "path": str(root / "findings.csv")}, "num_workers": 0}
     config["splits"] = {**config["splits"], "num_folds": 2, "val_fraction": 0.3, "min_groups_per_class": 1}
-    config |= {"train": {"epochs": 4}, "runtime": {"device": "cpu", "threads": 1}}
+    config["data"]["batch_size"], config["optimizer"]["lr"] = 8, 3e-3
+    config |= {"train": {"epochs": 8}, "runtime": {"device": "cpu", "threads": 1}}
     summary = CrossValidation(Config.from_dict(config, "hip"), tmp_path / "work", console=quiet).train()
     assert [row["finding"] for row in summary.findings] == ["骨水泥", "金属臼杯", "股骨柄", "环扎钢丝"]
     assert not math.isnan(summary.pooled["mean_auroc"])
