@@ -246,6 +246,18 @@ def test_without_val_there_are_no_thresholds_and_the_summary_says_so(table, tmp_
     assert all(row["sensitivity"] is None and row["auroc"] is not None for row in summary.findings)
 
 
+def test_a_val_part_on_which_the_selecting_metric_is_undefined_is_refused_before_training(tmp_path, quiet):
+    table = write_findings(tmp_path / "few", num_cases=12, unknown=0.0)
+    lines = table.read_text(encoding="utf-8").splitlines()
+    same = [lines[0], *(",".join([*line.split(",")[:2], *("111" if int(line[7:10]) < 6 else "000")]) for line in lines[1:])]
+    table.write_text("\n".join(same) + "\n", encoding="utf-8")
+    sections = {"splits": {"num_folds": 2, "val_fraction": 0.1}}
+    with pytest.raises(ConfigError, match=r"evaluation\.select: mean_auroc is undefined in fold_1 \(val\).*no finding is both present and"):
+        CrossValidation(Config.from_dict(findings_config(table, **sections), "x"), tmp_path / "work", console=quiet)
+    smooth = findings_config(table, **sections, evaluation={"select": "binary_log_loss"})
+    CrossValidation(Config.from_dict(smooth, "x"), tmp_path / "work", console=quiet)
+
+
 def test_a_mean_of_classifications_stays_one_of_findings():
     one = Classification(("a", "b"), torch.tensor([[0.2, 0.9]]), multi_label=True)
     assert Classification.mean([one, one]).multi_label
@@ -270,8 +282,12 @@ def test_the_shipped_configs_train_on_drawn_radiographs(tmp_path, quiet, name):
     config = Config.load(Path(__file__).resolve().parents[2] / "configs" / name).plain()
     config["model"]["image_encoder"] = {"type": "TimmBackbone", "name": "test_resnet", "image_size": 64}
     config["data"] = {**config["data"], "dataset": {**config["data"]["dataset"], "path": str(root / "findings.csv")}, "num_workers": 0}
-    config["splits"] = {**config["splits"], "num_folds": 2, "min_groups_per_class": 1}
-    config |= {"train": {"epochs": 4}, "runtime": {"device": "cpu", "threads": 1}}
+    config["splits"] = {**config["splits"], "num_folds": 2, "val_fraction": 0.3, "min_groups_per_class": 1}
+    config["data"]["batch_size"], config["optimizer"]["lr"] = 8, 3e-3
+    config |= {"train": {"epochs": 8}, "runtime": {"device": "cpu", "threads": 1}}
     summary = CrossValidation(Config.from_dict(config, "hip"), tmp_path / "work", console=quiet).train()
     assert [row["finding"] for row in summary.findings] == ["骨水泥", "金属臼杯", "股骨柄", "环扎钢丝"]
-    assert summary.pooled["mean_auroc"] > 0.5 and read_table(tmp_path / "work" / "oof_predictions.csv").findings.shape == (48, 4)
+    assert not math.isnan(summary.pooled["mean_auroc"])
+    assert read_table(tmp_path / "work" / "oof_predictions.csv").findings.shape == (48, 4)
+    history = json.loads((tmp_path / "work" / "fold_1" / "history.json").read_text(encoding="utf-8"))
+    assert history[-1]["loss"] < history[0]["loss"]

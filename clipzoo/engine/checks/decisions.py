@@ -11,6 +11,7 @@ from clipzoo.errors import ConfigError, did_you_mean, shortened
 from clipzoo.records.folds import Split
 from clipzoo.registries import SPLITTERS
 from clipzoo.scoring.units import of_two_classes
+from clipzoo.statistics.findings import MEANS
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
@@ -33,6 +34,8 @@ def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> N
             raise ConfigError(f"evaluation.{key}: {what} {type(data).__name__} has findings (several labels per image). Remove it")
     if data.task == "findings" and config.get("splits", {}).get("num_repeats", 1) > 1:
         raise ConfigError("splits.num_repeats: repeats of findings (several labels per image) cannot be combined. Set it to 1")
+    if data.task == "findings" and settings.select in (None, *MEANS):
+        _check_answers(config, data, splits, settings.select or "mean_auroc")
     if settings.unit == "group":
         _check_groups(data)
     if settings.positive_class is not None and settings.positive_class not in data.classes:
@@ -49,6 +52,20 @@ def _check_groups(data: Dataset) -> None:
     for case in data.cases:
         if case.label is not None and label_of.setdefault(case.group, case.label) != case.label:
             raise ConfigError(of_two_classes(case.group, data.classes[label_of[case.group]], data.classes[case.label]))
+
+
+def _check_answers(config: Config, data: Dataset, splits: Sequence[Split], select: str) -> None:
+    """Refuse parts that select the epoch by a mean over findings, none of which is both present and absent there."""
+    without = []
+    for split in splits:
+        part = watched_part(config, split)
+        if part is not None and not (data.label_counts(data.rows_of(getattr(split, part))) > 0).all(axis=0).any():
+            without.append(f"{split.name} ({part})")
+    if without:
+        raise ConfigError(
+            f"evaluation.select: {select} is undefined in {shortened(without, 3)}, where no finding is both present and absent. Raise "
+            "splits.val_fraction, or set evaluation.select='binary_log_loss'"
+        )
 
 
 def _check_val(config: Config, data: Dataset, splits: Sequence[Split]) -> None:
