@@ -26,7 +26,6 @@ class Model(nn.Module):
         calibration: Temperature fitted on the val part; the logits of the trained classes are divided by it after ``predict``. Set from the
             checkpoint, and not part of the state dict; 1 without.
         takes_features: Whether the model has an ``image_encoder`` and supports ``Batch.features``; see ``tower_features``.
-
         takes_mixed: Whether the loss of mixed images is that of ``Batch.mixed_loss``, as ``MixUp`` and ``CutMix`` require.
 
     ``encode_image``, ``encode_captions``, ``encode`` and ``contrast`` are optional; ``lacks`` says which of them a model does not have.
@@ -387,10 +386,8 @@ def _millions(count: int) -> str:
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Put the model into evaluation mode, and restore the mode of every submodule afterwards. No effect if it is already in this mode."""
     learning = [module for module in model.modules() if module.training]
-    if not learning:
-        yield
-        return
-    model.eval()
+    if learning:
+        model.eval()
     try:
         yield
     finally:

@@ -64,7 +64,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(command, write_config,
         ((config, "--shares", 0.5, "half"), "--shares: invalid float value: 'half'"),
         (
             (config, "--shares", 0.01, 1),
-            "fold_1: a share of 0.01 of its 18 training groups is 0, and 2 are needed. Pass --shares of 0.09 or",
+            "fold_1: a share of 0.01 of its 19 training groups is 0, and 2 are needed. Pass --shares of 0.08 or",
         ),
         ((config, "--method", "liner"), "--method: liner: no such method. Did you mean 'linear'? Allowed: train, knn, "),
         ((config, "--method", "zero_shot"), "--method: zero_shot: learns from no images. Allowed: train"),

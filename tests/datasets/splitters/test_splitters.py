@@ -306,11 +306,12 @@ def test_every_class_has_val_cases_where_a_group_can_be_spared(rows, seed, fract
 
 def test_two_val_cases_of_a_rare_class_and_no_more_than_needed():
     """Ten classes of ten cases: a tenth of eight each is one, and one is not enough."""
-    folds = StratifiedGroupKFold(5).split(singles(*[10] * 10), names(10))
+    folds = StratifiedGroupKFold(5, min_val_per_class=2).split(singles(*[10] * 10), names(10))
     assert all(folds.counts(split)["val"] == [2] * 10 for split in folds.splits) and not folds.notes
-    few = StratifiedGroupKFold(5, min_val_per_class=0).split(singles(*[10] * 10), names(10))
+    few = StratifiedGroupKFold(5).split(singles(*[10] * 10), names(10))
     assert all(sum(few.counts(split)["val"]) == 8 for split in few.splits)
-    assert "min_val_per_class" not in folds.spec and few.spec["min_val_per_class"] == 0
+    assert "min_val_per_class" not in few.spec and folds.spec["min_val_per_class"] == 2
+    assert any(note.startswith("Fewer than 2 val cases of '类0' in ") for note in few.notes)
 
 
 def test_the_smallest_group_tops_the_val_part_up():
@@ -324,7 +325,7 @@ def test_few_val_cases_are_noted():
     folds = StratifiedGroupKFold(2, seed=1, val_fraction=0.3).split(singles(20, 6), names(2))
     assert all(folds.counts(split)["val"][1] == 1 for split in folds.splits)
     (note,) = folds.notes
-    assert note.startswith("Fewer than 2 val cases: '类1' (6 cases) in every fold; with more, too few would be left to train on")
+    assert note.startswith("Fewer than 2 val cases of '类1' in every fold: the choice of the epoch hardly knows them.")
 
 
 # ---------------------------------------------------------------- inner folds

@@ -21,9 +21,8 @@ NAN = math.nan
 EPOCHS = 3
 
 
-def result(scores: list[float], log_losses: list[float] | None = None, epochs: list[int] | None = None) -> InnerResult:
-    epochs = epochs or list(range(1, len(scores) + 1))
-    return InnerResult("fold_2-inner_1", "auroc", epochs, scores, log_losses or [NAN] * len(scores), {}, 0.0)
+def result(scores: list[float], epochs: list[int] | None = None) -> InnerResult:
+    return InnerResult("fold_2-inner_1", "auroc", epochs or list(range(1, len(scores) + 1)), scores, {}, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +30,7 @@ def result(scores: list[float], log_losses: list[float] | None = None, epochs: l
     [
         ([result([0.1, 0.9, 0.2]), result([0.1, 0.1, 0.9])], True, 3, 0.55),
         ([result([0.1, 0.9, 0.2]), result([0.1, 0.1, 0.9])], False, 1, 0.1),
-        ([result([0.5, 0.5], [1.0, 2.0]), result([0.5, 0.5], [1.0, 1.0])], True, 1, 0.5),  # ties: the lower log loss
-        ([result([0.5, 0.7, 0.6]), result([0.7, 0.5, 0.6])], True, 3, 0.6),  # ties without one: the later epoch
+        ([result([0.5, 0.7, 0.6]), result([0.7, 0.5, 0.6])], True, 3, 0.6),  # ties: the later epoch
         ([result([0.1 + 0.2, 0.3]), result([0.0, 0.0])], True, 2, 0.15),  # equal but for the last digit
         ([result([0.1, 0.2, 0.9]), result([0.3, 0.4], epochs=[1, 2])], True, 2, 0.3),  # one was stopped early
         ([result([0.2, 0.4], epochs=[2, 4]), result([0.4, 0.2], epochs=[2, 4])], True, 4, 0.3),
@@ -74,7 +72,7 @@ def second_is_best(patch: pytest.MonkeyPatch) -> None:
 
     def evaluate(run, part):
         found = original(run, part)
-        return Evaluation(part, found.table, {**found.metrics, "balanced_accuracy": 0.5 if run.state.epoch == 2 else 0.1}, log_loss=1.0)
+        return Evaluation(part, found.table, {**found.metrics, "balanced_accuracy": 0.5 if run.state.epoch == 2 else 0.1})
 
     patch.setattr(loop, "evaluate", evaluate)
 
