@@ -47,7 +47,7 @@ def runs() -> dict[str, dict]:
         "last_3_blocks": {"model": model({**published, "unfreeze_blocks": 3}, text), "optimizer": {"lr": 3e-4}, "train": {"epochs": 5}},
         "all_blocks": {"model": model(published, text), "optimizer": {"lr": 3e-4}, "train": {"epochs": 5}},
         "scratch": {
-            "model": model({**published, "pretrained": False, "image_size": 64}, SMALL_BERT),
+            "model": model({"type": "ResNet", "depth": 18, "image_size": 32}, SMALL_BERT),
             "optimizer": {"lr": 1e-3},
             "train": {"epochs": 30},
         },

@@ -213,11 +213,11 @@ def _metric_of(metric: str | None, select: str) -> str:
     """The metric that decides.
 
     Raises:
-        ConfigError: It has no interval.
+        ConfigError: It is not among those of learning curves.
     """
     name = metric or select
     if name not in OVERALL:
         where = "--metric" if metric else "evaluation.select"
         hint = did_you_mean(name, OVERALL) if metric else " Pass --metric."
-        raise ConfigError(f"{where}: '{name}' has no interval, and so no learning curve.{hint} Available: {', '.join(OVERALL)}")
+        raise ConfigError(f"{where}: '{name}' is not among the metrics of learning curves.{hint} Available: {', '.join(OVERALL)}")
     return name

@@ -106,7 +106,7 @@ class EvaluationSettings(Settings):
             retrieval recalls, ranks and similarities for cases with captions only; mean AUROC, mean average precision, log loss and F1 of
             all findings for several labels per case.
         select: Metric on the val part that chooses the best epoch. ``None``: ``balanced_accuracy``, ``rsum`` or ``mean_auroc``. Of equally
-            good epochs, that with the lower log loss is chosen, or the later one if there are no classes.
+            good epochs, the last one is chosen.
         every: Epochs between evaluations on the val part; the last epoch is always evaluated.
         every_steps: Optimizer steps between evaluations, instead of ``every``; the last step is always evaluated.
         calibrate: Whether to fit a temperature on the val part of each fold, store it in the scored checkpoint, and apply it to its test

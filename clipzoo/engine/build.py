@@ -303,7 +303,7 @@ def describe(run_: Run) -> list[str]:
     weights = getattr(run_.model.criterion, "pos_weight" if run_.model.multi_label else "class_weights", None)
     if weights is not None and not isinstance(weights, str):  # their meaning depends on the order of the classes
         named = [f"{name} {weight:g}" for name, weight in zip(data.classes, weights, strict=True)]
-        lines.append(f"class weights as given: {shortened(named, 50)}")
+        lines.append(f"{'pos_weight' if run_.model.multi_label else 'class weights'} as given: {shortened(named, 50)}")
     visited, available = run_.batches.cases_per_epoch, len(parts["train"])
     if visited < available:
         lines.append(f"note: an epoch visits {visited} of the {available} training cases, different ones each time")
@@ -315,6 +315,6 @@ def describe(run_: Run) -> list[str]:
         lines.append(f"note: captions are distinct within each batch, not across the {together} batches that are contrasted together")
     processes = f", {run_.world_size} processes" if run_.world_size > 1 else ""
     lines.append(
-        f"{run_.device} {run_.precision}{processes}; {run_.total_steps} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}"
+        f"{run_.device} {run_.precision}{processes}; {run_.last_step} steps; hooks {', '.join(type(h).__name__ for h in run_.hooks)}"
     )
     return lines

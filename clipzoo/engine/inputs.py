@@ -204,6 +204,9 @@ def training_batches(data: Dataset, split: Split, settings: DataSettings, net: M
     rows = data.rows_of(split.train)
     _check_contrast(data, len(rows), settings, net, split)
     sampler = RandomSampler() if settings.sampler is None else SAMPLERS.build(settings.sampler)
+    if data.task == "findings" and getattr(sampler, "distinct", "case") == "caption":
+        kind = type(sampler).__name__
+        raise ConfigError(f"data.sampler: {kind} tells images by their captions, but images without findings have none. Use RandomSampler")
     sampler.order(data.labels_if_any[rows], 0, seed)  # fails now, before a work dir is made, if it cannot order these cases
     rank, world_size = distributed.rank(), distributed.world_size()
     batches = EpochBatches(data, rows, sampler, batch_size=settings.batch_size, seed=seed, rank=rank, world_size=world_size)

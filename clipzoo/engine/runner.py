@@ -108,7 +108,7 @@ class Runner:
             for line in build.describe(self.run):
                 self.log.info(line)
             if self.run.choice is not None:
-                self.log.info(f"{self.run.split.name}: trained for {self.run.choice.epoch} of {self.run.train.epochs} epochs")
+                self.log.info(f"{self.run.split.name}: will be trained for {self.run.choice.epoch} of {self.run.train.epochs} epochs")
             if resumed:
                 self.log.info(f"{self.run.split.name}: resumed after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
         if self.run.evaluation.wise_ft and not resumed:
@@ -196,7 +196,7 @@ class Runner:
         """Train, score, and write ``predictions.csv``, the files of hooks and, last, ``result.json``, which marks the fold as done."""
         started = time.perf_counter()
         self.fit()
-        interpolation = wise_ft.interpolate(self.run) if self.run.evaluation.wise_ft else {}
+        interpolation = wise_ft.interpolate(self.run, self.run.folder / self.chosen()) if self.run.evaluation.wise_ft else {}
         content = self.load_chosen()
         val_digest, calibration, thresholds = self.score_val(content)
         if calibration:

@@ -115,7 +115,7 @@ def _compared_with_best(ranked: Mapping[str, Summary], folder: Path, metric: str
     except DataError as error:
         return {}, [f"Not compared with the best: {error}."]
     if not all(metric in pair["metrics"] for pair in found.pairs):
-        return {}, [f"Not compared with the best: {metric} has no interval."]
+        return {}, [f"Not compared with the best: there is no paired test of {metric}."]
     marks = {best: BEST}
     for pair in found.pairs:
         p_value = pair["metrics"][metric]["adjusted_p_value"]

@@ -286,6 +286,10 @@ def check_validates(config: Config, splits: Sequence) -> None:
         raise ConfigError("splits.select_on_test: must be False for tune, which never scores a test part during the search")
     if number_of(config):
         raise ConfigError("splits.inner_folds: must be 0 for tune, which chooses by val parts. Train WORK_DIR/best/config.py with it")
+    if EvaluationSettings.of(config).wise_ft:
+        raise ConfigError(
+            "evaluation.wise_ft: must be False for tune, which ranks the trained weights. Train WORK_DIR/best/config.py with it"
+        )
     without = [name for name, part in parts.items() if part is None]
     if without:
         raise ConfigError(f"splits.val_fraction: {shortened(without, 3)} has no val part to choose a trial on. Set it above 0, such as 0.2")

@@ -130,7 +130,7 @@ class ResultsHook(Hook):
         """The content of ``training_results.json``."""
         metrics = {"test": evaluation.metrics}
         if run.watched == "val":
-            metrics["val"] = self.best
+            metrics["val"] = result.interpolation.get("metrics", self.best)
         timing = run.folder / "timing.json"  # where HistoryHook writes it
         return {
             "fold": result.fold,

@@ -50,8 +50,8 @@ class Classification:
         """
         if self.multi_label:
             raise DataError(
-                "predictions: the classes are findings, of which an image may have several or none. Use probabilities, with the "
-                "thresholds in result.json of the fold"
+                "predictions: the classes are findings, of which an image may have several or none. Use probabilities; the "
+                "thresholds in result.json of a fold are for the probabilities of its own model"
             )
         return [self.classes[i] for i in self.probabilities.argmax(dim=1).tolist()]
 

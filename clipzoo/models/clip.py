@@ -134,7 +134,7 @@ class CLIP(Model):
         image_BD = self.encode_image(batch.images, batch.features)
         with torch.autocast(image_BD.device.type, enabled=False):
             logits_BC = self._scale() * image_BD @ classes.T
-            return (logits_BC + self.loss.logit_bias if self.multi_label else logits_BC).float()
+            return (logits_BC + getattr(self.loss, "logit_bias", 0.0) if self.multi_label else logits_BC).float()
 
     def encode_classes(self, captions: ClassCaptions) -> Tensor:
         """``[C, D]`` prototypes: the normalised mean of the normalised features of each class's captions."""

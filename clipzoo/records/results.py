@@ -51,8 +51,8 @@ class FoldResult:
             result of an earlier version.
         calibration: With ``evaluation.calibrate``: ``temperature``, ``num_cases`` of the val part, its ``log_loss_before`` and
             ``log_loss_after``, those of the test part with the prefix ``test_``, and a ``note``; empty without.
-        interpolation: With ``evaluation.wise_ft``: ``alpha``, the share of the trained weights, and by the tried ``alphas`` the ``scores``
-            on val; empty without.
+        interpolation: With ``evaluation.wise_ft``: ``alpha``, the share of the trained weights, by the tried ``alphas`` the ``scores`` on
+            val, and the ``metrics`` on val of the mean; empty without.
         thresholds: For several labels per case, the lowest probability of each finding that is called present, fitted on val; ``None``
             where there is none.
     """

@@ -78,9 +78,9 @@ def _notes(rows: Sequence[Mapping[str, Any]], results: Sequence[FoldResult]) -> 
     for row in rows:
         missing = [fold for fold, value in row["thresholds"].items() if value is None and fold not in without]
         if missing:
+            why = "val does not have it both present and absent, or no threshold is as good as calling every case present"
             notes.append(
-                f"{row['finding']}: no threshold in {shortened(missing, 3)}, whose val part does not have it both present and absent with "
-                "different probabilities, so its sensitivity and the like leave it out"
+                f"{row['finding']}: no threshold in {shortened(missing, 3)}, as {why}; its sensitivity and the like leave these out"
             )
         if row["auroc"] is None:
             what = "no known case" if not row["cases"] else "no positive case" if not row["positives"] else "no negative case"

@@ -186,8 +186,9 @@ def _selection(paper: Paper, words: Words) -> str:
     metric, on, part = chosen.removeprefix("best ").partition(" on ")
     if not chosen.startswith("best ") or not on or ";" in chosen:
         return ""
-    sentence = words.best_epoch if part == "val" else words.best_epoch_on_test
-    return sentence.format(metric=words.metric_inside(metric))
+    sentence = words.best_epoch if part.startswith("val") else words.best_epoch_on_test
+    averaged = words.wise_ft.format(metric=words.metric_inside(metric)) if "WiSE-FT" in part else ""
+    return sentence.format(metric=words.metric_inside(metric)) + averaged
 
 
 def _scored(paper: Paper, words: Words) -> str:

@@ -75,6 +75,7 @@ class Words:
     last_epoch: str
     best_epoch: str
     best_epoch_on_test: str
+    wise_ft: str
     inner_folds: str
     out_of_fold: str
     joined: dict[str, str]
@@ -169,6 +170,8 @@ ENGLISH = Words(
     last_epoch="The model of the last epoch was tested.",
     best_epoch="The model of the epoch with the best {metric} on the validation part was tested.",
     best_epoch_on_test="The epoch with the best {metric} on the test part was chosen, so that the results are optimistic.",
+    wise_ft=" Its weights were averaged with those before training, in the proportion with the best {metric} on the validation part "
+    "(WiSE-FT, Wortsman et al. 2022).",
     inner_folds="The number of epochs was chosen by {number}-fold cross-validation within the training part, as that with the best mean "
     "{metric}; the tested model was then trained on the whole training part for that number of epochs.",
     out_of_fold="Each of the {tested} images was scored exactly once, by a model that {seen} (out-of-fold predictions), "
@@ -241,6 +244,7 @@ CHINESE = Words(
     last_epoch="测试所用的是最后一轮的模型。",
     best_epoch="测试所用的是验证集上{metric}最优的一轮的模型。",
     best_epoch_on_test="所用轮次按测试集上的{metric}选取，因此结果偏乐观。",
+    wise_ft="其权重与训练前的权重加权平均，比例取验证集上{metric}最优者（WiSE-FT，Wortsman et al. 2022）。",
     inner_folds="训练轮数由训练集内部的 {number} 折交叉验证选定，取各折{metric}的均值最优的一轮；"
     "随后用整个训练集训练同样的轮数，得到测试所用的模型。",
     out_of_fold="{tested} 张图像各由一个{seen}的模型预测一次（折外预测），各项指标在全部折外预测上合并计算。",

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from clipzoo.config import Config
 from clipzoo.datasets.batches.loader import Collate, Draw, EpochBatches
 from clipzoo.datasets.batches.samplers import RandomSampler, WeightedSampler
+from clipzoo.engine.checks.decisions import check_decisions
 from clipzoo.errors import ConfigError, DataError
 from clipzoo.registries import DATASETS
 from clipzoo.structures import Tokens
@@ -92,10 +95,11 @@ def test_bad_columns_are_one_line(place, change, arguments, error, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_finding_of_which_nothing_is_known_is_refused(place):
+def test_a_finding_of_which_nothing_is_known_is_refused_for_training(place):
     rows = [",".join([*row.split(",")[:2], "骨折" if i == 0 else "", *row.split(",")[3:]]) for i, row in enumerate(COLUMNS)]
-    with pytest.raises(DataError, match=r"标注\.csv: column '骨折' is empty: nothing is known of this finding\. Remove it from findings"):
-        make(place, rows, findings=FINDINGS)
+    data = make(place, rows, findings=FINDINGS)  # as an external table, it may be scored
+    with pytest.raises(ConfigError, match=r"^data\.dataset\.findings: nothing is known of 骨折 in any case\. Remove it from findings"):
+        check_decisions(Config.from_dict({"model": {}, "data": {}, "splits": "StratifiedGroupKFold"}, "c"), data, [])
 
 
 @pytest.mark.parametrize(
@@ -151,3 +155,21 @@ def test_a_batch_carries_findings_and_a_case_without_any_draws_no_caption(place)
     assert not nothing.positives().any()
     assert Collate(data, None)([(Draw(1, 0).row, torch.zeros(3, 2, 2), -1)]).findings.tolist() == [[1, 1, 0]]
     assert batch.to("cpu").findings is not None
+
+
+def test_the_separator_and_its_other_width_are_the_same(place):
+    """Also where the config has the wide one and the cells the narrow one."""
+    for separator in (";", "；"):
+        assert make(place, LISTED, separator=separator, no_finding="正常").classes == ("积液", "结节", "骨折")
+
+
+def test_an_image_without_findings_has_no_caption_in_a_batch(place):
+    """Its -1 is not a row of the caption table."""
+    data = make(place, LISTED, separator=";", no_finding="正常")
+    tokens = Tokens(torch.arange(12).reshape(3, 4), torch.full((3,), 4))
+    images = torch.zeros(3, 1)
+    rows = [next(i for i, case in enumerate(data.cases) if case.id == name) for name in ("a1.png", "a4.png", "a2.png")]
+    drawn = [-1, data.captions_of(rows[1])[0], -1]
+    batch = Collate(data, tokens)(list(zip(rows, images, drawn, strict=True)))
+    assert batch.caption_ids.tolist() == [drawn[1]] and batch.caption.tolist() == [-1, 0, -1]
+    assert batch.positives().tolist() == [[False], [True], [False]]

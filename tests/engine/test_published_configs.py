@@ -1,4 +1,4 @@
-"""The configs that start from a published CLIP, with small models under its name in a cache laid out as the hub's."""
+"""The configs that start from Chinese-CLIP and BiomedCLIP, with small models under its name in a cache laid out as the hub's."""
 
 from pathlib import Path
 

@@ -116,7 +116,7 @@ def test_missing_thresholds_and_positives_are_noted_and_undefined(parts):
     assert rows["结节"]["auroc"] is None and "auroc" not in rows["结节"]["intervals"]
     assert "结节: no positive case, so it has no AUROC and is left out of the means" in summary.notes
     assert rows["骨折"]["sensitivity"] is None and rows["骨折"]["auroc"] is not None
-    assert any(note.startswith("骨折: no threshold in fold_1, fold_2, whose val part does not have it") for note in summary.notes)
+    assert any(note.startswith("骨折: no threshold in fold_1, fold_2, as val does not have it") for note in summary.notes)
     assert "–" in summary.tables()
     without = make_summary("run", METRICS, folds_of(*tests), [result("fold_1", {}), result("fold_2", {})], FindingsTable.join(tests))
     assert any(note.startswith("no thresholds in fold_1, fold_2: there are no val predictions") for note in without.notes)

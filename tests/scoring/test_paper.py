@@ -145,6 +145,11 @@ def test_what_is_not_on_record_is_left_out():
         ("best balanced_accuracy on val", "best balanced accuracy on the validation part", "验证集上平衡准确率最优"),
         ("best rsum on val", "best RSum on the validation part", "验证集上 RSum 最优"),
         ("best my_metric on val", "best my_metric on the validation part", "验证集上 my_metric 最优"),
+        (
+            "best auroc on val, weights averaged with the starting ones (WiSE-FT)",
+            "macro AUROC on the validation part was tested. Its weights were averaged with those before training",
+            "最优的一轮的模型。其权重与训练前的权重加权平均",
+        ),
         ("best auroc over 3 inner folds", "chosen by 3-fold cross-validation within the training part", "3 折交叉验证选定，取各折"),
         ("best auroc on test, optimistic: the reported cases chose the epoch", "so that the results are optimistic", "结果偏乐观"),
     ],

@@ -238,7 +238,8 @@ class Collate:
         if self.tokens is None:
             return Batch(**common)
         drawn = torch.tensor([caption for _, _, caption in samples])
-        caption_ids, caption = drawn.unique(return_inverse=True)
+        caption_ids = drawn[drawn >= 0].unique()  # a case without findings has no caption
+        caption = torch.where(drawn >= 0, torch.searchsorted(caption_ids, drawn), -1)
         if self.all_captions:
             caption_ids, caption = torch.arange(len(self.tokens)), drawn
         described = [self.dataset.captions_of(row) for row in rows]

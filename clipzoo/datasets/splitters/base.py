@@ -19,6 +19,7 @@ from clipzoo.errors import DataError, shortened
 from clipzoo.records.folds import Case, Folds, Split
 
 InnerFolds = Literal[0] | Annotated[int, Ge(2)]
+WITHOUT_VAL = "splits.val_fraction=0 (the last epoch) or splits.inner_folds"
 MIN_VAL_PER_CLASS = 0  # benchmarks/few_val_cases.py: two of each cost more training cases than the better choice of the epoch returns
 
 
@@ -103,7 +104,7 @@ class GroupSplitter(Splitter):
                 val_G[~test_G] = carve_val(table.counts_GC[~test_G], self.val_fraction, self.rng(number), **options)
             parts = (table.ids_of(groups_G) for groups_G in (~test_G & ~val_G, val_G, test_G))
             splits.append(Split(f"fold_{number}", *parts))
-        notes = (*notes_on(table, splits, self.takes_val, self.min_val_per_class), *notes_on_given_parts(table))
+        notes = (*notes_on(table, splits, self.takes_val, self.min_val_per_class, without_val=WITHOUT_VAL), *notes_on_given_parts(table))
         folds = Folds(table.cases, table.classes, tuple(splits), self.spec, self.exhaustive, notes)
         folds.verify()
         return folds

@@ -10,6 +10,7 @@ from clipzoo.errors import shortened
 from clipzoo.records.folds import PARTS, Split
 
 FEW_VAL = 2  # val cases of a class below which a note is written
+FEW_CASES = 150  # training cases below which the note advises to do without a val part; see benchmarks/few_val_cases.py
 CONSEQUENCE = {
     "train": "what is tested of them there was never learned",
     "val": "they have no say in the choice of the epoch there",
@@ -17,7 +18,7 @@ CONSEQUENCE = {
 }
 
 
-def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool, min_val: int = 0) -> tuple[str, ...]:
+def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool, min_val: int = 0, *, without_val: str = "") -> tuple[str, ...]:
     """At most five sentences: one for each kind of part with missing classes, one for classes with too few val cases, and one for folds
     without a val part.
 
@@ -26,11 +27,12 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool, min_val
         splits: One per fold.
         wants_val: Whether a val part was requested.
         min_val: Number of val cases that every class should have.
+        without_val: What the user can set to do without a val part.
     """
     notes = []
     classes = {case.id: case.classes for case in table.cases}
     groups_C = table.groups_per_class()
-    without_val = [split.name for split in splits if not split.val]
+    no_val = [split.name for split in splits if not split.val]
     for part in ("train", "val", "test"):
         missing = defaultdict(list)
         for split in splits:
@@ -46,13 +48,14 @@ def notes_on(table: CaseTable, splits: Sequence[Split], wants_val: bool, min_val
             ]
             notes.append(f"Missing from the {part} part: {shortened(each, 6)}; {CONSEQUENCE[part]}.")
     if wants_val:
-        notes.extend(_few_val_cases(table, splits, max(min_val, FEW_VAL)))
-    if wants_val and without_val:
-        notes.append(f"No val part in {_folds(without_val, len(splits))}: no group could be spared, so the last epoch is scored.")
+        small = min(len(split.train) for split in splits) < FEW_CASES
+        notes.extend(_few_val_cases(table, splits, max(min_val, FEW_VAL), without_val if small else ""))
+    if wants_val and no_val:
+        notes.append(f"No val part in {_folds(no_val, len(splits))}: no group could be spared, so the last epoch is scored.")
     return tuple(notes)
 
 
-def _few_val_cases(table: CaseTable, splits: Sequence[Split], wanted: int) -> Iterator[str]:
+def _few_val_cases(table: CaseTable, splits: Sequence[Split], wanted: int, without_val: str) -> Iterator[str]:
     """One sentence on classes that are in the val part, but with fewer than ``wanted`` cases."""
     classes = {case.id: case.classes for case in table.cases}
     few = defaultdict(list)
@@ -63,10 +66,8 @@ def _few_val_cases(table: CaseTable, splits: Sequence[Split], wanted: int) -> It
                 few[label].append(split.name)
     if few:
         each = [f"'{table.classes[label]}' in {_folds(names, len(splits))}" for label, names in sorted(few.items())]
-        yield (
-            f"Fewer than {wanted} val cases of {shortened(each, 6)}: the choice of the epoch hardly knows them. "
-            "With so few, splits.val_fraction=0 (the last epoch) and splits.inner_folds are often better."
-        )
+        advice = f" With so few cases, {without_val} may be better." if without_val else ""
+        yield f"Fewer than {wanted} val cases of {shortened(each, 6)}: the choice of the epoch hardly knows them.{advice}"
 
 
 def notes_on_given_parts(table: CaseTable) -> tuple[str, ...]:

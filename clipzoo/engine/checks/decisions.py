@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from clipzoo.config import Config
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.errors import ConfigError, did_you_mean, shortened
@@ -32,10 +34,12 @@ def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> N
         if value and data.task == "findings" and key != "operating_point":
             what = "requires one class per image, but"
             raise ConfigError(f"evaluation.{key}: {what} {type(data).__name__} has findings (several labels per image). Remove it")
-    if data.task == "findings" and config.get("splits", {}).get("num_repeats", 1) > 1:
+    if data.task == "findings" and SPLITTERS.expand(config.splits).get("num_repeats", 1) > 1:
         raise ConfigError("splits.num_repeats: repeats of findings (several labels per image) cannot be combined. Set it to 1")
     if data.task == "findings" and settings.select in (None, *MEANS):
         _check_answers(config, data, splits, settings.select or "mean_auroc")
+    if data.task == "findings":
+        _check_known(data)
     if settings.unit == "group":
         _check_groups(data)
     if settings.positive_class is not None and settings.positive_class not in data.classes:
@@ -45,6 +49,13 @@ def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> N
         _check_val(config, data, splits)
     if settings.wise_ft and any(watched_part(config, split) != "val" for split in splits):
         raise ConfigError("evaluation.wise_ft: every fold needs a val part that chooses. Raise splits.val_fraction, or remove it")
+
+
+def _check_known(data: Dataset) -> None:
+    known = data.label_counts(np.arange(len(data))).sum(axis=0)
+    unknown = [name for name, number in zip(data.classes, known, strict=True) if not number]
+    if unknown:
+        raise ConfigError(f"data.dataset.findings: nothing is known of {shortened(unknown, 3)} in any case. Remove it from findings")
 
 
 def _check_groups(data: Dataset) -> None:
@@ -63,8 +74,8 @@ def _check_answers(config: Config, data: Dataset, splits: Sequence[Split], selec
             without.append(f"{split.name} ({part})")
     if without:
         raise ConfigError(
-            f"evaluation.select: {select} is undefined in {shortened(without, 3)}, where no finding is both present and absent. Raise "
-            "splits.val_fraction, or set evaluation.select='binary_log_loss'"
+            f"evaluation.select: {select} is undefined in {shortened(without, 3)}, where no finding is both present and absent. Set "
+            "evaluation.select='binary_log_loss', or give that part more cases (splits.val_fraction)"
         )
 
 

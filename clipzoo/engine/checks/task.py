@@ -61,6 +61,11 @@ def check_task(net: Model, data: Dataset) -> None:
         what = "chooses one class per image" if net.captions == "none" else "compares images with captions, not with each finding"
         other = "BinaryCrossEntropyLoss" if net.captions == "none" else "ClassSigmoidLoss"
         raise ConfigError(f"model.loss: {name} {what}, but {type(data).__name__} {_HAS['findings']}. Use {other}")
+    if data.task == "findings" and net.captions == "batch":
+        raise ConfigError(
+            f"model.loss: {name} compares with the captions drawn for a batch, but an image without findings has none. "
+            "Use ClassSigmoidLoss, or a loss with captions='all'"
+        )
     if data.task != "findings" and net.multi_label:
         other = "CrossEntropyLoss" if net.captions == "none" else "CaptionCrossEntropyLoss"
         other = other if data.classes else "MultiPositiveContrastiveLoss"

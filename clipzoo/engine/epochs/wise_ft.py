@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,18 +31,23 @@ def save_start(run: Run) -> None:
     distributed.from_main(lambda: checkpoint.write(run.folder / checkpoint.START, content))
 
 
-def interpolate(run: Run) -> dict:
+def interpolate(run: Run, path: Path) -> dict:
     """Replace the weights of the best checkpoint by the mean that is best on val; once, also after a restart.
 
     Of equally good means, that with the largest share of the chosen weights is taken.
 
+    Args:
+        run: A finished training.
+        path: The best checkpoint.
+
     Returns:
-        ``alpha``, the share of the chosen weights, and by each tried ``alphas`` the ``scores`` of the selecting metric on val.
+        ``alpha``, the share of the chosen weights; by each tried ``alphas`` the ``scores`` of the selecting metric on val; and ``metrics``,
+        all metrics of the chosen mean on val.
 
     Raises:
         CheckpointError: A file is missing or damaged.
     """
-    path, advice = run.folder / checkpoint.BEST, checkpoint.how_to_retrain(run.folder)
+    advice = checkpoint.how_to_retrain(run.folder)
     content = checkpoint.read(path, kind="best", advice=advice)
     run.provenance.check(content["provenance"], path, advice)
     if content.get("interpolation"):
@@ -49,13 +55,14 @@ def interpolate(run: Run) -> dict:
     start = checkpoint.read(run.folder / checkpoint.START, kind="start", advice=advice)
     run.provenance.check(start["provenance"], run.folder / checkpoint.START, advice)
     scores: list[float] = []
-    best, chosen = math.nan, 1.0
+    best, chosen, metrics = math.nan, 1.0, {}
     for alpha in ALPHAS:
         checkpoint.load_weights(run.scored, between(start["model"], content["model"], alpha), path)
-        scores.append(evaluate(run, "val").metrics[run.selector.name])
+        found = evaluate(run, "val").metrics
+        scores.append(found[run.selector.name])
         if replaces(scores[-1], best, run.selector.greater_is_better):
-            best, chosen = scores[-1], alpha
-    record = {"alpha": chosen, "alphas": list(ALPHAS), "scores": scores}
+            best, chosen, metrics = scores[-1], alpha, found
+    record = {"alpha": chosen, "alphas": list(ALPHAS), "scores": scores, "metrics": metrics}
     weights = between(start["model"], content["model"], chosen)
     distributed.from_main(lambda: checkpoint.write(path, {**content, "model": weights, "interpolation": record}))
     return record

@@ -31,8 +31,8 @@ class BinaryCrossEntropyLoss(LogitLoss):
 
     With ``pos_weight`` a present finding counts ``pos_weight`` times as much as an absent one. The weights of each finding are scaled to
     mean 1 over its known cases in the fold's training part, so that the magnitude of the loss, and with it a suitable learning rate, does
-    not change, and a rare finding counts as much as a frequent one. They are stored in checkpoints. Probabilities then are too large:
-    choose thresholds on val, as the summary does.
+    not change, and a rare finding counts as much as a frequent one. They are stored in checkpoints. Probabilities are then not those of the
+    data: a rare finding's are too large, a frequent one's too small. Choose thresholds on val, as the summary does.
 
     Args:
         pos_weight: ``'balanced'``: absent / present cases of the training part, for each finding. Or C positive numbers in the order of the

@@ -127,14 +127,15 @@ def fit_threshold(scores: np.ndarray, positive: np.ndarray, *, criterion: Criter
     elif criterion == "f1":
         false_positives = (1 - specificity) * num_negative
         f1 = 2 * sensitivity / (1 + sensitivity + false_positives / num_positive)
-        allowed = f1 >= f1.max(initial=0.0) - _ROUNDING
+        all_positive = 2 * num_positive / (2 * num_positive + num_negative)
+        allowed = f1 >= max(f1.max(initial=0.0), all_positive) - _ROUNDING
     else:
         allowed = (sensitivity if criterion == "sensitivity" else specificity) >= wanted - _ROUNDING
     if not allowed.any():
         if criterion == "youden":
             return none("no threshold is better than chance on val")
         if criterion == "f1":
-            return none("all probabilities on val are equal")
+            return none("calling every case positive has the largest F1 on val")
         how = "every case" if criterion == "sensitivity" else "no case"
         return none(f"a {criterion} of {wanted:g} is reached on val only by calling {how} positive")
     # From the lowest cut upwards, sensitivity falls and specificity rises.

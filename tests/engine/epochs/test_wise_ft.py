@@ -13,6 +13,7 @@ from clipzoo.engine import checkpoint
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.epochs import wise_ft
 from clipzoo.errors import ConfigError
+from clipzoo.grid.tuning import check_validates
 from clipzoo.inference import rescoring
 from clipzoo.records.results import FoldResult
 from clipzoo.records.tables import PredictionTable
@@ -85,13 +86,26 @@ def test_a_restart_ends_in_equal_files(finished, class_folders, tmp_path, quiet,
 
 @pytest.mark.slow
 def test_a_whole_run_says_the_shares_and_is_scored_again(class_folders, tmp_path, quiet):
-    evaluation = {"wise_ft": True, "calibrate": True}
-    validation = CrossValidation(config_with(class_folders, evaluation=evaluation), tmp_path / "w", console=quiet)
+    sections = {"evaluation": {"wise_ft": True, "calibrate": True, "select": "log_loss"}, "hooks": ["HistoryHook", "ResultsHook"]}
+    validation = CrossValidation(config_with(class_folders, **sections), tmp_path / "w", console=quiet)
     summary = validation.train()
     assert sum("WiSE-FT: share of the trained weights" in note for note in summary.notes) == 1
     agreement = rescoring.score_again(validation, make_log(quiet, None))
     assert agreement.holds and agreement.largest == 0
-    assert json.loads((tmp_path / "w" / "fold_2" / "result.json").read_text(encoding="utf-8"))["interpolation"]["alpha"] <= 1
+    for number in (1, 2, 3):
+        fold = tmp_path / "w" / f"fold_{number}"
+        found = FoldResult.read(fold).interpolation
+        written = json.loads((fold / "results" / "training_results.json").read_text(encoding="utf-8"))
+        assert written["metrics"]["val"] == found["metrics"], "of the scored weights"
+        assert found["metrics"]["log_loss"] == min(found["scores"])
+
+
+def test_tune_and_inner_folds_refuse_it(class_folders, tmp_path, quiet):
+    config = config_with(class_folders)
+    with pytest.raises(ConfigError, match=r"^evaluation.wise_ft: must be False for tune"):
+        check_validates(config, CrossValidation(config, tmp_path / "w", console=quiet).folds.splits)
+    with pytest.raises(ConfigError, match=r"^evaluation.wise_ft: excludes splits.inner_folds"):
+        CrossValidation(config_with(class_folders, splits={"inner_folds": 2}), tmp_path / "w", console=quiet)
 
 
 def test_without_a_val_part_it_is_one_clear_line(class_folders, tmp_path, quiet):

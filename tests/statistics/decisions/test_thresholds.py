@@ -146,25 +146,33 @@ def test_nan_and_bad_input():
             fit_threshold(np.ones(2), np.ones(2), **arguments)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_threshold_of_the_largest_f1_is_that_of_a_search_over_all(seed):
-    rng = np.random.default_rng(seed)
-    positive = rng.random(40) < 0.3
-    scores = np.clip((rng.normal(0.4, 0.2, 40) + 0.2 * positive).round(1), 0, 1)
-    found = fit_threshold(scores, positive, criterion="f1")
+@pytest.mark.parametrize("prevalence", [0.3, 0.85])
+def test_the_threshold_of_the_largest_f1_is_that_of_a_search_over_all(prevalence):
+    """None is chosen if calling every case positive is better than every threshold between two scores."""
+    without = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        positive = rng.random(40) < prevalence
+        scores = np.clip((rng.normal(0.4, 0.2, 40) + 0.2 * positive).round(1), 0, 1)
+        found = fit_threshold(scores, positive, criterion="f1").value
 
-    def f1(threshold):
-        called = scores >= threshold
-        return 2 * (called & positive).sum() / (called.sum() + positive.sum())
+        def f1(threshold, scores=scores, positive=positive):
+            called = scores >= threshold
+            return 2 * (called & positive).sum() / (called.sum() + positive.sum())
 
-    inner = [(low + high) / 2 for low, high in zip(np.unique(scores)[:-1], np.unique(scores)[1:], strict=True)]
-    assert f1(found.value) == pytest.approx(max(map(f1, inner)))
-    assert found.value == pytest.approx(min(t for t in inner if f1(t) >= max(map(f1, inner)) - 1e-12))
+        inner = [(low + high) / 2 for low, high in zip(np.unique(scores)[:-1], np.unique(scores)[1:], strict=True)]
+        best = max(map(f1, inner))
+        if best < f1(-1.0) - 1e-12:
+            assert found is None
+            without += 1
+        else:
+            assert found == pytest.approx(min(t for t in inner if f1(t) >= best - 1e-12))
+    assert (without > 5) == (prevalence > 0.5)
 
 
 def test_f1_has_no_threshold_where_val_tells_nothing_apart():
     equal = fit_threshold(np.full(5, 0.3), np.array([1, 0, 0, 1, 0]), criterion="f1")
-    assert equal.value is None and equal.reason == "all probabilities on val are equal"
+    assert equal.value is None and equal.reason == "calling every case positive has the largest F1 on val"
     assert fit_threshold(np.array([0.1, 0.4]), np.array([0, 0]), criterion="f1").reason == "val has no positive case of this class"
     with pytest.raises(ConfigError, match="wanted has no meaning for 'f1'"):
         fit_threshold(np.array([0.1, 0.4]), np.array([0, 1]), criterion="f1", wanted=0.9)

@@ -82,11 +82,7 @@ class ColumnFindings:
     def vectors(self, labels: Mapping[str, str]) -> tuple[list[str], dict[str, tuple[int, ...]]]:
         """See ``FindingCells.vectors``."""
         values = {sign: value for value, sign in _SIGNS.items()}
-        vectors = {label: _parsed(label, self.positions, values) for label in labels}
-        for column, name in enumerate(self.positions):
-            if all(vector[column] == UNKNOWN for vector in vectors.values()):
-                raise DataError(f"{self.table}: column '{name}' is empty: nothing is known of this finding. Remove it from findings")
-        return list(self.positions), vectors
+        return list(self.positions), {label: _parsed(label, self.positions, values) for label in labels}
 
 
 @dataclass(frozen=True)
@@ -110,8 +106,11 @@ class ListedFindings:
     def label(self, where: str, cells: Sequence[str]) -> str:
         """See ``FindingCells.label``."""
         written = cells[self.position]
-        if len(self.separator) == 1 and "!" <= self.separator <= "~":
-            written = written.replace(chr(ord(self.separator) + 0xFEE0), self.separator)
+        if len(self.separator) == 1:
+            narrow = unicodedata.normalize("NFKC", self.separator)
+            written = written.replace(narrow, self.separator)
+            if "!" <= narrow <= "~":
+                written = written.replace(chr(ord(narrow) + 0xFEE0), self.separator)
         names = sorted({clean_name(name) for name in written.split(self.separator)} - {""}, key=natural)
         nothing = None if self.no_finding is None else clean_name(self.no_finding)
         if nothing in names:
