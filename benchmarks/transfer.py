@@ -45,7 +45,6 @@ def runs() -> dict[str, dict]:
             "train": {"epochs": 20},
         },
         "last_3_blocks": {"model": model({**published, "unfreeze_blocks": 3}, text), "optimizer": {"lr": 3e-4}, "train": {"epochs": 5}},
-        "all_blocks": {"model": model(published, text), "optimizer": {"lr": 3e-4}, "train": {"epochs": 5}},
         "scratch": {
             "model": model({"type": "ResNet", "depth": 18, "image_size": 32}, SMALL_BERT),
             "optimizer": {"lr": 1e-3},
@@ -90,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="the unpacked tiny-imagenet-200.zip")
     parser.add_argument("--folder", type=Path, default=Path("work_dirs/transfer"), help="where the runs are (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="runs to train: frozen, last_3_blocks, all_blocks, scratch")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="runs to train: frozen, last_3_blocks, scratch")
     arguments = parser.parse_args()
     rows = []
     for name, sections in runs().items():
