@@ -68,7 +68,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(command, write_config,
         ),
         ((config, "--method", "liner"), "--method: liner: no such method. Did you mean 'linear'? Allowed: train, knn, "),
         ((config, "--method", "zero_shot"), "--method: zero_shot: learns from no images. Allowed: train"),
-        ((config, "--metric", "acuracy"), "--metric: 'acuracy' has no interval, and so no learning curve. Did you mean 'accuracy'?"),
+        ((config, "--metric", "acuracy"), "--metric: 'acuracy' is not among the metrics of learning curves. Did you mean 'accuracy'?"),
         ((config, "--repeats", 0), "--repeats: '0' is not a whole number of 1 or more"),
         ((config, "--method", "train", "--image-encoder", "RN50"), "--image-encoder: --method train trains the towers of the config"),
     ):

@@ -239,6 +239,7 @@ def test_metrics_of_findings_are_refused_for_one_class_per_image(tmp_path):
         metrics(EvaluationSettings(metrics=["MeanAUROC"]), build.dataset(config))
 
 
+@pytest.mark.slow
 def test_without_val_there_are_no_thresholds_and_the_summary_says_so(table, tmp_path, quiet):
     config = findings_config(table, train={"epochs": 1}, splits={"val_fraction": 0.0, "num_folds": 2})
     summary = CrossValidation(Config.from_dict(config, "x"), tmp_path / "work", console=quiet).train()

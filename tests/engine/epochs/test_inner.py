@@ -152,6 +152,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_if_nothing_had_been(nested, tmp_p
     assert contents(tmp_path / "run" / "fold_1") == contents(folder / "fold_1")
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_checkpoints_are_deleted_leaves_none(nested, tmp_path, quiet, monkeypatch):
     validation, folder = nested
     second_is_best(monkeypatch)

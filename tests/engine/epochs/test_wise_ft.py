@@ -67,7 +67,8 @@ def test_means_are_those_of_the_formula():
     assert torch.equal(wise_ft.between(start, end, 1.0)["w"], end["w"]) and torch.equal(wise_ft.between(start, end, 0.0)["w"], start["w"])
 
 
-@pytest.mark.parametrize("moment", ["in_training", pytest.param("after_interpolation", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["in_training", "after_interpolation"])
 def test_a_restart_ends_in_equal_files(finished, class_folders, tmp_path, quiet, stopped_at, monkeypatch, moment):
     config = config_with(class_folders)
     if moment == "in_training":
