@@ -210,6 +210,8 @@ def small(arguments: list[str]) -> list[str]:
     ours = BACKBONES.get(BACKBONES.expand(config.model.image_encoder)["type"]).__module__.startswith("clipzoo.")
     options = [*SMALL, *(SMALL_IMAGE if ours else []), *(SMALL_TEXT if config.model.type == "CLIP" else [])]
     options += ["splits.num_folds=2"] if config.splits.type.endswith("Fold") else []
+    if config.data.dataset.get("findings"):  # so that a val part has and lacks one of them
+        options.append("splits.val_fraction=0.4")
     hooks = [HOOKS.expand(hook)["type"] for hook in config.get("hooks", [])]
     options += [f"hooks.{i}.confusion_every=0" for i, hook in enumerate(hooks) if hook == "TensorBoardHook"]
     options = options if start < stop else ["--cfg-options", *options]
