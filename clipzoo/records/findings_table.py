@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from clipzoo.errors import DataError, shortened
+from clipzoo.errors import shortened
 from clipzoo.files import write_text
-from clipzoo.records.table_file import Rows, check_lengths, check_once, floats, not_a_table, order_of, problem_of, read_rows
+from clipzoo.records.table_file import Rows, ScoredCases, check_lengths, check_once, floats, not_a_table, problem_of
 from clipzoo.text import csv_text
 
 COLUMNS = ("case_id", "group", "fold")
@@ -19,32 +19,20 @@ _VALUES = {cell: value for value, cell in _CELLS.items()}
 
 
 @dataclass(frozen=True, eq=False)
-class FindingsTable:
+class FindingsTable(ScoredCases):
     """Truth and probabilities of findings, as stored in a CSV file.
 
     Attributes:
-        classes: Names of the C findings.
-        case_ids: N ids.
-        groups: N group names.
-        folds: N fold names.
         findings: ``[N, C]`` int8: 1 present, 0 absent, -1 unknown.
         probabilities: ``[N, C]`` float32 in [0, 1], each on its own, so that rows need not sum to 1; NaN where the model's output was not
             finite.
-
-    Raises:
-        DataError: There are no findings, two have the same name, or one has an empty name.
     """
 
-    classes: tuple[str, ...]
-    case_ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    folds: tuple[str, ...]
+    kind = "findings"
+    called = "findings"
+
     findings: np.ndarray
     probabilities: np.ndarray
-
-    def __post_init__(self) -> None:
-        if problem := problem_of(self.classes):
-            raise DataError(f"findings: {problem}")
 
     def write(self, path: str | Path) -> None:
         """Write ``case_id,group,fold,y_<finding>…,p_<finding>…``; y is 1, 0 or empty, and p keeps nine significant digits."""
@@ -53,15 +41,6 @@ class FindingsTable:
             truth = [_CELLS[int(value)] for value in self.findings[row]]
             rows.append([case_id, self.groups[row], self.folds[row], *truth, *(f"{p:.9g}" for p in self.probabilities[row])])
         write_text(path, csv_text(rows))
-
-    @classmethod
-    def read(cls, path: str | Path) -> FindingsTable:
-        """Read what ``write`` wrote.
-
-        Raises:
-            DataError: The file is missing or has another format; the message gives the line.
-        """
-        return cls.from_rows(path, *read_rows(path))
 
     @classmethod
     def fits(cls, header: Sequence[str]) -> bool:
@@ -96,18 +75,3 @@ class FindingsTable:
             raise not_a_table("findings", path, rows[int(wrong.argmax())][0], "a probability must be between 0 and 1")
         columns = (tuple(cells[i] for _, cells in rows) for i in range(len(COLUMNS)))
         return cls(classes, *columns, np.array(truth, dtype=np.int8).reshape(len(rows), count), probabilities)
-
-    @classmethod
-    def join(cls, tables: Sequence[FindingsTable]) -> FindingsTable:
-        """Concatenate ``tables``, sorted by case id.
-
-        Raises:
-            DataError: The tables have different findings, or a case is in two of them.
-        """
-        classes = tables[0].classes
-        if any(table.classes != classes for table in tables):
-            raise DataError("findings: the folds have different findings")
-        order = order_of([i for table in tables for i in table.case_ids], "findings")
-        columns = ([value for table in tables for value in getattr(table, name)] for name in ("case_ids", "groups", "folds"))
-        arrays = (np.concatenate([getattr(table, name) for table in tables])[order] for name in ("findings", "probabilities"))
-        return cls(classes, *(tuple(column[i] for i in order) for column in columns), *arrays)

@@ -1,9 +1,11 @@
-"""Reading of the CSV tables of scored cases: rows, and checks that all kinds of table need."""
+"""The CSV tables of scored cases: what tables with one row per case share, reading of rows, and checks that all kinds of table need."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -14,6 +16,65 @@ from clipzoo.text import csv_rows
 KINDS = {"predictions": "not a table of predictions", "ranks": "not a table of retrieval ranks", "findings": "not a table of findings"}
 
 Rows = Sequence[tuple[int, list[str]]]  # first line number and cells of each row
+T = TypeVar("T", bound="ScoredCases")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCases:
+    """Base class of tables with one row per case; subclasses add arrays with N rows and implement ``from_rows``.
+
+    Attributes:
+        kind: Key of ``KINDS``.
+        called: What the classes are called in messages.
+        classes: C class names.
+        case_ids: N ids.
+        groups: N group names.
+        folds: N fold names.
+
+    Raises:
+        DataError: There are no classes, two have the same name, or one has an empty name, which marks an unknown label in the file.
+    """
+
+    kind: ClassVar[str]
+    called: ClassVar[str] = "classes"
+
+    classes: tuple[str, ...]
+    case_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    folds: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if problem := problem_of(self.classes):
+            raise DataError(f"{self.kind}: {problem}")
+
+    @classmethod
+    def read(cls: type[T], path: str | Path) -> T:
+        """Read what ``write`` wrote.
+
+        Raises:
+            DataError: The file is missing or has another format; the message gives the line.
+        """
+        return cls.from_rows(path, *read_rows(path))
+
+    @classmethod
+    def from_rows(cls: type[T], path: str | Path, header: list[str], rows: Rows) -> T:
+        """The table of the rows of a file; see ``read``."""
+        raise NotImplementedError(f"{cls.__name__} has no method 'from_rows'")
+
+    @classmethod
+    def join(cls: type[T], tables: Sequence[T]) -> T:
+        """Concatenate ``tables``, sorted by case id.
+
+        Raises:
+            DataError: The tables have different classes, or a case is in two of them.
+        """
+        classes = tables[0].classes
+        if any(table.classes != classes for table in tables):
+            raise DataError(f"{cls.kind}: the folds have different {cls.called}")
+        order = order_of([i for table in tables for i in table.case_ids], cls.kind)
+        columns = ([value for table in tables for value in getattr(table, name)] for name in ("case_ids", "groups", "folds"))
+        arrays = (np.concatenate([getattr(table, f.name) for table in tables])[order] for f in fields(cls)[4:])
+        return cls(classes, *(tuple(column[i] for i in order) for column in columns), *arrays)
 
 
 def read_rows(path: str | Path) -> tuple[list[str], Rows]:

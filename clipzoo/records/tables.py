@@ -15,7 +15,7 @@ import numpy as np
 from clipzoo.errors import DataError, shortened
 from clipzoo.files import write_text
 from clipzoo.records.findings_table import FindingsTable
-from clipzoo.records.table_file import Rows, check_lengths, check_once, floats, integers, not_a_table, order_of, problem_of, read_rows
+from clipzoo.records.table_file import Rows, ScoredCases, check_lengths, check_once, floats, integers, not_a_table, problem_of, read_rows
 from clipzoo.text import csv_text
 
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -25,31 +25,18 @@ _OFF = 1e-3  # largest accepted deviation from 1: the sum of a case's probabilit
 
 
 @dataclass(frozen=True)
-class PredictionTable:
+class PredictionTable(ScoredCases):
     """Class predictions, as stored in a CSV file.
 
     Attributes:
-        classes: C class names.
-        case_ids: N ids.
-        groups: N group names.
-        folds: N fold names.
         labels: ``[N]`` int64 true classes; -1 where unknown.
         probabilities: ``[N, C]`` float32; each row sums to 1, or is NaN if the model's output was not finite.
-
-    Raises:
-        DataError: There are no classes, two have the same name, or one has an empty name, which marks an unknown label in the file.
     """
 
-    classes: tuple[str, ...]
-    case_ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    folds: tuple[str, ...]
+    kind = "predictions"
+
     labels: np.ndarray
     probabilities: np.ndarray
-
-    def __post_init__(self) -> None:
-        if problem := problem_of(self.classes):
-            raise DataError(f"predictions: {problem}")
 
     def write(self, path: str | Path) -> None:
         """Write ``case_id,group,fold,label,prediction,p_<class>…``; probabilities keep nine significant digits, enough for a float32."""
@@ -62,16 +49,8 @@ class PredictionTable:
         write_text(path, csv_text(rows))
 
     @classmethod
-    def read(cls, path: str | Path) -> PredictionTable:
-        """Read what ``write`` wrote.
-
-        Raises:
-            DataError: The file is missing or has another format; the message gives the line.
-        """
-        return cls._from_rows(path, *read_rows(path))
-
-    @classmethod
-    def _from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> PredictionTable:
+    def from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> PredictionTable:
+        """The table of the rows of a file; see ``read``."""
         first = len(_PREDICTION_COLUMNS)
         if tuple(header[:first]) != _PREDICTION_COLUMNS or not all(name.startswith("p_") for name in header[first:]):
             raise not_a_table("predictions", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
@@ -94,29 +73,6 @@ class PredictionTable:
             folds=tuple(cells[2] for _, cells in rows),
             labels=np.array([index[cells[3]] if cells[3] else -1 for _, cells in rows], dtype=np.int64),
             probabilities=probabilities,
-        )
-
-    @classmethod
-    def join(cls, tables: Sequence[PredictionTable]) -> PredictionTable:
-        """Concatenate ``tables``, sorted by case id.
-
-        Raises:
-            DataError: The tables have different classes, or a case is in two of them.
-        """
-        classes = tables[0].classes
-        if any(t.classes != classes for t in tables):
-            raise DataError("predictions: the folds have different classes")
-        case_ids = [i for t in tables for i in t.case_ids]
-        order = order_of(case_ids, "predictions")
-        groups = [g for t in tables for g in t.groups]
-        folds = [f for t in tables for f in t.folds]
-        return cls(
-            classes=classes,
-            case_ids=tuple(case_ids[i] for i in order),
-            groups=tuple(groups[i] for i in order),
-            folds=tuple(folds[i] for i in order),
-            labels=np.concatenate([t.labels for t in tables])[order],
-            probabilities=np.concatenate([t.probabilities for t in tables])[order],
         )
 
 
@@ -177,10 +133,11 @@ class RetrievalTable:
         Raises:
             DataError: The file is missing or has another format; the message gives the line.
         """
-        return cls._from_rows(path, *read_rows(path))
+        return cls.from_rows(path, *read_rows(path))
 
     @classmethod
-    def _from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> RetrievalTable:
+    def from_rows(cls, path: str | Path, header: list[str], rows: Rows) -> RetrievalTable:
+        """The table of the rows of a file; see ``read``."""
         if tuple(header) != _RETRIEVAL_COLUMNS:
             raise not_a_table("ranks", path, 1, f"its columns are {shortened(header, 5) or 'none'}")
         check_lengths("ranks", path, header, rows)
@@ -246,7 +203,7 @@ def read_table(path: str | Path) -> Table:
     header, rows = read_rows(path)
     for cls, columns in ((PredictionTable, _PREDICTION_COLUMNS), (RetrievalTable, _RETRIEVAL_COLUMNS)):
         if tuple(header[: len(columns)]) == columns:
-            return cls._from_rows(path, header, rows)
+            return cls.from_rows(path, header, rows)
     if FindingsTable.fits(header):
         return FindingsTable.from_rows(path, header, rows)
     raise DataError(
