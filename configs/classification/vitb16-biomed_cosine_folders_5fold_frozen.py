@@ -11,18 +11,9 @@ Reads English; it has seen figures of medical papers. The weights, once, with a 
 Expected: not measured; it depends on the images.
 """
 
-_base_ = [
-    "../_base_/models/image_classifier.py",
-    "../_base_/data/folders.py",
-    "../_base_/splits/5fold.py",
-    "../_base_/schedules/finetune_30e.py",
-    "../_base_/runtime/default.py",
-]
+_base_ = ["./vitb32-openai_cosine_folders_5fold_frozen.py"]
 
 model = dict(
     image_encoder=dict(type="openclip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", freeze="all"),
     text_encoder="openclip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-    head=dict(_delete_=True, type="CosineHead"),
 )
-data = dict(augmentation="none")
-optimizer = dict(lr=1e-3)

@@ -11,18 +11,9 @@ Reads Chinese. The weights, once, with a network:
 Expected: not measured; it depends on the images.
 """
 
-_base_ = [
-    "../_base_/models/image_classifier.py",
-    "../_base_/data/folders.py",
-    "../_base_/splits/5fold.py",
-    "../_base_/schedules/finetune_30e.py",
-    "../_base_/runtime/default.py",
-]
+_base_ = ["./vitb32-openai_cosine_folders_5fold_frozen.py"]
 
 model = dict(
     image_encoder=dict(type="chinese-clip:ViT-B-16", freeze="all"),
     text_encoder="chinese-clip:ViT-B-16",
-    head=dict(_delete_=True, type="CosineHead"),
 )
-data = dict(augmentation="none")
-optimizer = dict(lr=1e-3)

@@ -10,13 +10,7 @@ Reads Chinese. The weights, once, with a network:
 Expected: not measured; it depends on the images.
 """
 
-_base_ = [
-    "../_base_/models/clip_joint.py",
-    "../_base_/data/folders.py",
-    "../_base_/splits/5fold.py",
-    "../_base_/schedules/finetune_30e.py",
-    "../_base_/runtime/default.py",
-]
+_base_ = ["./vitb32-openai_clipb32-openai_folders_5fold_last2.py"]
 
 model = dict(
     image_encoder=dict(type="chinese-clip:ViT-B-16", unfreeze_blocks=2),

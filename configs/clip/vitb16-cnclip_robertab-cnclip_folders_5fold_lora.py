@@ -10,17 +10,9 @@ Reads Chinese. Needs peft: pip install peft. The weights, once, with a network:
 Expected: not measured; it depends on the images.
 """
 
-_base_ = [
-    "../_base_/models/clip_joint.py",
-    "../_base_/data/folders.py",
-    "../_base_/splits/5fold.py",
-    "../_base_/schedules/finetune_30e.py",
-    "../_base_/runtime/default.py",
-]
+_base_ = ["./vitb32-openai_clipb32-openai_folders_5fold_lora.py"]
 
 model = dict(
     image_encoder=dict(type="chinese-clip:ViT-B-16", lora=dict(rank=8)),
     text_encoder=dict(type="chinese-clip:ViT-B-16", freeze="all"),
 )
-
-optimizer = dict(lr=2e-4)
