@@ -276,7 +276,7 @@ def losses(subset: dict) -> Iterator[tuple[str, float, float, int]]:
             i = rule(curves[kind])
             yield f"{words}: {name}", oracle - curves[kind][i]["test_score"], curves[kind][i]["test_loss"], i + 1
     for name, i in (
-        (f"{INNER_FOLDS} inner folds", ties_by_log_loss(inner_curve(curves))),
+        (f"{INNER_FOLDS} inner folds", ties_to_the_last(inner_curve(curves))),
         ("no val part: last epoch", last(curves["all"])),
     ):
         yield name, oracle - curves["all"][i]["test_score"], curves["all"][i]["test_loss"], i + 1

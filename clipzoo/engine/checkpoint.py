@@ -76,8 +76,17 @@ class LatestContent(BestContent):
 
 def save_best(run: Run) -> None:
     """Write the model of the best epoch so far. A collective operation; the file is on disk before any process continues."""
-    content = {**model_content(run), "kind": "best"}
-    distributed.from_main(lambda: write(run.folder / BEST, content))
+    _save_model(run, BEST, "best")
+
+
+def save_start(run: Run) -> None:
+    """Write the model before its first step. A collective operation."""
+    _save_model(run, START, "start")
+
+
+def _save_model(run: Run, name: str, kind: str) -> None:
+    content = {**model_content(run), "kind": kind}
+    distributed.from_main(lambda: write(run.folder / name, content))
 
 
 def save_latest(run: Run) -> None:

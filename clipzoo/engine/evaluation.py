@@ -85,12 +85,8 @@ class ClassEvaluator:
         """See ``Evaluator.evaluate``."""
         classes = None if self.classes is None else self.classes.to(compute.device)
         predictions = predict_cases(model, loader, classes, len(self.names), compute)
-        cases = [dataset.cases[row] for row in predictions.cases]
         table = PredictionTable(
-            classes=self.names,
-            case_ids=tuple(case.id for case in cases),
-            groups=tuple(case.group for case in cases),
-            folds=(fold,) * len(cases),
+            *described(self.names, dataset, predictions, fold),
             labels=predictions.labels.astype(np.int64),
             probabilities=predictions.probabilities,
         )
@@ -116,16 +112,18 @@ class FindingsEvaluator:
         assert dataset.findings is not None
         classes = None if self.classes is None else self.classes.to(compute.device)
         predictions = predict_cases(model, loader, classes, len(self.names), compute)
-        cases = [dataset.cases[row] for row in predictions.cases]
         table = FindingsTable(
-            classes=self.names,
-            case_ids=tuple(case.id for case in cases),
-            groups=tuple(case.group for case in cases),
-            folds=(fold,) * len(cases),
+            *described(self.names, dataset, predictions, fold),
             findings=dataset.findings[predictions.cases],
             probabilities=predictions.finding_probabilities,
         )
         return Evaluation(part, table, score(self.metrics, table))
+
+
+def described(names: tuple[str, ...], dataset: Dataset, predictions: Predictions, fold: str) -> tuple[tuple[str, ...], ...]:
+    """What a table says of predicted cases besides truth and probabilities: class names, case ids, groups and folds."""
+    cases = [dataset.cases[row] for row in predictions.cases]
+    return names, tuple(case.id for case in cases), tuple(case.group for case in cases), (fold,) * len(cases)
 
 
 @dataclass(frozen=True)

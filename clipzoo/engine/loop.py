@@ -157,7 +157,9 @@ def backward(run: Run, group: list[Batch]) -> None:
     cases = sum(len(batch) for batch in group)
     for index, batch in enumerate(group):
         with synchronised(run, is_last=index == len(group) - 1):
-            trained = mixed(on_device(run, batch), run.mixings, mixing_seed(run, index))
+            trained = on_device(run, batch)
+            if run.mixings:
+                trained = mixed(trained, run.mixings, mixing_seed(run, index))
             with autocast(run):
                 losses = run.parallel(trained)
             run.scaler.scale(total(losses) * (len(batch) / cases)).backward()  # outside autocast

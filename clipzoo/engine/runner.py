@@ -112,7 +112,7 @@ class Runner:
             if resumed:
                 self.log.info(f"{self.run.split.name}: resumed after epoch {self.run.state.epoch}, batch {self.run.state.batch}")
         if self.run.evaluation.wise_ft and not resumed:
-            wise_ft.save_start(self.run)
+            checkpoint.save_start(self.run)
         loop.fit(self.run)
 
     def test(self) -> tuple[Evaluation, Scored]:

@@ -14,9 +14,8 @@ from tiny import tiny_config, write_class_folders, write_pairs
 import clipzoo
 from clipzoo.config import Config
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import build, checkpoint, loop
+from clipzoo.engine import build, checkpoint
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import BuildError, CheckpointError, ConfigError
 from clipzoo.inference import rescoring
@@ -110,15 +109,8 @@ def test_class_weights_are_those_of_the_fold_s_training_part(finished):
     assert len(set(seen)) > 1 or seen[0] != (12, 9, 6)
 
 
-def test_a_stopped_classifier_goes_on_bit_for_bit(finished, unequal, tmp_path, quiet, monkeypatch):
-    def step_then_signal(run, group):
-        original(run, group)
-        if run.state.step + 1 == 2:
-            run.interrupt.signal = 2
-
-    original = loop.step
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "step", step_then_signal)
+def test_a_stopped_classifier_goes_on_bit_for_bit(finished, unequal, tmp_path, quiet, stopped_at):
+    with stopped_at(2):
         CrossValidation(config_with(unequal), tmp_path / "stopped", console=quiet).train(fold=1)
     CrossValidation(config_with(unequal), tmp_path / "stopped", console=quiet).train(fold=1)
     whole, stopped = (checkpoint.read(f / "fold_1" / "checkpoint_latest.pth")["model"] for f in (finished[2], tmp_path / "stopped"))

@@ -16,11 +16,10 @@ from tiny import tiny_config, write_class_folders
 
 import clipzoo
 from clipzoo.config import Config
-from clipzoo.engine import build, checkpoint, loop
+from clipzoo.engine import build, checkpoint
 from clipzoo.engine.checks.task import metrics
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.finished import table_problem
-from clipzoo.engine.loop import Interrupted
 from clipzoo.errors import CheckpointError, ConfigError, DataError
 from clipzoo.inference import rescoring
 from clipzoo.inference.model import Classification
@@ -126,17 +125,10 @@ def test_a_clip_predicts_the_sigmoid_of_its_training_with_the_bias(clip_run, tab
 
 
 @pytest.mark.parametrize("kind", ["classifier", "clip"])
-def test_a_stopped_run_goes_on_bit_for_bit(finished, clip_run, table, tmp_path, quiet, monkeypatch, kind):
+def test_a_stopped_run_goes_on_bit_for_bit(finished, clip_run, table, tmp_path, quiet, stopped_at, kind):
     validation, _, whole = finished if kind == "classifier" else clip_run
 
-    def step_then_signal(run, group):
-        original(run, group)
-        if run.state.step + 1 == 2:
-            run.interrupt.signal = 2
-
-    original = loop.step
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "step", step_then_signal)
+    with stopped_at(2):
         CrossValidation(validation.config, tmp_path / "stopped", console=quiet).train(fold=1)
     CrossValidation(validation.config, tmp_path / "stopped", console=quiet).train(fold=1)
     for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv", "val_predictions.csv"):

@@ -48,8 +48,8 @@ def check(config: Config) -> None:
         "splits.select_on_test": (SPLITTERS.expand(config.splits).get("select_on_test"), "would choose the epoch on the test part"),
         "evaluation.every_steps": (evaluation.every_steps, "evaluates between epochs, but whole epochs are chosen. Use evaluation.every"),
         "train.steps": (train.steps, "makes an epoch of an inner run mean something else. Use train.epochs"),
-        "evaluation.wise_ft": (evaluation.wise_ft, "needs a val part, and there is none: all of its cases are trained on"),
-        "evaluation.calibrate": (evaluation.calibrate, "needs a val part, and there is none: all of its cases are trained on"),
+        "evaluation.wise_ft": (evaluation.wise_ft, "needs a val part, which inner folds do not leave"),
+        "evaluation.calibrate": (evaluation.calibrate, "needs a val part, which inner folds do not leave"),
     }
     found = [f"{key}: excludes splits.inner_folds, as it {why}. Remove one of the two" for key, (value, why) in reasons.items() if value]
     if found:

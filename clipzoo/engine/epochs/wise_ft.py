@@ -25,12 +25,6 @@ from clipzoo.runtime import distributed
 ALPHAS = tuple(tenth / 10 for tenth in range(11))
 
 
-def save_start(run: Run) -> None:
-    """Write the weights before the first step to ``checkpoint_start.pth``. A collective operation."""
-    content = {**checkpoint.model_content(run), "kind": "start"}
-    distributed.from_main(lambda: checkpoint.write(run.folder / checkpoint.START, content))
-
-
 def interpolate(run: Run, path: Path) -> dict:
     """Replace the weights of the best checkpoint by the mean that is best on val; once, also after a restart.
 
