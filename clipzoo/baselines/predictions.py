@@ -11,6 +11,7 @@ import numpy as np
 from clipzoo.baselines.towers import ClassTexts
 from clipzoo.probes import Examples, Probe
 from clipzoo.records.folds import Split
+from clipzoo.records.table_file import columns_of
 from clipzoo.records.tables import PredictionTable
 
 if TYPE_CHECKING:
@@ -72,12 +73,8 @@ def predict_fold(
         criterion=None if known.select is None else known.criterion,
     )
     fitted = probe.fit(examples) if chosen is None else probe.refit(examples, chosen)
-    cases = [data.cases[row] for row in test]
     table = PredictionTable(
-        classes=data.classes,
-        case_ids=tuple(case.id for case in cases),
-        groups=tuple(case.group for case in cases),
-        folds=(split.name,) * len(cases),
+        *columns_of(data.classes, [data.cases[row] for row in test], split.name),
         labels=data.labels[test],
         probabilities=fitted.predict(known.features[test]),
     )

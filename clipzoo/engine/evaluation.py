@@ -12,6 +12,7 @@ import torch
 from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
 from clipzoo.models.base import evaluating
 from clipzoo.records.findings_table import FindingsTable
+from clipzoo.records.table_file import columns_of
 from clipzoo.records.tables import PredictionTable, Table
 from clipzoo.runtime import distributed, sharding
 from clipzoo.scoring.summary import score
@@ -86,7 +87,7 @@ class ClassEvaluator:
         classes = None if self.classes is None else self.classes.to(compute.device)
         predictions = predict_cases(model, loader, classes, len(self.names), compute)
         table = PredictionTable(
-            *described(self.names, dataset, predictions, fold),
+            *columns_of(self.names, [dataset.cases[row] for row in predictions.cases], fold),
             labels=predictions.labels.astype(np.int64),
             probabilities=predictions.probabilities,
         )
@@ -113,17 +114,11 @@ class FindingsEvaluator:
         classes = None if self.classes is None else self.classes.to(compute.device)
         predictions = predict_cases(model, loader, classes, len(self.names), compute)
         table = FindingsTable(
-            *described(self.names, dataset, predictions, fold),
+            *columns_of(self.names, [dataset.cases[row] for row in predictions.cases], fold),
             findings=dataset.findings[predictions.cases],
             probabilities=predictions.finding_probabilities,
         )
         return Evaluation(part, table, score(self.metrics, table))
-
-
-def described(names: tuple[str, ...], dataset: Dataset, predictions: Predictions, fold: str) -> tuple[tuple[str, ...], ...]:
-    """What a table says of predicted cases besides truth and probabilities: class names, case ids, groups and folds."""
-    cases = [dataset.cases[row] for row in predictions.cases]
-    return names, tuple(case.id for case in cases), tuple(case.group for case in cases), (fold,) * len(cases)
 
 
 @dataclass(frozen=True)

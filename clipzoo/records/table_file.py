@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from clipzoo.errors import DataError, shortened
 from clipzoo.files import read_text
+from clipzoo.records.folds import Case
 from clipzoo.text import csv_rows
 
 KINDS = {"predictions": "not a table of predictions", "ranks": "not a table of retrieval ranks", "findings": "not a table of findings"}
@@ -71,10 +72,20 @@ class ScoredCases:
         classes = tables[0].classes
         if any(table.classes != classes for table in tables):
             raise DataError(f"{cls.kind}: the folds have different {cls.called}")
-        order = order_of([i for table in tables for i in table.case_ids], cls.kind)
-        columns = ([value for table in tables for value in getattr(table, name)] for name in ("case_ids", "groups", "folds"))
-        arrays = (np.concatenate([getattr(table, f.name) for table in tables])[order] for f in fields(cls)[4:])
-        return cls(classes, *(tuple(column[i] for i in order) for column in columns), *arrays)
+        columns = {f.name: [getattr(table, f.name) for table in tables] for f in fields(cls)[1:]}
+        joined = {name: sum(parts, ()) if isinstance(parts[0], tuple) else np.concatenate(parts) for name, parts in columns.items()}
+        return cls(classes, **joined).take(order_of(joined["case_ids"], cls.kind))
+
+    def take(self: T, rows: np.ndarray) -> T:
+        """Select rows by index."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)[1:]}
+        taken = {name: tuple(c[row] for row in rows) if isinstance(c, tuple) else c[rows] for name, c in columns.items()}
+        return replace(self, **taken)
+
+
+def columns_of(classes: Sequence[str], cases: Sequence[Case], fold: str) -> tuple[tuple[str, ...], ...]:
+    """The first fields of a table of ``ScoredCases`` for cases of one fold: class names, case ids, groups and folds."""
+    return tuple(classes), tuple(case.id for case in cases), tuple(case.group for case in cases), (fold,) * len(cases)
 
 
 def read_rows(path: str | Path) -> tuple[list[str], Rows]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -45,7 +44,7 @@ def subgroup_rows(table: Table, attributes: Mapping[str, Mapping[str, str]], met
         found = {}
         for subgroup in subgroups:
             if not subgroup.too_few:
-                overall = intervals_of(_taken(table, subgroup.rows)).overall
+                overall = intervals_of(table.take(subgroup.rows)).overall
                 found[subgroup.value] = {
                     metric: overall[metric] for metric in metrics if metric in overall and not math.isnan(overall[metric].value)
                 }
@@ -72,16 +71,8 @@ def _rows_of_images(table: Table) -> tuple[Table, Sequence[str], Sequence[str]]:
         table = table.take(table.direction == DIRECTIONS[0])
         return table, table.query.tolist(), table.group.tolist()
     labelled = (table.findings >= 0).any(axis=1) if isinstance(table, FindingsTable) else table.labels >= 0
-    table = _taken(table, np.flatnonzero(labelled))
+    table = table.take(np.flatnonzero(labelled))
     return table, table.case_ids, table.groups
-
-
-def _taken(table: Table, rows: np.ndarray) -> Table:
-    if isinstance(table, RetrievalTable):
-        return table.take(rows)
-    columns = {name: tuple(getattr(table, name)[row] for row in rows) for name in ("case_ids", "groups", "folds")}
-    name = "findings" if isinstance(table, FindingsTable) else "labels"
-    return replace(table, **columns, probabilities=table.probabilities[rows], **{name: getattr(table, name)[rows]})
 
 
 def _row(attribute: str, subgroup: Subgroup, intervals: Mapping[str, Interval]) -> dict:
