@@ -113,6 +113,8 @@ class _Workers(_MultiProcessingDataLoaderIter):
     """Torch's worker processes, with a different way to wait for them."""
 
     waiting: ClassVar[_Workers | None] = None
+    polling: ClassVar[bool] = False
+    missed: ClassVar[bool] = False
     is_listening: ClassVar[bool] = False
 
     def __init__(self, loader: Loader):
@@ -160,9 +162,16 @@ class _Workers(_MultiProcessingDataLoaderIter):
         Raises:
             ProcessError: A worker is dead.
         """
-        for worker in self._workers:
-            if not worker.is_alive():
-                raise ProcessError(_obituary(self.loader, worker.pid, worker.exitcode))
+        while True:
+            _Workers.polling, _Workers.missed = True, False
+            try:
+                dead = next((worker for worker in self._workers if not worker.is_alive()), None)
+            finally:
+                _Workers.polling = False
+            if dead is not None:
+                raise ProcessError(_obituary(self.loader, dead.pid, dead.exitcode))
+            if not _Workers.missed:
+                return
 
     def patience(self, seconds: float) -> None:
         """Continue waiting, unless the timeout has passed.
@@ -199,7 +208,9 @@ def _listen() -> None:
     def child_ended(number: int, frame: object) -> None:
         if callable(previous):
             previous(number, frame)
-        if _Workers.waiting is not None:
+        if _Workers.polling:  # an error here would interrupt Popen.poll between reaping a worker and noting that it is dead
+            _Workers.missed = True
+        elif _Workers.waiting is not None:
             _Workers.waiting.check()
 
     signal.signal(signal.SIGCHLD, child_ended)

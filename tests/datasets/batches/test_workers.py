@@ -61,6 +61,38 @@ def kill_me(number=signal.SIGKILL):
     os.kill(os.getpid(), number)
 
 
+def test_the_death_of_a_second_worker_does_not_interrupt_the_look_at_the_first():
+    """``Popen.poll`` must note what it has reaped, or the worker would seem alive for ever."""
+
+    class Worker:
+        pid, exitcode = 1, -9
+
+        def __init__(self, dies_while_looked_at=False):
+            self.dies_while_looked_at, self.looks = dies_while_looked_at, 0
+            self.dead = False
+
+        def is_alive(self):
+            alive = not self.dead
+            if self.dies_while_looked_at and not self.looks:
+                self.dead = True
+                os.kill(os.getpid(), signal.SIGCHLD)  # its handler runs before the next line
+            self.looks += 1
+            return alive
+
+    previous, found = signal.getsignal(signal.SIGCHLD), object.__new__(workers._Workers)
+    found._shutdown = True
+    found.loader, found._workers = loader_of(Cases(lambda: None), num_workers=2), [Worker(dies_while_looked_at=True), Worker()]
+    workers._listen()
+    workers._Workers.waiting = found
+    try:
+        with pytest.raises(ProcessError, match="was killed by signal 9"):
+            found.check()
+    finally:
+        workers._Workers.waiting = None
+        signal.signal(signal.SIGCHLD, previous)
+    assert [worker.looks for worker in found._workers] == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("happens", "words"),
     [
