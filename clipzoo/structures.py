@@ -1,7 +1,8 @@
 """The data passed between datasets, models and metrics, each field documented with shape, dtype and range.
 
 Legend of the shape suffixes used across the project:
-B cases in a batch · U distinct captions in a batch · L tokens · N cases of a part · C classes · D embedding width · M captions of one case.
+B cases in a batch · I images in a batch · U distinct captions in a batch · L tokens · N cases of a part · C classes · D embedding width ·
+M captions of one case.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class Batch:
     """One batch of cases; each distinct caption is stored once.
 
     Attributes:
-        images: ``[B, 3, H, W]`` float32, normalised; ``[B, 0]`` if ``features`` replace them.
+        images: ``[B, 3, H, W]`` float32, normalised; ``[B, 0]`` if ``features`` replace them. With ``num_images``, ``[I, 3, H, W]``: those
+            of the first case, those of the second …
         labels: ``[B]`` int64 class indices; -1 for cases without a class, and for all cases with findings.
         cases: ``[B]`` int64 rows in the dataset, by which results are matched to cases.
         text: The U distinct captions of the batch (or the whole caption table, if the loss needs it), trimmed; ``None`` in evaluation.
@@ -125,6 +127,7 @@ class Batch:
         findings: ``[B, C]`` float32, for several labels per case: 1 present, 0 absent, -1 unknown.
         partner: ``[B]`` int64 case of the batch that each image is mixed with; ``None`` if images are not mixed.
         share: Scalar float32 in [0, 1]: the share that each mixed image keeps of its own case.
+        num_images: ``[B]`` int64, at least 1, for data with several images per case (``Views``): how many each has, I in total.
     """
 
     images: Tensor
@@ -139,9 +142,10 @@ class Batch:
     findings: Tensor | None = None
     partner: Tensor | None = None
     share: Tensor | None = None
+    num_images: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     def mixed_loss(self, loss: Callable[[Batch], Tensor]) -> Tensor:
         """``loss`` of the batch; of mixed images, the mean of that for their own cases and that for their partners, with ``share``.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from clipzoo.models.base import Tower
 from clipzoo.models.text_encoders.tokenizer import character_vocabulary
+from clipzoo.models.tower import Tower
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
 SENTENCES = ["一张髋关节假体的图片", "a cat", "!", "膝关节 2"]

@@ -48,7 +48,7 @@ from clipzoo.scoring.summary import make_summary, score
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
-    from clipzoo.models.base import Tower
+    from clipzoo.models.tower import Tower
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import torch
 
 from clipzoo.config import Config
 from clipzoo.config.registry import Registry
-from clipzoo.config.settings import DataSettings
+from clipzoo.config.settings import DataSettings, EvaluationSettings
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.files.class_texts import texts_from_templates
 from clipzoo.errors import ConfigError
 from clipzoo.features.digest import feature_digest
-from clipzoo.models.base import evaluating
+from clipzoo.models.modules import evaluating
 from clipzoo.probes.base import normalised
 from clipzoo.probes.prototype import prototypes
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
@@ -27,7 +27,7 @@ from clipzoo.structures import ClassCaptions
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
-    from clipzoo.models.base import Tower
+    from clipzoo.models.tower import Tower
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,10 @@ def build_tower(config: Config, slot: str, other: str | None, device: torch.devi
         spec.pop(argument, None)
     if "freeze" in arguments:
         spec["freeze"] = "all"
-    return registry.build(spec).to(device).eval()
+    tower = registry.build(spec).to(device).eval()
+    if slot == "image_encoder":
+        tower.test_views = tuple(EvaluationSettings.of(config).tta or ())
+    return tower
 
 
 def class_texts(

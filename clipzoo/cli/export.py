@@ -35,7 +35,8 @@ def export(arguments: argparse.Namespace) -> None:
 
     if arguments.fit is not None and arguments.format == "open_clip":
         raise ConfigError("export: --fit is for --format transformers only. Remove it: open_clip can pad")
-    weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
+    with model_arguments.warnings_in_a_line():
+        weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
     requested = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export: {arguments.checkpoint}"
     if requested is None and weights.quick_gelu is None:

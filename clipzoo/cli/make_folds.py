@@ -22,16 +22,16 @@ def make_folds(arguments: argparse.Namespace) -> None:
     config = Config.load(arguments.config, arguments.cfg_options)
     from clipzoo.config.checking import check
     from clipzoo.config.plugins import import_plugins
+    from clipzoo.engine import build
     from clipzoo.errors import DataError
-    from clipzoo.registries import DATASETS, SPLITTERS
     from clipzoo.text_tables import aligned
 
     import_plugins(config.get("plugins", []))
     check(config, ("data", "splits"))
     if arguments.out is not None and arguments.out.exists():
         raise DataError(f"{arguments.out}: already exists. Choose another path with --out")
-    data = DATASETS.build(config.data.dataset)
-    folds = SPLITTERS.build(config.splits).split(data.cases, data.classes)
+    data = build.dataset(config)
+    folds = build.folds(config, data)
     rows = []
     for split in folds.splits:
         for part, counts in folds.counts(split).items():

@@ -41,6 +41,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model's context")
     parser.add_argument("--top", type=model_arguments.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")
     help_ = "write all probabilities to a table: image, prediction, p_<class>… (findings: without prediction)"
+    parser.add_argument(
+        "--by-folder",
+        action="store_true",
+        help="the images of one folder are one case (a patient), for a model that was trained with data.views",
+    )
     parser.add_argument("--csv", type=command_line.path, metavar="FILE", help=help_)
     parser.add_argument("--force", action="store_true", help="overwrite a file with other content")
     model_arguments.add_model_arguments(parser)
@@ -52,8 +57,10 @@ def predict(arguments: argparse.Namespace) -> None:
     output_file.check_target(arguments.csv, "--csv", (".csv",))
     images = image_files(arguments.images)
     texts = arguments.texts if arguments.texts_file is None else read_texts(arguments.texts_file)
+    cases = by_folder(images) if arguments.by_folder else None
     with model_arguments.warnings_in_a_line():
-        result = classify(arguments, images, texts)
+        result = classify(arguments, images if cases is None else list(cases.values()), texts)
+    images = images if cases is None else list(cases)
     command_line.show(table(images, result, arguments.top))
     if arguments.csv is not None:
         output_file.write_new(arguments.csv, csv_content(images, result), "--csv", arguments.force)
@@ -99,6 +106,14 @@ def _below(folder: str) -> list[str]:
     return found
 
 
+def by_folder(images: list[str]) -> dict[str, list[str]]:
+    """The images of each folder, by its path."""
+    found: dict[str, list[str]] = {}
+    for image in images:
+        found.setdefault(os.path.dirname(image) or ".", []).append(image)
+    return found
+
+
 def read_texts(path: Path) -> list[str] | dict[str, list[str]]:
     """Read texts from a file: lines, or JSON if its suffix is ``.json``.
 
@@ -122,7 +137,7 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] | dict | None) -> Classification:
+def classify(arguments: argparse.Namespace, images: list[str] | list[list[str]], texts: list[str] | dict | None) -> Classification:
     """Classify with one model, or with the mean of all finished folds of a work dir.
 
     Raises:
@@ -139,18 +154,18 @@ def classify(arguments: argparse.Namespace, images: list[str], texts: list[str] 
     loaded = load(arguments.checkpoint, **model_arguments.loading(arguments))
     if texts is None and not loaded.classes:
         raise DataError(f"{loaded.source}: has no classes of its own. Pass --texts or --texts-file")
-    folds = 1
+    folds, number = 1, sum(len(image) if isinstance(image, list) else 1 for image in images)
     if isinstance(loaded, FoldEnsemble):
         folds = len(loaded.members)
         command_line.say(loaded.source)
-    with progress.shown("images", len(images) * folds, console, make_log(console, None)) as count:
+    with progress.shown("images", number * folds, console, make_log(console, None)) as count:
         return loaded.classify(
             images,
             texts,
             arguments.template,
             allow_overlong=not arguments.no_cut,
             batch_size=arguments.batch_size,
-            num_workers=image_list.workers(arguments.workers, len(images)),
+            num_workers=image_list.workers(arguments.workers, number),
             progress=count,
         )
 

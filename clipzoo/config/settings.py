@@ -44,6 +44,11 @@ class DataSettings(Settings):
         num_workers: Data loader processes; 0 loads in the training process. Results do not depend on it.
         eval_batch_size: Cases per step in evaluation; ``None`` means twice ``batch_size``.
         allow_overlong_captions: Whether to truncate captions longer than the text encoder's context instead of refusing them.
+        views: Several images per case, encoded by one tower and averaged before the projection or head: ``'group'`` (all images of a
+            patient), or the attribute of the dataset with the number of the examination. ``None``: every image is a case. Labels, folds,
+            metrics and ``batch_size`` are then per case.
+        max_views: With ``views``, the largest number of images of a case that are used at a time in training, drawn anew in every epoch.
+            ``None``, and always in evaluation: all.
     """
 
     section: ClassVar[str] = "data"
@@ -54,6 +59,12 @@ class DataSettings(Settings):
     num_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = 4
     eval_batch_size: BatchSize | None = None
     allow_overlong_captions: bool = True
+    views: str | None = None
+    max_views: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_views is not None and self.views is None:
+            raise ConfigError("data.max_views: has no effect without data.views. Set data.views='group', or remove it")
 
     @property
     def scored_batch_size(self) -> int:
@@ -113,6 +124,10 @@ class EvaluationSettings(Settings):
             part. Needs one class per case and a val part.
         wise_ft: Whether the scored weights are a weighted mean of those before training and those of the best epoch, with the share of the
             latter (0, 0.1 … 1) that is best on the val part (WiSE-FT). For models that can do the task before training. Needs a val part.
+        tta: Test-time augmentation: the tower's features of a scored image are the mean over the image and these views of it: ``'flip'``
+            (mirrored; not where left and right have a meaning), ``'rotations'`` (by 5 degrees either way), ``'zooms'`` (by 5 %),
+            ``'shifts'`` (by 2.5 % in four directions). ``predict`` and ``search`` do it too; every view costs a pass of the tower. A frozen
+            tower averages in training as well.
         operating_point: How the summary chooses a threshold for each class on val, to report sensitivity, specificity, PPV and NPV on test:
             ``'youden'``, ``'f1'`` (the largest F1), or what to reach, such as ``{'sensitivity': 0.9}`` or ``{'specificity': 0.9}``.
             ``None`` reports none; of findings, those of ``'f1'``.
@@ -132,6 +147,7 @@ class EvaluationSettings(Settings):
     every_steps: Count | None = None
     calibrate: bool = False
     wise_ft: bool = False
+    tta: list[Literal["flip", "rotations", "zooms", "shifts"]] | None = None
     operating_point: (
         Literal["youden", "f1"] | dict[Literal["sensitivity", "specificity"], Annotated[float, Interval(gt=0, le=1)]] | None
     ) = None

@@ -8,6 +8,7 @@ from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.pairs import PairsDataset
 from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.tiny_imagenet import TinyImageNetDataset, create_dataloaders
+from clipzoo.datasets.views import Views
 
 __all__ = [
     "Captions",
@@ -17,6 +18,7 @@ __all__ = [
     "PairsDataset",
     "TableDataset",
     "TinyImageNetDataset",
+    "Views",
     "create_dataloaders",
     "image_folder",
     "pairs",

@@ -35,11 +35,14 @@ class Dataset:
 
     Attributes:
         attributes: Values by attribute name and case id, for which results are also reported; empty unless a subclass sets them. They
-            change neither training nor folds.
+            change neither training nor folds, unless ``data.views`` names one.
+        most_images: Maximum number of images of a case that are used at a time in training; ``None`` for all.
 
     Raises:
         DataError: Two cases have the same id, or there are no cases.
     """
+
+    most_images: int | None = None
 
     def __init__(
         self,
@@ -146,6 +149,19 @@ class Dataset:
     def class_captions(self) -> list[list[int]]:
         """Caption ids of every class, for evaluation; empty if there are no classes."""
         return self._captions_of_class
+
+    @property
+    def single_images(self) -> Dataset:
+        """The dataset whose cases are single images: this one, unless its cases have several images (``Views``)."""
+        return self
+
+    def image_rows(self, row: int) -> Sequence[int]:
+        """Rows in ``single_images`` of the images of the case in ``row``."""
+        return (row,)
+
+    def image_groups(self) -> list[str]:
+        """The group of every image of ``single_images``; with several images per case, together with the case's id."""
+        return [case.group for case in self.cases]
 
     def read_image(self, row: int) -> Image.Image:
         """The image of the case in ``row``, upright, in Pillow's mode RGB.

@@ -16,14 +16,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.datasets.views import Views
 from clipzoo.engine import checkpoint, inputs, unfreezing
 from clipzoo.engine.checks.decisions import watched_part
 from clipzoo.engine.checks.task import check_task, metrics
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, FindingsEvaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
 from clipzoo.errors import BuildError, ConfigError, DataError, shortened
-from clipzoo.models.base import Tower
+from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.making import make_model
+from clipzoo.models.tower import Tower
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.registries import (
@@ -50,7 +52,13 @@ DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHoo
 
 def dataset(config: Config) -> Dataset:
     """Build the dataset of section ``data``."""
-    return DATASETS.build(config.data.dataset)
+    return with_views(DATASETS.build(config.data.dataset), config)
+
+
+def with_views(images: Dataset, config: Config) -> Dataset:
+    """``images``, with several of them per case if section ``data`` says so."""
+    settings = DataSettings.of(config)
+    return images if settings.views is None else Views(images, settings.views, settings.max_views)
 
 
 def folds(config: Config, data: Dataset) -> Folds:
@@ -81,10 +89,24 @@ def model(
     gradients and moments back and forth if they were not in the default order.
 
     Raises:
-        BuildError: The model needs data with classes, and the data has none.
+        BuildError: The model needs data with classes, and the data has none; or it does not support ``evaluation.tta``.
     """
     built = make_model(config.model, num_classes, towers).to(device)
+    _set_test_views(built, EvaluationSettings.of(config).tta)
     return built.to(memory_format=torch.channels_last) if channels_last and device.type != "cpu" else built
+
+
+def _set_test_views(net: Model, kinds: list[str] | None) -> None:
+    """Let the image tower average over test views outside training, as ``evaluation.tta`` says.
+
+    Raises:
+        BuildError: The model has no image tower, or does not use it through ``tower_features``.
+    """
+    if not kinds:
+        return
+    if not net.takes_features or not isinstance(net.image_tower, Backbone):
+        raise BuildError(f"evaluation.tta: {type(net).__name__} does not support it (no takes_features). Remove it")
+    net.image_tower.test_views = tuple(kinds)
 
 
 def unit_of(config: Config) -> Unit:

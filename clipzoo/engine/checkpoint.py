@@ -19,8 +19,8 @@ from clipzoo.engine import work_dir
 from clipzoo.engine.state import TrainState
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
-from clipzoo.models.base import Tower
 from clipzoo.models.layout.states import differences, not_finite, shapes_of
+from clipzoo.models.tower import Tower
 from clipzoo.models.weights.clipzoo_format import FORMAT
 from clipzoo.records.json_records import as_record
 from clipzoo.records.provenance import Provenance

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clipzoo.metrics.ranking import Similarities, rank, retrieval_table
-from clipzoo.models.base import evaluating
+from clipzoo.models.modules import evaluating
 from clipzoo.records.findings_table import FindingsTable
 from clipzoo.records.table_file import columns_of
 from clipzoo.records.tables import PredictionTable, Table
@@ -186,8 +186,8 @@ def encode_cases(model: Model, loader: Loader, compute: Compute) -> tuple[np.nda
         for batch in loader:
             rows.append(batch.cases)
             moved = batch.to(compute.device, channels_last=compute.channels_last)
-            cached = () if moved.features is None else (moved.features,)
-            features.append(model.encode_image(moved.images, *cached).float())
+            given = {"features": moved.features, "num_images": moved.num_images}  # which other models need not accept
+            features.append(model.encode_image(moved.images, **{k: v for k, v in given.items() if v is not None}).float())
     own = (torch.cat(rows).numpy(), torch.cat(features).cpu().numpy()) if rows else None
     parts = [part for part in distributed.gathered(own) if part is not None]
     found, image_ND = (np.concatenate([part[i] for part in parts]) for i in range(2))

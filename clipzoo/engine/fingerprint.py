@@ -48,11 +48,11 @@ _TURN = 1.0  # seconds between two heartbeats to other processes
 
 
 class Mark(NamedTuple):
-    """The fingerprint of one case.
+    """The fingerprint of one case, or of each of its images if it has several.
 
     Attributes:
         label: Class index; ``None`` without a label.
-        group: Its group.
+        group: Its group; of one of several images of a case (``Views``), also the case's id.
         texts: Digest of its captions; ``None`` if they are the captions of its class.
         image: Digest of the bytes of its image file, or of size and pixels if the image is not simply a file.
         size: Size of the file, as in ``FileState``; ``None`` if the image is not simply a file.
@@ -92,7 +92,7 @@ class Fingerprint:
         made: Time at which reading began, in nanoseconds since 1970.
         classes: Class names.
         class_texts: Captions of each class.
-        cases: Fingerprints of the cases, by case id.
+        cases: Fingerprints of the cases, by case id; or of the images, by theirs, if cases have several.
         changes: Accepted changes, oldest first.
     """
 
@@ -188,15 +188,16 @@ class Look:
     """
 
     def __init__(self, dataset: Dataset, earlier: Fingerprint | None = None):
-        self.dataset, self.earlier = dataset, earlier
+        self.dataset, self.earlier = dataset.single_images, earlier
+        self._groups = dataset.image_groups()
         self.num_read = 0
         self._made = time.time_ns()
         self._images: list[_Image] = []
-        for row, case in enumerate(dataset.cases if earlier is not None else ()):
-            source, mark = dataset.source_of(row), earlier.cases.get(case.id)
+        for row, case in enumerate(self.dataset.cases if earlier is not None else ()):
+            source, mark = self.dataset.source_of(row), earlier.cases.get(case.id)
             if source is not None and mark is not None and mark.size is not None:
                 state = FileState(mark.size, mark.modified, mark.changed)
-                dataset.digests.add(source, FileDigest(mark.image, state, earlier.made))
+                self.dataset.digests.add(source, FileDigest(mark.image, state, earlier.made))
 
     def __iter__(self) -> Iterator[int]:
         """Yield the number of images done; raise ``DataError`` if an image is missing or unreadable."""
@@ -215,7 +216,7 @@ class Look:
             ids = data.captions_of(row)
             usual = case.label is not None and ids == of_class[case.label]
             texts = None if usual else _digest(_canonical([sentences[i] for i in ids]))
-            cases[case.id] = Mark(case.label, case.group, texts, image.digest, *(image.state or ()))
+            cases[case.id] = Mark(case.label, self._groups[row], texts, image.digest, *(image.state or ()))
         texts = tuple(tuple(sentences[i] for i in ids) for ids in of_class)
         made = self._made if self.num_read or self.earlier is None else self.earlier.made
         return Fingerprint(made, data.classes, texts, cases)

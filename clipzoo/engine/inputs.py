@@ -144,9 +144,11 @@ def of(
         features: Whether a frozen image tower may encode all images now, if ``runtime.feature_cache`` allows it.
 
     Raises:
-        ConfigError: The training part gives no batches to learn from.
+        ConfigError: The training part gives no batches to learn from, or the model does not support several images per case.
     """
     settings = DataSettings.of(config)
+    if data.single_images is not data and not net.takes_views:
+        raise ConfigError(f"data.views: {type(net).__name__} does not support several images per case (no takes_views). Remove it")
     table = frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
     batches = training_batches(data, split, settings, net, seed)
     timeout = RuntimeSettings.of(config).timeout
@@ -190,6 +192,8 @@ def mixings(net: Model, settings: DataSettings, train: TrainSettings) -> list[Mi
     names = ", ".join(type(one).__name__ for one in found)
     if found and train.grad_cache:
         raise ConfigError(f"data.augmentation: {names} cannot be used with train.grad_cache. Remove one of the two")
+    if found and settings.views is not None:
+        raise ConfigError(f"data.augmentation: {names} cannot be used with data.views. Remove one of the two")
     if found and not net.takes_mixed:
         raise ConfigError(f"data.augmentation: {type(net).__name__} does not support {names} (no takes_mixed). Remove it")
     return found

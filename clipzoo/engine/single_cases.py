@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from clipzoo.errors import ConfigError, shortened
-from clipzoo.models.base import evaluating
+from clipzoo.models.modules import evaluating
 from clipzoo.runtime import distributed
 
 if TYPE_CHECKING:

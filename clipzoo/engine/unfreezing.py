@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
-from clipzoo.models.base import Tower
+from clipzoo.models.tower import Tower
 
 if TYPE_CHECKING:
     from clipzoo.models.base import Model

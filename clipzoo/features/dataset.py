@@ -13,7 +13,7 @@ import torch
 from clipzoo.datasets.batches.loader import eval_loader
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.features.store import FeatureStore, Shelf, saving
-from clipzoo.models.base import evaluating
+from clipzoo.models.modules import evaluating
 from clipzoo.runtime import distributed
 from clipzoo.runtime.progress import shown
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.batches.workers import Loader
-    from clipzoo.models.base import Tower
+    from clipzoo.models.tower import Tower
 
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -98,7 +98,7 @@ def dataset_features(
 def features_of_cases(
     tower: Tower, data: Dataset, rows: np.ndarray, store: FeatureStore, *, what: str, console: Console, log: Logger, **options: object
 ) -> tuple[np.ndarray, int]:
-    """``dataset_features`` with a progress bar, as a table of the whole dataset.
+    """``dataset_features`` with a progress bar, as a table of the whole dataset; of several images of a case, the mean.
 
     Args:
         tower: Image tower.
@@ -120,9 +120,14 @@ def features_of_cases(
         new = total
         return shown(what, total, console, log)
 
-    found = dataset_features(tower, data, rows, store, progress=progress, **options)
+    images_of = [list(data.image_rows(int(row))) for row in rows]
+    wanted = np.array([row for images in images_of for row in images], dtype=np.int64)
+    found = dataset_features(tower, data.single_images, wanted, store, progress=progress, **options)
     table = np.zeros((len(data), found.shape[1]), dtype=np.float32)
-    table[rows] = found
+    if len(rows):
+        counts = [len(images) for images in images_of]
+        sums = np.add.reduceat(found, np.cumsum([0, *counts[:-1]]), axis=0)
+        table[rows] = sums / np.array(counts, dtype=np.float32)[:, None]
     return table, new
 
 
@@ -131,4 +136,4 @@ def _encoded(tower: Tower, loader: Loader, device: torch.device) -> Iterator[tup
     """Yield the cases and ``[B, F]`` features of every batch, in full precision."""
     for batch in loader:
         with evaluating(tower):
-            yield batch.cases.tolist(), tower(batch.images.to(device, non_blocking=True)).float().cpu().numpy()
+            yield batch.cases.tolist(), tower.averaged(batch.images.to(device, non_blocking=True)).float().cpu().numpy()

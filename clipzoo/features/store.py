@@ -29,7 +29,7 @@ from clipzoo.features.digest import feature_digest
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
-    from clipzoo.models.base import Tower
+    from clipzoo.models.tower import Tower
 
 
 FILE = "features.npz"

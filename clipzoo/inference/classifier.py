@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed
+from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed_cases
 from clipzoo.errors import BuildError
 from clipzoo.inference.model import Classification, LoadedModel
 
@@ -18,7 +18,7 @@ class LoadedClassifier(LoadedModel):
 
     def classify(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]],
         texts: object | None = None,
         templates: object | None = None,
         *,
@@ -33,7 +33,8 @@ class LoadedClassifier(LoadedModel):
         Of findings (several labels per image), each has a probability on its own.
 
         Args:
-            images: N images; see ``encode_image``.
+            images: N images; see ``encode_image``. Or N lists of images, each the views of one case: their features are averaged, as in
+                training with ``data.views``.
             texts: Must be ``None``, as the classes are those of the training; accepted so that all loaded models are called alike.
             templates: Must be ``None``, likewise.
             allow_overlong: Ignored.
@@ -49,8 +50,9 @@ class LoadedClassifier(LoadedModel):
         for name, given in (("texts", texts), ("templates", templates)):
             if given is not None:
                 self._no_text_side(name)
-        reader = ImageReader(listed(images), transform or self.preprocess)
-        return self._predicted(reader, None, self.classes, batch_size, num_workers, progress, calibrated=True)
+        items, sizes = listed_cases(images)
+        reader = ImageReader(items, transform or self.preprocess)
+        return self._predicted(reader, sizes, None, self.classes, batch_size, num_workers, progress, calibrated=True)
 
     def encode_text(self, *_: object, **__: object) -> NoReturn:
         """Always refused: the model has no text side.

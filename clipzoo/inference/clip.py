@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clipzoo.commands import typed
-from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed
+from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, listed, listed_cases
 from clipzoo.datasets.captions import Captions, clean
 from clipzoo.datasets.files.class_texts import default_template, texts_from_template
 from clipzoo.errors import BuildError, DataError
@@ -86,7 +86,7 @@ class LoadedCLIP(LoadedModel):
 
     def classify(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]],
         texts: Texts | None = None,
         templates: str | Sequence[str] | None = None,
         *,
@@ -104,7 +104,8 @@ class LoadedCLIP(LoadedModel):
         ``texts`` or ``templates`` the probabilities are not calibrated.
 
         Args:
-            images: N images; see ``encode_image``.
+            images: N images; see ``encode_image``. Or N lists of images, each the views of one case: their features are averaged, as in
+                training with ``data.views``.
             texts: Names or sentences, one per class; or ``{class: sentence or sentences}``, whose features are averaged. ``None``: the
                 classes and sentences that the model was trained with.
             templates: Sentence or sentences with ``{class_name}``, which is replaced by every text (by every class name if ``texts`` is
@@ -119,13 +120,14 @@ class LoadedCLIP(LoadedModel):
             DataError: An image is missing or cannot be decoded, there is only one class, two classes have the same text, a text is too
                 long, or ``texts`` is ``None`` and the model has no classes of its own.
         """
-        reader = ImageReader(listed(images), transform or self.preprocess)
+        items, sizes = listed_cases(images)
+        reader = ImageReader(items, transform or self.preprocess)
         names, captions = self._described(texts, templates)
         classes = self._tokenised(names, captions, allow_overlong).to(self.device)
         with self._evaluating():
             encoded = self.model.encode_classes(classes)
         own = texts is None and templates is None
-        return self._predicted(reader, encoded, names, batch_size, num_workers, progress, calibrated=own)
+        return self._predicted(reader, sizes, encoded, names, batch_size, num_workers, progress, calibrated=own)
 
     def _described(self, texts: Texts | None, templates: str | Sequence[str] | None) -> tuple[list[str], list[list[str]]]:
         """Class names, and the sentences of each class."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
-from clipzoo.datasets.batches.image_list import ImageLike, listed
+from clipzoo.datasets.batches.image_list import ImageLike, listed_cases
 from clipzoo.errors import BuildError
 from clipzoo.inference.model import Classification
 
@@ -41,7 +42,7 @@ class FoldEnsemble:
 
     def classify(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Sequence[ImageLike] | Sequence[Sequence[ImageLike]],
         texts: object | None = None,
         templates: object | None = None,
         *,
@@ -51,7 +52,7 @@ class FoldEnsemble:
         """The mean over the folds of the probability of each class, averaged in fp64.
 
         Args:
-            images: N images; this and the other arguments are those of ``classify`` of a single model.
+            images: N images, or N lists of images; this and the other arguments are those of ``classify`` of a single model.
             texts: Replacements for the classes.
             templates: Sentences with ``{class_name}``.
             progress: Function called with the number of images classified so far, up to N times the number of folds.
@@ -60,11 +61,12 @@ class FoldEnsemble:
         Raises:
             DataError: An image is missing or cannot be decoded, or there are no texts and no classes.
         """
-        items = listed(images)
+        items, sizes = listed_cases(images)
+        given = items if sizes is None else _split(items, sizes)
         results = []
         for number, member in enumerate(self.members.values()):
             count = None if progress is None else partial(_count_on, progress, number * len(items))
-            results.append(member.classify(items, texts, templates, progress=count, **options))
+            results.append(member.classify(given, texts, templates, progress=count, **options))
         return Classification.mean(results)
 
     def describe(self) -> list[str]:
@@ -103,6 +105,11 @@ class FoldEnsemble:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source})"
+
+
+def _split(items: Sequence[object], sizes: Sequence[int]) -> list[list[object]]:
+    rest = iter(items)
+    return [list(islice(rest, size)) for size in sizes]
 
 
 def _count_on(progress: Callable[[int], None], before: int, done: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,4 +35,7 @@ def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -
     found = checkpoint_of(path)
     if found is None:
         return read_clip(path, where)
-    return from_model(checkpoint_model(checkpoint.read(found), "cpu", found), f"{where}: {found}")
+    net = checkpoint_model(checkpoint.read(found), "cpu", found)
+    if net.image_tower is not None and net.image_tower.test_views:
+        warnings.warn(f"{where}: {found} was scored with evaluation.tta, which the exported weights do not include", stacklevel=2)
+    return from_model(net, f"{where}: {found}")

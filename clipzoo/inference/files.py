@@ -15,7 +15,7 @@ from clipzoo.datasets.batches.image_list import ImageReader, batches
 from clipzoo.datasets.files.copies import file_digest
 from clipzoo.errors import DataError
 from clipzoo.features.store import FeatureStore, Shelf, saving
-from clipzoo.models.base import evaluating
+from clipzoo.models.modules import evaluating
 
 if TYPE_CHECKING:
     from clipzoo.inference.model import LoadedModel
@@ -101,7 +101,7 @@ def _steps(
     @torch.inference_mode()
     def encode(images: torch.Tensor) -> torch.Tensor:
         with evaluating(net):
-            return net.image_tower(images.to(loaded.device)).float().cpu()
+            return net.tower_features(images.to(loaded.device)).float().cpu()
 
     @torch.inference_mode()
     def finish(kept: torch.Tensor) -> torch.Tensor:

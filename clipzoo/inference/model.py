@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from torch import Tensor
 from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
 from clipzoo.errors import BuildError, DataError
 from clipzoo.features.digest import feature_digest
-from clipzoo.models.base import evaluating
+from clipzoo.models.modules import evaluating
+from clipzoo.models.pooling import in_full, mean_per_case
 from clipzoo.runtime import device as runtime
 from clipzoo.structures import Batch, Predictions
 
@@ -74,6 +75,11 @@ class Classification:
             raise DataError("ensemble: the models have different classes, so their probabilities cannot be averaged")
         joint = torch.stack([result.probabilities.double() for result in results]).mean(dim=0)
         return cls(results[0].classes, joint.float(), results[0].multi_label)
+
+
+def _features_only(features: Tensor) -> Batch:
+    rows = torch.arange(len(features), device=features.device)
+    return Batch(images=features[:, :0], labels=torch.full_like(rows, -1), cases=rows, features=features)
 
 
 class LoadedModel:
@@ -175,6 +181,7 @@ class LoadedModel:
     def _predicted(
         self,
         reader: ImageReader,
+        sizes: Sequence[int] | None,
         encoded: object,
         names: Sequence[str],
         batch_size: int,
@@ -183,11 +190,24 @@ class LoadedModel:
         *,
         calibrated: bool,
     ) -> Classification:
-        """The probabilities of all images of ``reader``; ``encoded`` is the result of ``encode_classes``."""
+        """The probabilities of all images of ``reader``, or of all cases of ``sizes`` images each.
+
+        Args:
+            reader: Images.
+            sizes: Number of images of each case; ``None`` if every image is one.
+            encoded: Result of ``encode_classes``.
+            batch_size: Images per batch.
+            num_workers: See ``encode_image``.
+            progress: See ``encode_image``.
+            calibrated: Whether to apply the model's calibration.
+        """
         temperature = self.model.calibration if calibrated else 1.0
-        logits = [self._logits(batch, encoded) / temperature for batch in whole(batches(reader, batch_size, num_workers), progress)]
-        unknown = np.full(len(reader), -1, dtype=np.int64)
-        predictions = Predictions(np.arange(len(reader)), unknown, torch.cat(logits).numpy())
+        read = whole(batches(reader, batch_size, num_workers), progress)
+        found = (
+            [self._logits(batch, encoded) for batch in read] if sizes is None else self._logits_of_cases(read, sizes, encoded, batch_size)
+        )
+        logits = torch.cat(found) / temperature
+        predictions = Predictions(np.arange(len(logits)), np.full(len(logits), -1, dtype=np.int64), logits.numpy())
         several = self.model.multi_label
         found = predictions.finding_probabilities if several else predictions.probabilities
         return Classification(tuple(names), torch.from_numpy(found), several)
@@ -197,6 +217,17 @@ class LoadedModel:
         rows = torch.tensor(batch.rows, device=images.device)
         with self._evaluating():
             return self.model.predict(Batch(images=images, labels=torch.full_like(rows, -1), cases=rows), encoded).float().cpu()
+
+    def _logits_of_cases(self, read: Iterable[Loaded], sizes: Sequence[int], encoded: object, batch_size: int) -> list[Tensor]:
+        """The logits of cases with several images each, whose tower features are averaged, as in training with ``data.views``."""
+        if not self.model.takes_views or not self.model.takes_features:
+            raise BuildError(
+                f"{self.source}: {type(self.model).__name__} does not support several images per case. Pass a plain list of images"
+            )
+        with self._evaluating():
+            features_IF = torch.cat([in_full(self.model.tower_features(self._on_device(batch.images))).cpu() for batch in read])
+            pooled = mean_per_case(features_IF, torch.tensor(sizes)).split(batch_size)
+            return [self.model.predict(_features_only(part.to(self.device)), encoded).float().cpu() for part in pooled]
 
     def _on_device(self, images: Tensor) -> Tensor:
         images = images.to(self.device, non_blocking=True)

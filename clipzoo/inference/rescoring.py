@@ -22,6 +22,7 @@ from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.transforms import evaluation_transform
+from clipzoo.datasets.views import GROUP
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, FindingsEvaluator
@@ -207,10 +208,10 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     done = [s.name for s in folds.splits if work_dir.is_done(folder / s.name)]
     if not done:
         raise CheckpointError(f"{folder}: no fold is done. Run {typed('train')} first")
-    images = external_cases(config, folds, data)
+    images = build.with_views(external_cases(config, folds, data), config)
     trained_on = Fingerprint.read(folder)
     if not allow_overlap:
-        distributed.from_main(lambda: refuse_overlap(trained_on, images, log))
+        distributed.from_main(lambda: refuse_overlap(trained_on, images.single_images, log))
     metrics, _ = build.metrics(EvaluationSettings.of(config), images)
     evaluations: dict[str, Evaluation] = {}
     for name in done:
@@ -240,15 +241,16 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
         DataError: ``data`` cannot be read either way.
     """
     spec = DATASETS.expand(config.data.dataset)
+    joined = _joining(spec, DataSettings.of(config).views)
     if any(case.findings is not None for case in folds.cases):
-        return _external_findings(spec, folds, data)
+        return _external_findings(spec, folds, data, joined)
     if folds.classes:
         given = {"template": "{class_name}", "classes": list(folds.classes)}
         if not os.path.isfile(data):
-            return ImageFolderDataset(data, **given)
+            return ImageFolderDataset(data, **given, **{key: joined[key] for key in ("group_pattern",) if key in joined})
         keys = ("image_key", "label_key", "sheet") if spec["type"] == TableDataset.__name__ else ()
-        return TableDataset(data, **given, **{key: spec[key] for key in keys if spec.get(key) is not None})
-    plain = {"type": spec["type"], "path": data, "allow_duplicates": spec.get("allow_duplicates", False)}
+        return TableDataset(data, **given, **joined, **{key: spec[key] for key in keys if spec.get(key) is not None})
+    plain = {"type": spec["type"], "path": data, "allow_duplicates": spec.get("allow_duplicates", False), **joined}
     keys = {key: spec[key] for key in ("image_key", "caption_key") if spec.get(key) is not None}
     try:
         return DATASETS.build(plain)
@@ -258,14 +260,22 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
         return DATASETS.build({**plain, **keys})
 
 
-def _external_findings(spec: Mapping, folds: Folds, data: str) -> Dataset:
+def _joining(spec: Mapping, views: str | None) -> dict:
+    """Arguments of the config's dataset that say which images are of one case, if ``data.views`` joins them."""
+    if views is None:
+        return {}
+    found = {key: spec[key] for key in ("group_key", "group_pattern") if spec.get(key) is not None}
+    return found if views == GROUP else {**found, "attributes": [views]}
+
+
+def _external_findings(spec: Mapping, folds: Folds, data: str, joined: Mapping) -> Dataset:
     """A table with the model's findings in the columns that the config names."""
     if not os.path.isfile(data):
         raise DataError(f"{data}: a model of findings (several labels per image) is scored on a table like that of its training")
     keys = ("image_key", "label_key", "sheet", "separator", "no_finding")
     given = {key: spec[key] for key in keys if spec.get(key) is not None}
     names = {"classes" if spec.get("separator") is not None else "findings": list(folds.classes)}
-    return TableDataset(data, template="{class_name}", **names, **given)
+    return TableDataset(data, template="{class_name}", **names, **given, **joined)
 
 
 def score_with(config: Config, provenance: Provenance, fold_folder: Path, images: Dataset, metrics: list[Metric]) -> Evaluation:

@@ -18,9 +18,9 @@ from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import expanded, natural
-from clipzoo.models.base import Tower
 from clipzoo.models.catalogue import with_prefix
 from clipzoo.models.layout.json_file import read_object
+from clipzoo.models.tower import Tower
 from clipzoo.models.weights.files import kind_of_weights
 from clipzoo.models.weights.hf_clip import KINDS
 from clipzoo.models.weights.hub import is_hub_name

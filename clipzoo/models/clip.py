@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from clipzoo.config.arguments import Positive, Width
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Model, in_full
+from clipzoo.models.base import Model
 from clipzoo.models.heads import Head, LinearProjection
+from clipzoo.models.pooling import in_full
 from clipzoo.models.prototypes import class_prototypes
 from clipzoo.models.temperature import check_temperature, clamp_learned
 from clipzoo.registries import MODELS
@@ -55,6 +56,7 @@ class CLIP(Model):
 
     takes_features = True
     takes_mixed = True
+    takes_views = True
     check_together = staticmethod(check_temperature)
 
     def __init__(
@@ -115,7 +117,8 @@ class CLIP(Model):
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """``[B, D]`` image features and ``[U, D]`` caption features of the batch."""
-        return self.encode_image(batch.images, batch.features), self.encode_text(batch.text, batch.caption_ids)
+        image_BD = self.encode_image(batch.images, batch.features, batch.num_images)
+        return image_BD, self.encode_text(batch.text, batch.caption_ids)
 
     def contrast(self, image_BD: Tensor, text_UD: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The loss between features, and the in-batch measures if enabled; the images and text of ``batch`` are not used."""
@@ -128,10 +131,10 @@ class CLIP(Model):
         """``[B, C]`` fp32: similarity of each image to the class prototypes, divided by the temperature; for findings, plus the bias.
 
         Args:
-            batch: Batch, of which only ``images``, or ``features``, is used.
+            batch: Batch, of which only its images, or their features, are used.
             classes: ``[C, D]`` prototypes from ``encode_classes``.
         """
-        image_BD = self.encode_image(batch.images, batch.features)
+        image_BD = self.encode_image(batch.images, batch.features, batch.num_images)
         with torch.autocast(image_BD.device.type, enabled=False):
             logits_BC = self._scale() * image_BD @ classes.T
             return (logits_BC + getattr(self.loss, "logit_bias", 0.0) if self.multi_label else logits_BC).float()
@@ -168,14 +171,15 @@ class CLIP(Model):
         with torch.autocast(device.type, enabled=False):
             return in_full(tokens.encoded(self.text_encoder, device, chunk))
 
-    def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
+    def encode_image(self, images: Tensor | None, features: Tensor | None = None, num_images: Tensor | None = None) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, D]`` of unit length, in fp32.
 
         Args:
             images: Images normalised by ``preprocessing``; ignored if ``features`` are given.
             features: ``[B, F]`` cached outputs of the image tower, if any.
+            num_images: See ``tower_features``: the outputs of a case's images are averaged before the projection.
         """
-        return _normalised(self.image_projection(self.tower_features(images, features)))
+        return _normalised(self.image_projection(self.tower_features(images, features, num_images)))
 
     def encode_text(self, tokens: Tokens | None, caption_ids: Tensor | None = None) -> Tensor:
         """Captions to ``[U, D]`` of unit length, in fp32.

@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 from clipzoo.config.arguments import Count
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Model, describe_parameters, in_full
+from clipzoo.models.base import Model
 from clipzoo.models.heads import Head, LinearHead
 from clipzoo.models.losses import CrossEntropyLoss, LogitLoss
+from clipzoo.models.modules import describe_parameters
+from clipzoo.models.pooling import in_full
 from clipzoo.models.prototypes import class_prototypes
 from clipzoo.registries import MODELS
 from clipzoo.structures import Batch, ClassCaptions, Tokenizer, Tokens
@@ -45,6 +47,7 @@ class ImageClassifier(Model):
 
     takes_features = True
     takes_mixed = True
+    takes_views = True
 
     def __init__(
         self,
@@ -100,29 +103,30 @@ class ImageClassifier(Model):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss under its own name, and ``in_batch_accuracy``, the share of right answers among the known ones."""
-        logits_BC = self.logits(self.tower_features(batch.images, batch.features))
+        logits_BC = self.logits(self.tower_features(batch.images, batch.features, batch.num_images))
         with torch.no_grad():
             accuracy = self.loss.accuracy(logits_BC, batch)
         loss = batch.mixed_loss(lambda described: self.loss(logits_BC, self.loss.target(described)))
         return {self.loss.name: loss, "in_batch_accuracy": accuracy}
 
     def predict(self, batch: Batch, classes: object | None = None) -> Tensor:
-        """``[B, C]`` fp32 logits; only ``images``, or ``features``, is used."""
-        return self.logits(self.tower_features(batch.images, batch.features)).float()
+        """``[B, C]`` fp32 logits; only the images, or their features, are used."""
+        return self.logits(self.tower_features(batch.images, batch.features, batch.num_images)).float()
 
     def logits(self, features_BF: Tensor) -> Tensor:
         """``[B, F]`` features of the tower to ``[B, C]``. The head works in fp32 even under autocast; fp64 stays fp64."""
         with torch.autocast(features_BF.device.type, enabled=False):
             return self.head(in_full(features_BF))
 
-    def encode_image(self, images: Tensor | None, features: Tensor | None = None) -> Tensor:
+    def encode_image(self, images: Tensor | None, features: Tensor | None = None, num_images: Tensor | None = None) -> Tensor:
         """``[B, 3, H, W]`` to the tower's features ``[B, F]``, of unit length and in fp32.
 
         Args:
             images: Images normalised by ``preprocessing``; ignored if ``features`` are given.
             features: ``[B, F]`` cached outputs of the image tower, if any.
+            num_images: See ``tower_features``.
         """
-        features = self.tower_features(images, features)
+        features = self.tower_features(images, features, num_images)
         with torch.autocast(features.device.type, enabled=False):
             return F.normalize(in_full(features), dim=-1)
 

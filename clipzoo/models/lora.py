@@ -28,7 +28,7 @@ from clipzoo.config.arguments import Positive, Share, Width, checked
 from clipzoo.errors import BuildError
 
 if TYPE_CHECKING:
-    from clipzoo.models.base import Tower
+    from clipzoo.models.tower import Tower
 
 _ADAPTER = re.compile(r"(^|\.)lora_[AB]\.")
 

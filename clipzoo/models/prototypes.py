@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipzoo.models.base import in_full
+from clipzoo.models.pooling import in_full
 
 
 def class_prototypes(text_SD: Tensor, labels_S: Tensor, num_classes: int) -> Tensor:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from clipzoo.config.registry import Registry
 from clipzoo.errors import BuildError, ConfigError, RegistryError
-from clipzoo.models.base import Tower
 from clipzoo.models.catalogue import CATALOGUE, SEE_PAGE, Published
 from clipzoo.models.layout.open_clip import WEIGHTS as OPEN_CLIP_WEIGHTS
+from clipzoo.models.tower import Tower
 from clipzoo.models.weights.hub import without_network
 from clipzoo.models.weights.hugging_face import takes_images
 from clipzoo.models.weights.transformers_format import WEIGHTS as TRANSFORMERS_WEIGHTS

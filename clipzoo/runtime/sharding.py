@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError
-from clipzoo.models.base import Tower
+from clipzoo.models.tower import Tower
 from clipzoo.runtime import distributed
 
 # Blocks that hold a larger share of a tower are divided further, if they can be.

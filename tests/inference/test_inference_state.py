@@ -10,7 +10,7 @@ from checkpoint_files import saved
 import clipzoo
 from clipzoo.features.store import FeatureStore
 from clipzoo.inference.files import encode_files
-from clipzoo.models.base import evaluating
+from clipzoo.models.modules import evaluating
 
 FROZEN = {"type": "BERT", "pretrained": False, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "freeze": "all"}
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import Tower, describe_parameters, groups_by_layer
+from clipzoo.models.modules import describe_parameters
 from clipzoo.models.recompute import let_timm_recompute
+from clipzoo.models.tower import Tower, groups_by_layer
 
 
 class Small(Tower):

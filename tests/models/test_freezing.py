@@ -9,8 +9,8 @@ from small_towers import IMAGES, NAMES, TEXTS, build, inputs_of
 from torch import nn
 
 from clipzoo.errors import ConfigError
-from clipzoo.models.base import Tower
 from clipzoo.models.names import _IMAGE
+from clipzoo.models.tower import Tower
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "fine_tuning.md"

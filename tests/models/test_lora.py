@@ -9,7 +9,7 @@ from torch import nn
 
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models import lora
-from clipzoo.models.base import Tower
+from clipzoo.models.tower import Tower
 from clipzoo.registries import BACKBONES, TEXT_ENCODERS
 
 LORA = {"rank": 2, "alpha": 8.0}

@@ -20,7 +20,7 @@ from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import BuildError, CheckpointError, ConfigError
 from clipzoo.hooks import Hook
-from clipzoo.models.base import Tower
+from clipzoo.models.tower import Tower
 from clipzoo.records.folds import Split
 from clipzoo.runtime import distributed, sharding
 from clipzoo.runtime.log import make_console, make_log

@@ -85,6 +85,25 @@ def listed(images: ImageLike | Sequence[ImageLike]) -> list[Path | Image.Image |
     return items
 
 
+def listed_cases(images: object) -> tuple[list[Path | Image.Image | Tensor], list[int] | None]:
+    """``listed``, and how many images each case has if ``images`` is a list of lists, one for each case; ``None`` if it is not.
+
+    Raises:
+        DataError: A reason of ``listed``; or some entries are lists and others are not.
+    """
+    given = list(images) if isinstance(images, (list, tuple)) else []
+    several = [isinstance(entry, (list, tuple)) for entry in given]
+    if not any(several):
+        return listed(images), None
+    if not all(several):
+        where = several.index(False)
+        raise DataError(
+            f"images: position {where} is not a list, but others are. Pass a list for every case, also for one with a single image"
+        )
+    cases = [listed(entry) for entry in given]
+    return [item for case in cases for item in case], [len(case) for case in cases]
+
+
 def _check(items: Sequence[object]) -> None:
     missing = [str(item) for item in items if isinstance(item, Path) and not item.is_file()]
     if missing:

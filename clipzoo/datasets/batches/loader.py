@@ -175,27 +175,33 @@ class EpochBatches:
 
 
 class CaseReader(torch.utils.data.Dataset):
-    """Reads and transforms the image of a ``Draw``.
+    """Reads and transforms the image of a ``Draw``, ``[3, H, W]``, or the images of its case, ``[V, 3, H, W]``.
 
     Args:
         dataset: Dataset with the cases.
         transform: Function from a PIL image to a ``[3, H, W]`` tensor; uses torch's generator, which is seeded per case.
+        most: Maximum number of images per case, drawn with the seed; ``None`` for all.
     """
 
-    def __init__(self, dataset: Dataset, transform: Callable):
-        self.dataset, self.transform = dataset, transform
+    def __init__(self, dataset: Dataset, transform: Callable, most: int | None = None):
+        self.dataset, self.transform, self.most = dataset, transform, most
 
     def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int] | ClipzooError:
         try:
-            image = self.dataset.read_image(draw.row)
+            images = [self.dataset.single_images.read_image(row) for row in self._chosen(draw)]
         except ClipzooError as error:
             if torch.utils.data.get_worker_info() is None:
                 raise
             return error  # ``Loader`` raises it: torch re-raises a worker's exception with all tracebacks in its message
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed would also record the call stack for an uninitialised GPU
-            tensor = self.transform(image)
-        return draw.row, tensor, draw.caption
+            tensors = [self.transform(image) for image in images]
+        several = self.dataset.single_images is not self.dataset
+        return draw.row, torch.stack(tensors) if several else tensors[0], draw.caption
+
+    def _chosen(self, draw: Draw) -> Sequence[int]:
+        rows = self.dataset.image_rows(draw.row)
+        return rows if self.most is None or len(rows) <= self.most else random.Random(draw.seed).sample(rows, self.most)
 
 
 class FeatureReader(torch.utils.data.Dataset):
@@ -231,9 +237,14 @@ class Collate:
             if isinstance(sample, ClipzooError):
                 return sample
         rows = [row for row, _, _ in samples]
-        values = torch.stack([value for _, value, _ in samples])
-        images, features = (values.new_empty(len(rows), 0), values) if self.of_features else (values, None)
-        common = {"images": images, "cases": torch.tensor(rows), "features": features}
+        values = [value for _, value, _ in samples]
+        common: dict[str, torch.Tensor | None] = {"cases": torch.tensor(rows)}
+        if self.of_features:
+            common |= {"features": torch.stack(values), "images": torch.empty(len(rows), 0)}
+        elif self.dataset.single_images is self.dataset:
+            common |= {"images": torch.stack(values)}
+        else:
+            common |= {"images": torch.cat(values), "num_images": torch.tensor([len(images) for images in values])}
         common |= {"labels": torch.from_numpy(self.dataset.labels_if_any[rows]), "findings": self._findings(rows)}
         if self.tokens is None:
             return Batch(**common)
@@ -287,7 +298,7 @@ def train_loader(
     """
     collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None)
     options = {"pin_memory": pin_memory, "name": "training cases", "timeout": timeout}
-    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, **options)
+    return _loader(_reader(dataset, transform, features, dataset.most_images), batches, collate, num_workers, **options)
 
 
 def eval_loader(
@@ -318,8 +329,8 @@ def eval_loader(
     return _loader(_reader(dataset, transform, features), batches, collate, num_workers, **options)
 
 
-def _reader(dataset: Dataset, transform: Callable, features: torch.Tensor | None) -> CaseReader | FeatureReader:
-    return CaseReader(dataset, transform) if features is None else FeatureReader(features)
+def _reader(dataset: Dataset, transform: Callable, features: torch.Tensor | None, most: int | None = None) -> CaseReader | FeatureReader:
+    return CaseReader(dataset, transform, most) if features is None else FeatureReader(features)
 
 
 def _loader(reader: CaseReader | FeatureReader, batches: object, collate: Collate, num_workers: int, **options: object) -> Loader:

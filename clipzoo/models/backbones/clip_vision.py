@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
-from clipzoo.models.base import groups_by_layer
 from clipzoo.models.layout.modules import modified_resnet, vision_transformer
 from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import count_once, recomputed
+from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights import CLIPWeights
 from clipzoo.models.weights.source import (
     VISION,

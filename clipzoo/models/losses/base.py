@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from clipzoo.models.base import in_full
 from clipzoo.models.losses.gather import Pairs, gather
+from clipzoo.models.pooling import in_full
 from clipzoo.structures import Batch
 
 

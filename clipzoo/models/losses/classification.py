@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from clipzoo.balance import Method, weight_of_a_case
 from clipzoo.config.arguments import NotNegative, Positive, Share, checked
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import in_full
 from clipzoo.models.losses.base import LogitLoss
 from clipzoo.models.losses.gather import mean_over_cases
+from clipzoo.models.pooling import in_full
 from clipzoo.registries import LOSSES
 from clipzoo.structures import Batch
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from clipzoo.config.arguments import NotNegative, Positive, checked
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import in_full
 from clipzoo.models.losses.base import LogitLoss, Loss
 from clipzoo.models.losses.gather import mean_over_cases
+from clipzoo.models.pooling import in_full
 from clipzoo.models.prototypes import class_prototypes
 from clipzoo.registries import LOSSES
 from clipzoo.structures import Batch

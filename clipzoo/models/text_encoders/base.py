@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipzoo.errors import BuildError
-from clipzoo.models.base import Tower, full_name
+from clipzoo.models.tower import Tower, full_name
 from clipzoo.structures import Tokenizer, Tokens
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import groups_by_layer
 from clipzoo.models.layout.modules import bert as network
 from clipzoo.models.layout.sizes import bert_sizes
 from clipzoo.models.layout.states import copied, load_strictly
@@ -20,6 +19,7 @@ from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_text import check_files, longest_context
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, character_vocabulary, check_context
+from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_files import files_of, folder_of, opened
 from clipzoo.models.weights.hugging_face import read_config, read_model, read_tokenizer, where_from

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from clipzoo.config.arguments import FilePath, Layers, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import groups_by_layer
 from clipzoo.models.layout.open_clip import with_matrix
 from clipzoo.models.layout.sizes import text_sizes
 from clipzoo.models.layout.states import copied, load_strictly
@@ -23,6 +22,7 @@ from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recomputed
 from clipzoo.models.text_encoders.base import TextEncoder
 from clipzoo.models.text_encoders.tokenizer import CLIPTokenizer, ContextLength
+from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights import CLIPWeights
 from clipzoo.models.weights.source import TEXT, TextSize, Variant, joint_weights
 from clipzoo.registries import TEXT_ENCODERS

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.errors import BuildError, ConfigError
-from clipzoo.models.base import groups_by_layer
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
+from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights.hf_clip import Kind, build_side, check_exportable, context_of, kind_of, read_side
 from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hub import local_name

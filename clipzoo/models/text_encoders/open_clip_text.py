@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
-from clipzoo.models.base import groups_by_layer
 from clipzoo.models.layout.json_file import read_object
 from clipzoo.models.layout.open_clip import check_options
 from clipzoo.models.layout.states import load_strictly
@@ -20,6 +19,7 @@ from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.clip_text import clip_text_layout
 from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
+from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hugging_face import check_tokenizer, read_config, reading, tokenizer_is_cached
 from clipzoo.models.weights.open_clip_model import OpenCLIPModel, building, open_clip_model

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from clipzoo.errors import BuildError, shortened
-from clipzoo.models.base import full_name
 from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT
 from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.layout.sizes import scalars
 from clipzoo.models.layout.states import differences, load_strictly, shapes_of
+from clipzoo.models.tower import full_name
 from clipzoo.models.weights.hugging_face import quiet_loading, read_tensors
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from clipzoo.models.base import Tower
+    from clipzoo.models.tower import Tower
 
 Side = Literal["vision", "text"]
 Parts = tuple[nn.Module, nn.Linear | None]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -238,7 +239,7 @@ def test_a_damaged_image_is_one_line_also_from_a_worker(num_workers):
     loader = eval_loader(data, np.arange(3), lambda image: torch.zeros(3, 2, 2), batch_size=1, num_workers=num_workers, pin_memory=False)
     batches = iter(loader)
     assert next(batches).cases.tolist() == [0]
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as caught, closing(loader):
         next(batches)
     assert str(caught.value) == "1.png: damaged"
 

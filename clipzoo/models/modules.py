@@ -1,0 +1,32 @@
+"""What holds for any module: its parameters in words, and its mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+def describe_parameters(module: nn.Module) -> str:
+    """``'11.18 M parameters trained, 0 frozen'``: the trained and frozen parameters of a module in words."""
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in module.parameters()) - trained
+    return f"{_millions(trained)} parameters trained, {_millions(frozen)} frozen"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 10_000 else str(count)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode, and restore the mode of every submodule afterwards. No effect if it is already in this mode."""
+    learning = [module for module in model.modules() if module.training]
+    if learning:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module in learning:
+            module.training = True
