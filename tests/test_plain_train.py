@@ -3,7 +3,10 @@
 import runpy
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_plain_train_runs(class_folders, repo, monkeypatch, capsys):
     script = str(repo / "tools" / "plain_train.py")
     monkeypatch.setattr(sys, "argv", [script, str(class_folders), "--epochs", "1", "--folds", "3", "--image-size", "32"])

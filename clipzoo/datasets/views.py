@@ -13,6 +13,8 @@ from clipzoo.records.folds import Case
 if TYPE_CHECKING:
     from PIL import Image
 
+    from clipzoo.config.settings import DataSettings
+
 GROUP = "group"
 
 
@@ -88,6 +90,11 @@ class Views(Dataset):
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
         return [*self.single_images.describe()[:1], *super().describe()]
+
+
+def with_views(images: Dataset, settings: DataSettings) -> Dataset:
+    """``images``, with several of them per case if section ``data`` says so."""
+    return images if settings.views is None else Views(images, settings.views, settings.max_views)
 
 
 def _by_case(images: Dataset, by: str) -> list[list[int]]:

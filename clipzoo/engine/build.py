@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
-from clipzoo.datasets.views import Views
+from clipzoo.datasets.views import with_views
 from clipzoo.engine import checkpoint, inputs, unfreezing
 from clipzoo.engine.checks.decisions import watched_part
 from clipzoo.engine.checks.task import check_task, metrics
@@ -52,13 +52,7 @@ DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHoo
 
 def dataset(config: Config) -> Dataset:
     """Build the dataset of section ``data``."""
-    return with_views(DATASETS.build(config.data.dataset), config)
-
-
-def with_views(images: Dataset, config: Config) -> Dataset:
-    """``images``, with several of them per case if section ``data`` says so."""
-    settings = DataSettings.of(config)
-    return images if settings.views is None else Views(images, settings.views, settings.max_views)
+    return with_views(DATASETS.build(config.data.dataset), DataSettings.of(config))
 
 
 def folds(config: Config, data: Dataset) -> Folds:

@@ -22,7 +22,7 @@ from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.datasets.views import GROUP
+from clipzoo.datasets.views import GROUP, with_views
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, FindingsEvaluator
@@ -208,7 +208,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     done = [s.name for s in folds.splits if work_dir.is_done(folder / s.name)]
     if not done:
         raise CheckpointError(f"{folder}: no fold is done. Run {typed('train')} first")
-    images = build.with_views(external_cases(config, folds, data), config)
+    images = with_views(external_cases(config, folds, data), DataSettings.of(config))
     trained_on = Fingerprint.read(folder)
     if not allow_overlap:
         distributed.from_main(lambda: refuse_overlap(trained_on, images.single_images, log))

@@ -132,6 +132,7 @@ def mixing(config_of, **train):
     return config_of(data={"augmentation": augmentation}, train={"epochs": 2, **train})
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(config_of, tmp_path, quiet, stopped_at):
     CrossValidation(mixing(config_of), tmp_path / "whole", console=quiet).train(fold=1)
     with stopped_at(2):

@@ -124,7 +124,7 @@ def test_a_clip_predicts_the_sigmoid_of_its_training_with_the_bias(clip_run, tab
     assert 0 <= history[0]["in_batch_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("kind", ["classifier", "clip"])
+@pytest.mark.parametrize("kind", ["clip", pytest.param("classifier", marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_bit_for_bit(finished, clip_run, table, tmp_path, quiet, stopped_at, kind):
     validation, _, whole = finished if kind == "classifier" else clip_run
 

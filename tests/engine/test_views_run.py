@@ -74,7 +74,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(patients, tmp_path, quiet, stopped_at
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("tta", [None, ["flip", "shifts"]])
+@pytest.mark.parametrize("tta", [["flip", "shifts"], pytest.param(None, marks=pytest.mark.slow)])
 def test_a_frozen_tower_gives_the_same_from_its_cached_features(patients, tmp_path, quiet, tta):
     tables = []
     for name, cache in (("kept", str(tmp_path / "cache")), ("read", None)):

@@ -51,6 +51,7 @@ def scored_as(monkeypatch):
     return patch
 
 
+@pytest.mark.slow
 def test_the_last_of_equally_good_epochs_is_scored_also_after_a_restart(config_of, tmp_path, quiet, scored_as, stopped_at):
     """Epochs of balanced accuracy 0 no longer choose the first of them."""
     config = config_of(train={"epochs": 5})

@@ -56,7 +56,7 @@ def test_the_number_of_parameters_is_as_published(name):
 LARGE = ("efficientnet-b4", "efficientnet-b5", "efficientnet-b6", "resnet101", "convnext-tiny")
 
 
-@pytest.mark.fast_cases(4)
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in TOWERS])
 def test_every_tower_runs_forward_and_backward(name):
     tower = BACKBONES.build({"type": name, "image_size": 64}).train()
