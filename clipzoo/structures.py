@@ -147,6 +147,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def image_count(self) -> int:
+        """Number of images, I; of cases if features replace their images. Waits for the device if the batch is there."""
+        return len(self.labels) if self.num_images is None else int(self.num_images.sum())
+
     def mixed_loss(self, loss: Callable[[Batch], Tensor]) -> Tensor:
         """``loss`` of the batch; of mixed images, the mean of that for their own cases and that for their partners, with ``share``.
 

@@ -71,7 +71,7 @@ def build_tower(config: Config, slot: str, other: str | None, device: torch.devi
         spec["freeze"] = "all"
     tower = registry.build(spec).to(device).eval()
     if slot == "image_encoder":
-        tower.test_views = tuple(EvaluationSettings.of(config).tta or ())
+        tower.average_over(EvaluationSettings.of(config).tta)
     return tower
 
 

@@ -107,10 +107,12 @@ def _below(folder: str) -> list[str]:
 
 
 def by_folder(images: list[str]) -> dict[str, list[str]]:
-    """The images of each folder, by its path."""
+    """The images of each folder, by its path as it was first written."""
     found: dict[str, list[str]] = {}
+    written: dict[str, str] = {}
     for image in images:
-        found.setdefault(os.path.dirname(image) or ".", []).append(image)
+        folder = os.path.dirname(image) or "."
+        found.setdefault(written.setdefault(os.path.realpath(folder), folder), []).append(image)
     return found
 
 

@@ -157,6 +157,8 @@ class EvaluationSettings(Settings):
     join: Literal["mean", "max"] = "mean"
 
     def __post_init__(self) -> None:
+        if self.tta is not None and len(set(self.tta)) < len(self.tta):
+            raise ConfigError(f"evaluation.tta: a kind of views is repeated in {self.tta}. List each once")
         if isinstance(self.operating_point, Mapping) and len(self.operating_point) != 1:
             raise ConfigError("evaluation.operating_point: must name one of sensitivity and specificity, such as {'sensitivity': 0.9}")
 

@@ -36,6 +36,7 @@ class Dataset:
     Attributes:
         attributes: Values by attribute name and case id, for which results are also reported; empty unless a subclass sets them. They
             change neither training nor folds, unless ``data.views`` names one.
+        given_groups: Group by case id, before those that share byte-identical images were merged; empty unless a subclass sets it.
         most_images: Maximum number of images of a case that are used at a time in training; ``None`` for all.
 
     Raises:
@@ -59,6 +60,7 @@ class Dataset:
         self.captions = captions
         self.notes: tuple[str, ...] = tuple(notes)
         self.attributes: dict[str, dict[str, str]] = {}
+        self.given_groups: dict[str, str] = {}
         self._captions_of_row = [list(captions_of_case[case.id]) for case in self.cases]
         self._captions_of_class = [list(ids) for ids in captions_of_class]
         if not self.cases:

@@ -96,7 +96,8 @@ class ImageFolderDataset(FileDataset):
         if not grouped:
             group_of |= dicom.groups
             notes += [] if dicom.groups else group_note(list(group_of), [file.class_name for file in files])
-        group_of, copied = merge_copies(group_of, identical(files, allow_label_conflicts))
+        given = group_of
+        group_of, copied = merge_copies(given, identical(files, allow_label_conflicts))
         captions, of_class = class_captions(names, class_texts, template)
         label_of = {name: label for label, name in enumerate(names)}
         super().__init__(
@@ -108,7 +109,7 @@ class ImageFolderDataset(FileDataset):
             captions_of_class=of_class,
             notes=[*notes, *dicom.notes, *copied],
         )
-        self.frame, self.attributes = frame, dict(dicom.attributes)
+        self.frame, self.attributes, self.given_groups = frame, dict(dicom.attributes), given
         if attributes is not None:
             self.add_attributes(attributes, _named(roots))
 

@@ -118,7 +118,8 @@ class PairsDataset(FileDataset):
         if not grouped and not dicom.groups:
             notes += group_note(list(groups), [None] * len(groups))
         copies = copies_among((image.id, image.path, image.size) for image in images)
-        groups, copied = merge_copies(groups, copies)
+        given_groups = groups
+        groups, copied = merge_copies(given_groups, copies)
         parts = list(given) if len(given) > 1 else [None]
         captions = Captions()
         super().__init__(
@@ -130,7 +131,7 @@ class PairsDataset(FileDataset):
             notes=notes + copied,
         )
         self.sources: tuple[str, ...] = tuple(file.name for file in files)
-        self.frame, self.attributes = frame, dict(dicom.attributes)
+        self.frame, self.attributes, self.given_groups = frame, dict(dicom.attributes), given_groups
         if attributes is not None:
             self.add_attributes(attributes, "the images' common folder")
 

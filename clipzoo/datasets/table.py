@@ -135,7 +135,8 @@ class TableDataset(FileDataset):
         elif hide_groups:
             secret = read_salt(folder, salt)
             groups = {case_id: pseudonym(group, secret) for case_id, group in groups.items()}
-        groups, copied = merge_copies(groups, identical(files, allow_label_conflicts))
+        given = groups
+        groups, copied = merge_copies(given, identical(files, allow_label_conflicts))
         captions, of_class = class_captions(names, class_texts, template)
         label_of = {name: label for label, name in enumerate(names)} if vectors is None else dict.fromkeys(vectors)
         cases = [
@@ -151,7 +152,7 @@ class TableDataset(FileDataset):
             captions_of_class=of_class,
             notes=[*table.notes, *dicom.notes, *hints, *copied, *_unknown_note(cases)],
         )
-        self.table, self.frame = path, frame
+        self.table, self.frame, self.given_groups = path, frame, given
         self.attributes = dict(dicom.attributes) | {
             name: {file.id: row.attributes[name] for file, row in zip(files, rows, strict=True) if row.attributes[name]}
             for name in columns.of_attributes(table)

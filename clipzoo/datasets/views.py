@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.files.groups import merge_groups
 from clipzoo.errors import ConfigError, DataError, did_you_mean
 from clipzoo.files import natural
 from clipzoo.records.folds import Case
@@ -21,6 +23,9 @@ GROUP = "group"
 class Views(Dataset):
     """A dataset whose cases are the groups of another one, or its images with one value of an attribute; made by ``data.views``.
 
+    Byte-identical images do not join the cases of two patients, although their cases are in one group. Images without a group, such as a
+    patient, are joined by the attribute alone; with one, only within it.
+
     The id of a case is that of its first image, in natural order. Its label (or findings) is that of all its images, and its captions are
     theirs together. An attribute has a value for it if all its images with one have the same.
 
@@ -34,7 +39,7 @@ class Views(Dataset):
 
     Raises:
         ConfigError: There is no such attribute.
-        DataError: Images of one case differ in label, findings, group or given part.
+        DataError: Images of one case differ in label, findings or given part.
 
     Source: mean pooling over views as in Su et al. 2015 (arXiv:1505.00880), with the mean of the tower's outputs instead of the maximum.
     """
@@ -45,13 +50,13 @@ class Views(Dataset):
             advice = "List the column in data.dataset.attributes, or use 'group'"
             raise ConfigError(f"data.views: there is no attribute '{by}'.{did_you_mean(by, names)} Known: {', '.join(names)}. {advice}")
         rows_of = _by_case(images, by)
-        cases, self._rows_of_case = [], {}
-        for rows in rows_of:
-            case = _joined([images.cases[row] for row in rows], by)
-            cases.append(case)
-            self._rows_of_case[case.id] = rows
+        self._rows_of_case = {images.cases[rows[0]].id: rows for rows in rows_of}
+        # Images of one case are in one group, also without patients and where a copy of one of them has merged two groups.
+        ids = [[images.cases[row].id for row in rows] for rows in rows_of]
+        groups = merge_groups({case.id: case.group for case in images.cases}, ids)
+        joined = [_joined([images.cases[row] for row in rows], by) for rows in rows_of]
         super().__init__(
-            cases,
+            [replace(case, group=groups[case.id]) for case in joined],
             images.classes,
             captions=images.captions,
             captions_of_case={
@@ -63,6 +68,8 @@ class Views(Dataset):
         )
         self._images, self.most_images = images, most
         for name, values in images.attributes.items():
+            if name == by:  # the number of an examination is no subgroup, and may identify a patient
+                continue
             joint = {case_id: _common([values.get(images.cases[row].id) for row in rows]) for case_id, rows in self._rows_of_case.items()}
             self.attributes[name] = {case_id: value for case_id, value in joint.items() if value is not None}
 
@@ -100,9 +107,11 @@ def with_views(images: Dataset, settings: DataSettings) -> Dataset:
 def _by_case(images: Dataset, by: str) -> list[list[int]]:
     """The rows of each case's images, in natural order."""
     values = {} if by == GROUP else images.attributes[by]
-    found: dict[tuple[str, str], list[int]] = {}
+    found: dict[tuple[str | None, str | None], list[int]] = {}
     for row, case in enumerate(images.cases):
-        key = (GROUP, case.group) if by == GROUP else (by, values[case.id]) if values.get(case.id) else ("", case.id)
+        group = images.given_groups.get(case.id, case.group)
+        value = values.get(case.id)
+        key = (group, None) if by == GROUP else (None if group == case.id else group, value) if value else (case.id, None)
         found.setdefault(key, []).append(row)
     return [sorted(rows, key=lambda row: natural(images.cases[row].id)) for rows in found.values()]
 
@@ -115,7 +124,7 @@ def _joined(images: Sequence[Case], by: str) -> Case:
     """
     first = images[0]
     for other in images[1:]:
-        kinds = {"label": "classes", "findings": "findings", "group": "groups", "part": "given parts"}
+        kinds = {"label": "classes", "findings": "findings", "part": "given parts"}
         differ = next((word for name, word in kinds.items() if getattr(first, name) != getattr(other, name)), None)
         if differ is not None:
             what = "of one group" if by == GROUP else f"with the same '{by}'"

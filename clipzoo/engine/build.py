@@ -100,7 +100,7 @@ def _set_test_views(net: Model, kinds: list[str] | None) -> None:
         return
     if not net.takes_features or not isinstance(net.image_tower, Backbone):
         raise BuildError(f"evaluation.tta: {type(net).__name__} does not support it (no takes_features). Remove it")
-    net.image_tower.test_views = tuple(kinds)
+    net.image_tower.average_over(kinds)
 
 
 def unit_of(config: Config) -> Unit:

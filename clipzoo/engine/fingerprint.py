@@ -333,7 +333,7 @@ def _compared(folder: Path, dataset: Dataset, accept_changes: bool, log: Logger,
     started = turn = time.monotonic()
     stored = recorded(folder)
     look = Look(dataset, stored)
-    with shown("looking for changes of the data" if stored else "reading the data", len(dataset), console, log) as report:
+    with shown("looking for changes of the data" if stored else "reading the data", len(look.dataset), console, log) as report:
         for done in look:
             report(done)
             if time.monotonic() - turn > _TURN:
@@ -341,7 +341,7 @@ def _compared(folder: Path, dataset: Dataset, accept_changes: bool, log: Logger,
                 turn = time.monotonic()
     seconds = time.monotonic() - started
     if seconds > _NOTABLE:
-        log.info(f"digest of the data: {look.num_read} of {len(dataset)} images read, {seconds:.0f} s")
+        log.info(f"digest of the data: {look.num_read} of {len(look.dataset)} images read, {seconds:.0f} s")
     return _with_changes(folder, stored, look.result(), accept_changes)
 
 

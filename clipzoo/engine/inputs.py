@@ -62,7 +62,7 @@ def frozen_features(
     log: logging.Logger,
     console: Console,
 ) -> torch.Tensor | None:
-    """``[N, F]`` features of a frozen image tower for every case of the split whose image is not augmented; other rows are 0.
+    """``[N, F]`` features of a frozen image tower for every case of the split whose images are used as they are; other rows are 0.
 
     ``None`` if the image tower is trained, the model does not accept features, or ``config`` turns the feature cache off.
     """
@@ -70,7 +70,7 @@ def frozen_features(
     tower = net.image_tower
     if cache is None or not net.takes_features or tower is None or not tower.frozen:
         return None
-    parts = ("train", "val", "test") if is_none(settings.augmentation) else ("val", "test")
+    parts = ("train", "val", "test") if _unchanged(settings) else ("val", "test")
     rows = np.concatenate([data.rows_of(getattr(split, part)) for part in parts])
     if tower.weights == "random":  # features of random weights are never needed again
         cache = None
@@ -91,6 +91,11 @@ def frozen_features(
         found = f"features of {len(rows)} cases, from {new} newly encoded images{_unkept(store)}"
         log.info(f"{split.name}: the frozen image tower is replaced by its {found}")
     return torch.from_numpy(table)
+
+
+def _unchanged(settings: DataSettings) -> bool:
+    """Whether training sees a case's images exactly as scoring does: all of them, without augmentation."""
+    return is_none(settings.augmentation) and settings.max_views is None
 
 
 def _unkept(store: FeatureStore) -> str:
@@ -159,7 +164,7 @@ def of(
         augmentation_of(settings.augmentation).build(net.preprocessing),
         tokens,
         all_captions=net.captions == "all",
-        features=table if is_none(settings.augmentation) else None,
+        features=table if _unchanged(settings) else None,
         **common,
     )
     transform = evaluation_transform(net.preprocessing)

@@ -70,7 +70,7 @@ def train_epoch(run: Run) -> None:
     if state.batch == 0:
         run.meter.reset()
         state.metrics, run.epoch_evaluation = {}, None
-    cases_before = run.meter.cases
+    images = 0
     if state.evaluating:  # interrupted by a signal
         validate(run)
     for group in groups_of(run.train.accumulation, run.train_loader) if run.stop_reason is None else ():
@@ -78,6 +78,7 @@ def train_epoch(run: Run) -> None:
         step(run, group)
         state.step += 1
         state.batch += len(group)
+        images += sum(batch.image_count for batch in group)
         run.call("after_step")
         if is_logged(run):
             check_finite(run)
@@ -91,7 +92,7 @@ def train_epoch(run: Run) -> None:
     state.epoch += 1
     state.batch = 0
     run.epoch_seconds = time.perf_counter() - started
-    run.images_per_second = (run.meter.cases - cases_before) * run.world_size / run.epoch_seconds
+    run.images_per_second = images * run.world_size / run.epoch_seconds
 
 
 def end_epoch(run: Run) -> None:

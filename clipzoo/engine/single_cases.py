@@ -33,8 +33,10 @@ def check(net: Model, batches: EpochBatches, loader: Loader, device: torch.devic
     """
     if batches.smallest > 1 or not learning_norms(net):
         return
-    first = loader.collate_fn([loader.dataset[draw] for draw in next(iter(batches))[:1]])
-    names = single_valued(net, first.to(device))
+    data = batches.dataset
+    fewest = min(batches.rows.tolist(), key=lambda row: len(data.image_rows(row)))
+    draw = next(iter(batches))[0]._replace(row=fewest)
+    names = single_valued(net, loader.collate_fn([loader.dataset[draw]]).to(device))
     if names:
         cases = len(batches.rows) // batches.world_size
         advice = "Use data.batch_size=2 or more"

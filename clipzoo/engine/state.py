@@ -159,7 +159,7 @@ class Run:
         epoch_evaluation: The last evaluation of the current epoch; ``None`` before it, and after a restart.
         epoch_losses: Mean training losses of the last epoch.
         epoch_seconds: Wall time of the last epoch's training, or of the remainder of an epoch resumed in the middle.
-        images_per_second: Training cases per second in that time, over all processes.
+        images_per_second: Training images per second in that time, over all processes.
         stop_reason: Reason for ending early, set by a hook with ``stop``.
     """
 

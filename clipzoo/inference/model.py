@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from clipzoo.datasets.transforms import Transform
     from clipzoo.inference.restore import Restored
     from clipzoo.models.base import Model
+
+
+_SINGLE = (
+    "the model was trained on several images per case (data.views), but here every image is a case. Pass a list of images for each "
+    "case, or predict --by-folder"
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class LoadedModel:
         self.classes, self.class_captions = restored.classes, restored.class_captions
         self.preprocess = Preprocess(restored.model.preprocessing)
         self.precision = precision
-        self._channels_last = restored.channels_last
+        self._channels_last, self._several_images = restored.channels_last, restored.several_images
 
     @property
     def device(self) -> torch.device:
@@ -201,6 +208,8 @@ class LoadedModel:
             progress: See ``encode_image``.
             calibrated: Whether to apply the model's calibration.
         """
+        if sizes is None and self._several_images:
+            warnings.warn(_SINGLE, stacklevel=3)
         temperature = self.model.calibration if calibrated else 1.0
         read = whole(batches(reader, batch_size, num_workers), progress)
         found = (

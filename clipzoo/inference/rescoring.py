@@ -209,6 +209,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     if not done:
         raise CheckpointError(f"{folder}: no fold is done. Run {typed('train')} first")
     images = with_views(external_cases(config, folds, data), DataSettings.of(config))
+    _tell_joined(images, data, log)
     trained_on = Fingerprint.read(folder)
     if not allow_overlap:
         distributed.from_main(lambda: refuse_overlap(trained_on, images.single_images, log))
@@ -217,7 +218,7 @@ def score_external(config: Config, folder: Path, data: str, log: logging.Logger,
     for name in done:
         provenance = Provenance.of(config.plain(), name, folds.digest, trained_on.digest, trained_on.earlier)
         evaluations[name] = score_with(config, provenance, folder / name, images, metrics)
-        log.info(f"{name}: scored {len(images)} images of {data}")
+        log.info(f"{name}: scored {len(images)} cases of {data}")
     per_fold = {name: evaluation.metrics for name, evaluation in evaluations.items()}
     tables = [evaluation.table for evaluation in evaluations.values()]
     if not images.classes:
@@ -247,6 +248,9 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
     if folds.classes:
         given = {"template": "{class_name}", "classes": list(folds.classes)}
         if not os.path.isfile(data):
+            if "attributes" in joined:
+                what = f"the cases of this model are the images with one value of '{joined['attributes'][0]}' (data.views)"
+                raise DataError(f"{data}: {what}. Pass a table of the images with this column")
             return ImageFolderDataset(data, **given, **{key: joined[key] for key in ("group_pattern",) if key in joined})
         keys = ("image_key", "label_key", "sheet") if spec["type"] == TableDataset.__name__ else ()
         return TableDataset(data, **given, **joined, **{key: spec[key] for key in keys if spec.get(key) is not None})
@@ -258,6 +262,19 @@ def external_cases(config: Config, folds: Folds, data: str) -> Dataset:
         if not keys:
             raise
         return DATASETS.build({**plain, **keys})
+
+
+def _tell_joined(images: Dataset, data: str, log: logging.Logger) -> None:
+    """Say which images were joined to cases, and warn if nothing says which belong together."""
+    if images.single_images is images:
+        return
+    log.info(images.notes[-1])
+    singles = images.single_images
+    if len(images) == len(singles) and all(singles.given_groups.get(case.id, case.group) == case.id for case in singles.cases):
+        log.warning(
+            f"warning: {data}: nothing says which images are of one case (data.views), so each image is scored as one. Pass a table with a "
+            "column of groups, or use data.dataset.group_pattern in training"
+        )
 
 
 def _joining(spec: Mapping, views: str | None) -> dict:

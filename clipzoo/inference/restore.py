@@ -49,6 +49,7 @@ class Restored:
         class_captions: Sentences of each class.
         precision: Training precision, ``'fp32'``, ``'bf16'`` or ``'fp16'``; ``'fp32'`` if the source does not record it.
         channels_last: Whether its images are in channels-last memory order.
+        several_images: Whether it was trained on several images per case (``data.views``).
     """
 
     model: Model
@@ -57,6 +58,7 @@ class Restored:
     class_captions: tuple[tuple[str, ...], ...] = ()
     precision: str = "fp32"
     channels_last: bool = False
+    several_images: bool = False
 
 
 def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None = None) -> Restored:
@@ -144,6 +146,7 @@ def from_checkpoint(path: Path, device: torch.device) -> Restored:
         class_captions=tuple(map(tuple, content["class_captions"])),
         precision=content["precision"],
         channels_last=settings.channels_last,
+        several_images=content["config"].get("data", {}).get("views") is not None,
     )
 
 

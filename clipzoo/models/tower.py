@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from clipzoo.config.arguments import Whole, checked
 from clipzoo.errors import BuildError, ConfigError
@@ -40,6 +40,7 @@ class Tower(nn.Module):
         logit_scale: Log of 1 / temperature that the weights were trained with; ``None`` if undefined.
         logit_bias: Bias of the logits that the weights were trained with; ``None`` if undefined.
         quick_gelu: Whether a CLIP transformer uses QuickGELU; ``None`` for other networks.
+        test_views: Kinds of views of an image over which ``averaged`` averages; see ``evaluation.tta``.
 
     Raises:
         ConfigError: ``freeze`` is invalid, there are fewer blocks than ``unfreeze_blocks``, or ``lora`` is malformed.
@@ -54,6 +55,7 @@ class Tower(nn.Module):
     logit_scale: float | None = None
     logit_bias: float | None = None
     quick_gelu: bool | None = None
+    test_views: tuple[str, ...] = ()
 
     def __init__(self, freeze: Literal["none", "all"] = "none", unfreeze_blocks: Whole | None = None, lora: Adapters | None = None):
         super().__init__()
@@ -150,6 +152,10 @@ class Tower(nn.Module):
         With them nothing is downloaded or read from a file. Stored in checkpoints with the weights, which replace those of the new tower.
         """
         return {"pretrained": False} if "pretrained" in inspect.signature(type(self)).parameters else {}
+
+    def averaged(self, inputs: Tensor) -> Tensor:
+        """The features; those of a ``Backbone`` are averaged over ``test_views``."""
+        return self(inputs)
 
     def checkpoint_gradients(self) -> None:
         """Keep only the activations between blocks from now on, and recompute the others in the backward pass.

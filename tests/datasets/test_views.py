@@ -82,6 +82,26 @@ def test_images_of_a_case_must_agree(table):
         Views(images, "exams")
 
 
+def test_a_copy_in_two_patients_joins_their_groups_and_not_their_cases(table):
+    images = table.parent / "images"
+    shutil.copy(images / "A2_1.png", images / "C0_1.png")
+    data = Views(images_of(table))
+    assert [len(data.image_rows(row)) for row in range(3)] == [3, 3, 1]
+    assert data.cases[0].group == data.cases[2].group != data.cases[1].group
+
+
+def test_an_examination_is_within_a_patient_and_needs_none(table):
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace(",A2,", ",1,").replace(",A1,", ",2,").replace(",B1,", ",1,"), encoding="utf-8")
+    by_visit = Views(images_of(table), "exam")
+    assert sorted(len(by_visit.image_rows(row)) for row in range(4)) == [1, 1, 2, 3]
+    assert "exam" not in by_visit.attributes and "exam" in by_visit.single_images.attributes
+    table.write_text(text.replace("patient", "other"), encoding="utf-8")
+    data = Views(TableDataset(str(table), attributes=["exam"]), "exam")
+    assert sorted(len(data.image_rows(row)) for row in range(4)) == [1, 1, 2, 3]
+    assert len({case.group for case in data.cases}) == 4
+
+
 def test_findings_and_captions_of_several_images(tmp_path, table):
     lines = table.read_text(encoding="utf-8").splitlines()
     with_findings = [lines[0] + ",a,b", *(f"{line},{i < 3:d},{i > 2:d}" for i, line in enumerate(lines[1:]))]

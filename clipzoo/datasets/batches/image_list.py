@@ -100,6 +100,9 @@ def listed_cases(images: object) -> tuple[list[Path | Image.Image | Tensor], lis
         raise DataError(
             f"images: position {where} is not a list, but others are. Pass a list for every case, also for one with a single image"
         )
+    empty = [place for place, entry in enumerate(given) if not entry]
+    if empty:
+        raise DataError(f"images: the list of the case at position {empty[0]} is empty. Every case needs an image")
     cases = [listed(entry) for entry in given]
     return [item for case in cases for item in case], [len(case) for case in cases]
 

@@ -7,7 +7,7 @@ probabilities instead; for a linear head, averaging outputs is averaging logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -26,15 +26,18 @@ class Backbone(Tower):
 
     Attributes:
         preprocessing: Image size, mean, standard deviation and interpolation that the weights expect.
-        test_views: Kinds of views for test-time augmentation; see ``evaluation.tta``. Set from the config or the checkpoint's.
     """
 
     preprocessing: Preprocessing
-    test_views: tuple[str, ...] = ()
 
     def forward(self, images: Tensor) -> Tensor:
         """``[B, 3, H, W]`` float images, normalised by ``preprocessing``, to ``[B, num_features]``."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
+
+    def average_over(self, kinds: Sequence[str] | None) -> None:
+        """Set ``test_views``, in a fixed order; without any, the tower stays as it is, and so does its digest."""
+        if kinds:
+            self.test_views = tuple(sorted(kinds))
 
     def averaged(self, images: Tensor) -> Tensor:
         """``[B, num_features]``: the mean of the features over every image and its ``test_views``, in at least fp32.
