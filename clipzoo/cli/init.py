@@ -66,7 +66,8 @@ def init(arguments: argparse.Namespace) -> None:
     lines = [*found.lines, ("device", device), ("start", f"{start.facts['model'] or 'random weights'}")]
     _show(lines, plan, (*notes, *start.notes, *fold_notes))
     out = arguments.out
-    command_line.show(f"\nwritten: {out}\nnext:\n  {typed('baselines')} {out}\n  {typed('train')} {out}")
+    first = ["baselines"] if found.data.task == "classification" else []  # baselines are for one class per image
+    command_line.show("\n".join([f"\nwritten: {out}", "next:", *(f"  {typed(name)} {out}" for name in (*first, "train"))]))
 
 
 def _plan(found: Findings, facts: dict[str, object], overrides: list[str]) -> Plan:

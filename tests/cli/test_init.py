@@ -110,7 +110,8 @@ def test_dicom(command, tmp_path):
 
 
 def test_pairs(command, tmp_path):
-    assert command("init", write_pairs(tmp_path / "图文")).status == 0
+    ended = command("init", write_pairs(tmp_path / "图文"))
+    assert ended.status == 0 and ended.out.endswith("next:\n  clipzoo train config.py\n")
     config = trains(command, *TINY_TOWER)
     assert config.data.dataset == {"type": "PairsDataset", "path": str(tmp_path / "图文")} and "evaluation" not in config
 
