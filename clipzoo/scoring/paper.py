@@ -37,6 +37,7 @@ class Paper:
         results: Results of the folds.
         num_baselines: Number of baselines on the same folds.
         baseline_metric: Metric that decides the comparison with them.
+        num_images: Number of images, if they are joined to cases (``data.views``); 0 if every case is one.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Paper:
     results: tuple[FoldResult, ...] = ()
     num_baselines: int = 0
     baseline_metric: str = ""
+    num_images: int = 0
 
     @classmethod
     def read(cls, folder: Path, title: str) -> Paper:
@@ -65,7 +67,10 @@ class Paper:
         found = Comparison.read(folder)
         same = found is not None and found.record.folds_digest == folds.digest
         compared = (len(found.summaries), found.record.select) if same else (0, "")
-        return cls(title, summary, folds, about, tuple(FoldResult.read(fold) for fold in done), *compared)
+        images = 0
+        if about.get("config", {}).get("data", {}).get("views") is not None:
+            images = len(read_plain(folder / "data.json", "The work dir is damaged. Restore the file")["cases"])
+        return cls(title, summary, folds, about, tuple(FoldResult.read(fold) for fold in done), *compared, images)
 
     @property
     def grouped(self) -> bool:
@@ -143,7 +148,8 @@ def _document(papers: Sequence[Paper], shown: str, heading: str, escape: Callabl
 
 def paragraph(paper: Paper, words: Words) -> str:
     """The methods of an experiment in one paragraph."""
-    parts = (_data, _splits, _parts, _selection, _scored, _intervals, _comparison, _software, _training)
+    parts = (_data, _views, _splits, _parts, _selection, _test_views, _scored, _intervals, _comparison, _software, _training)
+    words = words.of_cases() if paper.num_images else words
     return words.join(sentence for part in parts if (sentence := part(paper, words)))
 
 
@@ -158,6 +164,19 @@ def _data(paper: Paper, words: Words) -> str:
     listed = words.classes.format(count=len(classes), listed=words.semicolon.join(named)) if classes else ""
     unlabelled = words.unlabelled.format(count=count[None]) if classes and count[None] else ""
     return sentence.format(images=len(cases), groups=groups, classes=listed, unlabelled=unlabelled)
+
+
+def _views(paper: Paper, words: Words) -> str:
+    """Which images are one case; nothing if every image is."""
+    if not paper.num_images:
+        return ""
+    by = paper.about["config"]["data"]["views"]
+    return (words.joined_groups if by == "group" else words.joined_values).format(by=by, images=paper.num_images)
+
+
+def _test_views(paper: Paper, words: Words) -> str:
+    kinds = paper.about.get("config", {}).get("evaluation", {}).get("tta")
+    return words.tta.format(kinds=words.comma.join(words.test_views[kind] for kind in kinds)) if kinds else ""
 
 
 def _splits(paper: Paper, words: Words) -> str:

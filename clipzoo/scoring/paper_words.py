@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 # Metric: in the table, within an English sentence, within a Chinese sentence.
 METRICS: dict[str, tuple[str, str, str]] = {
@@ -48,6 +49,7 @@ class Words:
         splits: Sentence by type of the splitter.
         methods: Name of an interval by its method, with its metrics.
         seeds: Seeds by name.
+        test_views: Kinds of copies in test-time augmentation, by their name in ``evaluation.tta``.
     """
 
     language: str
@@ -76,6 +78,10 @@ class Words:
     best_epoch: str
     best_epoch_on_test: str
     wise_ft: str
+    joined_groups: str
+    joined_values: str
+    tta: str
+    test_views: Mapping[str, str]
     inner_folds: str
     out_of_fold: str
     joined: dict[str, str]
@@ -96,6 +102,11 @@ class Words:
     seeds: Mapping[str, str]
     device: str
     processes: str
+
+    def of_cases(self) -> Words:
+        """The same sentences about cases instead of images, for cases of several images."""
+        kept = ("joined_groups", "joined_values", "tta", "test_views")
+        return replace(self, **{f.name: _of_cases(getattr(self, f.name)) for f in fields(self) if f.name not in kept})
 
     def join(self, sentences: Iterable[str]) -> str:
         """A paragraph."""
@@ -135,6 +146,14 @@ class Words:
         return self.units[2] if grouped else self.units[3]
 
 
+def _of_cases(value: object) -> object:
+    if isinstance(value, str):
+        return re.sub(r"(?<!{)\bimage(s?)\b", r"case\1", value).replace("张图像", "个病例").replace("图像", "病例").replace("张", "个")
+    if isinstance(value, tuple):
+        return tuple(map(_of_cases, value))
+    return {key: _of_cases(item) for key, item in value.items()}
+
+
 ENGLISH = Words(
     language="en",
     heading="Methods",
@@ -172,6 +191,17 @@ ENGLISH = Words(
     best_epoch_on_test="The epoch with the best {metric} on the test part was chosen, so that the results are optimistic.",
     wise_ft=" Its weights were averaged with those before training, in the proportion with the best {metric} on the validation part "
     "(WiSE-FT, Wortsman et al. 2022).",
+    joined_groups="A case is all images of a group, {images} images in total; one network encoded each of them, and their features "
+    "were averaged.",
+    joined_values="A case is the images with one value of '{by}', {images} images in total; one network encoded each of them, and their "
+    "features were averaged.",
+    tta="The features of every scored image were averaged over it and copies that were {kinds} (test-time augmentation).",
+    test_views={
+        "flip": "mirrored",
+        "rotations": "rotated by ±5 degrees",
+        "zooms": "scaled by ±5 %",
+        "shifts": "shifted by 2.5 % in four directions",
+    },
     inner_folds="The number of epochs was chosen by {number}-fold cross-validation within the training part, as that with the best mean "
     "{metric}; the tested model was then trained on the whole training part for that number of epochs.",
     out_of_fold="Each of the {tested} images was scored exactly once, by a model that {seen} (out-of-fold predictions), "
@@ -245,6 +275,10 @@ CHINESE = Words(
     best_epoch="测试所用的是验证集上{metric}最优的一轮的模型。",
     best_epoch_on_test="所用轮次按测试集上的{metric}选取，因此结果偏乐观。",
     wise_ft="其权重与训练前的权重加权平均，比例取验证集上{metric}最优者（WiSE-FT，Wortsman et al. 2022）。",
+    joined_groups="一个病例由一个分组的全部图像组成，共 {images} 张图像；同一网络分别编码各图像，其特征取平均。",
+    joined_values="一个病例由“{by}”相同的图像组成，共 {images} 张图像；同一网络分别编码各图像，其特征取平均。",
+    tta="评分图像的特征取该图像及其副本（{kinds}）的平均（测试时增强）。",
+    test_views={"flip": "左右镜像", "rotations": "旋转 ±5 度", "zooms": "缩放 ±5 %", "shifts": "向四个方向平移 2.5 %"},
     inner_folds="训练轮数由训练集内部的 {number} 折交叉验证选定，取各折{metric}的均值最优的一轮；"
     "随后用整个训练集训练同样的轮数，得到测试所用的模型。",
     out_of_fold="{tested} 张图像各由一个{seen}的模型预测一次（折外预测），各项指标在全部折外预测上合并计算。",

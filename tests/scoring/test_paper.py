@@ -47,6 +47,27 @@ def test_the_table_holds_every_number_of_the_summary():
         assert cells[f"骨水泥型: {name}"] == f"{row[key]:.3f} ({low:.3f}–{high:.3f})"
 
 
+def test_cases_of_several_images_and_test_views_are_described():
+    config = {"data": {"views": "group"}, "evaluation": {"tta": ["flip", "shifts"]}}
+    paper = paper_of(alone(table_of()), about={"config": config}, num_images=300)
+    text = paragraph(paper, ENGLISH)
+    assert text.startswith("The data set comprised 120 cases in 2 classes")
+    assert (
+        "A case is all images of a group, 300 images in total; one network encoded each of them, and their features were averaged." in text
+    )
+    assert "averaged over it and copies that were mirrored, shifted by 2.5 % in four directions (test-time augmentation)" in text
+    assert "Each of the 120 cases was scored exactly once" in text and text.count("image") == 3  # of the two sentences on features
+    chinese = paragraph(paper, CHINESE)
+    assert (
+        "数据集包含 120 个病例" in chinese
+        and "共 300 张图像；同一网络分别编码各图像" in chinese
+        and "副本（左右镜像、向四个方向平移 2.5 %）" in chinese
+    )
+    by_value = replace(paper, about={"config": {"data": {"views": "检查号"}}})
+    assert "A case is the images with one value of '检查号', 300 images in total" in paragraph(by_value, ENGLISH)
+    assert "image" in paragraph(paper_of(), ENGLISH) and "测试时增强" not in paragraph(paper_of(), CHINESE)
+
+
 def test_specificity_and_npv_are_those_of_a_naive_count():
     predictions = table_of()
     cells = dict(table([paper_of(predictions)])[1])

@@ -65,7 +65,8 @@ class Backbone(Tower):
 
     def describe(self) -> str:
         """One line for the log."""
-        return f"{super().describe()}, {self.preprocessing.size} px"
+        averaged = f", averaged over {', '.join(self.test_views)}" if self.test_views else ""
+        return f"{super().describe()}, {self.preprocessing.size} px{averaged}"
 
 
 def views_of(kind: str, preprocessing: Preprocessing) -> list[Callable[[Tensor], Tensor]]:
