@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from clipzoo.config.arguments import Count, FilePath
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
+from clipzoo.datasets.files.checks import refuse
 from clipzoo.datasets.files.copies import copies_among, merge_copies
 from clipzoo.datasets.files.dicom.cases import dicom_among, read_cases
 from clipzoo.datasets.files.groups import groups_from_pattern
@@ -117,7 +118,7 @@ class PairsDataset(FileDataset):
         notes = [note for file in files for note in file.notes] + list(dicom.notes)
         if not grouped and not dicom.groups:
             notes += group_note(list(groups), [None] * len(groups))
-        copies = copies_among((image.id, image.path, image.size) for image in images)
+        copies = copies_among((image.id, image.path, image.size) for image in images if image.size)
         given_groups = groups
         groups, copied = merge_copies(given_groups, copies)
         parts = list(given) if len(given) > 1 else [None]
@@ -251,7 +252,7 @@ class _Collector:
             raise DataError(_missing(self.roots[source], list(self.missing.values()), self.image_root))
         empty = [image for image in self.by_path.values() if image.size == 0]
         if empty:
-            raise DataError(f"{empty[0].where}: {empty[0].path}: the image is empty (zero bytes){_more(empty)}. Replace or remove it")
+            refuse(f"{empty[0].where}: {empty[0].path}: the image is empty (zero bytes){_more(empty)}. Replace or remove it")
         if self.leaked:
             image, pair = next(iter(self.leaked.values()))
             raise LeakError(

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from clipzoo.datasets.files.copies import copies_among
 from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
 from clipzoo.datasets.files.folders import ImageFile
 from clipzoo.datasets.files.image_files import looks_like_an_image
 from clipzoo.errors import DataError
 from clipzoo.files import reason
+
+_refusals: ContextVar[list[str] | None] = ContextVar("refusals", default=None)
+
+
+@contextmanager
+def refusals_listed() -> Iterator[list[str]]:
+    """A block in which datasets keep the files that they refuse otherwise, for a check that reports all of them.
+
+    Yields:
+        The messages of the errors that training would raise; more are added while a dataset is built.
+    """
+    messages: list[str] = []
+    token = _refusals.set(messages)
+    try:
+        yield messages
+    finally:
+        _refusals.reset(token)
+
+
+def refuse(message: str, cause: Exception | None = None) -> None:
+    """Refuse a file, or list the message in a block of ``refusals_listed``.
+
+    Raises:
+        DataError: Outside of such a block.
+    """
+    messages = _refusals.get()
+    if messages is None:
+        raise DataError(message) from cause
+    messages.append(message)
 
 
 def check_headers(files: list[ImageFile]) -> list[ImageFile]:
@@ -17,9 +50,11 @@ def check_headers(files: list[ImageFile]) -> list[ImageFile]:
     """
     empty = [file.path for file in files if file.size == 0]
     if empty:
-        raise DataError(f"{empty[0]}: the file is empty (zero bytes){_and_more(empty)}. Replace or remove it")
+        refuse(f"{empty[0]}: the file is empty (zero bytes){_and_more(empty)}. Replace or remove it")
     foreign, dicom = [], []
     for file in files:
+        if not file.size:
+            continue
         try:
             with open(file.path, "rb", buffering=0) as stream:
                 head = stream.read(HEAD)
@@ -28,9 +63,9 @@ def check_headers(files: list[ImageFile]) -> list[ImageFile]:
             elif not looks_like_an_image(head):
                 foreign.append(file.path)
         except OSError as error:
-            raise DataError(f"{file.path}: cannot be read ({reason(error)})") from error
+            refuse(f"{file.path}: cannot be read ({reason(error)})", error)
     if foreign:
-        raise DataError(f"{foreign[0]}: not an image, whatever its name says{_and_more(foreign)}. Replace or remove it")
+        refuse(f"{foreign[0]}: not an image, whatever its name says{_and_more(foreign)}. Replace or remove it")
     return dicom
 
 
@@ -40,13 +75,13 @@ def _and_more(paths: list[str]) -> str:
 
 def identical(files: list[ImageFile], allow_label_conflicts: bool) -> list[list[str]]:
     """Sets of ids whose files have the same bytes."""
-    copies = copies_among((file.id, file.path, file.size) for file in files)
+    copies = copies_among((file.id, file.path, file.size) for file in files if file.size)
     file_of = {file.id: file for file in files} if copies else {}
     for same in copies:
         first, *others = (file_of[case_id] for case_id in same)
         other = next((file for file in others if file.class_name != first.class_name), None)
         if other is not None and not allow_label_conflicts:
-            raise DataError(
+            refuse(
                 f"{other.path}: the same image is in class '{first.class_name}' as {first.path}. Remove the wrong one, "
                 "or set data.dataset.allow_label_conflicts=True"
             )

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+from clipzoo.datasets.files.checks import refuse
 from clipzoo.datasets.files.class_list import read_annotations, read_class_list
 from clipzoo.datasets.files.copies import copies_among, merge_copies
 from clipzoo.datasets.files.folders import ImageFile, by_clean_name, entries, size_of
@@ -133,7 +134,7 @@ def _images(root: str, folder: str) -> dict[str, tuple[str, int]]:
     found = {f"{folder}/{name}": (entry.path, size_of(entry)) for name, entry in there.items()}
     empty = next((path for path, size in found.values() if size == 0), None)
     if empty is not None:
-        raise DataError(f"{empty}: the file is empty (zero bytes). Replace or remove it")
+        refuse(f"{empty}: the file is empty (zero bytes). Replace or remove it")
     return found
 
 
@@ -147,7 +148,7 @@ def grouped(parts: Parts, allow_copies: bool) -> tuple[Parts, dict[str, str], li
     """
     part_of = {file.id: part for part, files in parts.items() for file in files}
     class_of = {file.id: file.class_name for files in parts.values() for file in files}
-    copies = copies_among((file.id, file.path, file.size) for files in parts.values() for file in files)
+    copies = copies_among((file.id, file.path, file.size) for files in parts.values() for file in files if file.size)
     torn = [same for same in copies if len({part_of[case_id] for case_id in same}) > 1]
     trained = sorted(case_id for same in torn for case_id in same if part_of[case_id] == "train")
     notes = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from clipzoo.datasets.files.checks import refuse
 from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
 from clipzoo.datasets.files.dicom.header import Header, read_header
 from clipzoo.datasets.pseudonyms import pseudonym, read_salt
@@ -77,7 +78,7 @@ def read_cases(
             problems.append(error)
     if problems:
         more = f" (and {len(problems) - 1} more files that cannot be used)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{more}") from problems[0]
+        refuse(f"{problems[0]}{more}", problems[0])
     identifiers, notes = ({}, []) if grouped else _identifiers(headers)
     secret = read_salt(folder, salt) if identifiers else ""
     groups = {case_id: pseudonym(identifier, secret) for case_id, identifier in identifiers.items()}

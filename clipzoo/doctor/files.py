@@ -1,0 +1,162 @@
+"""Every image of a dataset, decoded once: what its file is, and a small grey picture from which the other checks work."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
+from clipzoo.datasets.files.image_files import pixels_only
+from clipzoo.datasets.files.images import decode
+from clipzoo.errors import DAMAGE, ClipzooError
+from clipzoo.files import read_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIDE = 64  # pixels of the small grey picture
+_ENDINGS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".jpg", ".jpeg"),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "PPM": (".pgm", ".ppm", ".pnm", ".pbm"),
+}
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+_TIFF_BITS = 258
+
+
+@dataclass(frozen=True, eq=False)
+class FileFact:
+    """One image.
+
+    Attributes:
+        id: Id of the case that the image is, or its path below the root if a case has several images.
+        path: The file; empty if a dataset has no files.
+        size: Bytes of the file.
+        kind: Format of the content, such as ``'PNG'`` or ``'DICOM'``; empty if it is unknown.
+        mode: Pillow's mode before the conversion to RGB; empty if it is unknown.
+        bits: Bits per channel; 0 if unknown.
+        orientation: EXIF orientation, 1 … 8; 1 is upright.
+        width: Pixels of the upright image; 0 if it cannot be decoded.
+        height: Likewise.
+        digest: BLAKE2b-128 of the bytes, hexadecimal; empty without bytes.
+        pixels: BLAKE2b-128 of size and RGB values, hexadecimal; empty if the image cannot be decoded.
+        thumbnail: ``[64, 64]`` uint8 grey, the whole image squeezed into a square; ``None`` if it cannot be decoded.
+        incomplete: Whether the file ends too early, although its pixels can be decoded.
+        error: Why the image cannot be decoded; empty if it can.
+    """
+
+    id: str
+    path: str = ""
+    size: int = 0
+    kind: str = ""
+    mode: str = ""
+    bits: int = 0
+    orientation: int = 1
+    width: int = 0
+    height: int = 0
+    digest: str = ""
+    pixels: str = ""
+    thumbnail: np.ndarray | None = None
+    incomplete: bool = False
+    error: str = ""
+
+    @property
+    def wrong_ending(self) -> bool:
+        """Whether the ending of the file's name belongs to another format."""
+        ending = os.path.splitext(self.path)[1].lower()
+        if self.kind == "DICOM":
+            return any(ending in endings for endings in _ENDINGS.values())
+        return self.kind in _ENDINGS and ending not in _ENDINGS[self.kind]
+
+
+def look_at(data: Dataset, workers: int, advance: Callable[[int], None] = lambda done: None) -> list[FileFact]:
+    """The facts of all images of ``data``, by row. Damaged images are described, and stop nothing.
+
+    Args:
+        data: Dataset of single images.
+        workers: Number of threads; decoding and resizing do not hold Python's lock.
+        advance: Function called with the number of images done.
+    """
+    facts: list[FileFact | None] = [None] * len(data)
+    with warnings.catch_warnings():  # threads below change the filters in no particular order
+        warnings.simplefilter("ignore")
+        pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="check")
+        try:
+            waiting = {pool.submit(fact_of, data, row): row for row in range(len(data))}
+            for done, future in enumerate(as_completed(waiting), start=1):
+                facts[waiting[future]] = future.result()
+                advance(done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return facts
+
+
+def fact_of(data: Dataset, row: int) -> FileFact:
+    """The facts of the image in ``row``."""
+    fact = FileFact(data.cases[row].id)
+    plain = isinstance(data, FileDataset) and type(data).read_image is FileDataset.read_image
+    try:
+        if not plain:
+            return _with_pixels(fact, data.read_image(row))
+        fact = replace(fact, path=str(data.path_of(row)))
+        content = read_bytes(fact.path)
+        fact = replace(fact, size=len(content), digest=_digest(content), **_header(content))
+        return _with_pixels(replace(fact, incomplete=_is_cut(content)), decode(content, frame=data.frame))
+    except ClipzooError as error:
+        return replace(fact, error=str(error).removeprefix(f"{fact.path}: "))
+
+
+def _with_pixels(fact: FileFact, image: Image.Image) -> FileFact:
+    from PIL.Image import Resampling
+
+    grey = image.convert("L").resize((SIDE, SIDE), Resampling.BILINEAR)
+    pixels = _digest(f"{image.width}x{image.height}:".encode() + image.tobytes())
+    return replace(fact, width=image.width, height=image.height, pixels=pixels, thumbnail=np.asarray(grey).copy())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _header(content: bytes) -> dict[str, object]:
+    """Format, mode, bits per channel and orientation, as far as the first bytes say."""
+    from PIL import Image
+
+    if is_dicom(content[:HEAD]):
+        return {"kind": "DICOM"}
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            tags = getattr(image, "tag_v2", {})
+            bits = 16 if image.mode.startswith("I;16") else 32 if image.mode in ("I", "F") else 8
+            if image.format == "PNG":
+                bits = content[24]  # of IHDR
+            elif _TIFF_BITS in tags:
+                bits = int(np.max(tags[_TIFF_BITS]))
+            found = {"kind": image.format, "mode": image.mode, "bits": bits}
+    except (*DAMAGE, Image.DecompressionBombError):
+        return {}
+    try:
+        return {**found, "orientation": max(pixels_only(content).orientation, 1)}
+    except (ClipzooError, *DAMAGE):
+        return found
+
+
+def _is_cut(content: bytes) -> bool:
+    """Does a JPEG or PNG lack its end marker? Pillow decodes such a file if only the last bytes are missing."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    return content.startswith(b"\x89PNG") and b"IEND" not in content[-65536:]
