@@ -22,7 +22,7 @@ HOUSE = (
     ("engine",),
     ("hooks",),
     ("inference",),
-    ("baselines", "fewshot", "grid", "planning"),
+    ("baselines", "fewshot", "grid", "planning", "doctor"),
     ("cli",),
 )
 STOREY = {wing: storey for storey, wings in enumerate(HOUSE) for wing in wings}

@@ -29,6 +29,7 @@ COMMANDS = {
     "schema": "JSON Schema of the config, for editors and other programs",
     "completion": "completion script for bash, zsh or fish",
     "export": "write a trained CLIP, or any published one, for open_clip or transformers",
+    "check_data": "damaged files, copies, leaks, small classes, telling borders and captions, before training",
     "make_folds": "make, verify and write folds.json without training",
     "make_pairs": "write a table of image paths and captions from class folders",
     "make_sample_data": "write a small data set to try clipzoo with",

@@ -1,0 +1,229 @@
+"""The check of the data of a config, from the dataset to the report."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipzoo.config.settings import DataSettings
+from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.files.checks import refusals_listed
+from clipzoo.datasets.group_hint import group_note
+from clipzoo.datasets.image_folder import ImageFolderDataset
+from clipzoo.datasets.views import with_views
+from clipzoo.doctor import rules
+from clipzoo.doctor.files import SIDE, FileFact, look_at
+from clipzoo.doctor.findings import Finding, ordered
+from clipzoo.doctor.pairs import Pair, find_pairs
+from clipzoo.doctor.places import Places
+from clipzoo.doctor.probe import mean_borders, probe_border
+from clipzoo.doctor.texts import audit
+from clipzoo.doctor.tokenizers import tokenizer_of
+from clipzoo.doctor.words import Language, Words
+from clipzoo.errors import ConfigError, DataError
+from clipzoo.registries import DATASETS, SPLITTERS
+
+if TYPE_CHECKING:
+    from clipzoo.config import Config
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.records.folds import Folds
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+_FEW = 4  # formats on one line
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What was found.
+
+    Attributes:
+        name: Name of the config.
+        words: Language of the report.
+        findings: Findings, the most serious first.
+        lines: Facts in words: label and value.
+        table: One row per class: name, images, groups, unreadable images, images in pairs.
+        data: Dataset of single images; ``None`` if it could not be built.
+        facts: Facts of its images, by row.
+        borders: Class names and ``[64, 64]`` uint8 mean borders; empty unless the border tells the class.
+    """
+
+    name: str
+    words: Words
+    findings: tuple[Finding, ...]
+    lines: tuple[tuple[str, str], ...] = ()
+    table: tuple[tuple[str, ...], ...] = ()
+    data: Dataset | None = None
+    facts: tuple[FileFact, ...] = ()
+    borders: tuple[tuple[str, np.ndarray], ...] = ()
+
+
+@dataclass(eq=False)
+class _Collected:
+    """A report in the making."""
+
+    words: Words
+    findings: list[Finding] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, level: str, check: str, why: object) -> None:
+        self.findings.append(Finding(level, check, self.words(check, why=why)))
+
+
+def check_data(
+    config: Config, *, language: Language = "en", workers: int = 1, progress: Progress | None = None, out: str | None = None
+) -> Report:
+    """Check the data, the folds and the captions of a config. Damaged images and data that training refuses are findings, not errors.
+
+    Args:
+        config: A config whose sections ``data`` and ``splits`` are checked; ``model`` is optional.
+        language: Language of the findings.
+        workers: Threads that decode images.
+        progress: Function from the number of images to a context manager, whose value is called with the number done.
+        out: Folder for the report, which must not be inside the data; ``None`` for none.
+
+    Raises:
+        ConfigError: ``out`` is inside the data.
+    """
+    collected = _Collected(Words(language))
+    with refusals_listed() as refused:
+        try:
+            data = with_views(DATASETS.build(config.data.dataset), DataSettings.of(config))
+        except DataError as error:
+            collected.add("error", "dataset", error)
+            return Report(config.name, collected.words, tuple(collected.findings))
+    if out is not None:
+        _refuse_inside(data.single_images, out)
+    for message in refused:
+        collected.add("error", "refused", message)
+    folds = _folds(config, data, collected)
+    facts = _look(data.single_images, workers, progress)
+    places = Places.of(data, folds)
+    pairs = find_pairs(facts)
+    readable = np.array([not fact.error for fact in facts])
+    collected.findings += rules.of_files(facts, collected.words)
+    collected.findings += rules.of_pairs(pairs, places, collected.words)
+    collected.findings += rules.of_classes(data, places, readable, collected.words)
+    _add_facts(facts, folds, collected)
+    borders = _border(data, facts, places, collected)
+    _texts(config, data, collected)
+    hints = group_note(list(places.ids), list(places.kinds))
+    for remark in data.notes:
+        if remark not in hints:  # a finding of its own
+            collected.add("note", "remark", remark)
+    table = _table(places, readable, pairs, collected.words)
+    return Report(
+        config.name,
+        collected.words,
+        tuple(ordered(collected.findings)),
+        tuple(collected.lines),
+        table,
+        data.single_images,
+        tuple(facts),
+        borders,
+    )
+
+
+def _look(images: Dataset, workers: int, progress: Progress | None) -> list[FileFact]:
+    if progress is None:
+        return look_at(images, workers)
+    with progress(len(images)) as advance:
+        return look_at(images, workers, advance)
+
+
+def _folds(config: Config, data: Dataset, collected: _Collected) -> Folds | None:
+    """The folds of the config; ``None``, and a finding, if the data cannot be split so."""
+    try:
+        return SPLITTERS.build(config.splits).split(data.cases, data.classes)
+    except DataError as error:
+        collected.add("error", "folds", error)
+        return None
+
+
+def _refuse_inside(images: Dataset, out: str) -> None:
+    """Refuse an output folder in which the next start would look for images.
+
+    Raises:
+        ConfigError: The folder is inside the data.
+    """
+    if not isinstance(images, FileDataset):
+        return
+    paths = [os.path.realpath(images.path_of(row)) for row in range(len(images))]
+    roots = images.roots if isinstance(images, ImageFolderDataset) else ()
+    folders = {os.path.dirname(path) for path in paths} | {os.path.realpath(root) for root in roots}
+    above = os.path.realpath(out)
+    while above not in folders:
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
+    raise ConfigError(f"--out: {out} is inside the data ({above}). Choose a folder elsewhere")
+
+
+def _add_facts(facts: Sequence[FileFact], folds: Folds | None, collected: _Collected) -> None:
+    words = collected.words
+    sides = sorted(max(fact.width, fact.height) for fact in facts if not fact.error)
+    kinds = Counter(f"{fact.kind} {fact.mode}".strip() or "?" for fact in facts)
+    collected.lines.append((words("formats_line"), ", ".join(f"{kind} {n}" for kind, n in kinds.most_common(_FEW))))
+    if sides:
+        collected.lines.append((words("sizes_line"), words("sizes", low=sides[0], high=sides[-1], median=int(median(sides)))))
+    if folds is not None:
+        collected.lines.append((words("folds_line"), f"{len(folds.splits)} ({folds.spec.get('type', '')})"))
+
+
+def _border(data: Dataset, facts: Sequence[FileFact], places: Places, collected: _Collected) -> tuple[tuple[str, np.ndarray], ...]:
+    """Probe the border; returns the mean borders of the classes if it tells them."""
+    words = collected.words
+    if data.task != "classification" or not len(places.folds):
+        why = words("no_classes" if data.task != "classification" else "no_folds")
+        collected.lines.append((words("border_line"), words("border_skipped", why=why)))
+        return ()
+    blank = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    pictures = np.stack([blank if fact.thumbnail is None else fact.thumbnail for fact in facts])
+    labels = np.where([fact.thumbnail is not None for fact in facts], places.labels, -1)
+    score = probe_border(pictures, labels, places.joined, places.rounds())
+    if score is None:
+        collected.lines.append((words("border_line"), words("border_skipped", why=words("too_few"))))
+        return ()
+    values = {name: f"{getattr(score, name):.2f}" for name in ("value", "low", "high", "chance")}
+    collected.lines.append((words("border_line"), words("border_score", **values)))
+    if not score.above_chance:
+        return ()
+    collected.findings.append(Finding("warning" if score.strong else "note", "border", words("border", **values)))
+    found = mean_borders(pictures, labels, len(places.classes))
+    return tuple((name, picture) for name, picture in zip(places.classes, found, strict=True) if picture is not None)
+
+
+def _texts(config: Config, data: Dataset, collected: _Collected) -> None:
+    """Audit the captions with the tokenizer of the model, if it is on this machine."""
+    words = collected.words
+    if "model" not in config:
+        tokenizer, why = None, words("no_model")
+    else:
+        tokenizer, why = tokenizer_of(config.model)
+        why = why or words("no_text_tower")
+    settings = DataSettings.of(config)
+    found, line = audit(data.captions, tokenizer, words, classes=data.classes, allow_overlong=settings.allow_overlong_captions)
+    collected.findings += found
+    collected.lines.append((words("tokens_line"), line or words("texts_skipped", why=why)))
+
+
+def _table(places: Places, readable: np.ndarray, pairs: Sequence[Pair], words: Words) -> tuple[tuple[str, ...], ...]:
+    """The rows of ``Report.table``; images without any class are in a row of their own."""
+    paired = {row for pair in pairs for row in (pair.first, pair.second)}
+    rows_of: dict[int, list[int]] = {label: [] for label in range(len(places.classes))}
+    for row, kinds in enumerate(places.kinds):
+        for label in kinds or (-1,):
+            rows_of.setdefault(label, []).append(row)
+    table = []
+    for label, rows in rows_of.items():
+        name = places.classes[label] if label >= 0 else words("without_class")
+        groups = len({places.joined[row] for row in rows})
+        unreadable, repeated = sum(not readable[row] for row in rows), sum(row in paired for row in rows)
+        table.append((name, *map(str, (len(rows), groups, unreadable, repeated))))
+    return tuple(table)

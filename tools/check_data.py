@@ -1,0 +1,4 @@
+from clipzoo.cli.check_data import main
+
+if __name__ == "__main__":
+    main()
