@@ -40,7 +40,8 @@ section { border-left: .3rem solid; margin: 1.5rem 0; padding-left: 1rem; } h2 {
 .error { border-color: var(--error); } .warning { border-color: var(--warning); } .note { border-color: var(--note); }
 .level { font-weight: 700; } .error .level { color: var(--error); } .warning .level { color: var(--warning); }
 .note .level { color: var(--note); }
-.cases { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: .6rem; } .case { background: var(--soft); padding: .5rem; max-width: 24rem; }
+.cases { display: flex; flex-wrap: wrap; gap: 1rem; margin-top: .6rem; }
+.case { background: var(--soft); padding: .5rem; max-width: 24rem; }
 figure { display: inline-block; margin: 0 .4rem 0 0; max-width: 11rem; vertical-align: top; } img { max-width: 100%; }
 figcaption, .detail { font-size: .8rem; } .border { image-rendering: pixelated; width: 128px; }
 </style>

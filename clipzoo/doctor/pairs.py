@@ -64,7 +64,7 @@ def frequencies(pictures: np.ndarray, number: int) -> np.ndarray:
 
 def hashes(pictures: np.ndarray) -> np.ndarray:
     """``[N, 64]`` float32, -1 or 1: the perceptual hashes of pictures ``[N, 32, 32]``."""
-    found_NF = frequencies(pictures, BITS + 1)[:, 1:, 1:].reshape(len(pictures), -1)
+    found_NF = frequencies(pictures, BITS + 1)[:, 1:, 1:].reshape(len(pictures), BITS**2)
     return np.where(found_NF > np.median(found_NF, axis=1, keepdims=True), 1, -1).astype(np.float32)
 
 
@@ -75,15 +75,15 @@ def details(pictures: np.ndarray) -> np.ndarray:
     """
     number = np.arange(_DETAILS)
     weights = np.hypot(number[:, None], number[None, :]).astype(np.float32)
-    found_ND = (frequencies(pictures, _DETAILS) * weights).reshape(len(pictures), -1)
+    found_ND = (frequencies(pictures, _DETAILS) * weights).reshape(len(pictures), _DETAILS**2)
     return found_ND / np.maximum(np.linalg.norm(found_ND, axis=1, keepdims=True), 1e-9)
 
 
 def find_pairs(facts: Sequence[FileFact], most: int = MOST_PAIRS) -> list[Pair]:
     """Pairs of equal and of nearly equal images, by rows.
 
-    Of several equal images, only the first is compared with others. Nearly equal are images whose hashes differ in few of 64 bits, and whose
-    details correlate: the low frequencies of a radiograph are those of every other one.
+    Of several equal images, only the first is compared with others. Nearly equal are images whose hashes differ in at most 10 of 64 bits,
+    and whose details correlate.
 
     Args:
         facts: Facts of all images; damaged ones are left out.

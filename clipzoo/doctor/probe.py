@@ -18,7 +18,7 @@ from clipzoo.statistics.uncertainty.intervals import classification_intervals
 SHARE = 0.08  # of the height and width
 LEVEL = 0.99  # one look at every data set: 1 in 200 clean ones is above its chance by accident
 FEWEST = 20  # images
-_MOST = 4000  # images that a fold learns from
+_MOST = 4000  # images that a fold learns from, and that it tests
 _STRENGTH = 0.1  # see LinearProbe: a strong penalty, as there are more pixels than images
 _SEED = 0
 
@@ -84,8 +84,7 @@ def probe_border(
     for learned, tested in rounds:
         rows = np.flatnonzero(learned & (labels >= 0))
         tests = np.flatnonzero(tested & (labels >= 0))
-        if len(rows) > _MOST:
-            rows = np.sort(rng.choice(rows, _MOST, replace=False))
+        rows, tests = _some(rows, rng), _some(tests, rng)
         if not len(tests) or len(np.unique(labels[rows])) < 2:
             continue
         fitted = LinearProbe(c=_STRENGTH).fit(Examples(features_NB[rows], labels[rows], num_classes, balanced=True))
@@ -98,6 +97,10 @@ def probe_border(
     cases = Cases.from_arrays(labels[done], probabilities_NC[done], codes)
     found = classification_intervals(cases, level=LEVEL).overall["balanced_accuracy"]
     return BorderScore(found.value, found.low, found.high, 1 / present)
+
+
+def _some(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= _MOST else np.sort(rng.choice(rows, _MOST, replace=False))
 
 
 def mean_borders(pictures: np.ndarray, labels: np.ndarray, num_classes: int) -> list[np.ndarray | None]:

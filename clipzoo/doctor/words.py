@@ -13,7 +13,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "note": ("note", "提示"),
     "title": ("Data check of {name}", "数据检查：{name}"),
     "nothing": ("Nothing to report.", "没有发现问题。"),
-    "counts": ("{errors} errors, {warnings} warnings, {notes} notes", "{errors} 个错误，{warnings} 个警告，{notes} 个提示"),
+    "counts": ("errors {errors}, warnings {warnings}, notes {notes}", "错误 {errors}，警告 {warnings}，提示 {notes}"),
     "more": ("… and {n} more, see {file}", "……另有 {n} 项，见 {file}"),
     "budget": (
         "At most {pictures} pictures of {pixels} pixels are shown; data_report.json lists up to {most} cases of every finding.",
@@ -68,58 +68,58 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "如果是，请设置 data.dataset.group_pattern={pattern!r}：{n} 张图像，{groups} 组",
     ),
     # --- files ---
-    "unreadable": ("{n} images cannot be read", "{n} 张图像无法读取"),
+    "unreadable": ("images that cannot be read: {n}", "{n} 张图像无法读取"),
     "truncated": (
-        "{n} files lack their last bytes, although their pixels can be decoded. Copy them again",
+        "files without their last bytes, although the pixels can be decoded: {n}. Copy them again",
         "{n} 个文件缺少末尾字节，但像素仍可解码。请重新拷贝",
     ),
     "ending": (
-        "{n} files have the ending of another format. They are read by their content; other programs may fail",
+        "files with the ending of another format: {n}. They are read by their content; other programs may fail",
         "{n} 个文件的扩展名属于另一种格式。这里按内容读取；其他程序可能出错",
     ),
     "cmyk": (
-        "{n} images are CMYK, a format for printing, and are converted without a colour profile",
+        "CMYK images, a format for printing: {n}. They are converted without a colour profile",
         "{n} 张图像是用于印刷的 CMYK，转换时不使用颜色配置文件",
     ),
     "depth": (
-        "{n} of {total} images have more than 8 bits per channel. Grey ones are rescaled from their own minimum and maximum",
+        "images with more than 8 bits per channel: {n} of {total}. Grey ones are rescaled from their own minimum and maximum",
         "{total} 张图像中有 {n} 张每通道超过 8 位。灰度图按各自的最小值和最大值缩放",
     ),
     "mixed_depth": (
-        "{n} of {total} images have more than 8 bits per channel, the others have not, so their brightness is not comparable",
+        "images with more than 8 bits per channel: {n} of {total}. The others have 8, so that brightness is not comparable",
         "{total} 张图像中有 {n} 张每通道超过 8 位，其余不是，因此亮度不可比",
     ),
     "orientation": (
-        "{n} images are stored rotated or mirrored (EXIF orientation). They are turned upright here; other programs may not do so",
+        "images stored rotated or mirrored (EXIF orientation): {n}. They are turned upright here; other programs may not do so",
         "{n} 张图像以旋转或镜像方式存储（EXIF 方向）。这里会转正；其他程序未必如此",
     ),
-    "tiny": ("{n} images are tiny: a shorter side below {limit} pixels", "{n} 张图像过小：短边不足 {limit} 像素"),
+    "tiny": ("tiny images, with a shorter side below {limit} pixels: {n}", "{n} 张图像过小：短边不足 {limit} 像素"),
     "huge": (
-        "{n} images are huge: a longer side above {limit} pixels. Reading them slows training down",
+        "huge images, with a longer side above {limit} pixels: {n}. Reading them slows training down",
         "{n} 张图像过大：长边超过 {limit} 像素。读取它们会拖慢训练",
     ),
-    "flat": ("{n} images are of one colour", "{n} 张图像只有一种颜色"),
+    "flat": ("images of one colour: {n}", "{n} 张图像只有一种颜色"),
     # --- pairs ---
-    "copies_conflict": ("{n} pairs of equal images are in two classes", "{n} 对相同的图像属于两个类别"),
+    "copies_conflict": ("pairs of equal images in two classes: {n}", "{n} 对相同的图像属于两个类别"),
     "copies_leak": (
-        "{n} pairs of equal images are in two parts of a fold, so that a model is tested on what it has learned",
+        "pairs of equal images in two parts of a fold: {n}. A model would be tested on what it has learned",
         "{n} 对相同的图像在同一折的两个部分，模型会在学过的图像上测试",
     ),
-    "copies_groups": ("{n} pairs of equal images are in two groups", "{n} 对相同的图像属于两个组"),
-    "copies_inside": ("{n} pairs of equal images are in one class", "{n} 对相同的图像在同一类别内"),
-    "near_conflict": ("{n} pairs of nearly equal images are in two classes", "{n} 对近似相同的图像属于两个类别"),
+    "copies_groups": ("pairs of equal images in two groups: {n}", "{n} 对相同的图像属于两个组"),
+    "copies_inside": ("pairs of equal images in one class and group: {n}", "{n} 对相同的图像在同一类别和同一组内"),
+    "near_conflict": ("pairs of nearly equal images in two classes: {n}", "{n} 对近似相同的图像属于两个类别"),
     "near_leak": (
-        "{n} pairs of nearly equal images are in two parts of a fold. Give them one group",
-        "{n} 对近似相同的图像在同一折的两个部分。请让它们同组",
+        "pairs of nearly equal images in two parts of a fold: {n}. Give them one group, or remove one of them",
+        "{n} 对近似相同的图像在同一折的两个部分。请让它们同组，或删除其中之一",
     ),
     "near_groups": (
-        "{n} pairs of nearly equal images are in two groups, and would be in two parts with other folds",
+        "pairs of nearly equal images in two groups: {n}. With other folds they may be in two parts",
         "{n} 对近似相同的图像属于两个组，换一种划分就会进入两个部分",
     ),
-    "near_inside": ("{n} pairs of nearly equal images are in one group", "{n} 对近似相同的图像在同一组内"),
+    "near_inside": ("pairs of nearly equal images in one class and group: {n}", "{n} 对近似相同的图像在同一类别和同一组内"),
     "too_many_pairs": (
-        "more than {n} pairs of nearly equal images; only these are listed",
-        "近似相同的图像超过 {n} 对；只列出这些",
+        "the search for nearly equal images ended after {n} pairs. Remove these, and run the check again",
+        "找到 {n} 对近似相同的图像后停止了搜索。请删除它们，再检查一次",
     ),
     "bytes": ("same bytes", "字节相同"),
     "pixels": ("same pixels", "像素相同"),
@@ -129,14 +129,15 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # --- border and texts ---
     "border": (
         "the border alone predicts the class: balanced accuracy {value} [{low}, {high}], chance {chance}. On radiographs, look for "
-        "burned-in text, laterality marks or collimation that differ between classes; in photographs, the surroundings may do this",
+        "burned-in text, laterality marks or collimation that differ between classes. In photographs, and wherever the subject reaches the "
+        "border, this is to be expected",
         "仅凭边缘就能预测类别：平衡准确率 {value} [{low}, {high}]，随机水平 {chance}。X 光片请查看各类别之间不同的烧录文字、"
-        "左右标记或准直边；普通照片可能只是背景不同",
+        "左右标记或准直边。普通照片，以及主体延伸到边缘的图像，出现这种情况很正常",
     ),
     "text_error": ("{why}", "{why}"),
     "text": ("{why}", "{why}"),
     "placeholder": (
-        "{n} captions contain what looks like an unfilled placeholder or an empty cell, such as '{caption}'",
+        "captions with what looks like an unfilled placeholder or an empty cell: {n}, such as '{caption}'",
         "{n} 条描述含有像是未填写的占位符或空单元格的内容，例如“{caption}”",
     ),
 }
@@ -146,7 +147,7 @@ class Words:
     """Sentences in one language.
 
     >>> Words('en')('flat', n=2)
-    '2 images are of one colour'
+    'images of one colour: 2'
     """
 
     def __init__(self, language: Language = "en"):

@@ -1,0 +1,111 @@
+"""Facts of single files: each planted fault is found in the file that has it, and in no other."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipzoo.doctor.files import FileFact
+from clipzoo.errors import DataError
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def plant(folder, pictures):
+    """``plant('a/x.jpg', content)``: a further file."""
+
+    def write(name: str, content: bytes) -> str:
+        (folder / name).write_bytes(content)
+        return name
+
+    return write
+
+
+def test_clean_files_have_no_finding(checked):
+    report = checked()
+    assert [finding.check for finding in report.findings] == []
+    assert len(report.facts) == 24 and {(f.kind, f.mode, f.bits, f.width, f.orientation) for f in report.facts} == {("PNG", "RGB", 8, 64, 1)}
+
+
+def test_every_damaged_file_is_listed_and_stops_nothing(checked, plant, pictures, names):
+    whole = encoded(pictures(100), "JPEG")
+    empty = [plant("a/empty.png", b""), plant("b/empty too.jpg", b"")]
+    cut = [plant("a/cut.jpg", whole[: len(whole) // 2]), plant("b/cut.png", encoded(pictures(101), "PNG")[:3000])]
+    other = [plant("a/text.png", b"not an image at all")]
+    report = checked()
+    assert sorted(names(report, "unreadable")) == sorted((name,) for name in [*empty, *cut, *other])
+    refused = [finding.what for finding in report.findings if finding.check == "refused"]
+    assert len(refused) == 2 and "zero bytes" in refused[0] and "not an image" in refused[1]
+    assert sum(not fact.error for fact in report.facts) == 24
+
+
+def test_outside_of_the_check_such_files_are_refused_as_before(folder, plant):
+    from clipzoo.registries import DATASETS
+
+    plant("a/empty.png", b"")
+    with pytest.raises(DataError, match="zero bytes"):
+        DATASETS.build({"type": "ImageFolderDataset", "root": str(folder)})
+
+
+def test_a_truncated_test_image_is_found(checked, folder, pictures, names, tmp_path):
+    test = tmp_path / "test"
+    for name in "ab":
+        (test / name).mkdir(parents=True)
+        pictures(200 + ord(name)).save(test / name / "1.jpg")
+    content = (test / "b" / "1.jpg").read_bytes()
+    (test / "b" / "1.jpg").write_bytes(content[: len(content) // 2])
+    report = checked(dataset={"test_root": str(test)}, splits={"type": "AsGiven"})
+    assert names(report, "unreadable") == [("test/b/1.jpg",)]
+
+
+def test_missing_end_markers_are_found(checked, plant, pictures, names):
+    jpeg, png = encoded(pictures(100), "JPEG"), encoded(pictures(101), "PNG")
+    planted = [plant("a/no end.jpg", jpeg[:-2]), plant("b/no end.png", png[:-12])]
+    report = checked()
+    found = names(report, "truncated") + names(report, "unreadable")  # whether Pillow still decodes it depends on the format
+    assert sorted(found) == sorted((name,) for name in planted)
+
+
+def test_kind_depth_and_orientation(checked, plant, pictures, names):
+    grey16 = Image.fromarray((np.asarray(pictures(3).convert("L")).astype(np.uint16) * 13)[:, ::-1].copy())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    planted = {
+        "ending": plant("a/png.jpg", encoded(pictures(100), "PNG")),
+        "cmyk": plant("a/cmyk.jpg", encoded(pictures(101).convert("CMYK"), "JPEG")),
+        "mixed_depth": plant("b/deep.png", encoded(grey16.rotate(90), "PNG")),
+        "orientation": plant("b/turned.jpg", encoded(pictures(102), "JPEG", exif=exif)),
+        "tiny": plant("b/tiny.png", encoded(pictures(103).resize((12, 60)), "PNG")),
+        "flat": plant("b/flat.png", encoded(Image.new("RGB", (64, 64), (9, 9, 9)), "PNG")),
+    }
+    report = checked()
+    assert {check: names(report, check) for check in planted} == {check: [(name,)] for check, name in planted.items()}
+    assert {finding.check for finding in report.findings} == planted.keys()
+
+
+def test_a_huge_image_is_found(checked, plant, names):
+    strip = np.random.default_rng(0).integers(0, 255, (64, 8100), dtype=np.uint8)
+    plant("a/long.png", encoded(Image.fromarray(strip), "PNG"))
+    assert names(checked(), "huge") == [("a/long.png",)]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "wrong"),
+    [("a.JPG", "JPEG", False), ("a.jpeg", "JPEG", False), ("a.png", "DICOM", True), ("a", "DICOM", False), ("a.dcm", "DICOM", False)]
+    + [("a.png", "TIFF", True), ("a.tiff", "TIFF", False), ("a.png", "", False)],
+)
+def test_endings(path, kind, wrong):
+    assert FileFact("x", path, kind=kind).wrong_ending == wrong
+
+
+def test_the_number_of_threads_changes_nothing(checked):
+    one, four = checked(workers=1), checked(workers=4)
+    assert [(f.id, f.pixels, f.digest) for f in one.facts] == [(f.id, f.pixels, f.digest) for f in four.facts]
