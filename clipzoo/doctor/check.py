@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from clipzoo.records.folds import Folds
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-_FEW = 4  # formats on one line
+_FEW = 4  # formats or classes on one line
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,9 @@ def _border(data: Dataset, facts: Sequence[FileFact], places: Places, collected:
     collected.lines.append((words("border_line"), words("border_score", **values)))
     if not score.above_chance:
         return ()
-    collected.findings.append(Finding("warning" if score.strong else "note", "border", words("border", **values)))
+    told = [words("border_class", name=places.classes[found.label], auroc=f"{found.auroc:.2f}") for found in score.classes[:_FEW]]
+    what = words("border", **values, classes="".join(told))
+    collected.findings.append(Finding("warning" if score.strong else "note", "border", what))
     found = mean_borders(pictures, labels, len(places.classes))
     return tuple((name, picture) for name, picture in zip(places.classes, found, strict=True) if picture is not None)
 

@@ -128,12 +128,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "in_fold": ("{one} and {other} of {fold}", "{fold} 的 {one} 与 {other}"),
     # --- border and texts ---
     "border": (
-        "the border alone predicts the class: balanced accuracy {value} [{low}, {high}], chance {chance}. On radiographs, look for "
-        "burned-in text, laterality marks or collimation that differ between classes. In photographs, and wherever the subject reaches the "
+        "the border alone predicts the class: balanced accuracy {value} [{low}, {high}], chance {chance}{classes}. On radiographs, look "
+        "for burned-in text, laterality marks or collimation that differ between classes. In photographs, and wherever the subject reaches the "
         "border, this is to be expected",
-        "仅凭边缘就能预测类别：平衡准确率 {value} [{low}, {high}]，随机水平 {chance}。X 光片请查看各类别之间不同的烧录文字、"
+        "仅凭边缘就能预测类别：平衡准确率 {value} [{low}, {high}]，随机水平 {chance}{classes}。X 光片请查看各类别之间不同的烧录文字、"
         "左右标记或准直边。普通照片，以及主体延伸到边缘的图像，出现这种情况很正常",
     ),
+    "border_class": ("; class '{name}' against the others: AUROC {auroc}", "；类别“{name}”与其他类别相比：AUROC {auroc}"),
     "text_error": ("{why}", "{why}"),
     "text": ("{why}", "{why}"),
     "placeholder": (

@@ -32,7 +32,9 @@ def plant(folder, pictures):
 def test_clean_files_have_no_finding(checked):
     report = checked()
     assert [finding.check for finding in report.findings] == []
-    assert len(report.facts) == 24 and {(f.kind, f.mode, f.bits, f.width, f.orientation) for f in report.facts} == {("PNG", "RGB", 8, 64, 1)}
+    assert len(report.facts) == 24 and {(f.kind, f.mode, f.bits, f.width, f.orientation) for f in report.facts} == {
+        ("PNG", "RGB", 8, 64, 1)
+    }
 
 
 def test_every_damaged_file_is_listed_and_stops_nothing(checked, plant, pictures, names):

@@ -7,8 +7,6 @@ import pytest
 
 from clipzoo.doctor.probe import border_mask, border_of, mean_borders, probe_border
 
-RNG = np.random.default_rng(5)
-
 
 def data(num: int = 120, marked: float = 0.0):
     """Grey noise whose centre tells the class, and a bright corner in a share of class 1."""
@@ -61,6 +59,31 @@ def test_mean_borders_hide_the_centre():
     assert none is None and (marked[10:50, 10:50] == 128).all() and marked[2, 58] == 250 and clean[2, 58] < 130
 
 
+def test_a_mark_in_one_of_many_classes_is_found_by_its_class():
+    """It hardly changes the balanced accuracy of six classes."""
+    rng = np.random.default_rng(5)
+    labels = np.arange(240) % 6
+    pictures = rng.integers(60, 120, (240, 64, 64)).astype(np.uint8)
+    groups, fold = [f"P{row // 12}{label}" for row, label in enumerate(labels)], np.arange(240) // 12 % 4
+    rounds = [(fold != k, fold == k) for k in range(4)]
+    assert not probe_border(pictures, labels, groups, rounds).above_chance
+    pictures[labels == 2, 1:4, 58:62] = 250
+    score = probe_border(pictures, labels, groups, rounds)
+    assert score.strong and [found.label for found in score.classes] == [2] and score.classes[0].auroc > 0.95
+
+
+def test_images_of_one_group_count_once():
+    """Forty copies of four patients prove nothing, however well the border tells them apart."""
+    rng = np.random.default_rng(5)
+    patients = rng.integers(60, 120, (4, 64, 64))
+    pictures = np.clip(patients[np.arange(160) % 4] + rng.integers(-3, 4, (160, 64, 64)), 0, 255).astype(np.uint8)
+    pictures[np.arange(160) % 2 == 1, :5] += 40
+    labels, groups, fold = np.arange(160) % 2, [f"P{row % 4}" for row in range(160)], np.arange(160) % 4 // 2
+    score = probe_border(pictures, labels, groups, [(fold != k, fold == k) for k in range(2)])
+    assert score.value > 0.9 and not score.classes
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("drawn", "level"), [(False, None), (True, "warning")])
 def test_drawn_radiographs(drawn, level, tmp_path):
     """A white letter in the corner of one class is found; without it, nothing is said."""
@@ -70,17 +93,17 @@ def test_drawn_radiographs(drawn, level, tmp_path):
     from clipzoo.datasets.samples.sample_data import create_sample_dataset
     from clipzoo.doctor.check import check_data
 
-    root = create_sample_dataset(tmp_path / "hip", "hip", 72)
+    root = create_sample_dataset(tmp_path / "hip", "hip", 160)
     classes = sorted(path for path in (root / "images").iterdir())
     for path in classes[0].glob("*.png") if drawn else []:
         with Image.open(path) as image:
             values = np.asarray(image).copy()
         mark = Image.new("L", values.shape[::-1])
-        ImageDraw.Draw(mark).text((4, 2), "L", fill=255, font_size=24)
+        ImageDraw.Draw(mark).text((4, 0), "L", fill=255, font_size=22, stroke_width=2)
         values[np.asarray(mark) > 128] = values.max()
         Image.fromarray(values).save(path)
     dataset = {"type": "ImageFolderDataset", "root": str(root / "images"), "groups": str(root / "groups.csv")}
-    splits = {"type": "StratifiedGroupKFold", "num_folds": 3}
+    splits = {"type": "StratifiedGroupKFold", "num_folds": 4}
     report = check_data(Config.from_dict({"data": {"dataset": dataset}, "splits": splits}, "hip"))
     found = [finding.level for finding in report.findings if finding.check == "border"]
     assert found == ([] if level is None else [level]), report.lines
