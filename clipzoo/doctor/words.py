@@ -129,8 +129,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # --- border and texts ---
     "border": (
         "the border alone predicts the class: balanced accuracy {value} [{low}, {high}], chance {chance}{classes}. On radiographs, look "
-        "for burned-in text, laterality marks or collimation that differ between classes. In photographs, and wherever the subject reaches the "
-        "border, this is to be expected",
+        "for burned-in text, laterality marks or collimation that differ between classes. In photographs, and wherever the subject "
+        "reaches the border, this is to be expected",
         "仅凭边缘就能预测类别：平衡准确率 {value} [{low}, {high}]，随机水平 {chance}{classes}。X 光片请查看各类别之间不同的烧录文字、"
         "左右标记或准直边。普通照片，以及主体延伸到边缘的图像，出现这种情况很正常",
     ),

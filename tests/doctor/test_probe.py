@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,10 @@ def test_images_of_one_group_count_once():
 @pytest.mark.slow
 @pytest.mark.parametrize(("drawn", "level"), [(False, None), (True, "warning")])
 def test_drawn_radiographs(drawn, level, tmp_path):
-    """A white letter in the corner of one class is found; without it, nothing is said."""
+    """A white letter in the corner of one class is found; without it, nothing is said.
+
+    Without the class whose long stem crosses the lower border, which the probe finds rightly.
+    """
     from PIL import Image, ImageDraw
 
     from clipzoo.config import Config
@@ -94,7 +99,8 @@ def test_drawn_radiographs(drawn, level, tmp_path):
     from clipzoo.doctor.check import check_data
 
     root = create_sample_dataset(tmp_path / "hip", "hip", 160)
-    classes = sorted(path for path in (root / "images").iterdir())
+    shutil.rmtree(root / "images" / "加长柄翻修")
+    classes = sorted((root / "images").iterdir())
     for path in classes[0].glob("*.png") if drawn else []:
         with Image.open(path) as image:
             values = np.asarray(image).copy()
@@ -102,7 +108,7 @@ def test_drawn_radiographs(drawn, level, tmp_path):
         ImageDraw.Draw(mark).text((4, 0), "L", fill=255, font_size=22, stroke_width=2)
         values[np.asarray(mark) > 128] = values.max()
         Image.fromarray(values).save(path)
-    dataset = {"type": "ImageFolderDataset", "root": str(root / "images"), "groups": str(root / "groups.csv")}
+    dataset = {"type": "ImageFolderDataset", "root": str(root / "images"), "group_pattern": "^(P[0-9]+)_"}
     splits = {"type": "StratifiedGroupKFold", "num_folds": 4}
     report = check_data(Config.from_dict({"data": {"dataset": dataset}, "splits": splits}, "hip"))
     found = [finding.level for finding in report.findings if finding.check == "border"]
