@@ -68,12 +68,18 @@ def test_a_truncated_test_image_is_found(checked, folder, pictures, names, tmp_p
     assert names(report, "unreadable") == [("test/b/1.jpg",)]
 
 
-def test_missing_end_markers_are_found(checked, plant, pictures, names):
+def test_files_that_end_too_early_but_can_be_decoded(checked, plant, pictures, names):
+    """A JPEG whose end an interrupted copy has filled with zeros, and a PNG without its end marker."""
     jpeg, png = encoded(pictures(100), "JPEG"), encoded(pictures(101), "PNG")
-    planted = [plant("a/no end.jpg", jpeg[:-2]), plant("b/no end.png", png[:-12])]
-    report = checked()
-    found = names(report, "truncated") + names(report, "unreadable")  # whether Pillow still decodes it depends on the format
-    assert sorted(found) == sorted((name,) for name in planted)
+    filled = jpeg[: len(jpeg) // 2] + bytes(9 * len(jpeg))
+    planted = [plant("a/filled.jpg", filled), plant("b/no end.png", png[:-12])]
+    assert names(checked(), "truncated") == [(name,) for name in planted]
+
+
+def test_previews_and_trailing_data_are_no_damage(checked, plant, pictures):
+    exif = b"Exif\0\0" + encoded(pictures(7).resize((16, 16)), "JPEG")
+    plant("a/preview.jpg", encoded(pictures(100), "JPEG", exif=exif) + b"made by a scanner")
+    assert checked().findings == ()
 
 
 def test_kind_depth_and_orientation(checked, plant, pictures, names):

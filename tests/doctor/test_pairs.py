@@ -68,8 +68,25 @@ def test_the_frequencies_are_those_of_scipy(pictures):
     np.testing.assert_allclose(module.frequencies(small, 9), wanted, rtol=1e-4, atol=1e-2)
 
 
+def test_equal_hashes_with_other_details_are_no_pair():
+    """Two radiographs of one joint: the same large shapes, other textures."""
+    rng = np.random.default_rng(0)
+    shapes = np.asarray(Image.fromarray(rng.integers(40, 200, (5, 5), dtype=np.uint8)).resize((64, 64), Image.Resampling.BICUBIC))
+    wave = np.cos(np.pi * (np.arange(64) + 0.5) / 64 * np.array([[3], [11]]))  # 11 is above the frequencies of the hash
+    textures = [25 * np.outer(wave[0], wave[1]), 25 * np.outer(wave[1], wave[0])]
+    facts = [fact(Image.fromarray(np.clip(shapes + texture, 0, 255).astype(np.uint8)), number) for number, texture in enumerate(textures)]
+    one, other = hashes(module.small_pictures(facts)[1])
+    assert (one != other).sum() <= module.MOST_DIFFERENT and find_pairs(facts) == []
+
+
 def test_flat_pictures_are_in_no_pair():
-    images = [Image.new("L", (64, 64), level) for level in (3, 100, 101)]
+    """Neither of one colour, nor with the same faint shading."""
+    shading = np.tile(np.linspace(100, 105, 64).astype(np.uint8), (64, 1))
+    images = []
+    for number in range(3):
+        shading[number, 0] = 99
+        images.append(Image.fromarray(shading.copy()))
+    images += [Image.new("L", (64, 64), level) for level in (3, 100, 101)]
     assert find_pairs([fact(image) for image in images]) == []
 
 
