@@ -12,7 +12,16 @@ from PIL import Image
 from clipzoo.doctor import page as module
 from clipzoo.doctor.page import page
 
-HOSTILE = ["<script>alert(1)<", "a\u202egnp.evil", "=cmd|' /C calc'!A0", '" onerror="x', "{{ 7*7 }}{% x %}", "长" * 60, "&amp;<b>"]
+HOSTILE = [
+    "<script>alert(1)<",
+    "a\u202egnp.evil",
+    "=cmd|' /C calc'!A0",
+    '" onerror="x',
+    "{{ 7*7 }}{% x %}",
+    "长" * 60,
+    "w" * 240,
+    "&amp;<b>",
+]
 
 
 class Tags(HTMLParser):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from clipzoo.doctor.findings import Finding, exit_status, ordered
@@ -72,6 +74,41 @@ def test_pairs_with_captions(tmp_path):
     report = check_data(Config.from_dict(config, "pairs"))
     assert [f.id for f in report.facts if f.error] == ["images/003.png"] and len(report.facts) == 24
     assert dict(report.lines)["border"] == "not probed: the images have no single class"
+
+
+def test_several_labels_per_image(tmp_path, names):
+    """Equal images with different findings contradict each other."""
+    from finding_files import FINDINGS, write_findings
+
+    from clipzoo.config import Config
+    from clipzoo.doctor.check import check_data
+
+    table = write_findings(tmp_path, unknown=0)
+    rows = table.read_text(encoding="utf-8").splitlines()
+    first = rows[1].split(",")
+    for name, last in (("same", first[-1]), ("other", str(1 - int(first[-1])))):
+        shutil.copy(tmp_path / "images" / "000.png", tmp_path / "images" / f"{name}.png")
+        rows.append(",".join([f"images/{name}.png", first[1], *first[2:-1], last]))
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    dataset = {"type": "TableDataset", "path": str(table), "findings": list(FINDINGS)}
+    report = check_data(Config.from_dict({"data": {"dataset": dataset}, "splits": {"type": "StratifiedGroupKFold", "num_folds": 3}}, "f"))
+    pairs = {check: names(report, check) for check in ("copies_conflict", "copies_inside")}
+    assert sorted(map(len, pairs.values())) == [1, 1] and {"images/other.png"} <= set(pairs["copies_conflict"][0])
+    assert [row[0] for row in report.table][:3] == list(FINDINGS) and sum(int(row[1]) for row in report.table) >= 50
+
+
+def test_a_damaged_dicom_file_stops_nothing(checked, folder, names):
+    from dicom_files import write_dicom
+
+    rng = np.random.default_rng(0)
+    for number, name in enumerate("ab"):
+        write_dicom(folder / name / "x.dcm", rng.integers(0, 4000, (40, 40)).astype(np.uint16), PatientID=f"P{number}")
+    content = (folder / "b" / "x.dcm").read_bytes()
+    (folder / "b" / "cut.dcm").write_bytes(content[: len(content) - 900])
+    (folder / "b" / "no_pixels.dcm").write_bytes(content[:300])
+    report = checked()
+    assert sorted(names(report, "unreadable")) == [("b/cut.dcm",), ("b/no_pixels.dcm",)]
+    assert {fact.kind for fact in report.facts} == {"PNG", "DICOM"} and len(report.facts) == 28
 
 
 def test_exit_status_and_order():
