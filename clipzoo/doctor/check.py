@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from statistics import median
@@ -16,7 +16,6 @@ from clipzoo.config.settings import DataSettings
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.files.checks import refusals_listed
 from clipzoo.datasets.group_hint import group_note
-from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.views import with_views
 from clipzoo.doctor import rules
 from clipzoo.doctor.files import SIDE, FileFact, look_at
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from clipzoo.records.folds import Folds
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+_ROOTS = ("root", "val_root", "test_root")  # arguments of datasets that list folders
 _FEW = 4  # formats or classes on one line
 
 
@@ -92,20 +92,12 @@ def check_data(
         ConfigError: ``out`` is inside the data.
     """
     collected = _Collected(Words(language))
-    with refusals_listed() as refused:
-        try:
-            data = with_views(DATASETS.build(config.data.dataset), DataSettings.of(config))
-        except DataError as error:
-            collected.add("error", "dataset", error)
-            return Report(config.name, collected.words, tuple(collected.findings))
-    if out is not None:
-        _refuse_inside(data.single_images, out)
-    for message in refused:
-        collected.add("error", "refused", message)
-    folds = _folds(config, data, collected)
-    facts = _look(data.single_images, workers, progress)
-    places = Places.of(data, folds)
-    pairs = find_pairs(facts)
+    data = _dataset(config, collected, out)
+    if data is None:
+        return Report(config.name, collected.words, tuple(collected.findings))
+    images, folds = data.single_images, _folds(config, data, collected)
+    facts = _look(images, workers, progress)
+    places, pairs = Places.of(data, folds), find_pairs(facts)
     readable = np.array([not fact.error for fact in facts])
     collected.findings += rules.of_files(facts, collected.words)
     collected.findings += rules.of_pairs(pairs, places, collected.words)
@@ -113,21 +105,34 @@ def check_data(
     _add_facts(facts, folds, collected)
     borders = _border(data, facts, places, collected)
     _texts(config, data, collected)
-    hints = group_note(list(places.ids), list(places.kinds))
+    hints = group_note(list(places.ids), list(places.kinds))  # a finding of its own
     for remark in data.notes:
-        if remark not in hints:  # a finding of its own
+        if remark not in hints:
             collected.add("note", "remark", remark)
-    table = _table(places, readable, pairs, collected.words)
-    return Report(
-        config.name,
-        collected.words,
-        tuple(ordered(collected.findings)),
-        tuple(collected.lines),
-        table,
-        data.single_images,
-        tuple(facts),
-        borders,
-    )
+    findings, table = ordered(collected.findings), _table(places, readable, pairs, collected.words)
+    return Report(config.name, collected.words, tuple(findings), tuple(collected.lines), table, images, tuple(facts), borders)
+
+
+def _dataset(config: Config, collected: _Collected, out: str | None) -> Dataset | None:
+    """The dataset, with the files that training refuses; ``None``, and a finding, if it cannot be built even so.
+
+    Raises:
+        ConfigError: ``out`` is inside the data.
+    """
+    spec = config.data.dataset
+    _refuse_inside((spec[name] for name in _ROOTS if isinstance(spec.get(name), str)), out)
+    with refusals_listed() as refused:
+        try:
+            data = with_views(DATASETS.build(spec), DataSettings.of(config))
+        except DataError as error:
+            collected.add("error", "dataset", error)
+            return None
+    images = data.single_images
+    if isinstance(images, FileDataset):
+        _refuse_inside({os.path.dirname(images.path_of(row)) for row in range(len(images))}, out)
+    for message in refused:
+        collected.add("error", "refused", message)
+    return data
 
 
 def _look(images: Dataset, workers: int, progress: Progress | None) -> list[FileFact]:
@@ -139,6 +144,9 @@ def _look(images: Dataset, workers: int, progress: Progress | None) -> list[File
 
 def _folds(config: Config, data: Dataset, collected: _Collected) -> Folds | None:
     """The folds of the config; ``None``, and a finding, if the data cannot be split so."""
+    if data.classes and not data.labelled.any():
+        collected.add("error", "folds", "no image has a label")
+        return None
     try:
         return SPLITTERS.build(config.splits).split(data.cases, data.classes)
     except DataError as error:
@@ -146,19 +154,17 @@ def _folds(config: Config, data: Dataset, collected: _Collected) -> Folds | None
         return None
 
 
-def _refuse_inside(images: Dataset, out: str) -> None:
+def _refuse_inside(folders: Iterable[str], out: str | None) -> None:
     """Refuse an output folder in which the next start would look for images.
 
     Raises:
-        ConfigError: The folder is inside the data.
+        ConfigError: ``out`` is one of the folders, or inside one.
     """
-    if not isinstance(images, FileDataset):
+    if out is None:
         return
-    paths = [os.path.realpath(images.path_of(row)) for row in range(len(images))]
-    roots = images.roots if isinstance(images, ImageFolderDataset) else ()
-    folders = {os.path.dirname(path) for path in paths} | {os.path.realpath(root) for root in roots}
+    known = {os.path.realpath(folder) for folder in folders}
     above = os.path.realpath(out)
-    while above not in folders:
+    while above not in known:
         if above == os.path.dirname(above):
             return
         above = os.path.dirname(above)
@@ -179,7 +185,7 @@ def _add_facts(facts: Sequence[FileFact], folds: Folds | None, collected: _Colle
 def _border(data: Dataset, facts: Sequence[FileFact], places: Places, collected: _Collected) -> tuple[tuple[str, np.ndarray], ...]:
     """Probe the border; returns the mean borders of the classes if it tells them."""
     words = collected.words
-    if data.task != "classification" or not len(places.folds):
+    if data.task != "classification" or not places.folds:
         why = words("no_classes" if data.task != "classification" else "no_folds")
         collected.lines.append((words("border_line"), words("border_skipped", why=why)))
         return ()

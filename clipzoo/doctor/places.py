@@ -26,7 +26,7 @@ class Places:
         groups: Group as given, before copies were merged.
         joined: Group that the folds keep together.
         parts: Part in each fold, by image: indices into ``PARTS``; -1 for no part. Empty without folds.
-        folds: Names of the folds.
+        folds: Names of the folds; of data that cannot be split but have given parts, ``'given'``.
     """
 
     ids: tuple[str, ...]
@@ -46,10 +46,9 @@ class Places:
         for row in range(len(data)):
             row_of_image[list(data.image_rows(row))] = row
         cases = [data.cases[row] for row in row_of_image]
-        splits = () if folds is None else folds.splits
-        parts = np.full((len(images), len(splits)), -1, dtype=np.int64)
-        for number, split in enumerate(splits):
-            part_of = {case_id: index for index, part in enumerate(PARTS) for case_id in getattr(split, part)}
+        rounds = _rounds(data, folds)
+        parts = np.full((len(images), len(rounds)), -1, dtype=np.int64)
+        for number, part_of in enumerate(rounds.values()):
             parts[:, number] = [part_of.get(case.id, -1) for case in cases]
         return cls(
             ids=tuple(case.id for case in images.cases),
@@ -59,7 +58,7 @@ class Places:
             groups=tuple(images.given_groups.get(case.id, case.group) for case in images.cases),
             joined=tuple(case.group for case in cases),
             parts=parts,
-            folds=tuple(split.name for split in splits),
+            folds=tuple(rounds),
         )
 
     def class_names(self, row: int) -> str:
@@ -81,3 +80,12 @@ class Places:
         """For every fold, ``[N]`` bool: what may be learned from (train and val), and what is tested."""
         for parts_N in self.parts.T:
             yield (parts_N == 0) | (parts_N == 1), parts_N == 2
+
+
+def _rounds(data: Dataset, folds: Folds | None) -> dict[str, dict[str, int]]:
+    """For every fold, the part of each case that is in one; without folds, the parts that the data's own files assign."""
+    if folds is not None:
+        parts = {split.name: {part: getattr(split, part) for part in PARTS} for split in folds.splits}
+        return {name: {i: number for number, part in enumerate(PARTS) for i in ids[part]} for name, ids in parts.items()}
+    given = {case.id: PARTS.index(case.part) for case in data.cases if case.part is not None}
+    return {"given": given} if given else {}

@@ -51,6 +51,14 @@ def test_no_report_inside_the_data(command, write_config, images, where):
     assert ended.status == 2 and "is inside the data" in ended.err and not list(images.rglob("data_report*"))
 
 
+def test_no_report_inside_data_that_cannot_be_read(command, write_config, images):
+    (images / "empty class").mkdir()
+    ended = command("check_data", write_config(images), "--out", images / "report")
+    assert ended.status == 2 and "is inside the data" in ended.err and not (images / "report").exists()
+    ended = command("check_data", write_config(images))
+    assert ended.status == 2 and "no images in the class folder" in ended.out
+
+
 def test_a_folder_that_cannot_be_written(command, write_config, images, tmp_path):
     (tmp_path / "file").write_text("x")
     ended = command("check_data", write_config(images), "--out", tmp_path / "file" / "out")

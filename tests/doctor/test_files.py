@@ -68,6 +68,14 @@ def test_a_truncated_test_image_is_found(checked, folder, pictures, names, tmp_p
     assert names(report, "unreadable") == [("test/b/1.jpg",)]
 
 
+def test_a_copy_in_the_test_part_is_found_although_the_data_cannot_be_split(checked, folder, names, tmp_path):
+    for name in "ab":
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "test" / name / "1.png").write_bytes(next((folder / name).glob("0*.png")).read_bytes())
+    report = checked(dataset={"test_root": str(tmp_path / "test")}, splits={"type": "AsGiven"})
+    assert len(names(report, "copies_leak")) == 2 and "folds" in {finding.check for finding in report.findings}
+
+
 def test_files_that_end_too_early_but_can_be_decoded(checked, plant, pictures, names):
     """A JPEG whose end an interrupted copy has filled with zeros, and a PNG without its end marker."""
     jpeg, png = encoded(pictures(100), "JPEG"), encoded(pictures(101), "PNG")
