@@ -16,6 +16,7 @@ from clipzoo.config.settings import DataSettings
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.files.checks import refusals_listed
 from clipzoo.datasets.group_hint import group_note
+from clipzoo.datasets.tiny_imagenet import TinyImageNetDataset
 from clipzoo.datasets.views import with_views
 from clipzoo.doctor import rules
 from clipzoo.doctor.files import SIDE, FileFact, look_at
@@ -100,7 +101,7 @@ def check_data(
     places, pairs = Places.of(data, folds), find_pairs(facts)
     readable = np.array([not fact.error for fact in facts])
     collected.findings += rules.of_files(facts, collected.words)
-    collected.findings += rules.of_pairs(pairs, places, collected.words)
+    collected.findings += rules.of_pairs(pairs, places, collected.words, accepted=_accepted(config, images))
     collected.findings += rules.of_classes(data, places, readable, collected.words)
     _add_facts(facts, folds, collected)
     borders = _border(data, facts, places, collected)
@@ -152,6 +153,13 @@ def _folds(config: Config, data: Dataset, collected: _Collected) -> Folds | None
     except DataError as error:
         collected.add("error", "folds", error)
         return None
+
+
+def _accepted(config: Config, images: Dataset) -> set[str]:
+    """What the config accepts, or the publisher of the data has left in them: see ``rules.of_pairs``."""
+    spec = config.data.dataset
+    conflicts = isinstance(images, TinyImageNetDataset) or spec.get("allow_label_conflicts")
+    return {word for word, accepted in (("conflict", conflicts), ("leak", spec.get("allow_copies"))) if accepted}
 
 
 def _refuse_inside(folders: Iterable[str], out: str | None) -> None:

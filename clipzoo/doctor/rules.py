@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 
 import numpy as np
@@ -19,7 +19,7 @@ from clipzoo.errors import shortened
 from clipzoo.records.folds import PARTS
 
 TINY, HUGE = 16, 8000  # pixels: shorter side, longer side
-OUTLIER = 4  # times smaller or larger than the median image
+OUTLIER = 4  # times smaller than the median image
 IMBALANCE: tuple[tuple[float, Level], ...] = ((10, "warning"), (3, "note"))  # largest class / smallest class
 DEEP = 8  # bits per channel
 _PAIR_LEVELS: dict[str, tuple[Level, Level]] = {  # of equal, of nearly equal images
@@ -34,7 +34,6 @@ def of_files(facts: Sequence[FileFact], words: Words) -> list[Finding]:
     """What is wrong with single files."""
     readable = [fact for fact in facts if not fact.error]
     tiny = max(TINY, median(min(f.width, f.height) for f in readable) / OUTLIER) if readable else TINY
-    huge = max(HUGE, median(max(f.width, f.height) for f in readable) * OUTLIER) if readable else HUGE
     deep = sum(fact.bits > DEEP for fact in readable)
     mixed = 0 < deep < sum(fact.bits > 0 for fact in readable)
     total = len(facts)
@@ -46,7 +45,7 @@ def of_files(facts: Sequence[FileFact], words: Words) -> list[Finding]:
         ("warning" if mixed else "note", "mixed_depth" if mixed else "depth", lambda f: f.bits > DEEP, _depth, {"total": total}),
         ("note", "orientation", lambda f: f.orientation != 1, lambda f: str(f.orientation), {}),
         ("warning", "tiny", lambda f: 0 < min(f.width, f.height) < tiny, _size, {"limit": round(tiny)}),
-        ("note", "huge", lambda f: max(f.width, f.height) > huge, _size, {"limit": round(huge)}),
+        ("note", "huge", lambda f: max(f.width, f.height) > HUGE, _size, {"limit": HUGE}),
         ("warning", "flat", lambda f: f.thumbnail is not None and f.thumbnail.std() <= FLAT, _size, {}),
     )
     found = []
@@ -65,8 +64,15 @@ def _depth(fact: FileFact) -> str:
     return f"{fact.kind} {fact.bits} bit"
 
 
-def of_pairs(pairs: Sequence[Pair], places: Places, words: Words) -> list[Finding]:
-    """Equal and nearly equal images, by where they are. A pair is in one finding only, the most serious one."""
+def of_pairs(pairs: Sequence[Pair], places: Places, words: Words, *, accepted: Collection[str] = ()) -> list[Finding]:
+    """Equal and nearly equal images, by where they are. A pair is in one finding only, the most serious one.
+
+    Args:
+        pairs: Pairs of images.
+        places: Places of the images.
+        words: Language of the findings.
+        accepted: ``'conflict'`` or ``'leak'``, or both, if the config accepts them, so that they are warnings.
+    """
     sorted_out: dict[tuple[bool, str], list[Shown]] = defaultdict(list)
     for pair in pairs:
         where, details = _where(pair, places, words)
@@ -78,7 +84,8 @@ def of_pairs(pairs: Sequence[Pair], places: Places, words: Words) -> list[Findin
             cases = sorted_out.get((exact, where))
             if cases:
                 check = f"{'copies' if exact else 'near'}_{where}"
-                found.append(Finding(levels[not exact], check, words(check, n=len(cases)), tuple(cases)))
+                level = levels[not exact or where in accepted]
+                found.append(Finding(level, check, words(check, n=len(cases)), tuple(cases)))
     if sum(pair.kind in ("near", "mirrored") for pair in pairs) >= MOST_PAIRS:
         found.append(Finding("warning", "too_many_pairs", words("too_many_pairs", n=MOST_PAIRS)))
     return found

@@ -116,6 +116,8 @@ def test_the_same_bytes_in_two_classes_are_an_error(folder, checked, names):
     report = checked()
     assert names(report, "copies_conflict") == [("a/00.png", "b/copy.png")]
     assert [finding.level for finding in report.findings if finding.check in ("copies_conflict", "refused")] == ["error", "error"]
+    accepted = checked(dataset={"allow_label_conflicts": True})
+    assert [finding.level for finding in accepted.findings if finding.check in ("copies_conflict", "refused")] == ["warning"]
 
 
 def test_the_same_bytes_of_two_patients(folder, checked, names):
