@@ -125,3 +125,13 @@ def test_endings(path, kind, wrong):
 def test_the_number_of_threads_changes_nothing(checked):
     one, four = checked(workers=1), checked(workers=4)
     assert [(f.id, f.pixels, f.digest) for f in one.facts] == [(f.id, f.pixels, f.digest) for f in four.facts]
+
+
+def test_nothing_but_damaged_files(checked, folder, names):
+    from clipzoo.doctor.page import page
+    from clipzoo.doctor.report import text
+
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"")
+    report = checked()
+    assert len(names(report, "unreadable")) == 24 and "24" in text(report) and "<img" not in page(report)
