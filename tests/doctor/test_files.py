@@ -135,3 +135,22 @@ def test_nothing_but_damaged_files(checked, folder, names):
         path.write_bytes(b"")
     report = checked()
     assert len(names(report, "unreadable")) == 24 and "24" in text(report) and "<img" not in page(report)
+
+
+def test_an_empty_file_of_tiny_imagenet(tmp_path):
+    from tiny_imagenet_layout import write_tiny_imagenet
+
+    from clipzoo.config import Config
+    from clipzoo.datasets.files.checks import refuse
+    from clipzoo.doctor.check import check_data
+
+    root = tmp_path / "tiny-imagenet-200"
+    write_tiny_imagenet(root, 4, 2, names={f"n{k:08}": [f"name {k}"] for k in range(3)})
+    empty = next(root.glob("train/*/images/*.JPEG"))
+    empty.write_bytes(b"")
+    dataset = {"type": "TinyImageNetDataset", "root": str(root), "split": "trainval", "num_classes": 3}
+    report = check_data(Config.from_dict({"data": {"dataset": dataset}, "splits": {"type": "AsGiven"}}, "tiny"))
+    assert [fact.id for fact in report.facts if fact.error] == [str(empty.relative_to(root))]
+    assert "refused" in {finding.check for finding in report.findings}
+    with pytest.raises(DataError, match="after the check"):
+        refuse("after the check")
