@@ -130,7 +130,9 @@ def _dataset(config: Config, collected: _Collected, out: str | None) -> Dataset 
             return None
     images = data.single_images
     if isinstance(images, FileDataset):
-        _refuse_inside({os.path.dirname(images.path_of(row)) for row in range(len(images))}, out)
+        folders = {os.path.realpath(images.path_of(row).parent) for row in range(len(images))}
+        here = os.path.join(os.path.realpath("."), "")  # a table may name images in the current folder; work_dirs is below it
+        _refuse_inside((folder for folder in folders if not here.startswith(os.path.join(folder, ""))), out)
     for message in refused:
         collected.add("error", "refused", message)
     return data

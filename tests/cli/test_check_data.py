@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny import write_class_folders
@@ -57,6 +58,20 @@ def test_no_report_inside_data_that_cannot_be_read(command, write_config, images
     assert ended.status == 2 and "is inside the data" in ended.err and not (images / "report").exists()
     ended = command("check_data", write_config(images))
     assert ended.status == 2 and "no images in the class folder" in ended.out
+
+
+def test_a_table_of_images_in_the_current_folder(command, tmp_path):
+    """The report is in ``work_dirs`` below it, where no table looks for images."""
+    (tmp_path / "my.py").write_text(
+        "data = dict(dataset=dict(type='TableDataset', path='labels.csv'))\nsplits = dict(type='StratifiedGroupKFold', num_folds=2)\n"
+    )
+    rng, rows = np.random.default_rng(0), ["path,label"]
+    for number in range(8):
+        Image.fromarray(rng.integers(0, 255, (20, 20), dtype=np.uint8)).save(f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]}")
+    Path("labels.csv").write_text("\n".join(rows))
+    ended = command("check_data", tmp_path / "my.py")
+    assert ended.status == 0 and Path("work_dirs/my/data_check/data_report.html").is_file(), ended.err
 
 
 def test_a_folder_that_cannot_be_written(command, write_config, images, tmp_path):
