@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_PICTURES = 200
 PIXELS = 160  # longer side of a picture
-_OF_FINDING = 24  # cases of one finding
+_OF_FINDING = {"error": 24, "warning": 24, "note": 8}  # cases of one finding
 _MOST_BORDERS = 12
 _QUALITY = 80
 
@@ -35,7 +35,7 @@ _PAGE = """<!DOCTYPE html>
 @media (prefers-color-scheme: dark) { :root { --line: #555; --soft: #2a2a2a; --error: #ff8a80; --warning: #ffc46b; --note: #9cc9f5; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--line); padding: .2rem .8rem .2rem 0; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
+td:first-child, th:first-child, .facts td { text-align: left; }
 section { border-left: .3rem solid; margin: 1.5rem 0; padding-left: 1rem; } h2 { font-size: 1.05rem; margin: 0; }
 .error { border-color: var(--error); } .warning { border-color: var(--warning); } .note { border-color: var(--note); }
 .level { font-weight: 700; } .error .level { color: var(--error); } .warning .level { color: var(--warning); }
@@ -49,7 +49,7 @@ figcaption, .detail { font-size: .8rem; } .border { image-rendering: pixelated; 
 <body>
 <h1>{{ title }}</h1>
 <p>{{ counts }}</p>
-<table>
+<table class="facts">
 {% for label, value in lines %}<tr><td>{{ label }}</td><td>{{ value }}</td></tr>
 {% endfor %}</table>
 {% if table %}<table>
@@ -89,10 +89,10 @@ def page(report: Report) -> str:
             "word": words(finding.level),
             "check": finding.check,
             "what": finding.what,
-            "cases": [_case(report, case, pictures) for case in finding.cases[:_OF_FINDING]],
-            "more": words("more", n=len(finding.cases) - _OF_FINDING, file="data_report.json") if len(finding.cases) > _OF_FINDING else "",
+            "cases": [_case(report, case, pictures) for case in finding.cases[:most]],
+            "more": words("more", n=len(finding.cases) - most, file="data_report.json") if len(finding.cases) > most else "",
         }
-        for finding in report.findings
+        for finding, most in ((finding, _OF_FINDING[finding.level]) for finding in report.findings)
     ]
     content = {
         "language": "zh-CN" if words.language == "zh" else "en",
