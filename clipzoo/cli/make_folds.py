@@ -22,17 +22,16 @@ def make_folds(arguments: argparse.Namespace) -> None:
     config = Config.load(arguments.config, arguments.cfg_options)
     from clipzoo.config.checking import check
     from clipzoo.config.plugins import import_plugins
-    from clipzoo.config.settings import DataSettings
-    from clipzoo.datasets.views import with_views
+    from clipzoo.datasets.views import build_dataset
     from clipzoo.errors import DataError
-    from clipzoo.registries import DATASETS, SPLITTERS
+    from clipzoo.registries import SPLITTERS
     from clipzoo.text_tables import aligned
 
     import_plugins(config.get("plugins", []))
     check(config, ("data", "splits"))
     if arguments.out is not None and arguments.out.exists():
         raise DataError(f"{arguments.out}: already exists. Choose another path with --out")
-    data = with_views(DATASETS.build(config.data.dataset), DataSettings.of(config))
+    data = build_dataset(config)
     folds = SPLITTERS.build(config.splits).split(data.cases, data.classes)
     rows = []
     for split in folds.splits:

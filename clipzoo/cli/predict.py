@@ -40,12 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--template", nargs="+", metavar="TEMPLATE", help=help_)
     parser.add_argument("--no-cut", action="store_true", help="refuse texts that are longer than the model's context")
     parser.add_argument("--top", type=model_arguments.positive, default=5, metavar="K", help="classes to show for each image (default: 5)")
-    help_ = "write all probabilities to a table: image, prediction, p_<class>… (findings: without prediction)"
     parser.add_argument(
         "--by-folder",
         action="store_true",
         help="the images of one folder are one case (a patient), for a model that was trained with data.views",
     )
+    help_ = "write all probabilities to a table: image, prediction, p_<class>… (findings: without prediction)"
     parser.add_argument("--csv", type=command_line.path, metavar="FILE", help=help_)
     parser.add_argument("--force", action="store_true", help="overwrite a file with other content")
     model_arguments.add_model_arguments(parser)

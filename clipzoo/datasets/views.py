@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from clipzoo.config.settings import DataSettings
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.files.groups import merge_groups
 from clipzoo.errors import ConfigError, DataError, did_you_mean
 from clipzoo.files import natural
 from clipzoo.records.folds import Case
+from clipzoo.registries import DATASETS
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clipzoo.config.settings import DataSettings
+    from clipzoo.config import Config
 
 GROUP = "group"
 
@@ -97,6 +99,11 @@ class Views(Dataset):
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
         return [*self.single_images.describe()[:1], *super().describe()]
+
+
+def build_dataset(config: Config) -> Dataset:
+    """The dataset that section ``data`` describes, with several images per case if it says so."""
+    return with_views(DATASETS.build(config.data.dataset), DataSettings.of(config))
 
 
 def with_views(images: Dataset, settings: DataSettings) -> Dataset:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
-from clipzoo.datasets.views import with_views
+from clipzoo.datasets.views import build_dataset
 from clipzoo.engine import checkpoint, inputs, unfreezing
 from clipzoo.engine.checks.decisions import watched_part
 from clipzoo.engine.checks.task import check_task, metrics
@@ -29,7 +29,6 @@ from clipzoo.models.tower import Tower
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.provenance import Provenance
 from clipzoo.registries import (
-    DATASETS,
     HOOKS,
     OPTIMIZERS,
     SCHEDULES,
@@ -52,7 +51,7 @@ DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHoo
 
 def dataset(config: Config) -> Dataset:
     """Build the dataset of section ``data``."""
-    return with_views(DATASETS.build(config.data.dataset), DataSettings.of(config))
+    return build_dataset(config)
 
 
 def folds(config: Config, data: Dataset) -> Folds:
