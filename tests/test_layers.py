@@ -23,6 +23,7 @@ HOUSE = (
     ("hooks",),
     ("inference",),
     ("baselines", "fewshot", "grid", "planning", "doctor"),
+    ("report",),
     ("cli",),
 )
 STOREY = {wing: storey for storey, wings in enumerate(HOUSE) for wing in wings}

@@ -65,7 +65,7 @@ def tiny_config(root: Path, **sections) -> dict:
         "optimizer": {"type": "AdamW", "lr": 3e-3},
         "train": {"epochs": 2},
         "hooks": [{"type": "HistoryHook"}],
-        "runtime": {"device": "cpu", "threads": 1},
+        "runtime": {"device": "cpu", "threads": 1, "report": None},
     }
     for section, values in sections.items():
         config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values

@@ -16,6 +16,7 @@ COMMANDS = {
     "search": "find the images of a folder most similar to a text or an image",
     "fewshot": "fine-tune for, predict and evaluate few-shot tasks",
     "summary": "print the tables of a finished work dir",
+    "report": "a finished run, or several, as one page of HTML with pictures, and every number as JSON",
     "compare": "paired comparison of finished runs on the same cases",
     "learning_curve": "would more data help? scores after learning from shares of the training groups",
     "suspicious_labels": "labels that are probably wrong, from out-of-fold predictions",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clipzoo.cli import command_line
 
 if TYPE_CHECKING:
-    from clipzoo.scoring.runs import FinishedRun, RunComparison
+    from clipzoo.scoring.runs import RunComparison
 
 LARGE = 2000  # cases
 DESCRIPTION = """Compare finished runs on the same cases, labels, groups and folds: every metric with its interval over groups, and
@@ -40,6 +40,7 @@ def compare(arguments: argparse.Namespace) -> None:
     """Read, compare, show, write."""
     from clipzoo.errors import ConfigError
     from clipzoo.scoring import runs as module
+    from clipzoo.scoring.work_dirs import deciding_metric, names_of
     from clipzoo.text_tables import latex, markdown
 
     if not 0 < arguments.level < 1:
@@ -48,7 +49,7 @@ def compare(arguments: argparse.Namespace) -> None:
     if len(folders) < 2:
         raise ConfigError("compare: there is only one run. Pass two or more, or --baselines")
     runs = [module.FinishedRun.read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
-    metric = arguments.metric or deciding_metric(arguments.runs[0], runs[0])
+    metric = arguments.metric or deciding_metric(arguments.runs[0], runs[0].summary)
     pairs = list(combinations(range(len(runs)), 2))
     large = len(runs[0].table.case_ids) >= LARGE  # a second or more for each pair
     found = module.compare(runs, pairs, metric, level=arguments.level, progress=command_line.say if large else None)
@@ -57,22 +58,6 @@ def compare(arguments: argparse.Namespace) -> None:
     for name, table in (("comparison.md", markdown), ("comparison.tex", latex)):
         write(arguments.out / name, found, table, metrics)
     command_line.show(f"{found.text()}\n\nresults: {arguments.out}")
-
-
-def names_of(folders: list[Path]) -> list[str]:
-    """Short distinct names: the last part of each path, with the work dir's before a baseline's, and as many more as needed."""
-    parts = [folder.resolve().parts for folder in folders]
-    lengths = [3 if path[-2:-1] == ("baselines",) else 1 for path in parts]
-    while True:
-        names = ["/".join(path[-length:]).replace("/baselines/", "/") for path, length in zip(parts, lengths, strict=True)]
-        folders_of = {name: {path for path, other in zip(parts, names, strict=True) if other == name} for name in names}
-        twice = {name for name, found in folders_of.items() if len(found) > 1}
-        longer = [i for i, name in enumerate(names) if name in twice and lengths[i] < len(parts[i])]
-        if not longer:
-            break
-        for i in longer:
-            lengths[i] += 1
-    return [name if names.index(name) == i else f"{name} ({names[:i].count(name) + 1})" for i, name in enumerate(names)]
 
 
 def baselines_of(work_dir: Path) -> list[Path]:
@@ -89,20 +74,6 @@ def baselines_of(work_dir: Path) -> list[Path]:
     if found is None:
         raise CheckpointError(f"{work_dir}: has no baselines. Compute them with: {typed('baselines CONFIG')}")
     return [folder_of(work_dir, method) for method in found.summaries]
-
-
-def deciding_metric(folder: Path, run: FinishedRun) -> str:
-    """``evaluation.select`` of the run's config, or the default of its kind."""
-    from clipzoo.records.json_records import read_plain
-
-    for place in (folder, folder.parent.parent):  # a baseline lies two folders below its work dir
-        if (place / "config.json").exists():
-            content = read_plain(place / "config.json", f"Restore it, or train again in a folder other than {place}")
-            select = content.get("config", {}).get("evaluation", {}).get("select")
-            if select in run.summary.pooled:
-                return select
-            break
-    return "balanced_accuracy" if run.summary.classes else "rsum"
 
 
 def write(path: Path, found: RunComparison, table, metrics: list[str]) -> None:

@@ -61,19 +61,19 @@ def of_repeats(folder: Path) -> str:
 
 def combined(folders: list[Path]) -> str:
     """Work dirs as runs of one experiment."""
-    from clipzoo.cli.compare import deciding_metric, names_of
     from clipzoo.scoring.repeats import check_same_experiment, combine
     from clipzoo.scoring.runs import FinishedRun
+    from clipzoo.scoring.work_dirs import deciding_metric, names_of
 
     check_same_experiment(folders, names_of(folders))
     runs = [FinishedRun.read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
-    return combine(runs, deciding_metric(folders[0], runs[0])).text()
+    return combine(runs, deciding_metric(folders[0], runs[0].summary)).text()
 
 
 def for_paper(folders: list[Path], *, as_latex: bool) -> str:
     """The table and the paragraphs for a paper."""
-    from clipzoo.cli.compare import names_of
     from clipzoo.scoring import paper
+    from clipzoo.scoring.work_dirs import names_of
 
     papers = [paper.Paper.read(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
     return paper.as_latex(papers) if as_latex else paper.as_markdown(papers)

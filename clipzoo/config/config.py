@@ -132,6 +132,10 @@ class Config(ConfigDict):
             path = path.rpartition(".")[0]
         return "default"
 
+    def origins(self) -> dict[str, str]:
+        """``file:line``, with the last folders of its path, or ``--cfg-options``, by the dotted path of every key that was set."""
+        return {path: "/".join(Path(origin).parts[-3:]) for path, origin in sorted(self.__dict__["_origins"].items())}
+
     def overridden(self) -> list[tuple[str, object]]:
         """Dotted path and value of every key set by ``--cfg-options``."""
         origins = self.__dict__["_origins"]

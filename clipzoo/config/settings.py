@@ -181,6 +181,7 @@ class RuntimeSettings(Settings):
             ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` disables the cache: every epoch runs the tower.
         strategy: Distributed strategy. ``'ddp'``: every process holds the whole model. ``'fsdp'``: the towers' weights, gradients and
             optimizer state are sharded, for towers that do not fit one device; the result is the same up to rounding.
+        report: Language of ``report.html``, written when all folds are done: ``'en'`` or ``'zh'``; ``None`` for no report.
         timeout: Seconds to wait for another process before the run ends: for a batch from ``data.num_workers``, or for the other training
             processes, one of which may be writing, scoring or preparing while the others wait.
     """
@@ -197,6 +198,7 @@ class RuntimeSettings(Settings):
     save_every_steps: Count | None = None
     feature_cache: FilePath | None = "auto"
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    report: Literal["en", "zh"] | None = "en"
     timeout: Annotated[float, Interval(gt=0, le=10_000_000)] = 1800.0
 
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Experiment:
         folds_digest: Digest of ``folds.json``.
         environment: Versions, machine and commit.
         config: The resolved config.
+        origins: Where each key was set, see ``Config.origins``; empty in a work dir of an earlier version.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Experiment:
     folds_digest: str
     environment: dict[str, Any]
     config: dict[str, Any]
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def open_experiment(folder: Path, config: Config, folds: Folds) -> None:
@@ -83,6 +85,7 @@ def _make(folder: Path, config: Config, folds: Folds) -> None:
         folds_digest=folds.digest,
         environment=environment(),
         config=config.plain(),
+        origins=config.origins(),
     )
     write_record(folder / CONFIG_JSON, asdict(experiment))  # last: its presence means that the folder is complete
 

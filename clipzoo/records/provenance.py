@@ -16,7 +16,7 @@ from clipzoo.errors import CheckpointError
 FREE_KEYS = (
     *("data.num_workers", "data.dataset.attributes", "evaluation.balance_baselines"),
     *("evaluation.operating_point", "evaluation.positive_class", "splits.num_repeats"),
-    *("runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout"),
+    *("runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout", "runtime.report"),
     "data.dataset.salt",
 )
 # Keys that may differ and only change rounding, because sums are formed in another order: accepted, and noted in the summary.

@@ -63,16 +63,25 @@ class FinishedRun:
         from clipzoo.scoring.units import Unit
 
         folder = Path(folder)
-        if not (folder / SUMMARY_FILE).exists():
-            what = "its folds are not all finished" if folder.is_dir() else "no such folder"
-            raise CheckpointError(f"{folder}: {what}. Pass a finished work dir, or a baseline such as WORK_DIR/baselines/linear")
-        if not (folder / OUT_OF_FOLD_FILE).exists():
-            again = f"Run {typed('train')}, which recreates it from the folds"
-            if folder.parent.name == "baselines":
-                again = f"Delete the folder {folder} and run {typed('baselines')}"
-            raise CheckpointError(f"{folder / OUT_OF_FOLD_FILE}: no such file. {again}")
+        require_finished(folder)
         summary = Summary.read(folder)
         return cls(name, summary, Unit(summary.unit, summary.join).of(read_table(folder / OUT_OF_FOLD_FILE)))
+
+
+def require_finished(folder: Path) -> None:
+    """Refuse a folder without ``cv_summary.json`` or ``oof_predictions.csv``.
+
+    Raises:
+        CheckpointError: One of them is missing.
+    """
+    if not (folder / SUMMARY_FILE).exists():
+        what = "its folds are not all finished" if folder.is_dir() else "no such folder"
+        raise CheckpointError(f"{folder}: {what}. Pass a finished work dir, or a baseline such as WORK_DIR/baselines/linear")
+    if not (folder / OUT_OF_FOLD_FILE).exists():
+        again = f"Run {typed('train')}, which recreates it from the folds"
+        if folder.parent.name == "baselines":
+            again = f"Delete the folder {folder} and run {typed('baselines')}"
+        raise CheckpointError(f"{folder / OUT_OF_FOLD_FILE}: no such file. {again}")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from run_files import table_of, write_run
 
-from clipzoo.cli.compare import names_of
 from clipzoo.scoring.baselines import Record, folder_of
+from clipzoo.scoring.work_dirs import names_of
 
 
 @pytest.fixture

@@ -66,7 +66,8 @@ def precision_recall_curve(
 ) -> ScoreCurve:
     """Precision over recall at every distinct score, without interpolation: the area of its steps is the average precision.
 
-    The first point repeats the precision of the highest score at recall 0. The band at a recall is of the highest threshold that reaches it.
+    The first point repeats the precision of the highest score at recall 0. The band at a recall is that of the highest threshold which
+    reaches it.
 
     Args:
         scores: As for ``roc_curve``.

@@ -1,0 +1,121 @@
+"""``tools/report.py WORK_DIR…``: a finished run, or several, as one page of HTML and a JSON file with every number."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipzoo.cli import command_line
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.report.words import Language
+
+DESCRIPTION = """Write report.html and report.json of a finished run into its work dir: the answer with its uncertainty, the comparison
+with its baselines, classes and subgroups, curves, calibration, learning curves, data, the worst mistakes with pictures and explanations,
+and everything needed to repeat it. The page needs no network and no script, and can be sent by mail.
+
+With several work dirs (or baselines such as WORK_DIR/baselines/linear), a comparison of them on the same cases; with the folder of a grid,
+a comparison of its finished runs; with the folder of few-shot episodes (fewshot evaluate --out), their curve."""
+_OUT = Path("work_dirs/comparison")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    parser = command_line.parser("report", DESCRIPTION)
+    parser.add_argument("folders", nargs="+", type=command_line.path, metavar="WORK_DIR", help="work dir of a finished training")
+    parser.add_argument("--lang", choices=["en", "zh"], default="en", help="language of the page: en (the default) or zh")
+    help_ = f"folder for the report (default: the work dir; of several runs {_OUT})"
+    parser.add_argument("--out", type=command_line.path, metavar="FOLDER", help=help_)
+    help_ = "metric that decides a comparison (default: evaluation.select of the first run, otherwise balanced_accuracy or rsum)"
+    parser.add_argument("--metric", metavar="NAME", help=help_)
+    parser.add_argument("--no-pictures", action="store_true", help="show no images of cases")
+    parser.add_argument("--no-models", action="store_true", help="load no model: no explanations and no features")
+    help_ = "how features are drawn: pca (the default), tsne, or umap, which requires the package umap-learn"
+    parser.add_argument("--embedding", choices=["pca", "tsne", "umap"], default="pca", help=help_)
+    parser.add_argument("--latex", action="store_true", help="also write report.tex: a table and the methods, for a paper")
+    parser.add_argument("--markdown", action="store_true", help="also write report.md with the same")
+    command_line.run(report, parser.parse_args(arguments))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Find out what the folders are, write, show the paths."""
+    from clipzoo.report.write import Options, write_comparison, write_few_shot, write_run_report
+    from clipzoo.scoring.work_dirs import names_of
+
+    _check(arguments)
+    options = Options(arguments.lang, not arguments.no_pictures, not arguments.no_models, arguments.embedding, command_line.say)
+    folders = runs_in(arguments.folders)
+    if folders == arguments.folders and len(folders) == 1:
+        if is_few_shot(folders[0]):
+            page = write_few_shot(folders[0], options, out=arguments.out)
+        else:
+            page = write_run_report(folders[0], options, out=arguments.out)
+    else:
+        out = arguments.out or (_OUT if folders == arguments.folders else arguments.folders[0])
+        page = write_comparison(folders, names_of(folders), options, out=out, metric=arguments.metric)
+    written = [page, page.with_suffix(".json"), *_for_paper(folders, page.parent, arguments)]
+    command_line.show("\n".join(map(str, written)))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that cannot be followed before anything is computed."""
+    import importlib.util
+
+    from clipzoo.errors import ConfigError
+
+    if arguments.embedding == "umap" and importlib.util.find_spec("umap") is None:
+        raise ConfigError("--embedding umap requires umap-learn. Run pip install umap-learn, or use --embedding tsne")
+
+
+def show_report(folder: Path, language: Language, data: Dataset | None = None) -> None:
+    """Write the report of a run that was just finished, and show its path. It must not end a command whose results are written."""
+    try:
+        from clipzoo.report.write import Options, write_run_report
+
+        command_line.show(f"report: {write_run_report(folder, Options(language, say=command_line.say), data=data)}")
+    except Exception as error:  # drawing depends on fonts, disks and plugins
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        command_line.say(f"warning: the report was not written: {reason}")
+
+
+def is_few_shot(folder: Path) -> bool:
+    """Whether the folder holds the curve of ``fewshot evaluate --out``."""
+    return (folder / "fewshot_curve.csv").exists()
+
+
+def runs_in(folders: list[Path]) -> list[Path]:
+    """The folders, or for the folder of a grid its finished runs.
+
+    Raises:
+        CheckpointError: The grid has fewer than two finished runs.
+    """
+    from clipzoo.errors import CheckpointError
+    from clipzoo.records.results import SUMMARY_FILE
+
+    if len(folders) > 1 or not (folders[0] / "leaderboard.csv").exists():
+        return folders
+    found = sorted(path.parent for path in folders[0].glob(f"*/{SUMMARY_FILE}"))
+    if len(found) < 2:
+        raise CheckpointError(
+            f"{folders[0]}: a grid with {len(found)} finished runs. A comparison needs two; run the grid again to finish them"
+        )
+    return found
+
+
+def _for_paper(folders: list[Path], out: Path, arguments: argparse.Namespace) -> list[Path]:
+    """The table and the paragraphs for a paper, as asked for."""
+    if not arguments.latex and not arguments.markdown:
+        return []
+    from clipzoo.cli.summary import for_paper
+    from clipzoo.engine.work_dir import is_experiment
+    from clipzoo.files import write_text
+
+    folders = [folder for folder in folders if is_experiment(folder)]  # a baseline has no methods of its own
+    written = []
+    for wanted, name in ((arguments.latex, "report.tex"), (arguments.markdown, "report.md")):
+        if wanted and folders:
+            write_text(out / name, for_paper(folders, as_latex=name.endswith(".tex")) + "\n")
+            written.append(out / name)
+    return written

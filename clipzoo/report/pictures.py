@@ -1,0 +1,78 @@
+"""Small pictures of cases inside the page, up to a budget."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from clipzoo.errors import ClipzooError
+from clipzoo.report.blocks import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.report.words import Words
+
+PIXELS = 176  # longer side
+MOST_BYTES = 3_000_000  # of all pictures in a page
+_MOST_VIEWS = 4  # images of a case with several
+_QUALITY = 82
+
+
+class Pictures:
+    """Pictures of the cases of a dataset as data URIs; each image is read once.
+
+    Args:
+        data: The dataset; ``None`` if it cannot be read.
+        problem: Why it cannot be read.
+        overlays: Explanations by case id, as a picture and a caption in words of the page; see ``evidence``.
+    """
+
+    def __init__(self, data: Dataset | None, problem: str = "", overlays: Mapping[str, tuple[Image.Image, str]] | None = None):
+        self._data, self._problem = data, problem
+        self._overlays = overlays or {}
+        self._made: dict[str, list[Picture]] = {}
+        self._bytes = 0
+
+    def of(self, case_id: str) -> list[Picture]:
+        """The pictures of a case, and its explanation; empty if it cannot be read or the budget is spent."""
+        if case_id not in self._made:
+            self._made[case_id] = self._make(case_id)
+        return self._made[case_id]
+
+    def _make(self, case_id: str) -> list[Picture]:
+        data = self._data
+        if data is None:
+            return []
+        if case_id in data.rows:
+            images, rows = data.single_images, list(data.image_rows(data.rows[case_id]))
+        else:  # a group whose images were joined
+            images = data.single_images
+            rows = [row for row, case in enumerate(data.cases) if case.group == case_id]
+        found = [self._picture(lambda row=row: images.read_image(row), "") for row in rows[:_MOST_VIEWS]]
+        if case_id in self._overlays:
+            overlay, caption = self._overlays[case_id]
+            found.append(self._picture(lambda: overlay, caption))
+        return [picture for picture in found if picture is not None]
+
+    def _picture(self, read: Callable[[], Image.Image], caption: str) -> Picture | None:
+        if self._bytes >= MOST_BYTES:
+            return None
+        try:
+            image = read().convert("RGB")
+        except ClipzooError:  # missing or changed since the training
+            return None
+        image.thumbnail((PIXELS, PIXELS))
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=_QUALITY)
+        self._bytes += len(stream.getvalue())
+        return Picture(f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}", caption)
+
+    def notes(self, words: Words) -> list[str]:
+        """Why pictures are missing."""
+        if self._data is None:
+            return [words("no_pictures", why=self._problem)] if self._problem else []
+        return [words("budget_spent", megabytes=f"{MOST_BYTES / 1e6:g}")] if self._bytes >= MOST_BYTES else []
