@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
+from clipzoo.text import visible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -144,7 +146,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
         axes.axvline(place, color=_SERIES[colour], linewidth=0.9, linestyle=":")
     for series in chart.series:
         _draw_series(axes, series)
-    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
+    axes.set(xlabel=visible(chart.x_label), ylabel=visible(chart.y_label))
     if chart.x_limits:
         axes.set_xlim(*chart.x_limits)
     if chart.y_limits:
@@ -191,7 +193,7 @@ def _as_part_of_a_page(text: str, title: str) -> str:
     own = hashlib.sha256((title + text).encode()).hexdigest()[:8]
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>c{own}", text)
     start = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}" '
-    return f'{start}width="{width * 4 / 3:.0f}" role="img" aria-label="{escape(title)}" class="chart">{text.strip()}'
+    return f'{start}width="{width * 4 / 3:.0f}" role="img" aria-label="{escape(visible(title))}" class="chart">{text.strip()}'
 
 
 def forest(rows: Sequence[tuple[float | None, float | None, float | None]], reference: float | None) -> list[str]:

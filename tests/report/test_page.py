@@ -1,0 +1,164 @@
+"""The page of a report: complete, escaped, in two languages, with real text in its charts, and no number of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from run_files import table_of, write_run
+
+from clipzoo.records.tables import PredictionTable
+from clipzoo.report.charts import Chart, Series, forest, svg
+from clipzoo.report.content.records import RunRecords
+from clipzoo.report.content.whole import comparison_content, run_content
+from clipzoo.report.page import comparison_page, run_page
+from clipzoo.report.pictures import Pictures
+from clipzoo.report.sentences import BASELINES, SENTENCES
+from clipzoo.report.words import Words
+from clipzoo.scoring.baselines import DESCRIPTIONS
+
+HOSTILE = ("<script>alert(1)</script>", "\u202egnp.exe", "=cmd|' /C calc'!A0", "长" * 300)
+
+
+class Reader(HTMLParser):
+    """Tags, ids, and the texts of table cells."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags, self.ids, self.cells, self.links = [], [], [], []
+        self.inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[name] for name in ("src", "href", "xlink:href") if name in given]
+        if tag == "td":
+            self.inside = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag != "td"
+
+    def handle_data(self, data):
+        if self.inside:
+            self.cells[-1] += data
+
+
+def hostile_table() -> PredictionTable:
+    """Names that want to be markup, change the direction of text, be formulas, or be long."""
+    table = table_of(right=0.7)
+    ids = (*HOSTILE, *table.case_ids[len(HOSTILE) :])
+    return PredictionTable(HOSTILE[:2], ids, table.groups, table.folds, table.labels, table.probabilities)
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory) -> dict[str, dict]:
+    root = tmp_path_factory.mktemp("run")
+    write_run(root / "plain", table_of())
+    write_run(root / "hostile", hostile_table())
+    write_run(root / "other", table_of(right=0.6, seed=3))
+    records = {name: RunRecords.read(root / name, name) for name in ("plain", "hostile", "other")}
+    both = json.loads(json.dumps(comparison_content([records["plain"], records["other"]])))
+    return {**{name: json.loads(json.dumps(run_content(run))) for name, run in records.items()}, "both": both}
+
+
+def page_of(content: dict, language: str = "en") -> str:
+    kind = comparison_page if "leaderboard" in content else run_page
+    return kind(content, Words(language), Pictures(None))
+
+
+def numbers_in(value: object) -> set[str]:
+    """Every number of the content as a page may show it: with three digits, as a share in percent, or as it is."""
+    if isinstance(value, dict):
+        return set().union(*map(numbers_in, value.values())) if value else set()
+    if isinstance(value, list):
+        return set().union(*map(numbers_in, value)) if value else set()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {f"{value:.3f}", f"{abs(value):.3f}", f"{value:g}", f"{100 * value:.0f}", f"{100 * value:.1f}", str(value)}
+    return set(re.findall(r"\d+(?:\.\d+)?", value)) if isinstance(value, str) else set()
+
+
+@pytest.mark.parametrize("name", ["plain", "both"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_number_of_a_table_is_in_the_json(contents, name, language):
+    content = contents[name]
+    known = numbers_in(content) | {"001"}  # p < 0.001
+    found = Reader(page_of(content, language))
+    shown = [number for cell in found.cells for number in re.findall(r"\d+(?:\.\d+)?", cell)]
+    assert len(shown) > 50 or name == "both"
+    assert [number for number in shown if number not in known and number != "0.001"] == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_needs_nothing_else(contents, language):
+    page = page_of(contents["plain"], language)
+    found = Reader(page)
+    assert "script" not in found.tags and "link" not in found.tags
+    assert all(link.startswith(("#", "data:")) for link in found.links)
+    assert len(found.ids) == len(set(found.ids))
+    inside = {link[1:] for link in found.links if link.startswith("#")} | set(re.findall(r"url\(#([^)]+)\)", page))
+    assert inside <= set(found.ids)
+    assert {"answer", "classes", "decisions"} <= set(found.ids) and found.tags.count("h1") == 1
+    assert "://" not in re.sub(r'xmlns(:xlink)?="[^"]+"', "", page)
+    assert ("平衡准确率" in page) == (language == "zh") and ("Balanced accuracy" in page) == (language == "en")
+    assert page == page_of(contents["plain"], language)  # equal content, equal page
+
+
+def test_names_stay_text(contents):
+    page = page_of(contents["hostile"])
+    assert "<script" not in page and "&lt;script&gt;" in page
+    assert "\u202e" not in page and "\\u202egnp.exe" in page
+    assert "=cmd|&#39; /C calc&#39;!A0" in page or contents["hostile"]["cases"]["mistakes"] == []
+    names = {case["case_id"] for cases in contents["hostile"]["cases"].values() for case in cases}
+    assert all(json.dumps(name) for name in names)
+
+
+def test_sentences_exist_in_both_languages():
+    fields = {
+        key: [sorted(filter(None, (f[1] for f in string.Formatter().parse(text)))) for text in pair] for key, pair in SENTENCES.items()
+    }
+    assert {key for key, (en, zh) in fields.items() if en != zh} == set()
+    assert set(BASELINES) == set(DESCRIPTIONS)
+    source = "\n".join(path.read_text(encoding="utf-8") for path in Path(SENTENCES_FOLDER).rglob("*.py"))
+    source += "\n".join(path.read_text(encoding="utf-8") for path in Path(SENTENCES_FOLDER).glob("*.jinja"))
+    named = {key for key in re.findall(r"words\(['\"](\w+)['\"]", source) if not key.endswith("_")}
+    assert named and named <= set(SENTENCES)
+
+
+SENTENCES_FOLDER = Path(__file__).resolve().parents[2] / "clipzoo" / "report"
+
+
+def test_words_of_verdicts_and_warnings():
+    numbers = {"difference": 0.1, "low": 0.02, "high": 0.2, "adjusted_p_value": 0.0004, "detectable": None, "note": ""}
+    pair = {"first": "the trained model", "second": "kNN on frozen features", "verdict": "better", "metrics": {"accuracy": numbers}}
+    assert Words("en").verdict(pair, "accuracy", True, 4) == (
+        "The trained model is better than kNN on frozen features in accuracy: +0.100 (+0.020 … +0.200), p < 0.001 (Holm, 4 comparisons)."
+    )
+    assert Words("zh").verdict(pair, "accuracy", True, 1).startswith("训练的模型的准确率优于冻结特征上的 kNN：+0.100")
+    assert "0.167" in Words("en").warning({"key": "at_chance", "metric": "balanced_accuracy", "chance": 1 / 6})
+    assert Words("en").selection("best balanced_accuracy on val; last epoch") == "best balanced accuracy on the val part, the last one"
+    assert Words("zh").percent(0.034) == "3.4 %" and Words("zh").percent(None) == "–" and Words("en").p(0.0312) == "0.031"
+
+
+def test_charts_are_text_with_the_colours_of_the_page():
+    chart = Chart(
+        "ROC <1>", [Series("a", [0, 1], [0, None], [0.0, 0.1], [0.2, 0.3])], "假阳性率", "真阳性率", (0, 1), (0, 1), diagonal=True
+    )
+    drawn = svg(chart)
+    assert drawn == svg(chart) and "假阳性率</text>" in drawn and 'aria-label="ROC &lt;1&gt;"' in drawn
+    assert not re.findall(r"[: \"]#[0-9a-f]{6}", re.sub(r'href="#\w+"', "", drawn)) and "var(--s0)" in drawn and "currentColor" in drawn
+    assert "font-family" not in drawn and "<style" not in drawn
+    first, second = (set(re.findall(r'id="(\w+)"', svg(Chart(name, chart.series)))) for name in ("one", "two"))
+    assert first and not first & second
+
+
+def test_a_forest_shares_one_scale():
+    rows = forest([(0.5, 0.25, 0.75), (0.0, None, None), (None, None, None)], 1.0)
+    assert 'x1="53.0" x2="147.0"' in rows[0] and 'cx="100.0"' in rows[0] and 'x1="194.0"' in rows[0]  # 6 to 194 are 0 to 1
+    assert "interval" not in rows[1] and rows[2] == "" and forest([(None, None, None)], None) == [""]
