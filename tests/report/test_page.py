@@ -54,6 +54,8 @@ def hostile_table() -> PredictionTable:
     """Names that want to be markup, change the direction of text, be formulas, or be long."""
     table = table_of(right=0.7)
     ids = (*HOSTILE, *table.case_ids[len(HOSTILE) :])
+    for row in range(len(HOSTILE)):  # the worst mistakes, which are shown
+        table.probabilities[row] = [0.001, 0.999] if table.labels[row] == 0 else [0.999, 0.001]
     return PredictionTable(HOSTILE[:2], ids, table.groups, table.folds, table.labels, table.probabilities)
 
 
@@ -114,9 +116,8 @@ def test_names_stay_text(contents):
     page = page_of(contents["hostile"])
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "\u202e" not in page and "\\u202egnp.exe" in page
-    assert "=cmd|&#39; /C calc&#39;!A0" in page or contents["hostile"]["cases"]["mistakes"] == []
-    names = {case["case_id"] for cases in contents["hostile"]["cases"].values() for case in cases}
-    assert all(json.dumps(name) for name in names)
+    assert "=cmd|&#39; /C calc&#39;!A0" in page and "长" * 300 in page
+    assert {case["case_id"] for case in contents["hostile"]["cases"]["mistakes"]} >= set(HOSTILE)
 
 
 def test_sentences_exist_in_both_languages():
