@@ -46,6 +46,7 @@ def baselines(arguments: argparse.Namespace) -> None:
     config = Config.load(arguments.config, [*arguments.cfg_options, *device])
     folder = arguments.work_dir or command_line.default_work_dir(config)
     from clipzoo.baselines.run import Baselines, Options
+    from clipzoo.cli.report import show_report
     from clipzoo.records.results import SUMMARY_FILE, Summary
     from clipzoo.scoring.baselines import compare_with_trained
 
@@ -62,3 +63,5 @@ def baselines(arguments: argparse.Namespace) -> None:
     if (folder / SUMMARY_FILE).exists():
         trained, compared = Summary.read(folder), compare_with_trained(folder, write=True)
     command_line.show(f"{comparison.text(trained, compared)}\n\nresults: {folder / 'baselines'}")
+    if trained is not None:  # whose report shows them now
+        show_report(config, folder)

@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def grid(arguments: argparse.Namespace) -> int:
     """Make the jobs, run them, show the leaderboard."""
+    from clipzoo.cli.report import show_comparison
     from clipzoo.config import Config
     from clipzoo.grid import jobs as runs
     from clipzoo.grid.leaderboard import leaderboard, sorting
@@ -63,6 +64,7 @@ def grid(arguments: argparse.Namespace) -> int:
     command_line.show(aligned([header[i] for i in keep], [[row[i] for i in keep] for row in rows]))
     command_line.show("".join(f"\nnote: {note}" for note in notes))
     command_line.show(f"\nleaderboard: {folder / 'leaderboard.md'}")
+    show_comparison(base, folder, metric)
     return 1 if any(outcome.status in ("failed", "stopped") for outcome in outcomes) else 0
 
 

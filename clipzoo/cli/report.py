@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.cli import command_line
 
 if TYPE_CHECKING:
+    from clipzoo.config import Config
     from clipzoo.datasets.base import Dataset
-    from clipzoo.report.words import Language
 
 DESCRIPTION = """Write report.html and report.json of a finished run into its work dir: the answer with its uncertainty, the comparison
 with its baselines, classes and subgroups, curves, calibration, learning curves, data, the worst mistakes with pictures and explanations,
@@ -69,12 +71,36 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigError("--embedding umap requires umap-learn. Run pip install umap-learn, or use --embedding tsne")
 
 
-def show_report(folder: Path, language: Language, data: Dataset | None = None) -> None:
-    """Write the report of a run that was just finished, and show its path. It must not end a command whose results are written."""
-    try:
-        from clipzoo.report.write import Options, write_run_report
+def show_report(config: Config, folder: Path, data: Dataset | None = None) -> None:
+    """Write the report of a run that was just finished, if its config wants one, and show its path."""
+    from clipzoo.config.settings import RuntimeSettings
 
-        command_line.show(f"report: {write_run_report(folder, Options(language, say=command_line.say), data=data)}")
+    language = RuntimeSettings.of(config).report
+    if language is not None:
+        with _never_fatal():
+            from clipzoo.report.write import Options, write_run_report
+
+            command_line.show(f"report: {write_run_report(folder, Options(language, say=command_line.say), data=data)}")
+
+
+def show_comparison(config: Config, folder: Path, metric: str) -> None:
+    """Write the comparison of the finished runs of a grid, if the config wants reports and there are two, and show its path."""
+    from clipzoo.config.settings import RuntimeSettings
+
+    language, runs = RuntimeSettings.of(config).report, finished_runs(folder)
+    if language is not None and len(runs) > 1:
+        with _never_fatal():
+            from clipzoo.report.write import Options, write_comparison
+
+            names = [run.name for run in runs]
+            command_line.show(f"report: {write_comparison(runs, names, Options(language), out=folder, metric=metric)}")
+
+
+@contextmanager
+def _never_fatal() -> Iterator[None]:
+    """A report must not end a command whose results are written already."""
+    try:
+        yield
     except Exception as error:  # drawing depends on fonts, disks and plugins
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         command_line.say(f"warning: the report was not written: {reason}")
@@ -92,16 +118,22 @@ def runs_in(folders: list[Path]) -> list[Path]:
         CheckpointError: The grid has fewer than two finished runs.
     """
     from clipzoo.errors import CheckpointError
-    from clipzoo.records.results import SUMMARY_FILE
 
     if len(folders) > 1 or not (folders[0] / "leaderboard.csv").exists():
         return folders
-    found = sorted(path.parent for path in folders[0].glob(f"*/{SUMMARY_FILE}"))
+    found = finished_runs(folders[0])
     if len(found) < 2:
         raise CheckpointError(
             f"{folders[0]}: a grid with {len(found)} finished runs. A comparison needs two; run the grid again to finish them"
         )
     return found
+
+
+def finished_runs(folder: Path) -> list[Path]:
+    """The work dirs in ``folder`` that have a summary, by name."""
+    from clipzoo.records.results import SUMMARY_FILE
+
+    return sorted(path.parent for path in folder.glob(f"*/{SUMMARY_FILE}"))
 
 
 def _for_paper(folders: list[Path], out: Path, arguments: argparse.Namespace) -> list[Path]:

@@ -92,14 +92,12 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
         return 128 + stop.signal
     if summary is not None and is_main():
         from clipzoo.cli.report import show_report
-        from clipzoo.config.settings import RuntimeSettings
         from clipzoo.scoring.baselines import beside_baselines
 
         command_line.show(summary.tables())
         compared = beside_baselines(folder, summary, write=True)
         command_line.show("\n".join(["", *([compared, ""] if compared else []), f"results: {folder}"]))
-        if language := RuntimeSettings.of(config).report:
-            show_report(folder, language, validation.dataset)
+        show_report(config, folder, validation.dataset)
     return 0
 
 

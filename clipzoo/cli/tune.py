@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def tune(arguments: argparse.Namespace) -> int:
     """Search, show the trials, train the best."""
+    from clipzoo.cli.report import show_report
     from clipzoo.config import Config
     from clipzoo.engine.waiting import Interrupted
     from clipzoo.errors import ConfigError
@@ -59,4 +60,5 @@ def tune(arguments: argparse.Namespace) -> int:
         command_line.say(f"stopped by signal {stop.signal}; the same command continues from there")
         return 128 + stop.signal
     command_line.show(f"\n{summary.tables()}\n\nresults: {folder / BEST}")
+    show_report(Config.load(config, options), folder / BEST)
     return 0
