@@ -80,6 +80,15 @@ def config_of(class_folders):
     return make
 
 
+@pytest.fixture(scope="module")  # an event loop runs until the browser is closed, and asyncio.run of other tests would fail
+def browser():
+    """Real Chromium: ``browser.open(path, width=480, dark=True)``; tests/browser.py says what a visit can tell."""
+    from browser import chromium
+
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture
 def quiet():
     """A console that shows nothing."""

@@ -31,8 +31,10 @@ _PAGE = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{{ title }}</title>
 <style>
-:root { color-scheme: light dark; --line: #ccc; --soft: #f3f3f3; --error: #b00020; --warning: #8a5300; --note: #2a5d8f; }
-@media (prefers-color-scheme: dark) { :root { --line: #555; --soft: #2a2a2a; --error: #ff8a80; --warning: #ffc46b; --note: #9cc9f5; } }
+:root { color-scheme: light dark; --line: #ccc; --soft: #f3f3f3; --error: #b00020; --warning: #8a5300; --note: #2a5d8f;
+  background: #fff; color: #111; }
+@media (prefers-color-scheme: dark) { :root { --line: #555; --soft: #2a2a2a; --error: #ff8a80; --warning: #ffc46b; --note: #9cc9f5;
+  background: #151515; color: #eee; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--line); padding: .2rem .8rem .2rem 0; text-align: right; }
 td:first-child, th:first-child, .facts td { text-align: left; }
@@ -47,6 +49,7 @@ figcaption, .detail { font-size: .8rem; } .border { image-rendering: pixelated; 
 </style>
 </head>
 <body>
+<main>
 <h1>{{ title }}</h1>
 <p>{{ counts }}</p>
 <table class="facts">
@@ -72,6 +75,7 @@ figcaption, .detail { font-size: .8rem; } .border { image-rendering: pixelated; 
 <div class="cases">{% for name, picture in borders %}<figure><img class="border" src="{{ picture }}" alt="{{ name }}">\
 <figcaption>{{ name }}</figcaption></figure>{% endfor %}</div>{% endif %}
 <p><small>{{ budget }}</small></p>
+</main>
 </body>
 </html>
 """

@@ -54,7 +54,7 @@ def hostile(checked, folder, pictures):
 def test_names_are_text(hostile):
     shown = Tags(page(hostile))
     assert {tag for tag, _ in shown.tags} <= set(
-        "html head meta title style body h1 h2 p table tr td th section span small div figure figcaption img".split()
+        "html head meta title style body main h1 h2 p table tr td th section span small div figure figcaption img".split()
     )
     assert all(
         name in ("class", "src", "alt", "lang", "charset", "name", "content", "http-equiv") for _, found in shown.tags for name in found
@@ -92,3 +92,16 @@ def test_an_image_that_vanished_since(hostile, folder):
     for path in folder.rglob("*2.png"):
         path.unlink()
     assert "cases" in page(hostile)
+
+
+@pytest.mark.slow
+def test_page_in_chromium(hostile, browser, tmp_path):
+    path = tmp_path / "data_report.html"
+    path.write_text(page(hostile), encoding="utf-8")
+    for width, dark in ((400, True), (400, False), (1280, True), (1280, False)):
+        visit = browser.open(path, width=width, dark=dark)
+        assert visit.console == [] and visit.requests == []
+        faults = visit.violations()
+        assert faults == [], "\n".join(faults)
+        assert not visit.scrolls_sideways()
+        visit.screenshot(tmp_path / f"{width}{'dark' if dark else 'light'}.png")
