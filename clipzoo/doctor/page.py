@@ -36,8 +36,9 @@ _PAGE = """<!DOCTYPE html>
 @media (prefers-color-scheme: dark) { :root { --line: #555; --soft: #2a2a2a; --error: #ff8a80; --warning: #ffc46b; --note: #9cc9f5;
   background: #151515; color: #eee; } }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; overflow-wrap: anywhere; }
-table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--line); padding: .2rem .8rem .2rem 0; text-align: right; }
+table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--line); padding: .2rem .5rem .2rem 0; text-align: right; }
 td:first-child, th:first-child, .facts td { text-align: left; }
+.facts td:first-child, td + td, th { white-space: nowrap; } .facts td + td { white-space: normal; }
 section { border-left: .3rem solid; margin: 1.5rem 0; padding-left: 1rem; } h2 { font-size: 1.05rem; margin: 0; }
 .error { border-color: var(--error); } .warning { border-color: var(--warning); } .note { border-color: var(--note); }
 .level { font-weight: 700; } .error .level { color: var(--error); } .warning .level { color: var(--warning); }
