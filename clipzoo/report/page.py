@@ -52,7 +52,7 @@ def _render(title: str, headline: dict[str, str], sections: list[Section | None]
     from markupsafe import Markup
 
     def shown(value: object) -> object:
-        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        return visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(autoescape=True, loader=loader, finalize=shown, undefined=StrictUndefined, trim_blocks=True)

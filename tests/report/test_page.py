@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from run_files import table_of, write_run
+from report_pages import HOSTILE, page_of
 
-from clipzoo.records.tables import PredictionTable
 from clipzoo.report.charts import Chart, Series, forest, svg
-from clipzoo.report.content.records import RunRecords
-from clipzoo.report.content.whole import comparison_content, run_content
-from clipzoo.report.page import comparison_page, run_page
-from clipzoo.report.pictures import Pictures
 from clipzoo.report.sentences import BASELINES, SENTENCES
 from clipzoo.report.words import Words
 from clipzoo.scoring.baselines import DESCRIPTIONS
-
-HOSTILE = ("<script>alert(1)</script>", "\u202egnp.exe", "=cmd|' /C calc'!A0", "长" * 300)
 
 
 class Reader(HTMLParser):
@@ -48,31 +40,6 @@ class Reader(HTMLParser):
     def handle_data(self, data):
         if self.inside:
             self.cells[-1] += data
-
-
-def hostile_table() -> PredictionTable:
-    """Names that want to be markup, change the direction of text, be formulas, or be long."""
-    table = table_of(right=0.7)
-    ids = (*HOSTILE, *table.case_ids[len(HOSTILE) :])
-    for row in range(len(HOSTILE)):  # the worst mistakes, which are shown
-        table.probabilities[row] = [0.001, 0.999] if table.labels[row] == 0 else [0.999, 0.001]
-    return PredictionTable(HOSTILE[:2], ids, table.groups, table.folds, table.labels, table.probabilities)
-
-
-@pytest.fixture(scope="module")
-def contents(tmp_path_factory) -> dict[str, dict]:
-    root = tmp_path_factory.mktemp("run")
-    write_run(root / "plain", table_of())
-    write_run(root / "hostile", hostile_table())
-    write_run(root / "other", table_of(right=0.6, seed=3))
-    records = {name: RunRecords.read(root / name, name) for name in ("plain", "hostile", "other")}
-    both = json.loads(json.dumps(comparison_content([records["plain"], records["other"]])))
-    return {**{name: json.loads(json.dumps(run_content(run))) for name, run in records.items()}, "both": both}
-
-
-def page_of(content: dict, language: str = "en") -> str:
-    kind = comparison_page if "leaderboard" in content else run_page
-    return kind(content, Words(language), Pictures(None))
 
 
 def numbers_in(value: object) -> set[str]:

@@ -63,7 +63,10 @@ def reproducibility(run: RunRecords) -> dict[str, Any]:
             }
             for name, result in run.results.items()
         ],
-        "commands": [typed(f"{command} {run.folder / 'config.py'}") for command in ("train", "test")],
+        "commands": [
+            typed(f"train {run.folder / 'config.py'} --work-dir {run.folder}_again"),
+            typed(f"test {run.folder / 'config.py'} {run.folder}"),
+        ],
         "config": _config_rows(run),
         "methods": _methods(run),
     }

@@ -1,0 +1,41 @@
+"""Reports in real Chromium: no message, no request, no fault for readers, at two widths and in both colour schemes; and on paper."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from report_pages import page_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("name", ["plain", "hostile", "both"])
+def test_pages(browser, contents, tmp_path, name, language):
+    path = tmp_path / "report.html"
+    path.write_text(page_of(contents[name], language), encoding="utf-8")
+    for width in (1280, 420):
+        for dark in (False, True):
+            visit = browser.open(path, width=width, dark=dark)
+            assert visit.console == [] and visit.requests == []
+            assert visit.violations() == []
+            assert not visit.scrolls_sideways()
+            reached = visit.focused_by_tab()
+            assert reached[0].startswith("a#") and len(reached) > 3
+    back = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert back == "rgb(22, 24, 27)"  # the dark one, of the last visit
+
+
+def test_paper(browser, contents, tmp_path):
+    """The text of a PDF is text, Chinese included; nothing is cut at the right."""
+    if shutil.which("pdftotext") is None:
+        pytest.skip("pdftotext is not installed")
+    path = tmp_path / "report.html"
+    path.write_text(page_of(contents["plain"], "zh"), encoding="utf-8")
+    printed = browser.open(path).pdf(tmp_path / "report.pdf")
+    text = subprocess.run(["pdftotext", "-layout", printed, "-"], capture_output=True, text=True, check=True).stdout
+    assert "平衡准确率" in text and "骨水泥型" in text
+    value = contents["plain"]["answer"]["value"]
+    assert f"{value:.3f}" in text
