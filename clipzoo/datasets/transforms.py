@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from clipzoo.datasets.placement import placement
 from clipzoo.errors import ConfigError
 from clipzoo.structures import Preprocessing
 
@@ -47,11 +48,10 @@ class Fit:
     def __call__(self, image: Image.Image) -> Tensor:
         from torchvision.transforms.v2 import InterpolationMode, functional
 
-        width, height = image.size
-        scale = self.size / max(width, height)
-        shape = [max(1, round(height * scale)), max(1, round(width * scale))]
+        placed = placement("pad", self.size, *image.size)
+        shape = [placed.height, placed.width]
         pixels_CHW = functional.pil_to_tensor(image)  # a channels-last view, which torchvision resizes without unpacking
-        if shape == [height, width]:
+        if shape == list(pixels_CHW.shape[-2:]):
             return pixels_CHW
         return functional.resize(pixels_CHW, shape, interpolation=InterpolationMode(self.interpolation), antialias=True)
 
@@ -71,11 +71,9 @@ class CropToSquare:
         self.resample = _pillow_filter(interpolation)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        shorter = min(image.size)
-        width, height = (self.size * side // shorter for side in image.size)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        scaled = _resized(image, (width, height), self.resample)
-        return _pixels(scaled.crop((left, top, left + self.size, top + self.size)))
+        placed = placement("crop", self.size, *image.size)
+        scaled = _resized(image, (placed.width, placed.height), self.resample)
+        return _pixels(scaled.crop((-placed.left, -placed.top, self.size - placed.left, self.size - placed.top)))
 
 
 class SquashToSquare:

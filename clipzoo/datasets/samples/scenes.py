@@ -52,8 +52,29 @@ class Figure:
         return f"{article} {self.size} {self.colour} {self.shape} {self.place}"
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A drawn scene, and what is where in it.
+
+    Attributes:
+        image: RGB picture of ``SIDE x SIDE`` pixels.
+        figures: Its one or two shapes.
+        boxes: Left, top, right and bottom of a square around each shape, in pixels; it is close to the shape, not tight.
+    """
+
+    image: Image.Image
+    figures: tuple[Figure, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+
 def draw_scene(seed: int, number: int) -> tuple[Image.Image, str, str]:
     """Scene ``number`` of the set ``seed``: image, Chinese caption and English caption. A third of the scenes have two shapes."""
+    scene = located_scene(seed, number)
+    return scene.image, "，".join(f.chinese() for f in scene.figures), " and ".join(f.english() for f in scene.figures)
+
+
+def located_scene(seed: int, number: int) -> Scene:
+    """The same scene with its shapes and their boxes."""
     import numpy as np
 
     rng = np.random.default_rng([seed % 2**32, number])
@@ -61,10 +82,8 @@ def draw_scene(seed: int, number: int) -> tuple[Image.Image, str, str]:
     figures = [Figure(_one(rng, SIZES), _one(rng, COLOURS), _one(rng, SHAPES), str(place)) for place in places]
     image = _background(rng)
     pen = ImageDraw.Draw(image)
-    for figure in figures:
-        _draw(pen, figure, rng)
-    image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return image, "，".join(f.chinese() for f in figures), " and ".join(f.english() for f in figures)
+    boxes = tuple(_draw(pen, figure, rng) for figure in figures)
+    return Scene(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), tuple(figures), boxes)
 
 
 def _one(rng: np.random.Generator, table: dict) -> str:
@@ -81,7 +100,8 @@ def _background(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(stains).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _draw(pen: ImageDraw.ImageDraw, figure: Figure, rng: np.random.Generator) -> None:
+def _draw(pen: ImageDraw.ImageDraw, figure: Figure, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Draw a shape; the box around it in pixels of the finished image."""
     side = SIDE * _OVERSAMPLING
     x, y = (side * (fraction + rng.uniform(-0.04, 0.04)) for fraction in PLACES[figure.place][1:])
     radius = side * SIZES[figure.size][1] * rng.uniform(0.9, 1.1)
@@ -94,6 +114,7 @@ def _draw(pen: ImageDraw.ImageDraw, figure: Figure, rng: np.random.Generator) ->
         return [(x + radius * d * math.sin(a), y - radius * d * math.cos(a)) for d, a in zip(distances, angles, strict=True)]
 
     box = (x - radius, y - radius, x + radius, y + radius)
+    reach = radius * 1.15  # of the corners
     if figure.shape == "circle":
         pen.ellipse(box, fill=colour)
     elif figure.shape == "ring":
@@ -104,3 +125,4 @@ def _draw(pen: ImageDraw.ImageDraw, figure: Figure, rng: np.random.Generator) ->
     else:
         distances = {"square": [1.15] * 4, "triangle": [1.15] * 3, "star": [1.15, 0.48] * 5}[figure.shape]
         pen.polygon(ring(distances, math.pi / 4 if figure.shape == "square" else 0.0), fill=colour)
+    return tuple(edge / _OVERSAMPLING for edge in (x - reach, y - reach, x + reach, y + reach))

@@ -11,6 +11,7 @@ from PIL import Image
 from clipzoo.datasets import ImageFolderDataset, TableDataset
 from clipzoo.datasets.samples.phantoms import CLASS_TEXTS, FINDINGS, make_patients
 from clipzoo.datasets.samples.sample_data import DIGIT_TEXTS, create_sample_dataset
+from clipzoo.datasets.samples.scenes import SIDE, draw_scene, located_scene
 from clipzoo.errors import DataError
 
 SMALL = {"digits": 30, "hip": 14, "pairs": 12}
@@ -163,6 +164,22 @@ def test_nothing_is_overwritten(tmp_path):
         create_sample_dataset(tmp_path / "file", "pairs", 2)
     (tmp_path / "empty").mkdir()
     assert (create_sample_dataset(tmp_path / "empty", "pairs", 2) / "README.txt").is_file()
+
+
+def test_boxes_of_scenes_hold_their_shapes_and_little_else():
+    """Shapes are saturated, the paper is pale: whatever is strongly coloured lies in a box, and every box is full of it."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
+    for number in range(1, 25):
+        scene = located_scene(4, number)
+        assert np.array_equal(scene.image, draw_scene(4, number)[0]) and len(scene.boxes) == len(scene.figures)
+        pixels = np.asarray(scene.image).astype(int)
+        coloured = pixels.max(axis=2) - pixels.min(axis=2) > 70
+        covered = np.zeros_like(coloured)
+        for left, top, right, bottom in scene.boxes:
+            inside = (columns > left) & (columns < right) & (rows > top) & (rows < bottom)
+            assert coloured[inside].mean() > 0.2
+            covered |= inside
+        assert not (coloured & ~covered).any()
 
 
 def test_all_or_nothing(tmp_path):
