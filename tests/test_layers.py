@@ -22,6 +22,7 @@ HOUSE = (
     ("engine",),
     ("hooks",),
     ("inference",),
+    ("explain",),
     ("baselines", "fewshot", "grid", "planning", "doctor"),
     ("report",),
     ("cli",),

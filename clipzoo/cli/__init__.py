@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "recompute the out-of-fold table from the checkpoints, or score an external folder",
     "baselines": "scores of frozen features on the folds of a config, without training",
     "predict": "classify images with a trained or published CLIP",
+    "explain": "show which part of an image speaks for a text or a class",
     "search": "find the images of a folder most similar to a text or an image",
     "fewshot": "fine-tune for, predict and evaluate few-shot tasks",
     "summary": "print the tables of a finished work dir",

@@ -129,6 +129,17 @@ class LoadedCLIP(LoadedModel):
         own = texts is None and templates is None
         return self._predicted(reader, sizes, encoded, names, batch_size, num_workers, progress, calibrated=own)
 
+    def represent_classes(self) -> object | None:
+        """See ``LoadedModel.represent_classes``.
+
+        Raises:
+            DataError: The model has no classes of its own.
+        """
+        names, captions = self._described(None, None)
+        classes = self._tokenised(names, captions, allow_overlong=True).to(self.device)
+        with self.differentiating(), torch.no_grad():
+            return self.model.encode_classes(classes)
+
     def _described(self, texts: Texts | None, templates: str | Sequence[str] | None) -> tuple[list[str], list[list[str]]]:
         """Class names, and the sentences of each class."""
         if texts is None:

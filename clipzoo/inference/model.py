@@ -84,7 +84,8 @@ class Classification:
         return cls(results[0].classes, joint.float(), results[0].multi_label)
 
 
-def _features_only(features: Tensor) -> Batch:
+def features_only(features: Tensor) -> Batch:
+    """A batch of ``[B, F]`` outputs of the image tower, for ``Model.predict``."""
     rows = torch.arange(len(features), device=features.device)
     return Batch(images=features[:, :0], labels=torch.full_like(rows, -1), cases=rows, features=features)
 
@@ -170,7 +171,7 @@ class LoadedModel:
     def image_features(self, images: Tensor) -> Tensor:
         """``[B, D]`` features of preprocessed, normalised images ``[B, 3, H, W]``."""
         with self._evaluating():
-            features = self.model.encode_image(self._on_device(images)).float().cpu()
+            features = self.model.encode_image(self.on_device(images)).float().cpu()
         return features.clone()  # no inference tensor, so that a classifier can be trained on it
 
     def describe(self) -> list[str]:
@@ -222,7 +223,7 @@ class LoadedModel:
         return Classification(tuple(names), torch.from_numpy(found), several)
 
     def _logits(self, batch: Loaded, encoded: object) -> Tensor:
-        images = self._on_device(batch.images)
+        images = self.on_device(batch.images)
         rows = torch.tensor(batch.rows, device=images.device)
         with self._evaluating():
             return self.model.predict(Batch(images=images, labels=torch.full_like(rows, -1), cases=rows), encoded).float().cpu()
@@ -234,13 +235,24 @@ class LoadedModel:
                 f"{self.source}: {type(self.model).__name__} does not support several images per case. Pass a plain list of images"
             )
         with self._evaluating():
-            features_IF = torch.cat([in_full(self.model.tower_features(self._on_device(batch.images))).cpu() for batch in read])
+            features_IF = torch.cat([in_full(self.model.tower_features(self.on_device(batch.images))).cpu() for batch in read])
             pooled = mean_per_case(features_IF, torch.tensor(sizes)).split(batch_size)
-            return [self.model.predict(_features_only(part.to(self.device)), encoded).float().cpu() for part in pooled]
+            return [self.model.predict(features_only(part.to(self.device)), encoded).float().cpu() for part in pooled]
 
-    def _on_device(self, images: Tensor) -> Tensor:
+    def represent_classes(self) -> object | None:
+        """The representation of ``classes`` for ``Model.predict``, whose result can be differentiated; ``None`` if the model needs none."""
+        return None
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` images on the model's device, in its memory format."""
         images = images.to(self.device, non_blocking=True)
         return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
+
+    @contextmanager
+    def differentiating(self) -> Iterator[None]:
+        """Evaluation mode with gradients, always in full precision: for explanations, which differentiate the model without changing it."""
+        with torch.inference_mode(False), torch.enable_grad(), evaluating(self.model), torch.autocast(self.device.type, enabled=False):
+            yield
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

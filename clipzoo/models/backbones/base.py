@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from clipzoo.errors import BuildError
+from clipzoo.models.backbones.spatial import Spatial
 from clipzoo.models.pooling import in_full
 from clipzoo.models.tower import Tower, full_name
 from clipzoo.structures import Preprocessing
@@ -54,6 +55,13 @@ class Backbone(Tower):
         for change in changes:
             total = total + self(change(images))
         return total / (1 + len(changes))
+
+    def spatial(self) -> Spatial:
+        """Where this tower keeps position, for explanations: feature maps from the last to the first, or patches.
+
+        ``None``, the default, for a tower that does not say; it cannot be explained.
+        """
+        return None
 
     def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
         """For export: copies of the tower's tensors under open_clip's names without prefix, and further fields of ``CLIPWeights``.

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.backbones.spatial import Spatial, open_clip_spatial
 from clipzoo.models.layout.modules import modified_resnet, vision_transformer
 from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
@@ -125,6 +126,10 @@ class CLIPVision(Backbone):
     def depth_groups(self) -> list[list[str]]:
         """Stem and position embeddings, then one group per block; final norm, pooling and projection belong to the last block."""
         return visual_groups((name for name, _ in self.named_parameters()), resnet=self.size.resnet)
+
+    def spatial(self) -> Spatial:
+        """See ``Backbone.spatial``."""
+        return open_clip_spatial(self.net)
 
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.backbones.base import Backbone
+from clipzoo.models.backbones.spatial import FeatureMap, Patches, Pooling, Spatial
 from clipzoo.models.layout.image_processor import clip_preprocessing, image_preprocessing, usual_preprocessing
 from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.lora import Adapters
@@ -119,6 +120,33 @@ class HFVision(Backbone):
     def depth_groups(self) -> list[list[str]]:
         """From the stem to the last block; final norm, pooling and projection belong to the last block."""
         return _groups(name for name, _ in self.named_parameters())
+
+    def spatial(self) -> Spatial:
+        """See ``Backbone.spatial``; measured on one black image, as transformers does not declare it."""
+        size = self.preprocessing.size
+        with torch.no_grad(), evaluating(self):
+            images = torch.zeros(1, 3, size, size, device=next(self.parameters()).device)
+            shape = self.net(pixel_values=images, **self._resizing(images)).last_hidden_state.shape
+        if len(shape) == 4:
+            return (FeatureMap("last_hidden_state", self.net, "last_hidden_state"),)
+        config = self.net.config
+        patch, layers = getattr(config, "patch_size", None), getattr(config, "num_hidden_layers", None)
+        if not isinstance(patch, int) or not isinstance(layers, int):
+            return None
+        side = size // patch
+        prefix = shape[1] - side * side
+        pooling = self._read_from(prefix)
+        return None if prefix < 0 or pooling is None else Patches(side, side, prefix, layers, pooling)
+
+    def _read_from(self, prefix: int) -> Pooling | None:
+        """What ``pooling`` reads: transformers pools at the first token, in BEiT over the patches, and by attention without a first token."""
+        if self.pooling == "mean":
+            return "tokens"
+        if self.pooling == "pooler" and getattr(self.net.config, "use_mean_pooling", False):
+            return "patches"
+        if self.pooling == "pooler" and prefix == 0:
+            return "attention"
+        return "class_token" if prefix > 0 else None
 
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""

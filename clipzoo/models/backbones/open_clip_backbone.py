@@ -10,6 +10,7 @@ from clipzoo.config.arguments import FilePath, Share, Whole, Width
 from clipzoo.errors import ConfigError
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.clip_vision import run_resnet, visual_groups, visual_heads, with_positions
+from clipzoo.models.backbones.spatial import FeatureMap, Spatial, open_clip_spatial, timm_spatial
 from clipzoo.models.backbones.timm_backbone import timm_groups
 from clipzoo.models.layout.open_clip import check_options
 from clipzoo.models.layout.states import copied, load_strictly
@@ -88,6 +89,15 @@ class OpenCLIPBackbone(Backbone):
             return visual_groups((name for name, _ in self.named_parameters()), resnet=self._resnet)
         groups = timm_groups(self.net.trunk, "net.trunk.")
         return [*groups[:-1], groups[-1] + [f"net.head.{name}" for name, _ in self.net.head.named_parameters()]]
+
+    def spatial(self) -> Spatial:
+        """See ``Backbone.spatial``."""
+        if not self._timm:
+            return open_clip_spatial(self.net)
+        found, pool = timm_spatial(self.net.trunk), getattr(self.net.head, "pool", None)
+        if pool is None or not isinstance(found, tuple):
+            return found
+        return (FeatureMap("the input of the pooling", pool, "input"), *found)  # open_clip's own pooling of a convolutional network
 
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""

@@ -15,6 +15,7 @@ from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.efficientnet_names import is_efficientnet_pytorch, to_timm
+from clipzoo.models.backbones.spatial import Spatial, timm_spatial
 from clipzoo.models.backbones.timm_repository import (
     HUB,
     is_repository,
@@ -101,6 +102,10 @@ class TimmBackbone(Backbone):
     def depth_groups(self) -> list[list[str]]:
         """Parameter names from the stem to the last block, by timm's own grouping; a final norm belongs to the last block."""
         return timm_groups(self.net, "net.")
+
+    def spatial(self) -> Spatial:
+        """See ``Backbone.spatial``."""
+        return timm_spatial(self.net)
 
     def blueprint(self) -> dict:
         """See ``Tower.blueprint``."""

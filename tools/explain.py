@@ -1,0 +1,4 @@
+from clipzoo.cli.explain import main
+
+if __name__ == "__main__":
+    main()
