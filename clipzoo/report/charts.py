@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 # Stand-ins that the page replaces: text and axes, grid, and the series.
 _INK, _GRID = "#010101", "#020202"
-_SERIES = tuple(f"#0300{number:02x}" for number in range(8))
+NUM_COLOURS = 12
+_SERIES = tuple(f"#0300{number:02x}" for number in range(NUM_COLOURS))
 _VARIABLES = {_INK: "currentColor", _GRID: "var(--line)", **{colour: f"var(--s{i})" for i, colour in enumerate(_SERIES)}}
 
 
@@ -38,9 +39,10 @@ class Series:
         low: Lower limits at ``at``, or at ``x``; empty for none.
         high: Upper limits.
         at: Positions of the limits; empty for ``x``.
-        colour: Number of the colour, 0 to 7.
-        kind: ``'line'``, ``'step'``, ``'points'``, ``'bars'``, or ``'limits'``: points with vertical limits.
+        colour: Number of the colour; they repeat after 12.
+        kind: ``'line'``, ``'step'``, ``'points'``, ``'bars'``, ``'limits'``: points with vertical limits, or ``'texts'``.
         dashed: Whether the line is dashed.
+        texts: What is written at the positions, for ``'texts'``.
     """
 
     label: str
@@ -52,6 +54,7 @@ class Series:
     colour: int = 0
     kind: str = "line"
     dashed: bool = False
+    texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,10 @@ def _draw_series(axes: Axes, series: Series) -> None:
     values = [float("nan") if value is None else value for value in series.y]
     if series.kind == "bars":
         axes.bar(series.x, values, color=colour, width=0.7)
+    elif series.kind == "texts":
+        axes.plot(series.x, values, color=_INK, linestyle="", marker="D", markersize=4, markerfacecolor="none", markeredgewidth=0.8)
+        for x, y, text in zip(series.x, values, series.texts, strict=True):
+            axes.annotate(visible(text), (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
     elif series.kind == "points":
         axes.plot(series.x, values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.75, markeredgewidth=0)
     elif series.kind == "limits":

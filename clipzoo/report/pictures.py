@@ -37,6 +37,11 @@ class Pictures:
         self._made: dict[str, list[Picture]] = {}
         self._bytes = 0
 
+    @property
+    def explains(self) -> bool:
+        """Whether some cases have an explanation."""
+        return bool(self._overlays)
+
     def of(self, case_id: str) -> list[Picture]:
         """The pictures of a case, and its explanation; empty if it cannot be read or the budget is spent."""
         if case_id not in self._made:

@@ -258,6 +258,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "captions": ("{n} distinct captions.", "{n} 条不同的描述。"),
     # --- cases ---
     "cases_title": ("Cases", "病例"),
+    "overlays": (
+        "The second picture of a case shows where the image speaks for the text below it, in the eyes of the model that tested it: bright "
+        "means more. It says what the model looked at, not what is there.",
+        "每个病例的第二张图显示：在测试它的模型看来，图像的哪些部分支持图下的文字，越亮越支持。它说明模型看了哪里，而不是那里有什么。",
+    ),
     "mistakes_title": ("Worst mistakes", "最严重的错误"),
     "mistakes_intro": ("Wrong with the largest probability.", "以最大的概率预测错误。"),
     "certain_title": ("Most certain correct cases", "最有把握的正确病例"),
@@ -288,9 +293,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "embedding_title": ("Features of the test images", "测试图像的特征"),
     "embedding_of": ("Features of {fold}", "{fold} 的特征"),
     "embedding_intro": (
-        "Out-of-fold features in two dimensions ({method}), one picture per fold, as every fold's model has a space of its own. Distances "
-        "between pictures mean nothing.",
-        "折外特征的二维投影（{method}），每折一幅，因为各折模型的特征空间不同。不同图之间的距离没有意义。",
+        "Out-of-fold features in two dimensions ({method}), one picture per fold, as every fold's model has a space of its own. Diamonds "
+        "are the captions of the classes, centred on their own mean.",
+        "折外特征的二维投影（{method}），每折一幅，因为各折模型的特征空间不同。菱形是各类别的描述，按其自身均值居中。",
     ),
     # --- few shots ---
     "few_shot_intro": (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from clipzoo.pictures.figures import shortened_name
 from clipzoo.report.blocks import Block, Card, Cards, Figure, Figures, Paragraph, Section
-from clipzoo.report.charts import Chart, Series, svg
+from clipzoo.report.charts import NUM_COLOURS, Chart, Series, svg
 from clipzoo.report.pictures import Pictures
 from clipzoo.report.words import Words
+
+_METHODS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def section(content: dict[str, Any], words: Words, pictures: Pictures) -> Section | None:
@@ -22,6 +25,8 @@ def section(content: dict[str, Any], words: Words, pictures: Pictures) -> Sectio
         return None
     notes = [Paragraph(note, "note") for note in pictures.notes(words)]
     notes += [Paragraph(note, "note", english=True) for note in content.get("model_notes", ())]
+    if pictures.explains:
+        notes.append(Paragraph(words("overlays")))
     return Section("cases", words("cases_title"), [*notes, *blocks])
 
 
@@ -68,6 +73,10 @@ def embedding(content: dict[str, Any], words: Words) -> Section | None:
         for c, name in enumerate(panel["classes"]):
             rows = [i for i, label in enumerate(panel["labels"]) if label == c]
             series.append(Series(name, [panel["x"][i] for i in rows], [panel["y"][i] for i in rows], colour=c, kind="points"))
-        chart = Chart(words("embedding_of", fold=fold), series, bare=True, size=(3.0, 2.8))
-        figures.append(Figure(svg(chart), fold, [(one.label, one.colour % 8) for one in series if one.label]))
-    return Section("embedding", words("embedding_title"), [Paragraph(words("embedding_intro", method=found["method"])), Figures(figures)])
+        names = [shortened_name(name, 12) for name in panel["captions"]]
+        captions = Series("", panel["caption_x"], panel["caption_y"], kind="texts", texts=names)
+        chart = Chart(words("embedding_of", fold=fold), [*series, captions], bare=True, size=(3.6, 3.2))
+        figures.append(Figure(svg(chart), fold, [(one.label, one.colour % NUM_COLOURS) for one in series]))
+    return Section(
+        "embedding", words("embedding_title"), [Paragraph(words("embedding_intro", method=_METHODS[found["method"]])), Figures(figures)]
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clipzoo.report.blocks import Figure, Figures, Paragraph, Section, Table
-from clipzoo.report.charts import Chart, Series, svg
+from clipzoo.report.charts import NUM_COLOURS, Chart, Series, svg
 from clipzoo.report.words import Words
 
 
@@ -25,7 +25,7 @@ def section(content: dict[str, Any], words: Words) -> Section:
     chance = 1 / points[0]["way"]
     base = Series("", [shots[0], shots[-1]], [chance, chance], colour=7, dashed=True)
     chart = Chart(words("few_shot_chart"), [base, *series], words("shots"), words("mean_accuracy"), size=(5.2, 3.4), whole=True)
-    legend = [(one.label, one.colour % 8) for one in series]
+    legend = [(one.label, one.colour % NUM_COLOURS) for one in series]
     intro = words("few_shot_intro", way=points[0]["way"], episodes=points[0]["episodes"], chance=words.number(chance))
     table = Table(words("few_shot_caption"), [words("method"), *(words("n_shots", n=shot) for shot in shots)], rows)
     return Section("answer", words("answer"), [Paragraph(intro), table, Figures([Figure(svg(chart), words("few_shot_chart"), legend)])])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clipzoo.report.blocks import Block, Cell, Figure, Figures, Paragraph, Section, Table, Text
-from clipzoo.report.charts import Chart, Series, svg
+from clipzoo.report.charts import NUM_COLOURS, Chart, Series, svg
 from clipzoo.report.words import Words
 
 
@@ -15,7 +15,7 @@ def curves(content: dict[str, Any], words: Words) -> Section | None:
     found = content["training"]
     if not found:
         return None
-    shown = [(i % 8, fold, rows) for i, (fold, rows) in enumerate(found["folds"].items())]
+    shown = [(i % NUM_COLOURS, fold, rows) for i, (fold, rows) in enumerate(found["folds"].items())]
     marks = [(found["scored_epoch"][fold], colour) for colour, fold, _ in shown if found["scored_epoch"][fold]]
     figures = []
     for key, label in (("loss", words("training_loss")), ("metric", f"{words.metric(found['metric'])}, {words('part_' + found['on'])}")):
