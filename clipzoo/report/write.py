@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clipzoo.config import Config
 from clipzoo.config.plugins import import_plugins
 from clipzoo.errors import ClipzooError
-from clipzoo.files import finite, write_json, write_text
+from clipzoo.files import cannot_write, finite, write_json, write_text
 from clipzoo.report.content.few_shot import few_shot_content
 from clipzoo.report.content.records import RunRecords
 from clipzoo.report.content.whole import comparison_content, run_content
@@ -124,8 +123,10 @@ def dataset_of(run: RunRecords) -> tuple[Dataset | None, str]:
 
 
 def _write(content: dict[str, Any], page: str, folder: Path) -> Path:
-    with suppress(FileExistsError):
-        folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     write_json(folder / JSON_FILE, finite(content))
     write_text(folder / PAGE_FILE, page)
     return folder / PAGE_FILE
