@@ -46,7 +46,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["clipzoo", "clipzoo.*"]),
-    package_data={"clipzoo": ["py.typed", "report/*.jinja"]},
+    package_data={"clipzoo": ["py.typed", "report/*.jinja", "serving/*.jinja"]},
     cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.10",
     install_requires=requirements("runtime"),

@@ -24,7 +24,7 @@ HOUSE = (
     ("inference",),
     ("explain",),
     ("baselines", "fewshot", "grid", "planning", "doctor"),
-    ("report",),
+    ("report", "serving"),
     ("cli",),
 )
 STOREY = {wing: storey for storey, wings in enumerate(HOUSE) for wing in wings}

@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "classify images with a trained or published CLIP",
     "explain": "show which part of an image speaks for a text or a class",
     "search": "find the images of a folder most similar to a text or an image",
+    "serve": "a page on this machine to try a model in a browser, and the same as JSON",
     "fewshot": "fine-tune for, predict and evaluate few-shot tasks",
     "summary": "print the tables of a finished work dir",
     "report": "a finished run, or several, as one page of HTML with pictures, and every number as JSON",

@@ -17,16 +17,21 @@ SOURCE = (
 
 def add_model_arguments(parser: argparse.ArgumentParser, batch_size: int = 64) -> None:
     """Add ``--device`` and the arguments for running a model there."""
-    parser.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, cuda:1 or mps")
-    help_ = "precision of the computation: fp32, bf16, fp16, or auto, as in training (default)"
-    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help=help_)
-    help_ = "activation, for weights files that do not define it: yes for OpenAI's weights, no for most others"
-    parser.add_argument("--quick-gelu", choices=["yes", "no"], help=help_)
+    add_loading_arguments(parser)
     help_ = f"images encoded together (default: {batch_size})"
     parser.add_argument("--batch-size", type=positive, default=batch_size, metavar="N", help=help_)
     parser.add_argument(
         "--workers", type=at_least_0, metavar="N", help="processes that read images (default: depends on the number of images)"
     )
+
+
+def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and the other arguments of ``loading``."""
+    parser.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, cuda:1 or mps")
+    help_ = "precision of the computation: fp32, bf16, fp16, or auto, as in training (default)"
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help=help_)
+    help_ = "activation, for weights files that do not define it: yes for OpenAI's weights, no for most others"
+    parser.add_argument("--quick-gelu", choices=["yes", "no"], help=help_)
     add_plugins_argument(parser)
 
 

@@ -36,6 +36,8 @@ class LoadedCLIP(LoadedModel):
         BuildError: The model has no text side.
     """
 
+    reads_texts = True
+
     def __init__(self, restored: Restored, *, precision: str = "fp32"):
         if not has_text_side(restored):
             raise BuildError(

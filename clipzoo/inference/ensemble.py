@@ -69,6 +69,11 @@ class FoldEnsemble:
             results.append(member.classify(given, texts, templates, progress=count, **options))
         return Classification.mean(results)
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether images can be compared with any text."""
+        return next(iter(self.members.values())).reads_texts
+
     def describe(self) -> list[str]:
         """Log lines: the included folds, then a description of the first model."""
         return [self.source, *next(iter(self.members.values())).describe()[1:]]

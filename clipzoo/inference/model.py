@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -107,7 +107,10 @@ class LoadedModel:
         class_captions: Sentences of each class.
         preprocess: Function from any Pillow image to the ``[3, size, size]`` tensor that ``model`` expects.
         precision: Precision of the computation.
+        reads_texts: Whether images can be compared with any text.
     """
+
+    reads_texts: ClassVar[bool] = False
 
     def __init__(self, restored: Restored, *, precision: str = "fp32"):
         self.model: Model = restored.model
