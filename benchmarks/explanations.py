@@ -1,6 +1,6 @@
 """Do explanations point at the object that the sentence names? Checked on drawn scenes, where its place is known.
 
-    python benchmarks/explanations.py [--scenes 1200] [--tests 150]
+    python benchmarks/explanations.py [--folder FOLDER]
 
 ``benchmarks/README.md`` says what is measured and what is not.
 """
@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ TOWERS = {
     "relevance": {"type": "CLIPVision", "image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "heads": 4, "output_dim": 128},
 }
 TEXT = {"type": "BERT", "pretrained": False, "pooling": "mean", "hidden_size": 128, "num_layers": 2, "num_heads": 4}
-LARGEST_SHARE = 1 / 64  # of the square, at its centre: the map that always points there
 RESAMPLES = 2000
+NUM_CURVES = 100  # questions for which deletion and insertion are computed
 
 
 @dataclass(frozen=True)
@@ -166,32 +167,41 @@ def measure(method: str, model, tests: Tests, num_curves: int) -> list[list[str]
     return table
 
 
+def compare(folder: Path, arguments: argparse.Namespace, tests: Tests) -> tuple[list[str], list[list[str]]]:
+    """Train both towers on the same scenes; what they learned in words, and the rows of the table."""
+    from clipzoo.datasets.samples.sample_data import create_sample_dataset
+
+    if not (folder / "scenes").exists():
+        create_sample_dataset(folder / "scenes", "pairs", arguments.scenes, seed=0)
+    learned, rows = [], []
+    for (method, tower), epochs in zip(TOWERS.items(), arguments.epochs, strict=True):
+        pooled, model = train(method, folder / "scenes", folder / method, epochs)
+        recalls = ", ".join(f"{name} {value:.3f}" for name, value in pooled.items() if name.endswith("_r1"))
+        learned.append(f"{method}: {tower.get('name', tower['type'])}, {tower['image_size']} px, {epochs} epochs, {recalls}")
+        print(learned[-1], file=sys.stderr, flush=True)
+        rows += measure(method, model, tests, min(NUM_CURVES, len(tests.images)))
+    return learned, rows
+
+
 def main() -> None:
     """Draw, train, explain, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=1200, help="scenes to train on")
     parser.add_argument("--tests", type=int, default=150, help="scenes of two shapes to explain")
-    parser.add_argument("--epochs", type=int, nargs=2, default=[20, 40], help="of the convolutional tower and of the transformer")
+    parser.add_argument("--epochs", type=int, nargs=2, default=[14, 40], help="of the convolutional tower and of the transformer")
+    parser.add_argument("--folder", type=Path, help="folder that keeps scenes and models, to go on after a stop (default: none)")
     parser.add_argument("--smoke", action="store_true", help="does it run? The numbers mean nothing")
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.scenes, arguments.tests, arguments.epochs = 40, 4, [1, 1]
-    from clipzoo.datasets.samples.sample_data import create_sample_dataset
-
     names = ("torch", "timm", "open_clip_torch", "clipzoo")
     print(f"{machine()}; " + ", ".join(f"{name} {version(name)}" for name in names))
     tests = draw_tests(arguments.tests, seed=1)
     area = ((tests.box[:, 2] - tests.box[:, 0]) * (tests.box[:, 3] - tests.box[:, 1])).mean()
-    print(f"{arguments.scenes} scenes to train on, {arguments.tests} scenes of two shapes to explain; mean area of a box {area:.3f}")
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = create_sample_dataset(Path(folder) / "scenes", "pairs", arguments.scenes, seed=0)
-        for (method, tower), epochs in zip(TOWERS.items(), arguments.epochs, strict=True):
-            pooled, model = train(method, data, Path(folder) / method, epochs)
-            recalls = ", ".join(f"{name} {value:.3f}" for name, value in pooled.items() if name.endswith("r@1"))
-            print(f"{method}: {tower.get('name', tower['type'])}, {tower['image_size']} px, {epochs} epochs; test {recalls}")
-            rows += measure(method, model, tests, min(100, len(tests.images)))
-    print()
+    with tempfile.TemporaryDirectory() as temporary:
+        learned, rows = compare(arguments.folder or Path(temporary), arguments, tests)
+    given = f"{arguments.scenes} scenes to train on, {arguments.tests} scenes of two shapes to explain, mean area of a box {area:.3f}"
+    print("; ".join([given, *learned]) + "\n")
     header = ["method", "map of", "pointing game", "mass in the box", "mass in the other box", "correlation", "deletion", "insertion"]
     for cells in [header, ["---"] * 2 + ["---:"] * 6, *rows]:
         print("| " + " | ".join(cells) + " |")

@@ -53,6 +53,21 @@ def test_frozen_tower_prints_the_four_rows_and_the_cache_changes_no_number(smoke
 
 
 @pytest.mark.slow
+def test_explanations_prints_the_rows_of_both_methods(smoke):
+    header, setting, rows = smoke("explanations")
+    assert "timm" in header and setting.startswith("40 scenes to train on, 4 scenes of two shapes to explain")
+    ways = ["the sentence", "the sentence minus the other one", "the other sentence", "random weights", "last block random"]
+    ways += ["always the centre", "random map"]
+    assert [row[:2] for row in rows] == [[method, way] for method in ("grad_cam", "relevance") for way in ways]
+    for row in rows:
+        value, low, high = (float(word.strip("[],")) for word in row[3].split())
+        assert 0 <= low <= value <= high <= 1
+        assert bool(row[5]) == ("random" in row[1] and "map" not in row[1]) and bool(row[6]) == bool(row[7]) == (not row[5])
+    named, other = rows[0], rows[2]
+    assert named[3:5] == other[4:2:-1]  # both sentences of a scene are asked for, so their rows mirror each other
+
+
+@pytest.mark.slow
 def test_coverage_prints_both_tables(repo, tmp_path):
     command = [sys.executable, str(repo / "benchmarks" / "coverage.py"), "--smoke", "--out", "found.md"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=600, check=False)

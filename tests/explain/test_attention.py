@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from clipzoo.explain import attention
 from clipzoo.explain.attention import captured_attention, explicit_attention
 
 
@@ -54,16 +55,17 @@ def test_multihead_attention_is_captured_in_the_graph_whether_it_returns_its_wei
 
 
 def test_other_threads_are_not_captured_and_torch_is_left_as_it_was():
-    functions = F.scaled_dot_product_attention, F.multi_head_attention_forward
+    assert (F.scaled_dot_product_attention, F.multi_head_attention_forward) == (attention._FUSED, attention._MULTI_HEAD)
     query, key, value = tensors((1, 1, 2, 3), (1, 1, 2, 3), (1, 1, 2, 3))
     with pytest.raises(ValueError, match="stop"), captured_attention() as found:
-        thread = threading.Thread(target=lambda: F.scaled_dot_product_attention(query, key, value))
+        outputs = []
+        thread = threading.Thread(target=lambda: outputs.append(F.scaled_dot_product_attention(query, key, value)))
         thread.start()
         thread.join()
-        assert found == []
+        assert found == [] and torch.equal(outputs[0], attention._FUSED(query, key, value))
         F.scaled_dot_product_attention(query, key, value)
         assert len(found) == 1
         with pytest.raises(RuntimeError, match="already active"), captured_attention():
             pass
         raise ValueError("stop")
-    assert (F.scaled_dot_product_attention, F.multi_head_attention_forward) == functions
+    assert (F.scaled_dot_product_attention, F.multi_head_attention_forward) == (attention._FUSED, attention._MULTI_HEAD)

@@ -1,5 +1,7 @@
 """Grad-CAM and relevance against naive implementations, against captum, and over every kind of tower."""
 
+from dataclasses import replace
+
 import pytest
 import small_towers
 import timm
@@ -87,10 +89,11 @@ def test_grad_cam_reads_both_layouts(cnn):
     torch.testing.assert_close(grad_cam(first, score), grad_cam(last, same, channels_last=True))
 
 
-def test_grad_cam_equals_captums():
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_grad_cam_equals_captums(name):
     attr = pytest.importorskip("captum.attr")
     torch.manual_seed(0)
-    tower = small_towers.scatter(BACKBONES.build({"type": "TimmBackbone", "name": "test_resnet", "image_size": 128})).eval()
+    tower = small_towers.scatter(BACKBONES.build({"type": "TimmBackbone", "name": name, "image_size": 128})).eval()
     images, weight = torch.randn(2, 3, 128, 128), torch.randn(tower.num_features)
     found, _ = attribute(tower, tower.spatial(), images, lambda features: features @ weight)
     cam = attr.LayerGradCam(lambda given: tower(given) @ weight, tower.net.global_pool)
@@ -236,6 +239,8 @@ def test_towers_that_cannot_be_explained_say_why(cnn):
     with pytest.raises(BuildError, match="its feature maps have a single position. Use a larger image_size"):
         attribute(tower, tower.spatial(), images[:, :, :1, :1], lambda features: features @ weight)
     vit = timm_tower("test_vit", 32)
+    with pytest.raises(BuildError, match="the weights of its 5 attention layers over 5 tokens are hidden"):  # of the sixth, nothing is known
+        attribute(vit, replace(spatial_of(vit), layers=5), torch.randn(1, 3, 32, 32), lambda features: features[:, 0])
     for block in vit.net.blocks[:2]:
         block.attn.fused_attn = False
     with pytest.raises(BuildError, match="the weights of its 6 attention layers over 5 tokens are hidden"):

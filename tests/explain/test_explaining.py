@@ -32,7 +32,7 @@ def test_the_map_depends_on_the_text(clip, files):
 
 def test_a_difference_is_between_two_sentences_and_each_image_may_have_its_own(clip, files):
     texts, others = ["一个圆", "方块", "条纹"] * 3, ["方块", "条纹", "一个圆"] * 3
-    found = explain(clip, files, texts, others)
+    found = explain(clip, files, texts, others, batch_size=4)
     similarity = clip.similarity(files, texts + others).numpy()
     np.testing.assert_allclose(found.scores, np.diag(similarity[:, :9] - similarity[:, 9:]), atol=1e-5)
     alone = explain(clip, files[4], "方块", "条纹")
@@ -53,7 +53,7 @@ def test_classes_are_explained_by_their_logit(clip, files):
     assert found.targets == tuple(result.predictions)
     log_probability = result.probabilities.log()
     ids = torch.tensor([result.classes.index(name) for name in found.targets])
-    against = explain_classes(clip, files, list(found.targets), "圆")
+    against = explain_classes(clip, files, list(found.targets), "圆", batch_size=2)
     expected = log_probability.gather(1, ids[:, None])[:, 0] - log_probability[:, result.classes.index("圆")]
     np.testing.assert_allclose(against.scores, expected, atol=1e-3)  # differences of logits are differences of log probabilities
     np.testing.assert_allclose(explain_classes(clip, files, "圆").scores - explain_classes(clip, files, "方块").scores,
