@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from clipzoo.explain.explaining import Loaded
     from clipzoo.explain.folder import Entry
 
-DESCRIPTION = """Show which part of an image speaks for a sentence (--text), for the difference between two sentences (--text, --against), or
-for a class of the model's training: the most probable one, the --top most probable ones, or --class.
+DESCRIPTION = """Show which part of an image speaks for a sentence (--text), for the difference between two sentences (--text, --against),
+or for a class of the model's training: the most probable one, the --top most probable ones, or --class.
 Grad-CAM for convolutional image towers, relevance through attention for transformers. CHECKPOINT is what predict takes; for a work dir
 it is the mean of the maps of all finished folds.
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--text", help="sentence to explain: what makes the image similar to it")
     chosen.add_argument("--class", dest="class_name", metavar="NAME", help="class of the training, instead of the predicted one")
-    chosen.add_argument("--top", type=model_arguments.positive, default=1, metavar="K", help="classes to explain for each image (default: 1)")
+    chosen.add_argument("--top", type=model_arguments.positive, default=1, metavar="K", help="classes to explain per image (default: 1)")
     parser.add_argument("--against", metavar="TEXT", help="sentence (with --text) or class (with --class) to subtract")
     help_ = "grad_cam, relevance, or auto (the default): the one that fits the image tower"
     parser.add_argument("--method", choices=["auto", "grad_cam", "relevance"], default="auto", help=help_)

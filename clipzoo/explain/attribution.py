@@ -173,7 +173,7 @@ def captured_maps(candidates: Sequence[FeatureMap]) -> Iterator[dict[str, Tensor
 
 
 def _last_large(candidates: Sequence[FeatureMap], maps: dict[str, Tensor], tower: Backbone) -> FeatureMap:
-    """The last map with at least ``SMALLEST_SIDE`` rows and columns; if there is none, the last with more than one position.
+    """The last map with at least ``SMALLEST_SIDE`` rows and columns, or else the last with more than one position.
 
     Raises:
         BuildError: Every map is a single position, or none was computed.

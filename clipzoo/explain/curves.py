@@ -21,8 +21,8 @@ def deletion_and_insertion(
     """Two curves of the score, ``[B, K + 1]`` each, over the shares 0, 1/K, … 1 of the pixels.
 
     Deletion replaces the highest pixels by the mean colour of the training (0 after normalisation): a good map lets the score fall soon.
-    Insertion starts from the blurred image and restores the highest pixels: a good map lets the score rise soon. Equal pixels, such as those
-    that the ReLU cut, come in random order. Random maps give the curves of chance.
+    Insertion starts from the blurred image and restores the highest pixels: a good map lets the score rise soon. Equal pixels (those that
+    the ReLU cut) come in random order. Random maps give the curves of chance.
 
     Args:
         score: Function from ``[B, 3, S, S]`` normalised images to ``[B]``.

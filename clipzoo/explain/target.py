@@ -53,7 +53,7 @@ class Sentences:
         """
         if not isinstance(model, LoadedCLIP):
             raise BuildError(
-                f"text: {model.source} has no text side. Explain one of its {len(model.classes)} classes instead: {shortened(model.classes)}"
+                f"text: {model.source} has no text side. Explain one of its {len(model.classes)} classes: {shortened(model.classes)}"
             )
         direction_ND = model.encode_text(self.names, allow_overlong=self.allow_overlong)
         if self.against:

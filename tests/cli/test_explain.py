@@ -49,7 +49,8 @@ def test_the_predicted_classes_of_a_fold(explained, finished, images, tmp_path):
     np.testing.assert_allclose(arrays["scores"], [row["score"] for row in rows], atol=1e-6)
     assert listing["method"] == "grad_cam" and listing["size"] == 32 and listing["fit"] == "pad"
     assert [row["picture"] for row in rows] == [f"{i}_000_{rank}.png" for i in (1, 2, 3) for rank in (1, 2)]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"explanations.json", "explanations.npz", *(row["picture"] for row in rows)}
+    written = {"explanations.json", "explanations.npz", *(row["picture"] for row in rows)}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
     assert all(Image.open(tmp_path / "out" / row["picture"]).size == (16, 16) for row in rows)
     assert len(ended.out.splitlines()) == 2 + 6 and all(name in ended.out for name in ("probability", "1_000_1.png", *model.classes[:2]))
 

@@ -67,7 +67,7 @@ def test_a_classifier_explains_its_classes_only(classifier, files):
         logits = classifier.model.logits(classifier.model.image_encoder(images))
     np.testing.assert_allclose(found.scores, logits.max(dim=1).values, rtol=1e-4, atol=1e-5)
     assert found.maps.shape == (9, 32, 32)
-    with pytest.raises(BuildError, match="has no text side. Explain one of its 3 classes instead: 圆, 方块, 条纹"):
+    with pytest.raises(BuildError, match="has no text side. Explain one of its 3 classes: 圆, 方块, 条纹"):
         explain(classifier, files, "一个圆")
 
 

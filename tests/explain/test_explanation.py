@@ -86,7 +86,8 @@ def test_the_overlay_lies_on_the_upright_picture_of_any_kind(explanation, tmp_pa
     changed = np.abs(np.asarray(pictures[1]).astype(int) - 200).max(axis=2) > 20
     rows, columns = np.nonzero(changed)
     assert 18 <= rows.min() and rows.max() < 42 and 26 <= columns.min() and columns.max() < 52
-    assert explanation.on(0, upright, longest=40).size == (30, 40) and explanation.on(0, upright, longest=500).size == upright.size == (60, 80)
+    assert explanation.on(0, upright, longest=40).size == (30, 40)
+    assert explanation.on(0, upright, longest=500).size == upright.size == (60, 80)
     with pytest.raises(DataError, match="nowhere.png: no such file"):
         explanation.on(0, tmp_path / "nowhere.png")
 

@@ -139,7 +139,7 @@ class HFVision(Backbone):
         return None if prefix < 0 or pooling is None else Patches(side, side, prefix, layers, pooling)
 
     def _read_from(self, prefix: int) -> Pooling | None:
-        """What ``pooling`` reads: transformers pools at the first token, in BEiT over the patches, and by attention without a first token."""
+        """What ``pooling`` reads. transformers pools at the first token, over the patches (BEiT), or by attention without a first token."""
         if self.pooling == "mean":
             return "tokens"
         if self.pooling == "pooler" and getattr(self.net.config, "use_mean_pooling", False):
