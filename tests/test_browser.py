@@ -7,7 +7,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 GOOD = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Good</title></head>
-<body><main><h1>Good</h1><a id="first" href="#end">to the end</a> <button id="second">press</button><p id="end">end</p></main></body></html>"""
+<body><main><h1>Good</h1><a id="first" href="#end">to the end</a> <button id="second">press</button>
+<p id="end">end</p></main></body></html>"""
 BAD = """<!DOCTYPE html><html><head><meta charset="utf-8"><title>Bad</title><link rel="icon" href="data:,"></head>
 <body><main><h1 style="color: #aaa; background: #fff">Bad</h1><img src="missing.png">
 <div style="width: 3000px">wide</div><script>console.warn("warned"); missing()</script></main></body></html>"""
@@ -29,7 +30,11 @@ def test_good_page(visit, tmp_path):
     found = visit(GOOD, dark=True, width=500, language="zh-CN")
     assert found.console == [] and found.requests == [] and found.violations() == [] and not found.scrolls_sideways()
     assert [name.partition(" ")[0] for name in found.focused_by_tab()] == ["a#first", "button#second"]
-    assert found.page.evaluate("[matchMedia('(prefers-color-scheme: dark)').matches, innerWidth, navigator.language]") == [True, 500, "zh-CN"]
+    assert found.page.evaluate("[matchMedia('(prefers-color-scheme: dark)').matches, innerWidth, navigator.language]") == [
+        True,
+        500,
+        "zh-CN",
+    ]
     assert found.screenshot(tmp_path / "page.png").read_bytes()[:4] == b"\x89PNG"
     assert found.pdf(tmp_path / "page.pdf").read_bytes()[:4] == b"%PDF"
 

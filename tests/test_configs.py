@@ -162,12 +162,13 @@ def others(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("path", LEAVES, ids=name_of)
 def test_config_is_built_tiny_and_makes_one_step(path, class_folders, pairs, others, tmp_path, quiet):
     from clipzoo.engine.cross_validation import CrossValidation
+    from clipzoo.engine.dry_run import dry_run
 
     values = Config.load(path).plain()
     values["model"] = tiny_model(values["model"], others / "clip.pt")
     values["data"] = {**values["data"], "batch_size": 6, "num_workers": 0}
     values["data"]["dataset"] = tiny_data(values["data"]["dataset"], class_folders, pairs, others)
     values["runtime"] = {**values.get("runtime", {}), "device": "cpu", "threads": 1}
-    lines = CrossValidation(Config.from_dict(values, path.stem), tmp_path / "none", console=quiet).dry_run()
+    lines = dry_run(CrossValidation(Config.from_dict(values, path.stem), tmp_path / "none", console=quiet))
     assert any(line.startswith("one step of 6 cases: loss") for line in lines)
     assert not (tmp_path / "none").exists()

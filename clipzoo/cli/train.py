@@ -80,7 +80,9 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
 
     validation = CrossValidation(config, folder)
     if arguments.dry_run:
-        lines = validation.dry_run()
+        from clipzoo.engine.dry_run import dry_run
+
+        lines = dry_run(validation, accept_changed_data=arguments.accept_changed_data)
         if is_main():
             command_line.show("\n".join(lines))
         return 0

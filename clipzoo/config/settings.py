@@ -49,6 +49,8 @@ class DataSettings(Settings):
             metrics and ``batch_size`` are then per case.
         max_views: With ``views``, the largest number of images of a case that are used at a time in training, drawn anew in every epoch.
             ``None``, and always in evaluation: all.
+        check_images: Whether to decode every image file once before training, of all parts, so that a damaged one is found at the start.
+            Files that were checked before, and not changed since, are not read again (``$CLIPZOO_CACHE``).
     """
 
     section: ClassVar[str] = "data"
@@ -61,6 +63,7 @@ class DataSettings(Settings):
     allow_overlong_captions: bool = True
     views: str | None = None
     max_views: Count | None = None
+    check_images: bool = True
 
     def __post_init__(self) -> None:
         if self.max_views is not None and self.views is None:

@@ -16,12 +16,12 @@ from clipzoo.config.settings import DataSettings
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.files.checks import refusals_listed
 from clipzoo.datasets.group_hint import group_note
+from clipzoo.datasets.inspection.image_facts import SIDE, FileFact, look_at
+from clipzoo.datasets.inspection.similar import Pair, find_pairs
 from clipzoo.datasets.tiny_imagenet import TinyImageNetDataset
 from clipzoo.datasets.views import with_views
 from clipzoo.doctor import rules
-from clipzoo.doctor.files import SIDE, FileFact, look_at
 from clipzoo.doctor.findings import Finding, ordered
-from clipzoo.doctor.pairs import Pair, find_pairs
 from clipzoo.doctor.places import Places
 from clipzoo.doctor.probe import mean_borders, probe_border
 from clipzoo.doctor.texts import audit

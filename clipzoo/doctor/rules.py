@@ -10,9 +10,9 @@ import numpy as np
 
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.group_hint import group_hint
-from clipzoo.doctor.files import FileFact
+from clipzoo.datasets.inspection.image_facts import DEEP, FileFact
+from clipzoo.datasets.inspection.similar import FLAT, MOST_PAIRS, Pair
 from clipzoo.doctor.findings import Finding, Level, Shown
-from clipzoo.doctor.pairs import FLAT, MOST_PAIRS, Pair
 from clipzoo.doctor.places import Places
 from clipzoo.doctor.words import Words
 from clipzoo.errors import shortened
@@ -21,7 +21,6 @@ from clipzoo.records.folds import PARTS
 TINY, HUGE = 16, 8000  # pixels: shorter side, longer side
 OUTLIER = 4  # times smaller than the median image
 IMBALANCE: tuple[tuple[float, Level], ...] = ((10, "warning"), (3, "note"))  # largest class / smallest class
-DEEP = 8  # bits per channel
 _PAIR_LEVELS: dict[str, tuple[Level, Level]] = {  # of equal, of nearly equal images
     "conflict": ("error", "warning"),
     "leak": ("error", "warning"),

@@ -17,14 +17,15 @@ from clipzoo.config import Config
 from clipzoo.config.checking import check
 from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
-from clipzoo.engine import build, loop, work_dir
+from clipzoo.engine import build, work_dir
 from clipzoo.engine.checkpoint import BEST, LATEST, how_to_retrain
 from clipzoo.engine.checks.decisions import check_decisions
+from clipzoo.engine.checks.images import check_images
 from clipzoo.engine.epochs import inner, wise_ft
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
-from clipzoo.errors import CheckpointError, ConfigError
+from clipzoo.errors import ConfigError
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.inner import INNER_RESULT_FILE, EpochChoice, InnerResult
@@ -69,6 +70,7 @@ class CrossValidation:
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later
+        self.image_warnings: list[str] = []
         self.fingerprint: Fingerprint | None = None  # of the data, after the comparison with the work dir's record
 
     def train(self, fold: int | None = None, *, accept_changed_data: bool = False) -> Summary | None:
@@ -112,6 +114,7 @@ class CrossValidation:
             accept_changed_data: Continue even if images or texts changed since an earlier start.
         """
         distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
+        self.image_warnings = self.check_images()
         records = self.rehearse(first)
         self.fingerprint = self.compare_data(accept_changed_data)
         distributed.from_main(self.check_done)
@@ -127,6 +130,14 @@ class CrossValidation:
             for record in records:
                 log.handle(record)
             yield log
+        finally:
+            close_log(log)
+
+    def check_images(self) -> list[str]:
+        """Decode every image file once; see ``clipzoo.engine.checks.images``."""
+        log = make_log(self.console, None)
+        try:
+            return check_images(self.dataset, self.config, log=log, console=self.console)
         finally:
             close_log(log)
 
@@ -296,35 +307,8 @@ class CrossValidation:
         log.info(f"folds  {self.folds.spec.get('type')} x {len(self.folds.splits)}, digest {self.folds.digest[:12]}")
         for note in [*self.folds.notes, *inner.cost(self.config)]:
             log.info(f"note: {note}")
-
-    def dry_run(self) -> list[str]:
-        """Build the first fold that is not done and train one step in memory, without writing anything.
-
-        Returns:
-            The lines that a real run would log at its start, and the losses of the step.
-        """
-        split = next((s for s in self.folds.splits if not work_dir.is_done(self.folder / s.name)), self.folds.splits[0])
-        log = make_log(self.console, None)
-        notes = []
-        try:
-            distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
-        except CheckpointError as error:
-            notes = [f"note: without --dry-run this would fail: {error}"]
-        else:
-            if distributed.from_main(lambda: recorded(self.folder) is not None):
-                self.fingerprint = self.compare_data(accept_changes=False)
-        outputs = {"log": log, "console": self.console, "provenance": self.provenance(split)}
-        runner = Runner(self.config, self.dataset, split, self.folder / split.name, **outputs, is_dry=True)
-        run = runner.run
-        notes += [f"note: {line}" for line in inner.cost(self.config)]
-        lines = [*notes, *self.dataset.describe(), *run.model.describe(), *build.describe(run)]
-        with closing(runner), loop.memory_advice(run):
-            batch = next(iter(run.train_loader))
-            run.parallel.train()
-            loop.set_learning_rate(run)
-            loop.step(run, [batch])
-        losses = "  ".join(f"{name} {value:.4f}" for name, value in run.meter.means().items())
-        return [*lines, f"one step of {len(batch)} cases: {losses}", "dry run: nothing was written"]
+        for line in self.image_warnings:
+            log.warning(f"warning: {line}")
 
     def summarise(self, log: logging.Logger | None = None) -> Summary | None:
         """Write ``oof_predictions.csv`` and ``cv_summary.json`` if every fold is done.

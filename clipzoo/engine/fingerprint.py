@@ -12,11 +12,10 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from clipzoo.commands import typed
 from clipzoo.datasets.files.digests import FileDigest, FileState
@@ -37,14 +36,11 @@ if TYPE_CHECKING:
 
     from clipzoo.datasets.base import Dataset
 
-T = TypeVar("T")
-
 FILE = "data.json"
 _ADVICE = f"Delete it if it is damaged: {typed('train')} recreates it from the data, and refuses folds that were trained on other data"
 _THREADS = 8  # more than the cores of most machines, as they wait for disks
 _PORTION = 32  # images per task of a thread
 _NOTABLE = 5.0  # seconds after which the duration is logged
-_TURN = 1.0  # seconds between two heartbeats to other processes
 
 
 class Mark(NamedTuple):
@@ -311,7 +307,7 @@ def compare_fingerprint(folder: Path, dataset: Dataset, *, accept_changes: bool 
         CheckpointError: The data changed (the message says what), or ``data.json`` is damaged.
         DataError: An image is missing or cannot be read.
     """
-    return _in_turns(_compared(folder, dataset, accept_changes, log, console))
+    return distributed.in_turns(_compared(folder, dataset, accept_changes, log, console))
 
 
 def keep_fingerprint(folder: Path, found: Fingerprint, *, accept_changes: bool = False) -> Fingerprint:
@@ -336,7 +332,7 @@ def _compared(folder: Path, dataset: Dataset, accept_changes: bool, log: Logger,
     with shown("looking for changes of the data" if stored else "reading the data", len(look.dataset), console, log) as report:
         for done in look:
             report(done)
-            if time.monotonic() - turn > _TURN:
+            if time.monotonic() - turn > distributed.TURN_SECONDS:
                 yield
                 turn = time.monotonic()
     seconds = time.monotonic() - started
@@ -372,23 +368,6 @@ def _when(folder: Path) -> str:
         if names
     ]
     return " and ".join(phrases) or "before anything was trained"
-
-
-def _in_turns(work: Generator[None, None, T]) -> T:
-    """The result of ``work``, on every process. The main one runs it; the others wait for one turn at a time, so that no wait times out."""
-
-    def turn() -> tuple[bool, T | None]:
-        try:
-            next(work)
-        except StopIteration as end:
-            return True, end.value
-        return False, None
-
-    with closing(work):
-        while True:
-            ended, value = distributed.from_main(turn)
-            if ended:
-                return value
 
 
 def _canonical(value: object) -> bytes:

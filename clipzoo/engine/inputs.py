@@ -16,7 +16,7 @@ from clipzoo.datasets.augmentations import Mixing, augmentation_of, is_none, mix
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.transforms import evaluation_transform
-from clipzoo.engine import single_cases
+from clipzoo.engine.checks import single_cases
 from clipzoo.errors import ConfigError
 from clipzoo.features.dataset import features_of_cases
 from clipzoo.features.store import FeatureStore

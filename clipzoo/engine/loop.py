@@ -17,7 +17,8 @@ from contextlib import contextmanager
 import torch
 
 from clipzoo.datasets.augmentations import mixed
-from clipzoo.engine import build, checkpoint, single_cases, unfreezing
+from clipzoo.engine import build, checkpoint, unfreezing
+from clipzoo.engine.checks import single_cases
 from clipzoo.engine.epochs.best import replaces
 from clipzoo.engine.evaluation import evaluate
 from clipzoo.engine.grad_cache import autocast, cached_backward, on_device, synchronised, total

@@ -163,6 +163,19 @@ def check_writable(folder: Path) -> None:
         raise DataError(f"{folder}: not writable ({reason(error)}). Choose another folder with --work-dir") from error
 
 
+def check_possible(folder: Path) -> None:
+    """Refuse a folder that ``check_writable`` would refuse, without creating it.
+
+    Raises:
+        DataError: The folder, or the nearest existing one above it, is not a folder or not writable.
+    """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        why = "not writable" if nearest.is_dir() else "not a folder"
+        what = why if nearest == folder else f"cannot be created: {nearest} is {why}"
+        raise DataError(f"{folder}: {what}. Choose another folder with --work-dir")
+
+
 def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
     """Refuse a folder made with another config or other folds.
 

@@ -14,7 +14,7 @@ from clipzoo.errors import CheckpointError
 
 # Keys that may differ between two starts of one experiment without any effect on the results.
 FREE_KEYS = (
-    *("data.num_workers", "data.dataset.attributes", "evaluation.balance_baselines"),
+    *("data.num_workers", "data.check_images", "data.dataset.attributes", "evaluation.balance_baselines"),
     *("evaluation.operating_point", "evaluation.positive_class", "splits.num_repeats"),
     *("runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout", "runtime.report"),
     "data.dataset.salt",

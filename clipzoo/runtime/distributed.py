@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,9 @@ from clipzoo.config.settings import RuntimeSettings
 from clipzoo.errors import BuildError, ProcessError
 from clipzoo.runtime.launchers import Launcher, Place, place_of
 
+T = TypeVar("T")
+
+TURN_SECONDS = 1.0  # between two heartbeats to other processes
 _LONGEST = 1e7  # seconds: four months, which every clock can count
 # How gloo reports that another process does not answer or has died; nccl raises a DistError.
 _LOST = (
@@ -160,3 +163,23 @@ def from_main(make: object) -> object:
     if box[1] is not None:
         raise box[1]
     return box[0]
+
+
+def in_turns(work: Generator[None, None, T]) -> T:
+    """The result of ``work``, on every process. The main one runs it; the others wait for one turn at a time, so that no wait times out.
+
+    ``work`` yields at least every ``TURN_SECONDS``.
+    """
+
+    def turn() -> tuple[bool, T | None]:
+        try:
+            next(work)
+        except StopIteration as end:
+            return True, end.value
+        return False, None
+
+    with closing(work):
+        while True:
+            ended, value = from_main(turn)
+            if ended:
+                return value

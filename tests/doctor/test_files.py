@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipzoo.doctor.files import FileFact
+from clipzoo.datasets.inspection.image_facts import FileFact
 from clipzoo.errors import DataError
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from clipzoo.doctor import pairs as module
-from clipzoo.doctor.files import FileFact
-from clipzoo.doctor.pairs import Pair, details, find_pairs, hashes
+from clipzoo.datasets.inspection import similar as module
+from clipzoo.datasets.inspection.image_facts import FileFact
+from clipzoo.datasets.inspection.similar import Pair, details, find_pairs, hashes
 
 
 def fact(image: Image.Image, number: int = 0) -> FileFact:
-    from clipzoo.doctor.files import _with_pixels
+    from clipzoo.datasets.inspection.image_facts import _with_pixels
 
     return _with_pixels(FileFact(str(number)), image)
 

@@ -14,6 +14,7 @@ from clipzoo.cli import train as train_command
 from clipzoo.config import Config
 from clipzoo.engine import work_dir
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.dry_run import dry_run
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.errors import CheckpointError, LeakError
 from clipzoo.inference import rescoring
@@ -59,7 +60,7 @@ def validation_of(place):
 
 def test_a_restart_with_a_changed_image_is_refused_without_a_trace(place):
     before = snapshot(place[1])
-    for call in (lambda run: run.train(), lambda run: run.train(fold=2), lambda run: run.dry_run()):
+    for call in (lambda run: run.train(), lambda run: run.train(fold=2), dry_run):
         with pytest.raises(CheckpointError, match=rf"copy: the data changed since it was made: 1 image \({CHANGED}\)\. Restore the data"):
             call(validation_of(place))
     assert snapshot(place[1]) == before

@@ -341,7 +341,7 @@ def test_an_interruption_ends_at_once_and_leaves_nothing(work, monkeypatch):
 def test_other_processes_wait_for_one_turn_at_a_time(root, work, monkeypatch):
     """A collective that waits for the whole of a large dataset would run into its timeout."""
     turns = []
-    monkeypatch.setattr(fingerprint, "_TURN", -1.0)
+    monkeypatch.setattr(distributed, "TURN_SECONDS", -1.0)
     monkeypatch.setattr(distributed, "from_main", lambda make: turns.append(make()) or turns[-1])
     found = compared(work, images(root))
     assert turns == [(False, None)] * 6 + [(True, found)]

@@ -10,6 +10,7 @@ import torch
 from clipzoo.config import Config
 from clipzoo.engine import build, loop
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.dry_run import dry_run
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import RegistryError, TrainingError
 from clipzoo.hooks import EarlyStoppingHook, Hook
@@ -134,7 +135,7 @@ def test_out_of_memory_says_what_to_lower(make_run, config_of, tmp_path, quiet, 
     with pytest.raises(TrainingError, match=r"ran out of memory at step 1. Lower data.batch_size \(now 8\).*image_size \(now 32\)"):
         runner.fit()
     with pytest.raises(TrainingError, match="ran out of memory at step 1. Lower data.batch_size"):
-        CrossValidation(config_of(), tmp_path / "dry", console=quiet).dry_run()
+        dry_run(CrossValidation(config_of(), tmp_path / "dry", console=quiet))
 
 
 def test_splits_may_be_a_mere_name(config_of):

@@ -8,6 +8,7 @@ from small_towers import bert_folder
 
 from clipzoo.config import Config
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.dry_run import dry_run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(path for path in CONFIGS.rglob("*_folders_5fold_*.py") if "-cnclip_" in path.name or "-biomed_" in path.name)
@@ -50,7 +51,7 @@ def test_it_makes_one_step(path, class_folders, tmp_path, quiet):
     values = Config.load(path).plain()
     values["data"] |= {"batch_size": 6, "num_workers": 0, "dataset": {**values["data"]["dataset"], "root": str(class_folders)}}
     values["runtime"] |= {"device": "cpu", "threads": 1, "feature_cache": str(tmp_path / "features")}
-    lines = CrossValidation(Config.from_dict(values, path.stem), tmp_path / "none", console=quiet).dry_run()
+    lines = dry_run(CrossValidation(Config.from_dict(values, path.stem), tmp_path / "none", console=quiet))
     assert any(line.startswith("one step of 6 cases: loss") for line in lines)
 
 

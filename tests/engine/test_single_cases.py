@@ -9,7 +9,8 @@ from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.batches.loader import EpochBatches
 from clipzoo.datasets.batches.samplers import DistinctCaptionSampler, RandomSampler
 from clipzoo.datasets.captions import Captions
-from clipzoo.engine import build, loop, single_cases
+from clipzoo.engine import build, loop
+from clipzoo.engine.checks import single_cases
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import ConfigError, TrainingError

@@ -10,6 +10,7 @@ import pytest
 
 from clipzoo.engine import checkpoint
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.dry_run import dry_run
 from clipzoo.engine.waiting import Interrupted, Waiting
 from clipzoo.signals import Interrupt
 
@@ -92,7 +93,7 @@ def test_a_run_with_workers_ends_them(config_of, tmp_path, quiet):
     validation = CrossValidation(config_of(data={"num_workers": 1}, train={"epochs": 1}), tmp_path / "run", console=quiet)
     validation.train(fold=1)
     assert not multiprocessing.active_children()
-    validation.dry_run()
+    dry_run(validation)
     assert not multiprocessing.active_children()
 
 

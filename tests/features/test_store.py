@@ -20,6 +20,7 @@ import clipzoo
 from clipzoo.config import Config
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.dry_run import dry_run
 from clipzoo.errors import DataError
 from clipzoo.features.dataset import dataset_features
 from clipzoo.features.digest import feature_digest
@@ -114,7 +115,7 @@ def test_a_tower_that_learns_is_not_cached_and_a_dry_run_keeps_nothing(class_fol
     frozen = frozen_config(class_folders, weights, runtime={"feature_cache": str(cache)}).plain()
     learning = {**frozen, "model": {**frozen["model"], "image_encoder": {**frozen["model"]["image_encoder"], "freeze": "none"}}}
     CrossValidation(Config.from_dict(learning, "learning"), tmp_path / "run", console=quiet).train(fold=1)
-    CrossValidation(Config.from_dict(frozen, "frozen"), tmp_path / "dry", console=quiet).dry_run()
+    dry_run(CrossValidation(Config.from_dict(frozen, "frozen"), tmp_path / "dry", console=quiet))
     assert not cache.exists()
 
 

@@ -11,6 +11,7 @@ from tiny import tiny_config
 from clipzoo.config import Config
 from clipzoo.engine import cross_validation, loop
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.dry_run import dry_run
 from clipzoo.engine.epochs import inner
 from clipzoo.engine.evaluation import Evaluation
 from clipzoo.errors import CheckpointError, ConfigError, TrainingError
@@ -202,5 +203,5 @@ def test_what_inner_folds_exclude(class_folders, tmp_path, sections, key):
 
 @pytest.mark.slow
 def test_dry_run_says_what_inner_folds_cost(class_folders, tmp_path):
-    lines = CrossValidation(nested_config(class_folders), tmp_path / "run").dry_run()
+    lines = dry_run(CrossValidation(nested_config(class_folders), tmp_path / "run"))
     assert any("trains 3 networks per fold" in line for line in lines) and not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from clipzoo.doctor.files import SIDE, FileFact
+from clipzoo.datasets.inspection.image_facts import SIDE, FileFact
 
 Kind = Literal["bytes", "pixels", "near", "mirrored"]
 MOST_PAIRS = 100_000

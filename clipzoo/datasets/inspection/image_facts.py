@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDE = 64  # pixels of the small grey picture
+DEEP = 8  # bits per channel, above which an image is not plain
+_PORTION = 8  # images per task of a thread
 _ENDINGS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -83,39 +86,61 @@ class FileFact:
         return self.kind in _ENDINGS and ending not in _ENDINGS[self.kind]
 
 
-def look_at(data: Dataset, workers: int, advance: Callable[[int], None] = lambda done: None) -> list[FileFact]:
+def look_at(
+    data: Dataset, workers: int, advance: Callable[[int], None] = lambda done: None, *, of: Callable[[Dataset, int], FileFact] | None = None
+) -> list[FileFact]:
     """The facts of all images of ``data``, by row. Damaged images are described, and stop nothing.
 
     Args:
         data: Dataset of single images.
         workers: Number of threads; decoding and resizing do not hold Python's lock.
         advance: Function called with the number of images done.
+        of: ``fact_of`` (``None``), or ``decoded_fact_of``.
     """
-    facts: list[FileFact | None] = [None] * len(data)
+    facts: list[FileFact] = []
+    for found in facts_of(data, range(len(data)), workers, of or fact_of):
+        facts += found
+        advance(len(facts))
+    return facts
+
+
+def facts_of(data: Dataset, rows: Sequence[int], workers: int, of: Callable[[Dataset, int], FileFact]) -> Iterator[list[FileFact]]:
+    """The facts of the images in ``rows``, a few at a time, in order; see ``look_at``."""
+    stop = threading.Event()
+
+    def look(portion: Sequence[int]) -> list[FileFact]:
+        return [of(data, row) for row in portion if not stop.is_set()]
+
     with warnings.catch_warnings():  # threads below change the filters in no particular order
         warnings.simplefilter("ignore")
         pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="check")
         try:
-            waiting = {pool.submit(fact_of, data, row): row for row in range(len(data))}
-            for done, future in enumerate(as_completed(waiting), start=1):
-                facts[waiting[future]] = future.result()
-                advance(done)
-        finally:
+            yield from pool.map(look, (rows[start : start + _PORTION] for start in range(0, len(rows), _PORTION)))
+        finally:  # immediately, also after Ctrl-C
+            stop.set()
             pool.shutdown(cancel_futures=True)
-    return facts
 
 
 def fact_of(data: Dataset, row: int) -> FileFact:
     """The facts of the image in ``row``."""
+    return _fact(data, row, _with_pixels)
+
+
+def decoded_fact_of(data: Dataset, row: int) -> FileFact:
+    """The facts of the image in ``row`` without what is compared with other images: ``digest``, ``pixels`` and ``thumbnail``."""
+    return _fact(data, row, lambda fact, image: replace(fact, digest="", width=image.width, height=image.height))
+
+
+def _fact(data: Dataset, row: int, completed: Callable[[FileFact, Image.Image], FileFact]) -> FileFact:
     fact = FileFact(data.cases[row].id)
     plain = isinstance(data, FileDataset) and type(data).read_image is FileDataset.read_image
     try:
         if not plain:
-            return _with_pixels(fact, data.read_image(row))
+            return completed(fact, data.read_image(row))
         fact = replace(fact, path=str(data.path_of(row)))
         content = read_bytes(fact.path)
         fact = replace(fact, size=len(content), digest=_digest(content), **_header(content))
-        return _with_pixels(replace(fact, incomplete=_is_cut(content)), decode(content, frame=data.frame))
+        return completed(replace(fact, incomplete=_is_cut(content)), decode(content, frame=data.frame))
     except ClipzooError as error:
         return replace(fact, error=str(error).removeprefix(f"{fact.path}: "))
 
