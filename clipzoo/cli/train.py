@@ -100,6 +100,7 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
         compared = beside_baselines(folder, summary, write=True)
         command_line.show("\n".join(["", *([compared, ""] if compared else []), f"results: {folder}"]))
         show_report(config, folder, validation.dataset)
+        validation.call_hooks(summary)  # last, as trackers send what is in the work dir
     return 0
 
 

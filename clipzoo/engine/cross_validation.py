@@ -33,7 +33,7 @@ from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import OUT_OF_FOLD_FILE, FoldResult, Summary
 from clipzoo.records.tables import FindingsTable, PredictionTable, Table
 from clipzoo.records.tuning import VAL_RESULT_FILE, Tuned, ValResult
-from clipzoo.registries import SPLITTERS
+from clipzoo.registries import HOOKS, SPLITTERS
 from clipzoo.runtime import device, distributed
 from clipzoo.runtime.environment import environment
 from clipzoo.runtime.log import close_log, make_console, make_log
@@ -334,6 +334,15 @@ class CrossValidation:
         if log is not None:
             log.info(f"summary in {time.perf_counter() - started:.1f} s -> {self.folder}")
         return summary
+
+    def call_hooks(self, summary: Summary) -> None:
+        """Call ``after_cross_validation`` of every hook, once all files of the work dir are written. For the main process only."""
+        log = make_log(self.console, self.folder / work_dir.LOG_FILE)
+        try:
+            for spec in self.config.get("hooks", build.DEFAULT_HOOKS):
+                HOOKS.build(spec).after_cross_validation(summary, self.folder, log)
+        finally:
+            close_log(log)
 
     def summary_of(self, results: list[FoldResult], table: Table, val: dict[str, PredictionTable | FindingsTable] | None = None) -> Summary:
         """The summary of all folds, with notes on changes of the data; ``val`` are their val predictions, by name."""

@@ -28,7 +28,7 @@ from clipzoo.config import Config, differences
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.epochs.inner import hooks_without, number_of
+from clipzoo.engine.epochs.inner import TRACKERS, hooks_without, number_of
 from clipzoo.errors import BuildError, CheckpointError, ConfigError, DataError, TrainingError, shortened
 from clipzoo.files import write_text
 from clipzoo.grid.space import Dimension, overrides
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 DATABASE, TRIALS, TABLE, BEST = "tune.db", "trials", "trials.csv", "best"
-_NEVER_DRAWN = ("ResultsHook", "TensorBoardHook")  # pictures of a trial cost seconds, and nobody looks at them
+_NOT_KEPT = ("ResultsHook", "TensorBoardHook", *TRACKERS)  # pictures and records of a trial cost seconds, and nobody looks at them
 _MOST_SHOWN = 10
 _UNPRUNED = 5  # trials that must have been finished before others are compared with them
 _BUSY = "another process is tuning here. Wait for it, or choose another folder with --work-dir"
@@ -175,7 +175,7 @@ class Tuner:
         name, folder = f"trial {trial.number + 1}", self.folder / TRIALS / f"{trial.number + 1:03d}"
         self.say(f"{name} of {num_trials}: {' '.join(overrides(parameters))}")
         try:
-            config = self.config_of(parameters, hooks=hooks_without(self.base, _NEVER_DRAWN))
+            config = self.config_of(parameters, hooks=hooks_without(self.base, _NOT_KEPT))
             value, is_whole = self.score(trial, CrossValidation(config, folder, console=self.console))
         except (ConfigError, BuildError, TrainingError) as error:
             message = str(error).splitlines()[0]

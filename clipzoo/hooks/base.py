@@ -1,4 +1,4 @@
-"""The six moments at which a hook is called."""
+"""The seven moments at which a hook is called."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from clipzoo.errors import RegistryError, did_you_mean
 
 if TYPE_CHECKING:
+    from logging import Logger
+    from pathlib import Path
+
     from clipzoo.engine.evaluation import Evaluation
     from clipzoo.engine.state import Run
-    from clipzoo.records.results import FoldResult
+    from clipzoo.records.results import FoldResult, Summary
 
-MOMENTS = ("before_fit", "after_step", "after_eval", "after_epoch", "after_fit", "after_test")
+MOMENTS = ("before_fit", "after_step", "after_eval", "after_epoch", "after_fit", "after_test", "after_cross_validation")
 
 
 class Hook:
@@ -20,6 +23,9 @@ class Hook:
     The moments, in the order of an epoch: ``before_fit``, then ``after_step`` for every optimizer step, ``after_eval`` if the epoch
     was evaluated, ``after_epoch``, and once ``after_fit(error)``, however training ended. With ``evaluation.every_steps``
     ``after_eval`` is also called between steps. ``after_test`` is called once the test part has been scored.
+
+    ``after_cross_validation`` belongs to no run: it is called once all folds are done, in the main process only, on a hook that is built
+    for it and has seen none of them.
 
     Raises:
         RegistryError: At class creation, if a method is named like a moment but is not one.
@@ -52,6 +58,15 @@ class Hook:
         """Called after the chosen checkpoint was scored on the test part and ``predictions.csv`` written; ``result.json`` follows.
 
         If the run is killed here, it is scored again at the next start, and this moment is called again.
+        """
+
+    def after_cross_validation(self, summary: Summary, folder: Path, log: Logger) -> None:
+        """Called when all folds of a work dir are done and all its files are written, also if they were done before.
+
+        Args:
+            summary: The summary of all folds.
+            folder: The work dir.
+            log: Logger for messages.
         """
 
     def state_dict(self) -> dict:

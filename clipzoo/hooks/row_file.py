@@ -21,6 +21,18 @@ def temperature(run: Run) -> float | None:
     return None if scale is None else float(scale.exp())
 
 
+def numbers_of_epoch(run: Run) -> dict[str, float]:
+    """Losses, learning rate and temperature of the epoch that just ended, as ``train/<name>``; synchronises the device."""
+    now = temperature(run)
+    values = {**run.epoch_losses, "lr": learning_rate(run), **({} if now is None else {"temperature": now})}
+    return {f"train/{name}": value for name, value in values.items()}
+
+
+def place(run: Run) -> int:
+    """The position of this moment on a horizontal axis of epochs, or of optimizer steps if evaluation counts in steps."""
+    return run.state.step if run.evaluation.every_steps else run.state.epoch
+
+
 def epoch_number(run: Run) -> int:
     """The epoch that a moment belongs to, from 1: the current one, or the one that just ended."""
     return run.state.epoch + (run.state.batch > 0)

@@ -1,4 +1,4 @@
-"""Scalars of every epoch and the confusion matrix of the watched part, for TensorBoard."""
+"""Scalars of every epoch, the confusion matrix of the watched part, the test metrics and the config, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 from clipzoo.config.arguments import Whole
 from clipzoo.hooks.base import Hook
-from clipzoo.hooks.row_file import learning_rate, temperature
+from clipzoo.hooks.flat_config import flat
+from clipzoo.hooks.row_file import numbers_of_epoch, place
 from clipzoo.pictures.figures import confusion_figure, confusion_matrix
 from clipzoo.pictures.fonts import drawing
 from clipzoo.records.tables import PredictionTable
 from clipzoo.registries import HOOKS
 
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from clipzoo.engine.evaluation import Evaluation
     from clipzoo.engine.state import Run
+    from clipzoo.records.results import FoldResult
 
 
 @HOOKS.register_module()
@@ -33,9 +38,7 @@ class TensorBoardHook(Hook):
     def before_fit(self, run: Run) -> None:
         """Open the event file; after a restart, events beyond the checkpoint are hidden."""
         if run.is_main:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=place(run) + 1 if run.state.step else None)
+            self.writer = _writer(run, purge_step=place(run) + 1 if run.state.step else None)
 
     def after_eval(self, run: Run) -> None:
         """Write the metrics and the confusion matrix of the evaluation."""
@@ -55,10 +58,8 @@ class TensorBoardHook(Hook):
         """Write losses, learning rate and temperature."""
         if self.writer is None:
             return
-        now = temperature(run)
-        values = {**run.epoch_losses, "lr": learning_rate(run), **({} if now is None else {"temperature": now})}
-        for name, value in values.items():
-            self.writer.add_scalar(f"train/{name}", value, place(run))
+        for name, value in numbers_of_epoch(run).items():
+            self.writer.add_scalar(name, value, place(run))
         self.writer.flush()
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
@@ -67,7 +68,23 @@ class TensorBoardHook(Hook):
             self.writer.close()
             self.writer = None
 
+    def after_test(self, run: Run, evaluation: Evaluation, result: FoldResult) -> None:
+        """Write the test metrics at the scored epoch, and the config as hyper-parameters that lead to them."""
+        if not run.is_main:
+            return
+        from torch.utils.tensorboard.summary import hparams
 
-def place(run: Run) -> int:
-    """The position of this moment on the horizontal axis."""
-    return run.state.step if run.evaluation.every_steps else run.state.epoch
+        metrics = {f"test/{name}": value for name, value in result.metrics.items()}
+        config = {key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in flat(run.config).items()}
+        with _writer(run) as writer:
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, result.step if run.evaluation.every_steps else result.epoch)
+            for part in hparams(config, metrics):  # add_hparams would write them to a folder of their own, as another run
+                writer.file_writer.add_summary(part)
+
+
+def _writer(run: Run, **options: int | None) -> SummaryWriter:
+    """A further event file of the run."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run.folder / "tensorboard"), **options)

@@ -69,6 +69,27 @@ def test_tensorboard_gets_scalars_and_the_confusion_matrix(run_with):
     assert events.Tags()["images"] == ["confusion/val"]
 
 
+def test_tensorboard_gets_test_numbers_and_hyper_parameters(runner_of, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.metadata import parse_session_end_info_plugin_data, parse_session_start_info_plugin_data
+
+    runner = runner_of(tmp_path, [{"type": "TensorBoardHook", "confusion_every": 0}], train={"epochs": 1})
+    runner.run.config["data"]["dataset"]["salt"] = "a secret salt"
+    result = runner.train_and_test()
+    folder = tmp_path / "fold_1" / "tensorboard"
+    assert all(path.is_file() for path in folder.iterdir()), "no further run"
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    for name, value in result.metrics.items():
+        (event,) = events.Scalars(f"test/{name}")
+        assert event.step == result.epoch and event.value == pytest.approx(value)
+    found = events.summary_metadata
+    start = parse_session_start_info_plugin_data(found["_hparams_/session_start_info"].plugin_data.content)
+    assert start.hparams["model.image_encoder.name"].string_value == "test_resnet" and start.hparams["train.epochs"].number_value == 1
+    assert parse_session_end_info_plugin_data(found["_hparams_/session_end_info"].plugin_data.content).status == 1  # success
+    assert not any(b"a secret salt" in path.read_bytes() for path in folder.iterdir())
+
+
 def test_console_says_one_line_per_epoch(run_with):
     _, stream = run_with(["ConsoleHook"])
     lines = [line for line in stream.getvalue().splitlines() if "epoch" in line]

@@ -27,7 +27,8 @@ from clipzoo.records.inner import EpochChoice, InnerResult
 from clipzoo.records.results import FoldResult
 from clipzoo.registries import SPLITTERS
 
-NOT_KEPT = ("ResultsHook", "TensorBoardHook", "MetricsCSVHook")  # of inner runs nobody looks at more than the history
+TRACKERS = ("WandbHook", "MLflowHook")
+NOT_KEPT = ("ResultsHook", "TensorBoardHook", "MetricsCSVHook", *TRACKERS)  # of inner runs nobody looks at more than the history
 
 
 def number_of(config: Config) -> int:
