@@ -22,9 +22,8 @@ def make_folds(arguments: argparse.Namespace) -> None:
     config = Config.load(arguments.config, arguments.cfg_options)
     from clipzoo.config.checking import check
     from clipzoo.config.plugins import import_plugins
-    from clipzoo.datasets.views import build_dataset
+    from clipzoo.datasets.build import build_dataset, build_folds
     from clipzoo.errors import DataError
-    from clipzoo.registries import SPLITTERS
     from clipzoo.text_tables import aligned
 
     import_plugins(config.get("plugins", []))
@@ -32,7 +31,7 @@ def make_folds(arguments: argparse.Namespace) -> None:
     if arguments.out is not None and arguments.out.exists():
         raise DataError(f"{arguments.out}: already exists. Choose another path with --out")
     data = build_dataset(config)
-    folds = SPLITTERS.build(config.splits).split(data.cases, data.classes)
+    folds = build_folds(config, data)
     rows = []
     for split in folds.splits:
         for part, counts in folds.counts(split).items():

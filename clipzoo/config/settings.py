@@ -49,6 +49,8 @@ class DataSettings(Settings):
             metrics and ``batch_size`` are then per case.
         max_views: With ``views``, the largest number of images of a case that are used at a time in training, drawn anew in every epoch.
             ``None``, and always in evaluation: all.
+        near_duplicates: ``'group'`` joins the groups of nearly equal images (compressed again, resized, mirrored), as those of identical
+            ones always are, so that no fold has them in two parts. ``None``: only identical ones. See ``check_data``.
         check_images: Whether to decode every image file once before training, of all parts, so that a damaged one is found at the start.
             Files that were checked before, and not changed since, are not read again (``$CLIPZOO_CACHE``).
     """
@@ -63,6 +65,7 @@ class DataSettings(Settings):
     allow_overlong_captions: bool = True
     views: str | None = None
     max_views: Count | None = None
+    near_duplicates: Literal["group"] | None = None
     check_images: bool = True
 
     def __post_init__(self) -> None:

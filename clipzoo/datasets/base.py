@@ -36,7 +36,9 @@ class Dataset:
     Attributes:
         attributes: Values by attribute name and case id, for which results are also reported; empty unless a subclass sets them. They
             change neither training nor folds, unless ``data.views`` names one.
-        given_groups: Group by case id, before those that share byte-identical images were merged; empty unless a subclass sets it.
+        given_groups: Group by case id, before those that share byte-identical (``data.near_duplicates``: or nearly equal) images
+            were merged; empty unless a subclass sets it.
+        group_notes: Those of ``notes`` that say which groups were joined, for ``folds.json`` too.
         most_images: Maximum number of images of a case that are used at a time in training; ``None`` for all.
 
     Raises:
@@ -61,6 +63,7 @@ class Dataset:
         self.notes: tuple[str, ...] = tuple(notes)
         self.attributes: dict[str, dict[str, str]] = {}
         self.given_groups: dict[str, str] = {}
+        self.group_notes: tuple[str, ...] = ()
         self._captions_of_row = [list(captions_of_case[case.id]) for case in self.cases]
         self._captions_of_class = [list(ids) for ids in captions_of_class]
         if not self.cases:

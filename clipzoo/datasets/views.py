@@ -12,12 +12,9 @@ from clipzoo.datasets.files.groups import merge_groups
 from clipzoo.errors import ConfigError, DataError, did_you_mean
 from clipzoo.files import natural
 from clipzoo.records.folds import Case
-from clipzoo.registries import DATASETS
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from clipzoo.config import Config
 
 GROUP = "group"
 
@@ -99,11 +96,6 @@ class Views(Dataset):
     def describe(self) -> list[str]:
         """See ``Dataset.describe``."""
         return [*self.single_images.describe()[:1], *super().describe()]
-
-
-def build_dataset(config: Config) -> Dataset:
-    """The dataset that section ``data`` describes, with several images per case if it says so."""
-    return with_views(DATASETS.build(config.data.dataset), DataSettings.of(config))
 
 
 def with_views(images: Dataset, settings: DataSettings) -> Dataset:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.config.settings import DataSettings
+from clipzoo.datasets.build import build_dataset, build_folds
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.files.checks import refusals_listed
 from clipzoo.datasets.group_hint import group_note
 from clipzoo.datasets.inspection.image_facts import SIDE, FileFact, look_at
 from clipzoo.datasets.inspection.similar import Pair, find_pairs
 from clipzoo.datasets.tiny_imagenet import TinyImageNetDataset
-from clipzoo.datasets.views import with_views
 from clipzoo.doctor import rules
 from clipzoo.doctor.findings import Finding, ordered
 from clipzoo.doctor.places import Places
@@ -28,7 +28,6 @@ from clipzoo.doctor.texts import audit
 from clipzoo.doctor.tokenizers import tokenizer_of
 from clipzoo.doctor.words import Language, Words
 from clipzoo.errors import ConfigError, DataError
-from clipzoo.registries import DATASETS, SPLITTERS
 
 if TYPE_CHECKING:
     from clipzoo.config import Config
@@ -124,7 +123,7 @@ def _dataset(config: Config, collected: _Collected, out: str | None) -> Dataset 
     _refuse_inside((spec[name] for name in _ROOTS if isinstance(spec.get(name), str)), out)
     with refusals_listed() as refused:
         try:
-            data = with_views(DATASETS.build(spec), DataSettings.of(config))
+            data = build_dataset(config)
         except DataError as error:
             collected.add("error", "dataset", error)
             return None
@@ -151,7 +150,7 @@ def _folds(config: Config, data: Dataset, collected: _Collected) -> Folds | None
         collected.add("error", "folds", "no image has a label")
         return None
     try:
-        return SPLITTERS.build(config.splits).split(data.cases, data.classes)
+        return build_folds(config, data)
     except DataError as error:
         collected.add("error", "folds", error)
         return None

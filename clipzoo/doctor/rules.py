@@ -100,9 +100,9 @@ def _where(pair: Pair, places: Places, words: Words) -> tuple[str, list[str]]:
     if apart is not None:
         fold, one, other = apart
         details.append(words("in_fold", fold=fold, one=one, other=other))
-    # Without given groups an image is its own group, and the dataset has put a copy of its bytes into it.
+    # Without given groups an image is its own group, and the dataset has put its copies into it.
     alone = places.groups[a] == places.ids[a] and places.groups[b] == places.ids[b]
-    groups = places.groups[a] != places.groups[b] and not (alone and pair.kind == "bytes")
+    groups = places.groups[a] != places.groups[b] and not (alone and places.joined[a] == places.joined[b])
     return "conflict" if conflict else "leak" if apart else "groups" if groups else "inside", details
 
 

@@ -109,12 +109,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "copies_inside": ("pairs of equal images in one class and group: {n}", "{n} 对相同的图像在同一类别和同一组内"),
     "near_conflict": ("pairs of nearly equal images in two classes: {n}", "{n} 对近似相同的图像属于两个类别"),
     "near_leak": (
-        "pairs of nearly equal images in two parts of a fold: {n}. Give them one group, or remove one of them",
-        "{n} 对近似相同的图像在同一折的两个部分。请让它们同组，或删除其中之一",
+        "pairs of nearly equal images in two parts of a fold: {n}. Set data.near_duplicates='group', or remove one of them",
+        "{n} 对近似相同的图像在同一折的两个部分。请设置 data.near_duplicates='group'，或删除其中之一",
     ),
     "near_groups": (
-        "pairs of nearly equal images in two groups: {n}. With other folds they may be in two parts",
-        "{n} 对近似相同的图像属于两个组，换一种划分就会进入两个部分",
+        "pairs of nearly equal images in two groups: {n}. With other folds they may be in two parts, unless data.near_duplicates='group'",
+        "{n} 对近似相同的图像属于两个组，换一种划分就会进入两个部分，除非设置 data.near_duplicates='group'",
     ),
     "near_inside": ("pairs of nearly equal images in one class and group: {n}", "{n} 对近似相同的图像在同一类别和同一组内"),
     "too_many_pairs": (

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
-from clipzoo.datasets.views import build_dataset
+from clipzoo.datasets.build import build_dataset, build_folds
 from clipzoo.engine import checkpoint, inputs, unfreezing
 from clipzoo.engine.checks.decisions import watched_part
 from clipzoo.engine.checks.task import check_task, metrics
@@ -32,7 +32,6 @@ from clipzoo.registries import (
     HOOKS,
     OPTIMIZERS,
     SCHEDULES,
-    SPLITTERS,
 )
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed, sharding
@@ -62,7 +61,7 @@ def folds(config: Config, data: Dataset) -> Folds:
     """
     if data.classes and not data.labelled.any():
         raise DataError("data.dataset: no image has a label, so nothing can be learned or scored. Choose another split of the dataset")
-    return SPLITTERS.build(config.splits).split(data.cases, data.classes)
+    return build_folds(config, data)
 
 
 def model(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SIDE = 64  # pixels of the small grey picture
 DEEP = 8  # bits per channel, above which an image is not plain
+MOST_WORKERS = 16  # threads, if a machine has as many cores
 _PORTION = 8  # images per task of a thread
 _ENDINGS = {
     "PNG": (".png",),

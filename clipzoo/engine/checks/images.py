@@ -5,22 +5,17 @@ The files of a check that found no damage are remembered in the cache folder by 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipzoo.config.settings import DataSettings
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.inspection.damage import refuse_damaged, warnings_of
-from clipzoo.datasets.inspection.image_facts import FileFact, decoded_fact_of, facts_of
-from clipzoo.errors import CheckpointError, DataError
-from clipzoo.files import cache_folder, check_regular
-from clipzoo.records.json_records import read_record, write_record
+from clipzoo.datasets.inspection.image_facts import MOST_WORKERS, FileFact, decoded_fact_of, facts_of
+from clipzoo.datasets.inspection.remembered import read_remembered, record_of, remember
 from clipzoo.runtime import distributed
 from clipzoo.runtime.progress import shown
 
@@ -34,7 +29,6 @@ if TYPE_CHECKING:
 
 FOLDER = "checked_images"  # in the cache folder
 _VERSION = 1  # a higher one checks all images again
-_MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -72,12 +66,12 @@ def check_images(data: Dataset, config: Config, *, log: Logger, console: Console
     is_plain = isinstance(images, FileDataset) and type(images).read_image is FileDataset.read_image
     if not is_plain or not DataSettings.of(config).check_images:
         return []
-    record = distributed.from_main(lambda: _record_of(images))
-    checked = distributed.from_main(lambda: _remembered(record))
+    record = distributed.from_main(lambda: record_of(images, FOLDER, _VERSION))
+    checked = distributed.from_main(lambda: read_remembered(CheckedImages, record))
     if checked is None:
         checked = distributed.in_turns(_decoded(images, log, console))
         if not is_dry:
-            distributed.from_main(lambda: _remember(record, checked))
+            distributed.from_main(lambda: remember(record, asdict(checked)))
     return checked.warnings
 
 
@@ -85,7 +79,7 @@ def _decoded(images: FileDataset, log: Logger, console: Console) -> Generator[No
     """The work of the main process; yields when a turn is over."""
     facts: list[FileFact] = []
     turn = time.monotonic()
-    workers = min(os.cpu_count() or 1, _MOST_WORKERS)
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
     with shown("checking the images", len(images), console, log) as report:
         for found in facts_of(images, range(len(images)), workers, decoded_fact_of):
             facts += found
@@ -95,39 +89,3 @@ def _decoded(images: FileDataset, log: Logger, console: Console) -> Generator[No
                 turn = time.monotonic()
     refuse_damaged(facts)
     return CheckedImages(len(facts), warnings_of(facts))
-
-
-def _record_of(images: FileDataset) -> Path | None:
-    """The file that remembers a check of exactly these files; ``None`` without a cache folder, or if a file is missing."""
-    from PIL import __version__ as pillow
-
-    folder = cache_folder()
-    if folder is None:
-        return None
-    digest = hashlib.sha256(json.dumps([_VERSION, pillow, images.frame]).encode())
-    for row, case in enumerate(images.cases):
-        path = images.path_of(row)
-        try:
-            status = check_regular(path)
-        except DataError:
-            return None
-        state = [case.id, os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        digest.update(json.dumps(state).encode())
-    return folder / FOLDER / f"{digest.hexdigest()[:32]}.json"
-
-
-def _remembered(record: Path | None) -> CheckedImages | None:
-    if record is None or not record.exists():
-        return None
-    try:
-        return read_record(CheckedImages, record, "")
-    except CheckpointError:  # damaged: the images are checked again
-        return None
-
-
-def _remember(record: Path | None, checked: CheckedImages) -> None:
-    if record is not None:
-        try:
-            write_record(record, asdict(checked))
-        except DataError:  # a cache folder that is full or not writable; the images are checked again at the next start
-            pass

@@ -10,8 +10,8 @@ from PIL import Image
 from tiny import tiny_config, write_class_folders, write_pairs
 
 from clipzoo.config import Config
-from clipzoo.datasets.inspection import image_facts
-from clipzoo.datasets.views import build_dataset
+from clipzoo.datasets.build import build_dataset
+from clipzoo.datasets.inspection import image_facts, remembered
 from clipzoo.engine.checks import images as module
 from clipzoo.engine.checks.images import check_images
 from clipzoo.engine.cross_validation import CrossValidation
@@ -139,14 +139,14 @@ def test_a_dry_run_refuses_the_work_dirs_that_training_refuses(root, quiet, tmp_
 def test_the_cache_folder_may_be_missing_or_read_only(root, quiet, decoded, monkeypatch, cache):
     cache.write_bytes(b"")  # a file, in which no folder can be made
     assert checked(config_for(root), quiet) == [] and checked(config_for(root), quiet) == [] and len(decoded) == 24
-    monkeypatch.setattr(module, "cache_folder", lambda: None)
+    monkeypatch.setattr(remembered, "cache_folder", lambda: None)
     assert checked(config_for(root), quiet) == [] and len(decoded) == 36
 
 
 def test_other_processes_wait_for_one_turn_at_a_time(root, quiet, monkeypatch):
     turns = []
     monkeypatch.setattr(distributed, "TURN_SECONDS", -1.0)
-    monkeypatch.setattr(module, "cache_folder", lambda: None)
+    monkeypatch.setattr(remembered, "cache_folder", lambda: None)
     monkeypatch.setattr(distributed, "from_main", lambda make: turns.append(make()) or turns[-1])
     assert checked(config_for(root), quiet) == []
     assert [turn for turn in turns if isinstance(turn, tuple)][:-1] == [(False, None)] * 2, "8 and 4 images"

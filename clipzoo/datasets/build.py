@@ -1,0 +1,40 @@
+"""The dataset and the folds that a config describes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from clipzoo.config.settings import DataSettings
+from clipzoo.datasets.base import Dataset
+from clipzoo.datasets.views import with_views
+from clipzoo.registries import DATASETS, SPLITTERS
+
+if TYPE_CHECKING:
+    from clipzoo.config import Config
+    from clipzoo.records.folds import Folds
+
+
+def build_dataset(config: Config) -> Dataset:
+    """The dataset that section ``data`` describes: nearly equal images in one group, and several images per case, if it says so.
+
+    Raises:
+        DataError: The data cannot be read, or contradict themselves.
+    """
+    settings = DataSettings.of(config)
+    images = DATASETS.build(config.data.dataset)
+    if settings.near_duplicates == "group":
+        from clipzoo.datasets.inspection.near_duplicates import join_near_duplicates
+
+        join_near_duplicates(images)
+    return with_views(images, settings)
+
+
+def build_folds(config: Config, data: Dataset) -> Folds:
+    """Split all cases of ``data`` into folds, as section ``splits`` describes.
+
+    Raises:
+        DataError: The data cannot be split so.
+    """
+    folds = SPLITTERS.build(config.splits).split(data.cases, data.classes)
+    return replace(folds, notes=(*folds.notes, *data.single_images.group_notes))
