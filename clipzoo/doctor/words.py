@@ -82,8 +82,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{n} 张图像是用于印刷的 CMYK，转换时不使用颜色配置文件",
     ),
     "depth": (
-        "images with more than 8 bits per channel: {n} of {total}. Grey ones are rescaled from their own minimum and maximum",
-        "{total} 张图像中有 {n} 张每通道超过 8 位。灰度图按各自的最小值和最大值缩放",
+        "images with more than 8 bits per channel: {n} of {total}. Grey ones are rescaled from their own range (DICOM: by their window)",
+        "{total} 张图像中有 {n} 张每通道超过 8 位。灰度图按各自的取值范围缩放（DICOM 按窗位窗宽）",
     ),
     "mixed_depth": (
         "images with more than 8 bits per channel: {n} of {total}. The others have 8, so that brightness is not comparable",

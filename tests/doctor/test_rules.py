@@ -97,6 +97,24 @@ def test_several_labels_per_image(tmp_path, names):
     assert [row[0] for row in report.table][:3] == list(FINDINGS) and sum(int(row[1]) for row in report.table) >= 50
 
 
+def test_the_depth_of_dicom_files_is_that_of_their_values(checked, folder, names):
+    from dicom_files import write_dicom
+
+    pytest.importorskip("pydicom")
+    rng = np.random.default_rng(0)
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    for number in range(12):
+        name = "ab"[number % 2]
+        stored, dtype = (12, np.uint16) if number < 4 else (8, np.uint8)
+        values = rng.integers(0, 2**stored, (40, 40)).astype(dtype)
+        write_dicom(folder / name / f"{number}.dcm", values, PatientID=f"P{number}", BitsStored=stored, HighBit=stored - 1)
+    report = checked()
+    assert {(fact.kind, fact.mode) for fact in report.facts} == {("DICOM", "MONOCHROME2")}
+    assert [fact.bits for fact in sorted(report.facts, key=lambda fact: int(fact.id[2:-4]))] == [12] * 4 + [8] * 8
+    assert sorted(names(report, "mixed_depth")) == [("a/0.dcm",), ("a/2.dcm",), ("b/1.dcm",), ("b/3.dcm",)]
+
+
 def test_a_damaged_dicom_file_stops_nothing(checked, folder, names):
     from dicom_files import write_dicom
 

@@ -17,6 +17,7 @@ import numpy as np
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
+from clipzoo.datasets.files.dicom.reading import read_elements
 from clipzoo.datasets.files.image_files import pixels_only
 from clipzoo.datasets.files.images import decode
 from clipzoo.errors import DAMAGE, ClipzooError
@@ -51,8 +52,8 @@ class FileFact:
         path: The file; empty if a dataset has no files.
         size: Bytes of the file.
         kind: Format of the content, such as ``'PNG'`` or ``'DICOM'``; empty if it is unknown.
-        mode: Pillow's mode before the conversion to RGB; empty if it is unknown.
-        bits: Bits per channel; 0 if unknown.
+        mode: Pillow's mode before the conversion to RGB; of DICOM, the photometric interpretation; empty if it is unknown.
+        bits: Bits per channel; of DICOM, the stored ones; 0 if unknown.
         orientation: EXIF orientation, 1 … 8; 1 is upright.
         width: Pixels of the upright image; 0 if it cannot be decoded.
         height: Likewise.
@@ -163,7 +164,7 @@ def _header(content: bytes) -> dict[str, object]:
     from PIL import Image
 
     if is_dicom(content[:HEAD]):
-        return {"kind": "DICOM"}
+        return _dicom_header(content)
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             tags = getattr(image, "tag_v2", {})
@@ -179,6 +180,15 @@ def _header(content: bytes) -> dict[str, object]:
         return {**found, "orientation": max(pixels_only(content).orientation, 1)}
     except (ClipzooError, *DAMAGE):
         return found
+
+
+def _dicom_header(content: bytes) -> dict[str, object]:
+    """Photometric interpretation and stored bits; of more than 8 allocated bits often 10 or 12 are used."""
+    try:
+        found = read_elements(content, ("BitsStored", "PhotometricInterpretation"), pixels=False)
+        return {"kind": "DICOM", "mode": str(found.get("PhotometricInterpretation") or ""), "bits": int(found.get("BitsStored") or 0)}
+    except (ClipzooError, *DAMAGE):
+        return {"kind": "DICOM"}
 
 
 def _is_cut(content: bytes) -> bool:

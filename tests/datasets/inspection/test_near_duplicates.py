@@ -136,6 +136,7 @@ def test_too_many_pairs_are_an_error(root, monkeypatch):
         build_dataset(config_for(root))
 
 
+@pytest.mark.slow
 def test_the_doctor_has_nothing_left_to_say(root):
     found = {near: {finding.check for finding in check_data(config_for(root, near)).findings} for near in (None, "group")}
     assert {"near_conflict", "near_leak"} <= found[None]
