@@ -111,7 +111,7 @@ def dataset_of(run: RunRecords) -> tuple[Dataset | None, str]:
     """The dataset of a run as its config says; or ``None`` and the reason, for a baseline without one."""
     if run.experiment is None:
         return None, ""
-    from clipzoo.datasets.views import build_dataset
+    from clipzoo.datasets.build import build_dataset
 
     try:
         import_plugins(run.experiment.config.get("plugins", []))
