@@ -56,7 +56,7 @@ def read_remembered(cls: type[T], record: Path | None) -> T | None:
 
 
 def remember(record: Path | None, content: Mapping) -> None:
-    """Write a result; not if the cache folder is full or not writable, so that it is made again at the next start."""
+    """Write a result. If the cache folder is full or not writable, nothing is kept, and the next start makes it again."""
     if record is not None:
         try:
             write_record(record, content)
