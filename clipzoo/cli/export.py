@@ -1,24 +1,30 @@
-"""``tools/export.py CHECKPOINT --format open_clip --out PATH``: a CLIP's weights for other libraries."""
+"""``tools/export.py CHECKPOINT --format open_clip --out PATH``: a model for other libraries, other runtimes, or the hub."""
 
 from __future__ import annotations
 
 import argparse
 
 from clipzoo.cli import command_line, model_arguments
+from clipzoo.errors import ConfigError
 
-DESCRIPTION = """Write a CLIP for open_clip or transformers. CHECKPOINT is a checkpoint of a training, or the folder of a fold,
-or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
+DESCRIPTION = """Write a model for open_clip or transformers, or as ONNX for onnxruntime. CHECKPOINT is a checkpoint of a training, or the
+folder of a fold, or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's.
+Nothing is overwritten."""
+# Options that belong to some formats only.
+_OPTIONS = {"fit": ("transformers",), "images": ("onnx",)}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = command_line.parser("export", DESCRIPTION)
     parser.add_argument("checkpoint", type=command_line.path, metavar="CHECKPOINT", help="checkpoint of clipzoo, or a CLIP's weights")
-    parser.add_argument("--format", required=True, choices=("open_clip", "transformers"), help="library that will load it")
+    parser.add_argument("--format", required=True, choices=("open_clip", "transformers", "onnx"), help="library that will load it")
     out = "new folder; for open_clip, a .safetensors file is also possible"
     parser.add_argument("--out", required=True, type=command_line.path, metavar="PATH", help=out)
     fit = "how transformers' processor makes images square if the weights were trained on padded images, which it does not support"
     parser.add_argument("--fit", choices=("crop", "squash"), help=fit)
+    images = "for ONNX: images on which the graphs are compared with the model, besides drawn ones"
+    parser.add_argument("--images", nargs="+", type=command_line.path, metavar="FILE", help=images)
     gelu = "activation, for files that do not define it: yes for OpenAI's weights, no for most others"
     parser.add_argument("--quick-gelu", choices=("yes", "no"), help=gelu)
     model_arguments.add_plugins_argument(parser)
@@ -27,16 +33,44 @@ def main(arguments: list[str] | None = None) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Read, write, and show how the other library loads it."""
+    for option, formats in _OPTIONS.items():
+        if getattr(arguments, option) is not None and arguments.format not in formats:
+            raise ConfigError(f"export: --{option} is for --format {' and '.join(formats)} only. Remove it{_instead(option)}")
+    with model_arguments.warnings_in_a_line():
+        if arguments.format == "onnx":
+            _onnx(arguments)
+        else:
+            _towers(arguments)
+
+
+def _instead(option: str) -> str:
+    return ": open_clip can pad" if option == "fit" else ""
+
+
+def _onnx(arguments: argparse.Namespace) -> None:
+    """Write graphs, and show how far they are from the model."""
+    from clipzoo.inference.load import load_one
+    from clipzoo.inference.onnx_folder import write_onnx
+
+    gelu = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
+    loaded = load_one(arguments.checkpoint, device="cpu", precision="fp32", quick_gelu=gelu, plugins=arguments.plugins)
+    found = write_onnx(loaded, arguments.out, arguments.images or ())
+    lines = [f"{arguments.out}: compared with the model in onnxruntime", f"images         {found.image:.1e}   {found.num_images} images"]
+    if found.text is not None:
+        lines.append(f"texts          {found.text:.1e}   {found.num_sentences} sentences")
+    if found.probabilities is not None:
+        lines.append(f"probabilities  {found.probabilities:.1e}   {found.num_images} images")
+    command_line.show("\n".join(lines))
+
+
+def _towers(arguments: argparse.Namespace) -> None:
+    """Write a CLIP's towers for open_clip or transformers."""
     from dataclasses import replace
 
-    from clipzoo.errors import ConfigError
     from clipzoo.inference.export import weights_of
     from clipzoo.models.export import write_open_clip, write_transformers
 
-    if arguments.fit is not None and arguments.format == "open_clip":
-        raise ConfigError("export: --fit is for --format transformers only. Remove it: open_clip can pad")
-    with model_arguments.warnings_in_a_line():
-        weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
+    weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
     requested = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export: {arguments.checkpoint}"
     if requested is None and weights.quick_gelu is None:

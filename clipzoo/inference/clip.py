@@ -124,12 +124,18 @@ class LoadedCLIP(LoadedModel):
         """
         items, sizes = listed_cases(images)
         reader = ImageReader(items, transform or self.preprocess)
+        names, encoded = self.encode_classes(texts, templates, allow_overlong=allow_overlong)
+        own = texts is None and templates is None
+        return self._predicted(reader, sizes, encoded, names, batch_size, num_workers, progress, calibrated=own)
+
+    def encode_classes(
+        self, texts: Texts | None = None, templates: str | Sequence[str] | None = None, *, allow_overlong: bool = True
+    ) -> tuple[list[str], Tensor]:
+        """Names of the C classes, and their prototypes ``[C, D]``, on the model's device; see ``classify`` for arguments and errors."""
         names, captions = self._described(texts, templates)
         classes = self._tokenised(names, captions, allow_overlong).to(self.device)
         with self._evaluating():
-            encoded = self.model.encode_classes(classes)
-        own = texts is None and templates is None
-        return self._predicted(reader, sizes, encoded, names, batch_size, num_workers, progress, calibrated=own)
+            return names, self.model.encode_classes(classes)
 
     def represent_classes(self) -> object | None:
         """See ``LoadedModel.represent_classes``.

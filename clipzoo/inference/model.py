@@ -108,6 +108,7 @@ class LoadedModel:
         preprocess: Function from any Pillow image to the ``[3, size, size]`` tensor that ``model`` expects.
         precision: Precision of the computation.
         reads_texts: Whether images can be compared with any text.
+        several_images: Whether it was trained on several images per case (``data.views``).
     """
 
     reads_texts: ClassVar[bool] = False
@@ -118,7 +119,7 @@ class LoadedModel:
         self.classes, self.class_captions = restored.classes, restored.class_captions
         self.preprocess = Preprocess(restored.model.preprocessing)
         self.precision = precision
-        self._channels_last, self._several_images = restored.channels_last, restored.several_images
+        self._channels_last, self.several_images = restored.channels_last, restored.several_images
 
     @property
     def device(self) -> torch.device:
@@ -212,7 +213,7 @@ class LoadedModel:
             progress: See ``encode_image``.
             calibrated: Whether to apply the model's calibration.
         """
-        if sizes is None and self._several_images:
+        if sizes is None and self.several_images:
             warnings.warn(_SINGLE, stacklevel=3)
         temperature = self.model.calibration if calibrated else 1.0
         read = whole(batches(reader, batch_size, num_workers), progress)

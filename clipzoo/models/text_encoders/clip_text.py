@@ -101,7 +101,7 @@ class CLIPText(TextEncoder):
         hidden_NLD = self.token_embedding(tokens.ids) + self.positional_embedding[: tokens.ids.shape[1]]
         for block in self.transformer.resblocks:
             hidden_NLD = recomputed(block, hidden_NLD) if self._recompute else block(hidden_NLD)
-        rows_N = torch.arange(len(tokens), device=tokens.ids.device)
+        rows_N = torch.arange(tokens.ids.shape[0], device=tokens.ids.device)
         return self.ln_final(hidden_NLD[rows_N, tokens.lengths - 1]) @ self.text_projection
 
     def depth_groups(self) -> list[list[str]]:

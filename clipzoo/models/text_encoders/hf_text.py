@@ -88,7 +88,7 @@ class HFText(TextEncoder):
             return self.net(input_ids=tokens.ids).pooler_output
         if self.pooling == "end":  # causal: padding behind it changes nothing, and needs no mask
             hidden_NLD = self.net(input_ids=tokens.ids).last_hidden_state
-            pooled_ND = hidden_NLD[torch.arange(len(tokens), device=tokens.ids.device), tokens.lengths - 1]
+            pooled_ND = hidden_NLD[torch.arange(tokens.ids.shape[0], device=tokens.ids.device), tokens.lengths - 1]
         else:
             output = self.net(input_ids=tokens.ids, attention_mask=padding_mask(tokens).long())
             pooled_ND = pool(output.last_hidden_state, tokens, self.pooling)

@@ -18,7 +18,7 @@ from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.clip_text import clip_text_layout
-from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, languages_of, unknown_of
+from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, CLIPTokenizer, languages_of, portable_of, unknown_of
 from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights.hf_files import files_of, opened
 from clipzoo.models.weights.hugging_face import check_tokenizer, read_config, reading, tokenizer_is_cached
@@ -28,6 +28,7 @@ from clipzoo.structures import Tokens
 
 if TYPE_CHECKING:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+    from tokenizers import Tokenizer as FastTokenizer
     from transformers import PreTrainedTokenizerBase
 
 
@@ -151,7 +152,7 @@ class OpenCLIPText(TextEncoder):
         net, length = self.net, tokens.ids.shape[1]
         hidden_NLD = net.token_embedding(tokens.ids) + net.positional_embedding[:length]
         hidden_NLD = net.transformer(hidden_NLD, attn_mask=net.attn_mask[:length, :length])
-        last_ND = net.ln_final(hidden_NLD[torch.arange(len(tokens), device=tokens.ids.device), tokens.lengths - 1])
+        last_ND = net.ln_final(hidden_NLD[torch.arange(tokens.ids.shape[0], device=tokens.ids.device), tokens.lengths - 1])
         if net.text_projection is None:
             return last_ND
         return net.text_projection(last_ND) if isinstance(net.text_projection, nn.Module) else last_ND @ net.text_projection
@@ -249,3 +250,12 @@ class OpenCLIPTokenizer:
         with ONE_AT_A_TIME:
             ids = own.tokenizer(own.clean_fn(sentence), add_special_tokens=not clips, verbose=False)["input_ids"]
         return len(ids) + 3 * clips
+
+    def portable(self) -> FastTokenizer | None:
+        """See ``HFTokenizer.portable``; without open_clip's cleaning, which training has done before."""
+        if self._hugging_face is not None:
+            return None if self.padding is None else portable_of(self._hugging_face, self.context_length)
+        made = CLIPTokenizer(self.context_length).portable()
+        if self.padding is None:
+            made.enable_padding(length=self.context_length)
+        return made

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import string
+import tempfile
 import threading
 import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -13,10 +15,12 @@ from annotated_types import Interval
 
 from clipzoo.config.arguments import checked
 from clipzoo.errors import ConfigError
+from clipzoo.models.layout.byte_pairs import tokenizer_files
 from clipzoo.structures import Tokens
 from clipzoo.text import is_chinese
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer as FastTokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
     from transformers import PreTrainedTokenizerBase
 
@@ -60,6 +64,15 @@ class CLIPTokenizer:
         """Number of tokens of the whole sentence, including start and end token."""
         return len(self._encode(sentence))
 
+    def portable(self) -> FastTokenizer:
+        """See ``HFTokenizer.portable``; without open_clip's repair of broken Unicode and HTML."""
+        from transformers import CLIPTokenizerFast
+
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in tokenizer_files(self.context_length).items():
+                Path(folder, name).write_text(text, encoding="utf-8")
+            return made_portable(CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer, self.context_length)
+
     def _encode(self, sentence: str) -> list[int]:
         bpe = _byte_pairs()
         return [bpe.sot_token_id, *bpe.encode(sentence), bpe.eot_token_id]
@@ -99,6 +112,10 @@ class WordPieceTokenizer:
     def count(self, sentence: str) -> int:
         """Number of tokens of the whole sentence, including ``[CLS]`` and ``[SEP]``."""
         return len(_word_pieces().encode(sentence).ids)
+
+    def portable(self) -> FastTokenizer:
+        """See ``HFTokenizer.portable``."""
+        return made_portable(_word_pieces(), self.context_length)
 
 
 @functools.lru_cache(maxsize=1)
@@ -157,6 +174,10 @@ class HFTokenizer:
         with ONE_AT_A_TIME:
             return len(self.hugging_face(sentence, verbose=False)["input_ids"])
 
+    def portable(self) -> FastTokenizer | None:
+        """The same tokenizer for the library tokenizers, which truncates and pads; ``None`` if only transformers can run it."""
+        return portable_of(self.hugging_face, self.context_length)
+
 
 class WholeContextTokenizer(HFTokenizer):
     """A Hugging Face tokenizer whose padding the tower sees, as in the training of SigLIP: every sentence fills the context.
@@ -176,6 +197,40 @@ class WholeContextTokenizer(HFTokenizer):
     def count(self, sentence: str) -> int:
         """Number of tokens of the whole sentence, including special tokens."""
         return super().count(sentence.lower())
+
+    def portable(self) -> FastTokenizer | None:
+        """See ``HFTokenizer.portable``."""
+        return portable_of(self.hugging_face, self.context_length, whole=True)
+
+
+def portable_of(tokenizer: PreTrainedTokenizerBase, context_length: int, *, whole: bool = False) -> FastTokenizer | None:
+    """``made_portable`` of a tokenizer of transformers; ``None`` if it is not implemented by the library tokenizers."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    with ONE_AT_A_TIME:
+        return made_portable(backend, context_length, tokenizer.pad_token_id or 0, tokenizer.pad_token or "[PAD]", whole=whole)
+
+
+def made_portable(backend: object, context_length: int, pad: int = 0, pad_token: str = "[PAD]", *, whole: bool = False) -> FastTokenizer:
+    """A copy of a tokenizer of the library tokenizers, with truncation and padding on the right.
+
+    Args:
+        backend: Tokenizer, whose own settings stay as they are.
+        context_length: Maximum number of tokens.
+        pad: Id of the padding.
+        pad_token: Token of the padding.
+        whole: Whether every sentence fills the context, and is put in lower case first; see ``WholeContextTokenizer``.
+    """
+    from tokenizers import Tokenizer as FastTokenizer
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    made = FastTokenizer.from_str(backend.to_str())
+    made.enable_truncation(context_length)
+    made.enable_padding(pad_id=pad, pad_token=pad_token, length=context_length if whole else None)
+    if whole:
+        made.normalizer = Lowercase() if made.normalizer is None else Sequence([Lowercase(), made.normalizer])
+    return made
 
 
 def languages_of(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
