@@ -1,0 +1,166 @@
+"""The sentences of a model card, in English and in Chinese."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CardWords:
+    """Headings and sentences; ``{}`` marks what is filled in."""
+
+    read_first: str
+    optimistic: str
+    unfinished: str
+    one_fold: str
+    model: str
+    kinds: dict[str, str]
+    image_tower: str
+    text_tower: str
+    classes: str
+    weights: str
+    random: str
+    licence: str
+    no_licence: str
+    preprocessing: str
+    preprocessed: str
+    captions: str
+    calibrated: str
+    use: str
+    intended: str
+    limits: tuple[str, ...]
+    data: str
+    counts: str
+    counts_of_fold: str
+    images: str
+    groups: str
+    evaluation: str
+    pooled: str
+    of_fold: str
+    never_seen: str
+    no_scores: str
+    metric: str
+    value: str
+    interval: str
+    class_name: str
+    conditional: str
+    how: str
+    reproduce: str
+    versions: str
+    seeds: str
+    digests: str
+    config: str
+    metric_column: int  # of METRICS
+    colon: str
+
+
+ENGLISH = CardWords(
+    read_first="Read first",
+    optimistic="**Optimistic:** the test cases also chose the epoch, so the scores below are too good.",
+    unfinished="The cross-validation is not finished: there are no pooled scores and no intervals yet.",
+    one_fold="One model, trained on a part of the data only (`{fold}`).",
+    model="Model",
+    kinds={
+        "CLIP": "An image tower and a text tower with a joint space: it compares images with sentences.",
+        "ImageClassifier": "An image tower with a classifier.",
+        "": "A model of the class `{kind}`.",
+    },
+    image_tower="Image tower",
+    text_tower="Text tower",
+    classes="Classes",
+    weights="{tower}: started from {origin}",
+    random="random weights",
+    licence="licence of these weights: {licence}",
+    no_licence="The licence of this model is not set: choose one that the licences of the starting weights and of the data allow.",
+    preprocessing="Preprocessing",
+    preprocessed="{size} px, {interpolation}, {fit}, mean {mean}, standard deviation {std}",
+    captions="Sentences of the classes",
+    calibrated="Probabilities are calibrated with the temperature {temperature}, which was fitted on the val part.",
+    use="Intended use and limits",
+    intended="Research on images like those that it was trained on.",
+    limits=(
+        "**Not for diagnosis**, nor for any other decision about a person: it was not validated for that.",
+        "The data set is small. Images from other devices, hospitals or times were not tested; score the model on your own before use.",
+        "It knows the classes below and no others: it assigns one of them to any image, also to one that shows something else.",
+        "A probability says how sure the model is, not how often it is right on other data.",
+    ),
+    data="Training data",
+    counts="{images} images in {groups} groups (patients), which no split divides.",
+    counts_of_fold="`{fold}` of it: {train} images to train, {val} to choose the epoch, {test} to test.",
+    images="images",
+    groups="groups",
+    evaluation="Evaluation",
+    pooled="Out-of-fold predictions of {models} models, pooled: {cases} images of {groups} groups, each predicted by a model that never saw "
+    "its group. Epoch: {selection}.",
+    of_fold="Test part of `{fold}`: {cases} images. Epoch: {selection}.",
+    never_seen="This model's own test part (`{fold}`): {metrics}.",
+    no_scores="No scores are on record beside this model.",
+    metric="metric",
+    value="value",
+    interval="{level} % interval",
+    class_name="class",
+    conditional="The intervals are over groups, for new cases scored by the models as trained. They do not cover training again, or other data.",
+    how="How to use it",
+    reproduce="Reproduce",
+    versions="Versions",
+    seeds="Seeds",
+    digests="Digests (SHA-256)",
+    config="Config, without folders",
+    metric_column=0,
+    colon=": ",
+)
+CHINESE = CardWords(
+    read_first="请先阅读",
+    optimistic="**偏乐观：**测试病例也参与了训练轮次的选择，因此下面的分数偏高。",
+    unfinished="交叉验证尚未完成：还没有合并分数和置信区间。",
+    one_fold="这是只用部分数据训练的单个模型（`{fold}`）。",
+    model="模型",
+    kinds={
+        "CLIP": "图像编码器与文本编码器共享同一空间，可将图像与句子比较。",
+        "ImageClassifier": "图像编码器加分类器。",
+        "": "类 `{kind}` 的模型。",
+    },
+    image_tower="图像编码器",
+    text_tower="文本编码器",
+    classes="类别",
+    weights="{tower}：初始权重为{origin}",
+    random="随机权重",
+    licence="该权重的许可证：{licence}",
+    no_licence="本模型尚未指定许可证：请在初始权重和数据的许可范围内选择。",
+    preprocessing="预处理",
+    preprocessed="{size} 像素，{interpolation}，{fit}，均值 {mean}，标准差 {std}",
+    captions="各类别的句子",
+    calibrated="概率已用温度 {temperature} 校准，该温度在验证部分上拟合。",
+    use="用途与局限",
+    intended="用于研究与训练数据相似的图像。",
+    limits=(
+        "**不可用于诊断**，也不可用于任何涉及个人的决定：未经此类验证。",
+        "数据集很小。未在其他设备、医院或时期的图像上测试；使用前请先在自己的数据上评分。",
+        "模型只认识下列类别：对任何图像都会给出其中之一，即使图像内容与之无关。",
+        "概率表示模型的把握，不代表它在其他数据上的正确率。",
+    ),
+    data="训练数据",
+    counts="{groups} 组（患者）共 {images} 张图像，同一组不会被拆分。",
+    counts_of_fold="其中 `{fold}`：{train} 张用于训练，{val} 张用于选择轮次，{test} 张用于测试。",
+    images="图像",
+    groups="组",
+    evaluation="评估",
+    pooled="{models} 个模型的折外预测合并：{groups} 组共 {cases} 张图像，每张都由未见过其所在组的模型预测。轮次：{selection}。",
+    of_fold="`{fold}` 的测试部分：{cases} 张图像。轮次：{selection}。",
+    never_seen="本模型自己的测试部分（`{fold}`）：{metrics}。",
+    no_scores="该模型旁没有评分记录。",
+    metric="指标",
+    value="值",
+    interval="{level} % 置信区间",
+    class_name="类别",
+    conditional="区间以组为单位，针对由现有模型评分的新病例；不涵盖重新训练或其他数据的差异。",
+    how="使用方法",
+    reproduce="复现",
+    versions="版本",
+    seeds="随机种子",
+    digests="摘要（SHA-256）",
+    config="配置（不含文件夹路径）",
+    metric_column=2,
+    colon="：",
+)
+LANGUAGES = {"en": ENGLISH, "zh": CHINESE}
