@@ -10,6 +10,7 @@ from clipzoo.errors import ConfigError
 DESCRIPTION = """Write a model for open_clip or transformers, or as ONNX for onnxruntime. CHECKPOINT is a checkpoint of a training, or the
 folder of a fold, or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's.
 Nothing is overwritten."""
+_MOVED = "open_clip finds the text encoder by text_cfg.hf_model_name in open_clip_config.json: change it if you move the folder"
 # Options that belong to some formats only.
 _OPTIONS = {"fit": ("transformers",), "images": ("onnx",)}
 
@@ -67,9 +68,16 @@ def _towers(arguments: argparse.Namespace) -> None:
     """Write a CLIP's towers for open_clip or transformers."""
     from dataclasses import replace
 
-    from clipzoo.inference.export import weights_of
-    from clipzoo.models.export import write_open_clip, write_transformers
+    from clipzoo.inference.export import trained_model, weights_of
+    from clipzoo.models.export import wraps_towers, write_open_clip, write_open_clip_towers, write_transformers
 
+    if arguments.format == "open_clip":
+        trained = trained_model(arguments.checkpoint, "export", plugins=arguments.plugins)
+        if trained is not None and wraps_towers(trained[0], f"export: {trained[1]}"):
+            write_open_clip_towers(trained[0], arguments.out, f"export: {trained[1]}")
+            towers = f"{trained[0].image_encoder.name}; {trained[0].text_encoder.name}"
+            command_line.show(f"{arguments.out}: {towers}\n{_how_to_load(None, arguments)}\n{_MOVED}")
+            return
     weights = weights_of(arguments.checkpoint, "export", plugins=arguments.plugins)
     requested = None if arguments.quick_gelu is None else arguments.quick_gelu == "yes"
     where = f"export: {arguments.checkpoint}"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipzoo.errors import BuildError
 from clipzoo.models.backbones.spatial import Spatial
+from clipzoo.models.layout.open_clip import OpenCLIPTower
 from clipzoo.models.pooling import in_full
 from clipzoo.models.tower import Tower, full_name
 from clipzoo.structures import Preprocessing
@@ -70,6 +71,19 @@ class Backbone(Tower):
             BuildError: The CLIPs of other libraries have no equivalent image tower.
         """
         raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such image tower. Use CLIPVision")
+
+    def open_clip_layout(self, matrix_ED: Tensor, bias_E: Tensor | None, where: str) -> OpenCLIPTower | None:
+        """For export: the tower as one of open_clip's around a timm network; ``None`` for towers that only ``clip_layout`` describes.
+
+        Args:
+            matrix_ED: Projection from the tower's features into the joint space, in fp64.
+            bias_E: Its bias, if any.
+            where: Start of a message.
+
+        Raises:
+            BuildError: open_clip cannot build this network.
+        """
+        return None
 
     def describe(self) -> str:
         """One line for the log."""

@@ -12,7 +12,7 @@ from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.clip_vision import run_resnet, visual_groups, visual_heads, with_positions
 from clipzoo.models.backbones.spatial import FeatureMap, Spatial, open_clip_spatial, timm_spatial
 from clipzoo.models.backbones.timm_backbone import timm_groups
-from clipzoo.models.layout.open_clip import check_options
+from clipzoo.models.layout.open_clip import OpenCLIPTower, check_options, is_plain, unprojected
 from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import count_once, let_timm_recompute
@@ -107,6 +107,14 @@ class OpenCLIPBackbone(Backbone):
         """See ``Backbone.clip_layout``."""
         check_options({}, self.config["vision_cfg"], {}, f"{where}: the image tower {self.name}")
         return copied(self.net), {"vision_heads": visual_heads(self.net)}
+
+    def open_clip_layout(self, matrix_ED: Tensor, bias_E: Tensor | None, where: str) -> OpenCLIPTower | None:
+        """See ``Backbone.open_clip_layout``: the tower as it is, unless it is one of CLIP's own."""
+        vision = self.config["vision_cfg"]
+        if is_plain(vision, {}):
+            return None
+        unprojected(f"the image tower {self.name}", matrix_ED, where, bias_E)
+        return OpenCLIPTower(copied(self.net), {**vision, "image_size": self.preprocessing.size, "timm_model_pretrained": False})
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

@@ -24,7 +24,8 @@ from clipzoo.models.backbones.timm_repository import (
     repository_folder,
     weights_of,
 )
-from clipzoo.models.layout.states import check_finite, load_strictly
+from clipzoo.models.layout.open_clip import OpenCLIPTower
+from clipzoo.models.layout.states import check_finite, copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import let_timm_recompute
 from clipzoo.models.weights.files import first_line, read_state_dict
@@ -111,6 +112,23 @@ class TimmBackbone(Backbone):
         """See ``Tower.blueprint``."""
         described = {} if self.config is None else {"config": self.config}
         return {"pretrained": False, "image_size": self.preprocessing.size, **described}
+
+    def open_clip_layout(self, matrix_ED: Tensor, bias_E: Tensor | None, where: str) -> OpenCLIPTower:
+        """See ``Backbone.open_clip_layout``."""
+        name = self.name.partition(".")[0] if self.config is None else self.config["architecture"]
+        if self.config is not None and self.config["model_args"]:
+            raise BuildError(f"{where}: open_clip builds timm's {name} without model_args, but {self.name} has {self.config['model_args']}")
+        usual = timm.get_pretrained_cfg(name)
+        if usual.fixed_input_size and usual.input_size[-1] != self.preprocessing.size:
+            sizes = f"{usual.input_size[-1]} px, not {self.preprocessing.size}"
+            raise BuildError(f"{where}: open_clip builds timm's {name} for {sizes}, as its position embeddings are of one size")
+        state = {f"trunk.{key}": value for key, value in copied(self.net).items()}
+        state["head.proj.weight"] = matrix_ED.float()
+        if bias_E is not None:
+            state["head.proj.bias"] = bias_E.float()
+        pooled = {"timm_model_name": name, "timm_model_pretrained": False, "timm_pool": ""}
+        head = {"timm_proj": "linear", "timm_proj_bias": bias_E is not None, "image_size": self.preprocessing.size}
+        return OpenCLIPTower(state, {**pooled, **head})
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

@@ -42,7 +42,8 @@ def write_open_clip(weights: CLIPWeights, path: str | Path) -> None:
         raise BuildError(f"{path}: unknown activation (QuickGELU or GELU), which the folder's config must specify")
     with new_folder(path) as folder:
         write_safetensors(folder / WEIGHTS[0], state_dict(weights))
-        write_json(folder / CONFIG, {"model_cfg": model_config(weights), "preprocess_cfg": _preprocess_config(weights)})
+        shown = weights.preprocessing or Preprocessing(weights.image_size, OPENAI_MEAN, OPENAI_STD, "bicubic", "crop")
+        write_json(folder / CONFIG, {"model_cfg": model_config(weights), "preprocess_cfg": preprocess_config(shown)})
 
 
 def state_dict(weights: CLIPWeights) -> dict[str, Tensor]:
@@ -56,13 +57,25 @@ def state_dict(weights: CLIPWeights) -> dict[str, Tensor]:
 
 def model_config(weights: CLIPWeights) -> dict:
     """open_clip's ``model_cfg``."""
+    towers = {"vision_cfg": vision_config(weights), "text_cfg": text_config(weights)}
+    config = {"embed_dim": weights.embed_dim, **towers, "quick_gelu": bool(weights.quick_gelu)}
+    return config if weights.logit_bias is None else {**config, "init_logit_bias": weights.logit_bias}
+
+
+def vision_config(weights: CLIPWeights) -> dict:
+    """open_clip's ``vision_cfg``."""
     vision: dict = {"image_size": weights.image_size, "width": weights.vision_width}
     if weights.vision_kind == "resnet":
         vision |= {"layers": list(weights.vision_layers), "head_width": weights.vision_width * 32 // weights.vision_heads}
     else:
         vision |= {"layers": weights.vision_layers, "patch_size": weights.patch_size}
         vision |= {"head_width": weights.vision_width // weights.vision_heads, **_mlp(weights.vision_width, weights.vision_mlp)}
-    text = {
+    return vision
+
+
+def text_config(weights: CLIPWeights) -> dict:
+    """open_clip's ``text_cfg``."""
+    return {
         "context_length": weights.context_length,
         "vocab_size": weights.vocab_size,
         "width": weights.text_width,
@@ -70,8 +83,6 @@ def model_config(weights: CLIPWeights) -> dict:
         "layers": weights.text_layers,
         **_mlp(weights.text_width, weights.text_mlp),
     }
-    config = {"embed_dim": weights.embed_dim, "vision_cfg": vision, "text_cfg": text, "quick_gelu": bool(weights.quick_gelu)}
-    return config if weights.logit_bias is None else {**config, "init_logit_bias": weights.logit_bias}
 
 
 def open_clip_names(weights: CLIPWeights) -> list[str]:
@@ -82,8 +93,8 @@ def open_clip_names(weights: CLIPWeights) -> list[str]:
     return [name for name in open_clip.list_models() if _same_model(open_clip.get_model_config(name), wanted)]
 
 
-def _preprocess_config(weights: CLIPWeights) -> dict:
-    shown = weights.preprocessing or Preprocessing(weights.image_size, OPENAI_MEAN, OPENAI_STD, "bicubic", "crop")
+def preprocess_config(shown: Preprocessing) -> dict:
+    """open_clip's ``preprocess_cfg``."""
     mode = next(mode for mode, fit in FITS.items() if fit == shown.fit)
     return {"mean": list(shown.mean), "std": list(shown.std), "interpolation": shown.interpolation, "resize_mode": mode}
 

@@ -33,17 +33,17 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
 
     if not isinstance(model, CLIP):
         raise BuildError(f"{where}: {type(model).__name__} cannot be exported. Only a CLIP, with an image tower and a text tower, can")
-    model = _merged(model)
-    visual, image = _image_tower(model, where)
-    text, text_facts = _text_tower(model, where)
+    model = merged(model)
+    visual, image = image_tower(model, where)
+    text, text_facts = text_tower(model, where)
     check_joint(image["embed_dim"], text, where)
-    quick_gelu = _activation(model, where)
+    quick_gelu = activation(model, where)
     return CLIPWeights(
         format="clipzoo",
         visual=visual,
         text=text,
         logit_scale=model.logit_scale.item(),
-        logit_bias=_bias(model),
+        logit_bias=logit_bias(model),
         quick_gelu=quick_gelu,
         preprocessing=model.preprocessing,
         context_length=model.text_encoder.context_length,
@@ -52,7 +52,7 @@ def from_model(model: CLIP, where: str = "export") -> CLIPWeights:
     )
 
 
-def _merged(model: CLIP) -> CLIP:
+def merged(model: CLIP) -> CLIP:
     """The model, or a copy with merged adapters if a tower has low-rank adapters."""
     if model.image_encoder.lora is None and model.text_encoder.lora is None:
         return model
@@ -62,32 +62,36 @@ def _merged(model: CLIP) -> CLIP:
     return model
 
 
-def _image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
+def image_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """The image tower's tensors, with the projection merged, and its sizes."""
     visual, facts = model.image_encoder.clip_layout(where)
-    matrix_ED, bias_E = _linear(model.image_projection, f"{where}: model.image_projection")
+    matrix_ED, bias_E = linear(model.image_projection, f"{where}: model.image_projection")
     if matrix_ED is not None and "attnpool.c_proj.weight" in visual:
         weight_DC, own_D = visual["attnpool.c_proj.weight"].double(), visual["attnpool.c_proj.bias"].double()
         visual["attnpool.c_proj.weight"] = (matrix_ED @ weight_DC).float()
         visual["attnpool.c_proj.bias"] = (matrix_ED @ own_D + (0 if bias_E is None else bias_E)).float()
     elif matrix_ED is not None:
-        _refuse_bias(bias_E, f"{where}: model.image_projection")
+        refuse_bias(bias_E, f"{where}: model.image_projection")
         visual["proj"] = (visual["proj"].double() @ matrix_ED.T).float()
     return visual, {**vision_sizes(visual, where), **facts}
 
 
-def _text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
+def text_tower(model: CLIP, where: str) -> tuple[dict[str, Tensor], dict]:
     """The text tower's tensors, with the projection merged, and its fields of ``CLIPWeights``."""
-    matrix_ED, bias_E = _linear(model.text_projection, f"{where}: model.text_projection")
-    _refuse_bias(bias_E, f"{where}: model.text_projection")
+    matrix_ED, bias_E = linear(model.text_projection, f"{where}: model.text_projection")
+    refuse_bias(bias_E, f"{where}: model.text_projection")
     text, text_facts = model.text_encoder.clip_layout(where)
     if matrix_ED is not None:
         text["text_projection"] = (text["text_projection"].double() @ matrix_ED.T).float()
     return text, text_facts
 
 
-def _activation(model: CLIP, where: str) -> bool:
-    """Whether the CLIP transformers use QuickGELU; a ResNet and a BERT have other activations."""
+def activation(model: CLIP, where: str) -> bool:
+    """Whether the CLIP transformers use QuickGELU; a ResNet and a BERT have other activations.
+
+    Raises:
+        BuildError: The two towers differ.
+    """
     activations = {name: getattr(model, name).quick_gelu for name in ("image_encoder", "text_encoder")}
     defined = {value for value in activations.values() if value is not None}
     if len(defined) > 1:
@@ -96,8 +100,12 @@ def _activation(model: CLIP, where: str) -> bool:
     return defined.pop() if defined else False
 
 
-def _linear(projection: nn.Module, where: str) -> tuple[Tensor | None, Tensor | None]:
-    """``[E, D]`` and ``[E]`` in fp64 of a linear projection; ``None`` for a missing projection or bias."""
+def linear(projection: nn.Module, where: str) -> tuple[Tensor | None, Tensor | None]:
+    """``[E, D]`` and ``[E]`` in fp64 of a linear projection; ``None`` for a missing projection or bias.
+
+    Raises:
+        BuildError: The projection is not linear.
+    """
     layer = getattr(projection, "layers", projection)
     if isinstance(layer, nn.Identity):
         return None, None
@@ -109,12 +117,17 @@ def _linear(projection: nn.Module, where: str) -> tuple[Tensor | None, Tensor | 
     return layer.weight.detach().cpu().double(), bias
 
 
-def _refuse_bias(bias_E: Tensor | None, where: str) -> None:
+def refuse_bias(bias_E: Tensor | None, where: str) -> None:
+    """Refuse a bias.
+
+    Raises:
+        BuildError: There is one.
+    """
     if bias_E is not None:
         raise BuildError(f"{where} has a bias, which other libraries' CLIP projections do not support. Train it with bias=False")
 
 
-def _bias(model: CLIP) -> float | None:
+def logit_bias(model: CLIP) -> float | None:
     """The bias of a sigmoid loss."""
     bias = getattr(model.loss, "logit_bias", None)
     return None if bias is None else bias.item()

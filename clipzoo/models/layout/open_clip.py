@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
+import torch
 from torch import Tensor
 
 from clipzoo.errors import BuildError, did_you_mean, shortened
@@ -30,7 +31,24 @@ _HARMLESS = {
 }
 FITS = {"shortest": "crop", "longest": "pad", "squash": "squash"}
 END_OF_TEXT = 49407
+# Where open_clip looks for a Hugging Face encoder and its tokenizer; replaced by the folder or repository that is written.
+TOWER_FOLDER = {"hf_model_name": ".", "hf_tokenizer_name": "."}
 HEADER = "clipzoo"  # key of our entry in the header of a .safetensors file; ignored by open_clip
+
+
+@dataclass(frozen=True)
+class OpenCLIPTower:
+    """A tower as one of open_clip's that wrap a network of timm or transformers.
+
+    Attributes:
+        state: Tensors under open_clip's names, without ``visual.`` or ``text.``, with the projection into the joint space.
+        config: ``vision_cfg`` or ``text_cfg``.
+        files: Tokenizer files and ``config.json`` of a text tower, name to content.
+    """
+
+    state: dict[str, Tensor]
+    config: dict
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def with_matrix(text: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -39,6 +57,25 @@ def with_matrix(text: dict[str, Tensor]) -> dict[str, Tensor]:
         return text
     rest = {name: value for name, value in text.items() if name != "text_projection.weight"}
     return {**rest, "text_projection": text["text_projection.weight"].T.contiguous()}
+
+
+def is_plain(vision: dict, text: dict) -> bool:
+    """Whether no option of a tower changes its computation beyond CLIP's own; see ``check_options``."""
+    try:
+        check_options({}, vision, text, "")
+    except BuildError:
+        return False
+    return True
+
+
+def unprojected(tower: str, matrix_ED: Tensor, where: str, bias_E: Tensor | None = None) -> None:
+    """Refuse a projection behind one of open_clip's own towers, which ends in its own.
+
+    Raises:
+        BuildError: There is such a projection.
+    """
+    if bias_E is not None or matrix_ED.shape[0] != matrix_ED.shape[1] or not bool((matrix_ED == torch.eye(len(matrix_ED))).all()):
+        raise BuildError(f"{where}: {tower} ends in its own projection, and open_clip has no place for another behind it. Remove it")
 
 
 def check_options(model: dict, vision: dict, text: dict, where: str, instead: str = "") -> None:

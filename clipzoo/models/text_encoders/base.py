@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clipzoo.errors import BuildError
+from clipzoo.models.layout.open_clip import OpenCLIPTower
 from clipzoo.models.tower import Tower, full_name
 from clipzoo.structures import Tokenizer, Tokens
 
@@ -34,6 +35,18 @@ class TextEncoder(Tower):
             BuildError: The CLIPs of other libraries have no equivalent text tower.
         """
         raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such tower. Use CLIPText or BERT")
+
+    def open_clip_layout(self, matrix_ED: Tensor, where: str) -> OpenCLIPTower | None:
+        """For export: the tower as one of open_clip's around a Hugging Face encoder; ``None`` for those that only ``clip_layout`` describes.
+
+        Args:
+            matrix_ED: Projection from the tower's features into the joint space, in fp64.
+            where: Start of a message.
+
+        Raises:
+            BuildError: open_clip cannot build this network.
+        """
+        return None
 
     def describe(self) -> str:
         """One line for the log."""

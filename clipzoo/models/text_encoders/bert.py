@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.models.layout.modules import bert as network
+from clipzoo.models.layout.open_clip import OpenCLIPTower
 from clipzoo.models.layout.sizes import bert_sizes
 from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.layout.transformers import TOKENIZER_FILES, bert_config
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
-from clipzoo.models.text_encoders.hf_text import check_files, longest_context
+from clipzoo.models.text_encoders.hf_text import check_files, encoder_in_open_clip, longest_context
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, character_vocabulary, check_context
 from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights.files import first_line
@@ -126,6 +127,12 @@ class BERT(TextEncoder):
         sizes = {**bert_sizes(text, where), "text_heads": self.bert.config.num_attention_heads}
         config = bert_config(self.bert.config.to_dict())
         return text, {**sizes, "text_kind": "bert", "text_config": config, "files": self._tokenizer_files()}
+
+    def open_clip_layout(self, matrix_ED: Tensor, where: str) -> OpenCLIPTower:
+        """See ``TextEncoder.open_clip_layout``."""
+        own_WD = self.text_projection
+        whole_EW = matrix_ED if own_WD is None else matrix_ED @ own_WD.detach().cpu().double().T
+        return encoder_in_open_clip(self, self.bert, whole_EW, self._tokenizer_files(), where)
 
     def _tokenizer_files(self) -> dict[str, str]:
         """The tokenizer files of the published weights, or the vocabulary created in code."""

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.errors import BuildError, ConfigError
+from clipzoo.models.layout.open_clip import TOWER_FOLDER, OpenCLIPTower
+from clipzoo.models.layout.states import copied
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WholeContextTokenizer, check_context
 from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights.hf_clip import Kind, build_side, check_exportable, context_of, kind_of, read_side
-from clipzoo.models.weights.hf_files import files_of, opened
+from clipzoo.models.weights.hf_files import config_file, files_of, opened
 from clipzoo.models.weights.hub import local_name
 from clipzoo.models.weights.hugging_face import (
     build_network,
@@ -113,6 +115,12 @@ class HFText(TextEncoder):
         check_exportable(self, self._config.model_type, where)
         return super().clip_layout(where)
 
+    def open_clip_layout(self, matrix_ED: Tensor, where: str) -> OpenCLIPTower | None:
+        """See ``TextEncoder.open_clip_layout``; of a CLIP, its text tower has no equivalent."""
+        if self.projection is not None or self.pooling not in ("cls", "mean"):
+            return None
+        return encoder_in_open_clip(self, self.net, matrix_ED, self.blueprint()["files"], where)
+
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""
         recompute_layers(self.net, f"HFText {self.name}")
@@ -170,6 +178,37 @@ def _width(network: nn.Module, projection: nn.Linear | None) -> int:
     if projection is not None:
         return projection.out_features
     return getattr(network, "text_model", network).head.out_features  # the inner module before transformers 5
+
+
+# Encoders that open_clip 3.3 knows and builds without a pooling layer.
+_IN_OPEN_CLIP = ("bert", "roberta", "xlm-roberta")
+
+
+def encoder_in_open_clip(tower: TextEncoder, network: nn.Module, matrix_ED: Tensor, files: dict[str, str], where: str) -> OpenCLIPTower:
+    """``TextEncoder.open_clip_layout`` of a Hugging Face encoder pooled by ``tower.pooling``.
+
+    Args:
+        tower: The tower.
+        network: Its encoder, without a pooling layer.
+        matrix_ED: Projection from the pooled states into the joint space.
+        files: Tokenizer files; with ``config.json`` or without.
+        where: Start of a message.
+
+    Raises:
+        BuildError: open_clip does not know this kind of encoder, or would mask other tokens.
+    """
+    config = network.config
+    if config.model_type not in _IN_OPEN_CLIP:
+        kinds = ", ".join(_IN_OPEN_CLIP)
+        raise BuildError(f"{where}: open_clip has no text tower around a {config.model_type} model, only around {kinds}")
+    pad = getattr(getattr(tower.tokenizer, "hugging_face", None), "pad_token_id", config.pad_token_id)
+    if pad != config.pad_token_id:
+        raise BuildError(f"{where}: the tokenizer pads with token {pad}, but open_clip masks token {config.pad_token_id} of config.json")
+    state = {f"transformer.{key}": value for key, value in copied(network).items()}
+    state["proj.weight"] = matrix_ED.float()
+    pooler = {"cls": "cls_last_hidden_state_pooler", "mean": "mean_pooler"}[tower.pooling]
+    own = {"hf_pooler_type": pooler, "hf_proj_type": "linear", "context_length": tower.context_length}
+    return OpenCLIPTower(state, {**own, **TOWER_FOLDER, "hf_model_pretrained": False}, {**files, **config_file(config)})
 
 
 def check_files(where: str, files: dict | None, pretrained: bool | str) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole
 from clipzoo.models.layout.json_file import read_object
-from clipzoo.models.layout.open_clip import check_options
-from clipzoo.models.layout.states import load_strictly
+from clipzoo.models.layout.open_clip import TOWER_FOLDER, OpenCLIPTower, check_options, is_plain, unprojected
+from clipzoo.models.layout.states import copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
@@ -116,6 +116,15 @@ class OpenCLIPText(TextEncoder):
         """See ``TextEncoder.clip_layout``."""
         check_options({}, {}, self.config["text_cfg"], f"{where}: the text tower {self.name}")
         return clip_text_layout(self.net, self.net.transformer.resblocks[0].attn.num_heads, where)
+
+    def open_clip_layout(self, matrix_ED: Tensor, where: str) -> OpenCLIPTower | None:
+        """See ``TextEncoder.open_clip_layout``: the tower as it is, unless it is CLIP's own."""
+        text = self.config["text_cfg"]
+        if is_plain({}, text):
+            return None
+        unprojected(f"the text tower {self.name}", matrix_ED, where)
+        folder = {key: value for key, value in TOWER_FOLDER.items() if text.get(key)}
+        return OpenCLIPTower(copied(self.net), {**text, **folder, "hf_model_pretrained": False}, self.blueprint().get("files", {}))
 
     def checkpoint_gradients(self) -> None:
         """See ``Tower.checkpoint_gradients``."""

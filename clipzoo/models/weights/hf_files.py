@@ -46,6 +46,21 @@ def opened(name: str, files: Mapping[str, str] | None, where: str) -> contextlib
     return contextlib.nullcontext(name) if files is None else folder_of(files, where)
 
 
+def write_files(folder: Path, files: Mapping[str, str], where: str) -> None:
+    """Write these files into a folder.
+
+    Raises:
+        BuildError: A name is not a plain file name.
+    """
+    for name, text in files.items():
+        if Path(name).name != name or not isinstance(text, str):
+            raise BuildError(f"{where}: files: {name!r} must be a plain file name with text content")
+        if name.endswith(_BINARY):
+            (folder / name.removesuffix(_BINARY)).write_bytes(base64.b64decode(text))
+        else:
+            (folder / name).write_text(text, encoding="utf-8", newline="")
+
+
 @contextlib.contextmanager
 def folder_of(files: Mapping[str, str], where: str) -> Iterator[str]:
     """A temporary folder with these files.
@@ -54,13 +69,7 @@ def folder_of(files: Mapping[str, str], where: str) -> Iterator[str]:
         BuildError: A name is not a plain file name.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in files.items():
-            if Path(name).name != name or not isinstance(text, str):
-                raise BuildError(f"{where}: files: {name!r} must be a plain file name with text content")
-            if name.endswith(_BINARY):
-                Path(folder, name.removesuffix(_BINARY)).write_bytes(base64.b64decode(text))
-            else:
-                Path(folder, name).write_text(text, encoding="utf-8", newline="")
+        write_files(Path(folder), files, where)
         try:
             yield folder
         except BuildError as error:  # the temporary folder's name would not help the reader
