@@ -7,25 +7,28 @@ import argparse
 from clipzoo.cli import command_line, model_arguments
 from clipzoo.errors import ConfigError
 
-DESCRIPTION = """Write a model for open_clip or transformers, or as ONNX for onnxruntime. CHECKPOINT is a checkpoint of a training, or the
-folder of a fold, or any file or folder of a CLIP's weights: OpenAI's, open_clip's, transformers' or Chinese-CLIP's.
-Nothing is overwritten."""
+DESCRIPTION = """Write a model for open_clip or transformers, as ONNX for onnxruntime, or with a model card for the hub. CHECKPOINT is a
+checkpoint of a training, or the folder of a fold; except for the hub, also any file or folder of a CLIP's weights: OpenAI's,
+open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
 _MOVED = "open_clip finds the text encoder by text_cfg.hf_model_name in open_clip_config.json: change it if you move the folder"
 # Options that belong to some formats only.
-_OPTIONS = {"fit": ("transformers",), "images": ("onnx",)}
+_OPTIONS = {"fit": "transformers", "images": "onnx", "push": "hub", "lang": "hub"}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
     parser = command_line.parser("export", DESCRIPTION)
     parser.add_argument("checkpoint", type=command_line.path, metavar="CHECKPOINT", help="checkpoint of clipzoo, or a CLIP's weights")
-    parser.add_argument("--format", required=True, choices=("open_clip", "transformers", "onnx"), help="library that will load it")
+    parser.add_argument("--format", required=True, choices=("open_clip", "transformers", "onnx", "hub"), help="what will load it")
     out = "new folder; for open_clip, a .safetensors file is also possible"
     parser.add_argument("--out", required=True, type=command_line.path, metavar="PATH", help=out)
     fit = "how transformers' processor makes images square if the weights were trained on padded images, which it does not support"
     parser.add_argument("--fit", choices=("crop", "squash"), help=fit)
     images = "for ONNX: images on which the graphs are compared with the model, besides drawn ones"
     parser.add_argument("--images", nargs="+", type=command_line.path, metavar="FILE", help=images)
+    push = "for the hub: upload the folder to this repository, which is private if it is new"
+    parser.add_argument("--push", metavar="ORGANISATION/NAME", help=push)
+    parser.add_argument("--lang", choices=("en", "zh"), help="for the hub: language of the model card (default: en)")
     gelu = "activation, for files that do not define it: yes for OpenAI's weights, no for most others"
     parser.add_argument("--quick-gelu", choices=("yes", "no"), help=gelu)
     model_arguments.add_plugins_argument(parser)
@@ -34,18 +37,30 @@ def main(arguments: list[str] | None = None) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Read, write, and show how the other library loads it."""
-    for option, formats in _OPTIONS.items():
-        if getattr(arguments, option) is not None and arguments.format not in formats:
-            raise ConfigError(f"export: --{option} is for --format {' and '.join(formats)} only. Remove it{_instead(option)}")
+    for option, owner in _OPTIONS.items():
+        if getattr(arguments, option) is not None and arguments.format != owner:
+            instead = ": open_clip can pad" if (option, arguments.format) == ("fit", "open_clip") else ""
+            raise ConfigError(f"export: --{option} is for --format {owner} only. Remove it{instead}")
     with model_arguments.warnings_in_a_line():
-        if arguments.format == "onnx":
-            _onnx(arguments)
-        else:
-            _towers(arguments)
+        {"onnx": _onnx, "hub": _hub}.get(arguments.format, _towers)(arguments)
 
 
-def _instead(option: str) -> str:
-    return ": open_clip can pad" if option == "fit" else ""
+def _hub(arguments: argparse.Namespace) -> None:
+    """Write a folder with a model card, and upload it if wanted."""
+    from clipzoo.inference.hub_folder import CARD, push, write_hub
+    from clipzoo.models.catalogue import is_repository_name
+
+    repository, out = arguments.push or "", arguments.out
+    if repository and not is_repository_name(repository):
+        raise ConfigError(f"export: --push {repository!r} is not a repository's name. Write it as ORGANISATION/NAME")
+    if arguments.quick_gelu is not None:
+        raise ConfigError("export: --quick-gelu is for weights that do not define their activation; a checkpoint does. Remove it")
+    library = write_hub(arguments.checkpoint, out, repository=repository, lang=arguments.lang or "en", plugins=tuple(arguments.plugins))
+    command_line.show(f"{out}: weights for {library}, and {CARD}. Read it, and choose a licence, before you publish it")
+    if repository:
+        command_line.show(push(out, repository))
+    elif library == "open_clip":
+        command_line.show(_MOVED)
 
 
 def _onnx(arguments: argparse.Namespace) -> None:

@@ -98,10 +98,22 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
 
         command_line.show(summary.tables())
         compared = beside_baselines(folder, summary, write=True)
+        write_model_card(folder)
         command_line.show("\n".join(["", *([compared, ""] if compared else []), f"results: {folder}"]))
         show_report(config, folder, validation.dataset)
         validation.call_hooks(summary)  # last, as trackers send what is in the work dir
     return 0
+
+
+def write_model_card(folder: Path) -> None:
+    """Write ``model_card.md`` into the work dir; a failure is a note, as all results are already on disk."""
+    from clipzoo.errors import ClipzooError
+    from clipzoo.scoring.card.model_card import write_card
+
+    try:
+        write_card(folder)
+    except ClipzooError as error:
+        command_line.say(f"note: no model card ({error})")
 
 
 def show_repeats(config: Config, folder: Path, num_repeats: int) -> None:

@@ -32,7 +32,8 @@ def load(
         source: A checkpoint of clipzoo; the folder of a fold (its scored checkpoint, else the best, else the latest); a work dir, for
             the ensemble of its finished folds; a file or folder with the weights of a CLIP, as OpenAI, open_clip, transformers and
             Chinese-CLIP save them; ``'clip:ViT-B/32'``; ``'openclip:ViT-B-32/laion2b_s34b_b79k'``; ``'hf:openai/clip-vit-base-patch32'``
-            and any other name of a CLIP that ``clipzoo models`` lists.
+            and any other name of a CLIP that ``clipzoo models`` lists; a folder of ``export --format hub``, or ``'clipzoo:'`` and the
+            name of a repository with its files.
         device: Target device; ``'auto'`` prefers CUDA, then MPS, then the CPU.
         precision: Precision of the computation; weights and features stay fp32. ``'auto'``: as in training; fp32 for published weights.
         quick_gelu: Whether the activation is QuickGELU, for a weights file that does not record it.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, whole
+from clipzoo.datasets.batches.image_list import ImageLike, ImageReader, Loaded, Preprocess, batches, listed, rgb, whole
 from clipzoo.errors import BuildError, DataError
 from clipzoo.features.digest import feature_digest
 from clipzoo.models.modules import evaluating
@@ -21,6 +21,8 @@ from clipzoo.runtime import device as runtime
 from clipzoo.structures import Batch, Predictions
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipzoo.datasets.transforms import Transform
     from clipzoo.inference.restore import Restored
     from clipzoo.models.base import Model
@@ -171,6 +173,17 @@ class LoadedModel:
         reader = ImageReader(listed(images), transform or self.preprocess)
         found = [self.image_features(batch.images) for batch in whole(batches(reader, batch_size, num_workers), progress)]
         return torch.cat(found)
+
+    def decoded(self, images: ImageLike | Sequence[ImageLike]) -> list[Image.Image]:
+        """Images as upright RGB with 8 bits per channel: what ``preprocess`` makes the input of the tower from.
+
+        Args:
+            images: See ``encode_image``.
+
+        Raises:
+            DataError: A file is missing or cannot be decoded, or an item is not an image.
+        """
+        return [rgb(item) for item in listed(images)]
 
     def image_features(self, images: Tensor) -> Tensor:
         """``[B, D]`` features of preprocessed, normalised images ``[B, 3, H, W]``."""

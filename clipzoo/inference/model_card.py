@@ -11,7 +11,7 @@ from clipzoo.inference.restore import checkpoint_of
 from clipzoo.records.folds import Folds
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import FoldResult
-from clipzoo.scoring.model_card import Described
+from clipzoo.scoring.card.model_card import Described
 
 
 def described_model(source: str | Path) -> Described:
@@ -32,6 +32,7 @@ def described_model(source: str | Path) -> Described:
     if found is None:
         return Described(path.name if path.exists() else str(source))
     content = checkpoint.read(found)
+    made_from = {key: value for key, value in content["provenance"].items() if key != "fold" and value}
     own = Described(
         name=content["config"].get("name") or found.parent.parent.name or found.stem,
         config=content["config"],
@@ -40,7 +41,7 @@ def described_model(source: str | Path) -> Described:
         preprocessing=content["preprocessing"],
         fold=content["fold"],
         calibration=checkpoint.calibration_of(content),
-        digests={"checkpoint": content["digest"], **{key: value for key, value in content["provenance"].items() if key != "fold" and value}},
+        digests={"checkpoint": content["digest"], **made_from},
     )
     return _with_records(own, found, content)
 

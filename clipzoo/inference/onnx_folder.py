@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clipzoo.datasets.batches.image_list import ImageLike, listed, rgb
 from clipzoo.errors import BuildError
 from clipzoo.files import new_folder, write_json, write_text
 from clipzoo.inference.classifier import LoadedClassifier
 from clipzoo.inference.clip import LoadedCLIP
 from clipzoo.models.export.onnx import IMAGE, TEXT, check_packages, mask_of, write_image_graph, write_text_graph
 from clipzoo.models.weights.files import first_line
-from clipzoo.models.weights.hf_files import files_of, folder_of
+from clipzoo.models.weights.hf_files import files_of, write_files
+from clipzoo.structures import Batch
 
 TOKENIZER, CLASSES = "tokenizer.json", "classes.json"
 TOLERANCE = 1e-4
@@ -53,7 +53,7 @@ class Deviations:
         return float(np.max([value for value in (self.image, self.text, self.probabilities) if value is not None]))
 
 
-def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images: Sequence[ImageLike] = ()) -> Deviations:
+def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images: Sequence[str | Path | Image.Image] = ()) -> Deviations:
     """Write ``image.onnx``, ``text.onnx``, ``tokenizer.json`` and ``classes.json``, and compare them with the model.
 
     The comparison runs the graphs in onnxruntime on drawn noise of several sizes and on ``images``, through the model's own reading and
@@ -71,7 +71,7 @@ def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images
     """
     where = f"export: {loaded.source}"
     check_packages("export")
-    given = [rgb(item) for item in listed(images)] if images else []
+    given = loaded.decoded(images) if images else []
     if loaded.several_images:
         warnings.warn(f"{where} was trained on several images per case (data.views); the graph takes each image as a case", stacklevel=2)
     with new_folder(Path(folder)) as new:
@@ -152,9 +152,7 @@ def _write_tokenizer(loaded: LoadedCLIP, folder: Path) -> None:
     if made is not None:
         write_text(folder / TOKENIZER, made.to_str(pretty=True))
     elif getattr(loaded.tokenizer, "hugging_face", None) is not None:
-        with folder_of(files_of(loaded.tokenizer.hugging_face, None), "export") as files:
-            for file in sorted(Path(files).iterdir()):
-                (folder / file.name).write_bytes(file.read_bytes())
+        write_files(folder, files_of(loaded.tokenizer.hugging_face, None), "export")
 
 
 def _encode(folder: Path, loaded: LoadedCLIP, sentences: list[str]) -> np.ndarray:
@@ -195,8 +193,6 @@ def _run(session, **inputs: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def _logits(loaded: LoadedClassifier, images: Sequence[Image.Image]) -> np.ndarray:
-    from clipzoo.structures import Batch
-
     pixels = torch.stack([loaded.preprocess(image) for image in images])
     rows = torch.arange(len(pixels))
     return loaded.model.predict(Batch(images=pixels, labels=torch.full_like(rows, -1), cases=rows)).numpy()

@@ -18,12 +18,15 @@ from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.finished import check_checkpoint
 from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
 from clipzoo.files import expanded, natural
+from clipzoo.inference.hub_checkpoint import CONFIG as HUB_CONFIG
+from clipzoo.inference.hub_checkpoint import WEIGHTS as HUB_WEIGHTS
+from clipzoo.inference.hub_checkpoint import read_hub_checkpoint
 from clipzoo.models.catalogue import with_prefix
 from clipzoo.models.layout.json_file import read_object
 from clipzoo.models.tower import Tower
 from clipzoo.models.weights.files import kind_of_weights
 from clipzoo.models.weights.hf_clip import KINDS
-from clipzoo.models.weights.hub import is_hub_name
+from clipzoo.models.weights.hub import from_hub, hub_folder, is_hub_name
 from clipzoo.models.weights.torch_archive import pickle_mentions
 from clipzoo.records.results import FoldResult
 from clipzoo.registries import BACKBONES, MODELS, TEXT_ENCODERS
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from clipzoo.models.base import Model
 
 PUBLISHED = ("clip:", "openclip:", "hf:", "chinese-clip:", "weights:")
+HUB = "clipzoo:"  # before the name of a repository that export --format hub made
 _NAMES = "clip:ViT-B/32, openclip:<name>/<tag>, or hf:<organisation>/<name>"
 _WHAT = f"Pass a checkpoint, the folder of a fold or of a run, weights of a CLIP, {_NAMES}"
 
@@ -69,6 +73,10 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
     with_config = (path / "open_clip_config.json").is_file()
     if quick_gelu is not None and (found is not None or with_config or not path.exists()):
         raise ConfigError(f"quick_gelu: {text} records its own activation. Remove the argument; it is for weights files that do not")
+    if text.startswith(HUB):
+        return from_content(read_hub_checkpoint(_repository(text)), device, text)
+    if (path / HUB_CONFIG).is_file():
+        return from_content(read_hub_checkpoint(path), device, path)
     if not path.exists():
         if text.startswith(PUBLISHED) or is_hub_name(text):
             return _from_name(text, device)
@@ -137,7 +145,21 @@ def from_checkpoint(path: Path, device: torch.device) -> Restored:
         CheckpointError: The file is not a checkpoint, or its model cannot be rebuilt.
         ConfigError: An installed plugin cannot be imported.
     """
-    content = checkpoint.read(path)
+    return from_content(checkpoint.read(path), device, path)
+
+
+def from_content(content: dict, device: torch.device, path: str | Path) -> Restored:
+    """Restore a model from the content of its checkpoint.
+
+    Args:
+        content: Result of ``checkpoint.read``.
+        device: Target device.
+        path: Where it was read.
+
+    Raises:
+        CheckpointError: Its model cannot be rebuilt.
+        ConfigError: An installed plugin cannot be imported.
+    """
     settings = RuntimeSettings.of(content["config"])
     return Restored(
         model=checkpoint_model(content, device, path),
@@ -229,6 +251,16 @@ def published_model(image: str | dict, text: str | dict, name: str, device: torc
     assert image_encoder.projected and text_encoder.projected and image_encoder.num_features == text_encoder.num_features
     net = MODELS.get("CLIP")(image_encoder, text_encoder, learn_temperature=False)
     return Restored(net.to(device).eval(), name)
+
+
+def _repository(name: str) -> Path:
+    """The folder in the local cache that has the files of ``clipzoo:ORGANISATION/NAME``, downloaded first if necessary.
+
+    Raises:
+        BuildError: They are unavailable.
+    """
+    repository, required = name.removeprefix(HUB), [(HUB_CONFIG,), (HUB_WEIGHTS,)]
+    return from_hub(lambda cached: hub_folder(repository, cached, required=required), "clipzoo.load", repository, local="its FOLDER")
 
 
 def _from_name(name: str, device: torch.device) -> Restored:

@@ -70,7 +70,8 @@ class Backbone(Tower):
         Raises:
             BuildError: The CLIPs of other libraries have no equivalent image tower.
         """
-        raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such image tower. Use CLIPVision")
+        instead = "Use CLIPVision, or the ONNX format"
+        raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such image tower. {instead}")
 
     def open_clip_layout(self, matrix_ED: Tensor, bias_E: Tensor | None, where: str) -> OpenCLIPTower | None:
         """For export: the tower as one of open_clip's around a timm network; ``None`` for towers that only ``clip_layout`` describes.

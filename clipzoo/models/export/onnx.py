@@ -28,7 +28,7 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class ImageGraph(nn.Module):
-    """``image`` ``[B, H, W, 3]`` uint8, upright RGB of any size, to ``features`` ``[B, D]`` of length 1; of a classifier, to ``logits`` ``[B, C]``.
+    """``image`` ``[B, H, W, 3]`` uint8, upright RGB of any size, to ``features`` ``[B, D]`` of length 1, or a classifier's ``logits``.
 
     Args:
         model: A model whose images can be compared with captions, or a classifier; in evaluation mode.
@@ -132,7 +132,8 @@ def _write(graph: nn.Module, inputs: dict[str, Tensor], free: dict[str, dict[int
                 verbose=False,
             )
         except Exception as error:  # torch.export and its translation raise many types
-            raise BuildError(f"{where}: torch cannot express {type(graph.model).__name__} in ONNX ({first_line(error.__cause__ or error)})") from error
+            reason = first_line(error.__cause__ or error)
+            raise BuildError(f"{where}: torch cannot express {type(graph.model).__name__} in ONNX ({reason})") from error
         _strip(program.model)
         program.save(path)
 

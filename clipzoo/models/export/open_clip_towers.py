@@ -28,7 +28,7 @@ _SENTENCES = ["一张左侧髋关节的X线片", "a photo of a cat", "!"]
 
 
 def write_open_clip_towers(model: CLIP, path: str | Path, where: str = "export", *, name: str | None = None) -> None:
-    """Write a folder for ``open_clip.create_model_and_transforms('local-dir:<path>')``, after comparing open_clip's features with the model's.
+    """Write a folder for ``open_clip.create_model_and_transforms('local-dir:<path>')``, if open_clip computes the model's features.
 
     open_clip looks up a Hugging Face encoder by the name ``text_cfg.hf_model_name``, also for a local folder. The folder has its
     ``config.json``, and names itself; whoever moves it must change the name.
@@ -47,7 +47,7 @@ def write_open_clip_towers(model: CLIP, path: str | Path, where: str = "export",
     if path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".json", ".zip"):
         raise BuildError(f"{path}: open_clip needs a folder for these towers: use a name without an extension")
     image, text = _image(model, where), _text(model, where)
-    state = {**{f"visual.{key}": value for key, value in image.state.items()}, **{f"text.{key}": value for key, value in text.state.items()}}
+    state = {f"{side}.{key}": value for side, tower in (("visual", image), ("text", text)) for key, value in tower.state.items()}
     state["logit_scale"] = model.logit_scale.detach().cpu()
     config = {"embed_dim": model.embed_dim, "vision_cfg": image.config, "text_cfg": text.config, "custom_text": True}
     config["quick_gelu"] = activation(model, where)
@@ -128,7 +128,8 @@ def _check(model: CLIP, config: dict, state: dict[str, Tensor], where: str) -> N
     for side, (found, expected) in pairs.items():
         largest = float((found - expected).abs().max())
         if not largest <= _TOLERANCE:
-            raise BuildError(f"{where}: open_clip's {side} features deviate by {largest:.2g}, more than {_TOLERANCE:g}. Use the ONNX format")
+            by = f"{largest:.2g}, more than {_TOLERANCE:g}"
+            raise BuildError(f"{where}: open_clip's {side} features deviate by {by}. Use the ONNX format")
 
 
 def _padded(tokens: Tokens, model: nn.Module) -> Tensor:

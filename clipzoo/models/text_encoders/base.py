@@ -34,10 +34,11 @@ class TextEncoder(Tower):
         Raises:
             BuildError: The CLIPs of other libraries have no equivalent text tower.
         """
-        raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such tower. Use CLIPText or BERT")
+        instead = "Use CLIPText or BERT, or the ONNX format"
+        raise BuildError(f"{where}: cannot export {full_name(self)}, as other libraries' CLIPs have no such tower. {instead}")
 
     def open_clip_layout(self, matrix_ED: Tensor, where: str) -> OpenCLIPTower | None:
-        """For export: the tower as one of open_clip's around a Hugging Face encoder; ``None`` for those that only ``clip_layout`` describes.
+        """For export: the tower as one of open_clip's around a Hugging Face encoder; ``None`` if only ``clip_layout`` describes it.
 
         Args:
             matrix_ED: Projection from the tower's features into the joint space, in fp64.

@@ -2,11 +2,19 @@
 
 import open_clip
 import pytest
+import small_towers
 import torch
 
 from clipzoo.errors import ConfigError
 from clipzoo.models.text_encoders.open_clip_text import OpenCLIPTokenizer
-from clipzoo.models.text_encoders.tokenizer import SPECIAL, CLIPTokenizer, HFTokenizer, WordPieceTokenizer, character_vocabulary
+from clipzoo.models.text_encoders.tokenizer import (
+    SPECIAL,
+    CLIPTokenizer,
+    HFTokenizer,
+    WholeContextTokenizer,
+    WordPieceTokenizer,
+    character_vocabulary,
+)
 
 SENTENCES = ["a photo of a cat", "这是一张髋关节假体的X线图片", "!", "", "hip  prosthesis &amp; cement"]
 
@@ -135,3 +143,26 @@ def test_threads_share_a_hugging_face_tokenizer(tmp_path):
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, range(400))) == [5, 10] * 200
+
+
+@pytest.mark.parametrize("tokenizer", [CLIPTokenizer(20), WordPieceTokenizer(12)], ids=["clip", "word pieces"])
+def test_the_portable_tokenizer_gives_the_same_ids(tokenizer):
+    sentences = [text for text in SENTENCES if "&amp;" not in text] + ["word " * 30, "é 𠮷 ℃ ×3", "Über"]  # open_clip also repairs HTML
+    encoded = tokenizer.portable().encode_batch(sentences)
+    tokens = tokenizer(sentences)
+    assert [[i for i, m in zip(e.ids, e.attention_mask, strict=True) if m] for e in encoded] == [
+        row[:length].tolist() for row, length in zip(tokens.ids, tokens.lengths, strict=True)
+    ]
+    assert len({len(each.ids) for each in encoded}) == 1
+
+
+def test_the_portable_tokenizer_of_a_whole_context_fills_it_and_ignores_case(tmp_path):
+    small_towers.bert_folder(tmp_path)
+    from transformers import AutoTokenizer
+
+    own = AutoTokenizer.from_pretrained(tmp_path)
+    whole = WholeContextTokenizer(own, 16)
+    encoded = whole.portable().encode_batch(["左侧 X", "左侧 x"])
+    assert encoded[0].ids == encoded[1].ids == whole(["左侧 X"]).ids[0].tolist() and len(encoded[0].ids) == 16
+    own.backend_tokenizer.no_truncation()
+    assert HFTokenizer(own, 5).portable().encode("左侧髋关节假体").ids == HFTokenizer(own, 5)(["左侧髋关节假体"]).ids[0].tolist()

@@ -24,8 +24,8 @@ from clipzoo.records.folds import PARTS, Folds
 from clipzoo.records.json_records import read_plain
 from clipzoo.records.provenance import decisive, digest_of
 from clipzoo.records.results import SUMMARY_FILE, FoldResult, Summary
-from clipzoo.scoring.first_weights import towers_of, without_folders
-from clipzoo.scoring.model_card_words import LANGUAGES, CardWords
+from clipzoo.scoring.card.first_weights import towers_of, without_folders
+from clipzoo.scoring.card.words import LANGUAGES, CardWords
 from clipzoo.scoring.paper import CLASS_COLUMNS
 from clipzoo.scoring.paper_words import METRICS
 from clipzoo.text import is_chinese, visible
@@ -283,8 +283,9 @@ def _reproduce(described: Described, words: CardWords) -> list[str]:
     own = [f"{name} {environment[name]}" for name in ("clipzoo", "python", "cuda") if environment.get(name)]
     commit = [f"commit {environment['git_commit'][:10]}"] if environment.get("git_commit") else []
     lines = [f"{words.versions}{words.colon}{', '.join([*own, *commit, *packages])}"] if packages else []
-    lines += [f"{words.seeds}{words.colon}" + ", ".join(f"{name} {seed}" for name, seed in seeds.items() if seed is not None)] if seeds else []
-    lines += [f"{words.digests}{words.colon}" + ", ".join(f"{name} `{digest}`" for name, digest in described.digests.items())] if described.digests else []
+    numbers = ", ".join(f"{name} {seed}" for name, seed in seeds.items() if seed is not None)
+    digests = ", ".join(f"{name} `{digest}`" for name, digest in described.digests.items())
+    lines += [f"{title}{words.colon}{found}" for title, found in ((words.seeds, numbers), (words.digests, digests)) if found]
     parts = [f"## {words.reproduce}", _listed(lines)] if lines else []
     if described.config:
         shown = html.escape(visible(json.dumps(without_folders(described.config), ensure_ascii=False, indent=2), keep="\n"), quote=False)

@@ -90,8 +90,8 @@ ENGLISH = CardWords(
     images="images",
     groups="groups",
     evaluation="Evaluation",
-    pooled="Out-of-fold predictions of {models} models, pooled: {cases} images of {groups} groups, each predicted by a model that never saw "
-    "its group. Epoch: {selection}.",
+    pooled="Out-of-fold predictions of {models} models, pooled: {cases} images of {groups} groups, each predicted by a model that was not "
+    "trained on its group. Epoch: {selection}.",
     of_fold="Test part of `{fold}`: {cases} images. Epoch: {selection}.",
     never_seen="This model's own test part (`{fold}`): {metrics}.",
     no_scores="No scores are on record beside this model.",
@@ -99,7 +99,8 @@ ENGLISH = CardWords(
     value="value",
     interval="{level} % interval",
     class_name="class",
-    conditional="The intervals are over groups, for new cases scored by the models as trained. They do not cover training again, or other data.",
+    conditional="The intervals are over groups, for new cases scored by the models as trained. They do not cover "
+    "training again or other data.",
     how="How to use it",
     reproduce="Reproduce",
     versions="Versions",
@@ -145,7 +146,7 @@ CHINESE = CardWords(
     images="图像",
     groups="组",
     evaluation="评估",
-    pooled="{models} 个模型的折外预测合并：{groups} 组共 {cases} 张图像，每张都由未见过其所在组的模型预测。轮次：{selection}。",
+    pooled="{models} 个模型的折外预测合并：{groups} 组共 {cases} 张图像，每张都由未用其所在组训练的模型预测。轮次：{selection}。",
     of_fold="`{fold}` 的测试部分：{cases} 张图像。轮次：{selection}。",
     never_seen="本模型自己的测试部分（`{fold}`）：{metrics}。",
     no_scores="该模型旁没有评分记录。",

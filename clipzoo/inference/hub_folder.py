@@ -1,0 +1,109 @@
+"""A folder for the hub: weights that other libraries load where they can, the classes, and the model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from clipzoo.engine import checkpoint
+from clipzoo.errors import BuildError
+from clipzoo.files import new_folder, write_json, write_text
+from clipzoo.inference.export import trained_model
+from clipzoo.inference.hub_checkpoint import write_hub_checkpoint
+from clipzoo.inference.model_card import described_model
+from clipzoo.models.base import Model
+from clipzoo.models.export import from_model, wraps_towers, write_open_clip, write_open_clip_towers
+from clipzoo.models.weights.files import first_line
+from clipzoo.scoring.card.model_card import Usage, model_card, usage_of
+
+CARD, CLASSES = "README.md", "classes.json"
+
+
+def write_hub(
+    source: str | Path, folder: str | Path, *, repository: str = "", lang: Literal["en", "zh"] = "en", plugins: tuple[str, ...] = ()
+) -> str:
+    """Write a folder for the hub: in open_clip's layout if it has such towers, otherwise in clipzoo's own.
+
+    Args:
+        source: A checkpoint of clipzoo, or the folder of a fold.
+        folder: New folder.
+        repository: Repository that the folder is meant for, ``ORGANISATION/NAME``; empty if unknown.
+        lang: Language of the card's text.
+        plugins: Modules to import first; see ``clipzoo.load``.
+
+    Returns:
+        The library that loads it: ``'open_clip'`` or ``'clipzoo'``.
+
+    Raises:
+        BuildError: The source is no checkpoint.
+        CheckpointError: A checkpoint or record is damaged.
+        DataError: The folder exists or cannot be written.
+    """
+    trained = trained_model(source, "export", plugins=plugins)
+    if trained is None:
+        raise BuildError(f"export: {source} is no checkpoint of clipzoo. The hub format is for trained models; its towers are on the hub")
+    (model, path), described = trained, described_model(source)
+    with new_folder(Path(folder)) as new:
+        written = new / "model"
+        library = "open_clip" if _in_open_clip(model, written, path, repository or str(Path(folder).resolve())) else "clipzoo"
+        if library == "open_clip":
+            for file in written.iterdir():
+                file.rename(new / file.name)
+            written.rmdir()
+        else:
+            write_hub_checkpoint(checkpoint.read(path), new)
+        facts = {"classes": list(described.classes), "captions": [list(texts) for texts in described.captions]}
+        write_json(new / CLASSES, {**facts, "multi_label": model.multi_label, "calibration": described.calibration})
+        usage = Usage(_code(library, repository, described), library)
+        write_text(new / CARD, model_card(described, usage, lang=lang))
+    return library
+
+
+def push(folder: str | Path, repository: str) -> str:
+    """Upload a folder to the hub, into a repository that is private if it is new; return its address.
+
+    Raises:
+        BuildError: The upload failed; the folder is kept.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    kept = f"The folder {folder} is complete: upload it later, or again with huggingface_hub"
+    try:
+        api = HfApi()
+        address = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(folder_path=str(folder), repo_id=repository, commit_message="Add a model of clipzoo")
+    except HFValidationError as error:
+        raise BuildError(f"export: --push {repository!r} is not a name ORGANISATION/NAME ({first_line(error)}). {kept}") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        log_in = ". Log in with 'hf auth login', or set HF_TOKEN to a token that may write there" if status in (401, 403) else ""
+        raise BuildError(f"export: {constants.ENDPOINT} refused {repository} (status {status}){log_in}. {kept}") from error
+    except Exception as error:  # offline: the client's HTTP library has errors of its own
+        raise BuildError(f"export: cannot upload to {constants.ENDPOINT} ({first_line(error)}). {kept}") from error
+    return str(address)
+
+
+def _in_open_clip(model: Model, folder: Path, path: Path, name: str) -> bool:
+    """Write the towers in open_clip's layout; false if open_clip has no such towers."""
+    where = f"export: {path}"
+    try:
+        if wraps_towers(model, where):
+            write_open_clip_towers(model, folder, where, name=name)
+        else:
+            write_open_clip(from_model(model, where), folder)
+    except BuildError:  # the reason is that of --format open_clip
+        return False
+    return True
+
+
+def _code(library: str, repository: str, described) -> str:
+    """Lines of Python that load the folder."""
+    if library == "clipzoo":
+        return usage_of(described, f"clipzoo:{repository}" if repository else "FOLDER")
+    source = f"hf-hub:{repository}" if repository else "local-dir:FOLDER"
+    own = f"openclip:hf-hub:{repository}" if repository else "FOLDER"
+    lines = ["import open_clip", "", f"model, _, preprocess = open_clip.create_model_and_transforms({source!r})"]
+    lines += [f"tokenizer = open_clip.get_tokenizer({source!r})", "", "# or, with the preprocessing of the training:", "import clipzoo", ""]
+    lines += [f"model = clipzoo.load({own!r})", "print(model.classify(['image.png'], ['a sentence', 'another sentence']).top(2))"]
+    return "\n".join(lines)

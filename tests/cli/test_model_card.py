@@ -1,0 +1,105 @@
+"""The model card of a finished run: every number is on record, nothing in it names a case, and the header is the hub's."""
+
+import re
+import shutil
+
+import pytest
+from huggingface_hub import ModelCard
+
+from clipzoo.inference.model_card import described_model
+from clipzoo.records.folds import Folds
+from clipzoo.records.results import FoldResult, Summary
+from clipzoo.scoring.card.model_card import CARD_FILE, Described, Usage, model_card, usage_of, write_card
+from clipzoo.text_tables import number
+
+
+def card_of(described: Described, **options: str) -> str:
+    return model_card(described, Usage(usage_of(described, "FOLDER")), **options)
+
+
+def test_the_card_says_what_is_on_record(finished):
+    described, summary = Described.read(finished), Summary.read(finished)
+    text = card_of(described)
+    card = ModelCard(text)
+    assert (card.data.library_name, card.data.pipeline_tag, card.data.language) == ("clipzoo", "zero-shot-image-classification", "zh")
+    assert card.data.license is None  # random weights: the owner decides
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results} == pytest.approx(summary.pooled)
+    for metric, value in summary.pooled.items():
+        assert f"{number(value)} | {summary.interval_text(metric)} |" in text
+    for row in summary.per_class:
+        assert f"| {row['class']} | {row['cases']} |" in text and f"{number(row['recall'])} [" in text
+    assert text.index("## Read first") < text.index("## Model") and "Not for diagnosis" in text
+    assert all(digest in text for digest in (summary.folds_digest, summary.predictions_digest))
+    code = re.search(r"```python\n(.+?)```", text, re.DOTALL)[1]
+    compile(code, "card", "exec")
+
+
+def test_no_case_and_no_folder_is_named(finished):
+    folds = Folds.read(finished / "folds.json")
+    for text in (card_of(Described.read(finished)), card_of(described_model(finished / "fold_1"), lang="zh")):
+        assert not any(case.id in text or re.search(rf"(?<!\w){re.escape(case.group)}(?!\w)", text) for case in folds.cases)
+        assert str(finished.parent) not in text and '"root": "…/images"' in text
+
+
+def test_notes_lose_the_names_of_cases(finished):
+    described = Described.read(finished)
+    case = described.folds.cases[0]
+    described.summary.notes.append(f"case '{case.id}' of 12 is odd")
+    assert "case '…' of 12 is odd" in card_of(described)
+
+
+def test_a_folds_checkpoint_is_described_with_its_own_scores(finished, tmp_path):
+    text, result = card_of(described_model(finished / "fold_1")), FoldResult.read(finished / "fold_1")
+    assert "trained on a part of the data only (`fold_1`)" in text and result.checkpoint_digest in text
+    assert f"own test part (`fold_1`): Accuracy {number(result.metrics['accuracy'])}" in text
+    assert "这是一张圆的图片" in text and "32 px, " in text
+    alone = shutil.copy(finished / "fold_1" / result.checkpoint, tmp_path / "a.pth")
+    assert "No scores are on record beside this model" in card_of(described_model(alone))
+
+
+def test_records_of_another_run_are_not_used(copy_of_finished, tmp_path):
+    """The checkpoint of fold 2 in the folder of fold 1: its folds are those of the run, the result is not its own."""
+    fold = copy_of_finished / "fold_1"
+    result = FoldResult.read(fold)
+    other = fold / "mine.pth"
+    shutil.copy(copy_of_finished / "fold_2" / result.checkpoint, other)
+    described = described_model(other)
+    assert described.fold == "fold_2" and described.result is None and described.summary is not None
+    (copy_of_finished / "cv_summary.json").unlink()
+    text = card_of(described_model(fold))
+    assert "cross-validation is not finished" in text and "Test part of `fold_1`: 12 images" in text and "interval |" not in text
+
+
+def test_equal_runs_write_equal_cards_in_both_languages(copy_of_finished, finished):
+    one, other = write_card(finished.parent / "tiny"), write_card(copy_of_finished)
+    assert one.name == CARD_FILE and one.read_bytes() == other.read_bytes()
+    chinese = write_card(copy_of_finished, "zh").read_text(encoding="utf-8")
+    assert "不可用于诊断" in chinese and "准确率" in chinese and ModelCard(chinese).data.to_dict() == ModelCard(one.read_text()).data.to_dict()
+    one.unlink()
+
+
+def test_names_of_classes_are_shown_and_not_interpreted():
+    hostile = ("<script>alert(1)</script>", "a|b `c`\n# d", "\u202etxt", "=cmd()", "x" * 300)
+    described = Described("n\u202e<b>", {"model": {"type": "CLIP"}}, hostile, [[name] for name in hostile])
+    text = card_of(described)
+    body = text.partition("\n---\n")[2]
+    assert "<script>" not in body and "<b>" not in body and "\u202e" not in text and "\n# d" not in body
+    assert "&lt;script&gt;" in body and "a\\|b" in body and "x" * 300 in body
+    assert ModelCard(text).data.language == "en"
+
+
+def test_published_weights_bring_their_licence():
+    towers = {"image_encoder": "openclip:ViT-B-32/laion2b_s34b_b79k", "text_encoder": "openclip:ViT-B-32/laion2b_s34b_b79k"}
+    text = card_of(Described("a", {"model": {"type": "CLIP", **towers}}))
+    data = ModelCard(text).data
+    assert data.license == "mit" and data.base_model == ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K"]
+    mixed = {**towers, "text_encoder": {"type": "BERT", "name": "/home/me/bert", "pretrained": True}}
+    text = card_of(Described("a", {"model": {"type": "CLIP", **mixed}}))
+    assert ModelCard(text).data.license is None and "/home/me" not in text and "folder bert" in text
+
+
+def test_training_writes_the_card(command, write_config, tmp_path):
+    ended = command("train", write_config(train={"epochs": 1}, splits={"num_folds": 2}), "--work-dir", tmp_path / "work")
+    assert ended.status == 0, ended.err
+    card = ModelCard((tmp_path / "work" / CARD_FILE).read_text(encoding="utf-8"))
+    assert card.data.eval_results and "Out-of-fold predictions of 2 models" in card.text
