@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from clipzoo.errors import BuildError
-from clipzoo.files import new_folder, write_json, write_text
+from clipzoo.files import check_new, new_folder, write_json, write_text
 from clipzoo.inference.classifier import LoadedClassifier
 from clipzoo.inference.clip import LoadedCLIP
 from clipzoo.models.export.onnx import IMAGE, TEXT, check_packages, mask_of, write_image_graph, write_text_graph
@@ -71,6 +71,7 @@ def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images
     """
     where = f"export: {loaded.source}"
     check_packages("export")
+    check_new(Path(folder))
     given = loaded.decoded(images) if images else []
     if loaded.several_images:
         warnings.warn(f"{where} was trained on several images per case (data.views); the graph takes each image as a case", stacklevel=2)

@@ -8,6 +8,7 @@ from clip_files import SENTENCES, open_clip_model, output_of, pictures
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+import clipzoo
 from clipzoo.config import Config
 from clipzoo.engine import build, checkpoint
 from clipzoo.models.backbones import CLIPVision
@@ -113,10 +114,6 @@ def test_other_libraries_files_are_converted_too(command, tmp_path):
 
 def test_what_is_no_clip_is_one_clear_line(command, finished, tmp_path):
     for path, words in (
-        (
-            finished / "fold_1" / "checkpoint_latest.pth",
-            "cannot export TimmBackbone test_resnet, as other libraries' CLIPs have no such image tower",
-        ),
         (finished, "contains the checkpoints of 3 folds. Pass one of them"),
         (tmp_path / "nothing.pth", "nothing.pth: no such file or folder"),
         (tmp_path, "neither open_clip_config.json"),
@@ -124,5 +121,48 @@ def test_what_is_no_clip_is_one_clear_line(command, finished, tmp_path):
         ended = command("export", path, "--format", "open_clip", "--out", tmp_path / "a")
         assert ended.status == 2 and ended.err.startswith("error: ") and words in ended.err and ended.err.count("\n") == 1
     ended = command("export", tmp_path, "--format", "open_clip", "--out", tmp_path / "a", "--fit", "crop")
-    assert ended.status == 2 and "--fit is for --format transformers only" in ended.err
+    assert ended.status == 2 and "--fit is for --format transformers only. Remove it: open_clip can pad" in ended.err
+    for options, words in (
+        (("transformers",), "cannot export TimmBackbone test_resnet, as other libraries' CLIPs have no such image tower"),
+        (("transformers", "--images", "a.png"), "--images is for --format onnx only"),
+        (("onnx", "--push", "a/b"), "--push is for --format hub only"),
+        (("hub", "--push", "model"), "--push 'model' is not a repository's name. Write it as ORGANISATION/NAME"),
+        (("hub", "--quick-gelu", "yes"), "--quick-gelu is for weights that do not define their activation"),
+        (("onnx", "--images", tmp_path / "none.png"), "none.png: no such file"),
+    ):
+        ended = command("export", finished / "fold_1", "--out", tmp_path / "a", "--format", *options)
+        assert ended.status == 2 and words in ended.err and ended.err.count("\n") == 1
     assert not (tmp_path / "a").exists()
+
+
+@torch.no_grad()
+def test_a_resnet_and_a_bert_go_to_open_clip(command, finished, tmp_path):
+    ended = command("export", finished / "fold_1", "--format", "open_clip", "--out", tmp_path / "a")
+    assert ended.status == 0, ended.err
+    assert f"open_clip.create_model_and_transforms('local-dir:{tmp_path / 'a'}')" in ended.out and "text_cfg.hf_model_name" in ended.out
+    images = pictures(32)
+    expected = clipzoo.load(finished / "fold_1").model.encode_image(images)
+    loaded = open_clip.create_model(f"local-dir:{tmp_path / 'a'}").eval()
+    torch.testing.assert_close(loaded.encode_image(images, normalize=True), expected, rtol=0, atol=1e-5)
+
+
+def test_the_folder_for_the_hub_has_the_card_of_the_fold(command, finished, tmp_path):
+    ended = command("export", finished / "fold_2", "--format", "hub", "--out", tmp_path / "a", "--lang", "zh")
+    assert ended.status == 0, ended.err
+    assert "weights for open_clip, and README.md. Read it, and choose a licence" in ended.out
+    text = (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
+    assert "`fold_2`" in text and "不可用于诊断" in text
+    ended = command("export", finished / "fold_2", "--format", "hub", "--out", tmp_path / "b", "--push", "someone/model")
+    assert ended.status == 2 and "cannot upload to" in ended.err and ended.err.count("error: ") == 1  # the tests are offline
+    assert "someone/model" in (tmp_path / "b" / "open_clip_config.json").read_text()
+
+
+@pytest.mark.slow
+def test_onnx_is_compared_with_the_given_images(command, finished, class_folders, tmp_path):
+    images = sorted(class_folders.glob("*/*.png"))[:3]
+    ended = command("export", finished / "fold_1", "--format", "onnx", "--out", tmp_path / "a", "--images", *images)
+    assert ended.status == 0, ended.err
+    assert "compared with the model in onnxruntime" in ended.out and "7 images" in ended.out and "7 sentences" in ended.out
+    assert ended.err == ""
+    ended = command("export", finished / "fold_1", "--format", "onnx", "--out", tmp_path / "a")
+    assert ended.status == 2 and "already exists and will not be overwritten" in ended.err
