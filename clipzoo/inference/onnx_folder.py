@@ -5,9 +5,10 @@ Shapes: B images · N sentences · C classes · D width of the features.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from clipzoo.errors import BuildError
 from clipzoo.files import check_new, new_folder, write_json, write_text
 from clipzoo.inference.classifier import LoadedClassifier
 from clipzoo.inference.clip import LoadedCLIP
+from clipzoo.inference.model import LoadedModel
 from clipzoo.models.export.onnx import IMAGE, TEXT, check_packages, mask_of, write_image_graph, write_text_graph
 from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_files import files_of, write_files
@@ -75,7 +77,7 @@ def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images
     given = loaded.decoded(images) if images else []
     if loaded.several_images:
         warnings.warn(f"{where} was trained on several images per case (data.views); the graph takes each image as a case", stacklevel=2)
-    with new_folder(Path(folder)) as new:
+    with _expressible_views(loaded, where), new_folder(Path(folder)) as new:
         write_image_graph(loaded.model, new / IMAGE, where)
         if isinstance(loaded, LoadedCLIP):
             write_text_graph(loaded.model, new / TEXT, where)
@@ -88,6 +90,23 @@ def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images
                 "written. Export for open_clip or transformers, or report it"
             )
     return found
+
+
+@contextlib.contextmanager
+def _expressible_views(loaded: LoadedModel, where: str) -> Iterator[None]:
+    """Without the model's test views in this block, with a warning, if some of them cannot be translated; flips can."""
+    tower = loaded.model.image_tower
+    views = () if tower is None else tower.test_views
+    if set(views) <= {"flip"}:
+        yield
+        return
+    kinds = ", ".join(views)
+    warnings.warn(f"{where} was scored with evaluation.tta ({kinds}), which the graph does not include: ONNX can express flip", stacklevel=4)
+    tower.test_views = ()
+    try:
+        yield
+    finally:
+        tower.test_views = views
 
 
 def compare(loaded: LoadedCLIP | LoadedClassifier, folder: Path, images: Sequence[Image.Image]) -> Deviations:

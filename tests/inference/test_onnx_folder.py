@@ -82,6 +82,17 @@ def test_a_deviation_that_is_not_a_number_is_refused(classifier, tmp_path, monke
     assert (tmp_path / "out" / CLASSES).is_file()
 
 
+def test_views_that_cannot_be_expressed_are_left_out_with_a_warning(classifier, tmp_path, monkeypatch):
+    seen = []
+    for name in ("write_image_graph", "check_packages"):
+        monkeypatch.setattr(onnx_folder, name, lambda *given: seen.append(given[0].image_tower.test_views if len(given) > 1 else None))
+    monkeypatch.setattr(onnx_folder, "compare", lambda *_: Deviations(0.0, None, 0.0, 4, 0))
+    classifier.model.image_tower.average_over(["flip", "zooms"])
+    with pytest.warns(UserWarning, match=r"evaluation.tta \(flip, zooms\), which the graph does not include"):
+        write_onnx(classifier, tmp_path / "out")
+    assert seen == [None, ()] and classifier.model.image_tower.test_views == ("flip", "zooms")
+
+
 def test_probabilities_follow_from_the_file():
     stored = {"prototypes": [[1.0, 0.0], [0.0, 1.0]], "scale": 10.0, "bias": -1.0, "calibration": 2.0, "multi_label": True}
     found = probabilities(np.array([[0.6, 0.8]]), stored)
