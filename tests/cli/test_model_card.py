@@ -44,8 +44,8 @@ def test_no_case_and_no_folder_is_named(finished):
 def test_notes_lose_the_names_of_cases(finished):
     described = Described.read(finished)
     case = described.folds.cases[0]
-    described.summary.notes.append(f"case '{case.id}' of 12 is odd")
-    assert "case '…' of 12 is odd" in card_of(described)
+    described.summary.notes.append(f"case '{case.id}' of 12 is <b>odd</b>")
+    assert "case '…' of 12 is &lt;b&gt;odd&lt;/b&gt;" in card_of(described)
 
 
 def test_a_folds_checkpoint_is_described_with_its_own_scores(finished, tmp_path):
