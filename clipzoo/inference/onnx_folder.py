@@ -101,7 +101,9 @@ def _expressible_views(loaded: LoadedModel, where: str) -> Iterator[None]:
         yield
         return
     kinds = ", ".join(views)
-    warnings.warn(f"{where} was scored with evaluation.tta ({kinds}), which the graph does not include: ONNX can express flip", stacklevel=4)
+    warnings.warn(
+        f"{where} was scored with evaluation.tta ({kinds}), which the graph does not include: ONNX can express flip", stacklevel=4
+    )
     tower.test_views = ()
     try:
         yield

@@ -74,7 +74,9 @@ def test_equal_runs_write_equal_cards_in_both_languages(copy_of_finished, finish
     one, other = write_card(shutil.copytree(finished, tmp_path / "elsewhere")), write_card(copy_of_finished)
     assert one.name == CARD_FILE and one.read_bytes() == other.read_bytes()
     chinese = write_card(copy_of_finished, "zh").read_text(encoding="utf-8")
-    assert "不可用于诊断" in chinese and "准确率" in chinese and ModelCard(chinese).data.to_dict() == ModelCard(one.read_text()).data.to_dict()
+    assert (
+        "不可用于诊断" in chinese and "准确率" in chinese and ModelCard(chinese).data.to_dict() == ModelCard(one.read_text()).data.to_dict()
+    )
 
 
 def test_names_of_classes_are_shown_and_not_interpreted():

@@ -52,7 +52,9 @@ def test_a_clip_is_written_for_open_clip(config_of, class_folders, tmp_path):
         *("tokenizer_config.json", "vocab.txt"),
     }
     images = sorted(class_folders.glob("*/*.png"))[::9]
-    torch.testing.assert_close(clipzoo.load(tmp_path / "out").encode_image(images), clipzoo.load(path).encode_image(images), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        clipzoo.load(tmp_path / "out").encode_image(images), clipzoo.load(path).encode_image(images), rtol=0, atol=1e-5
+    )
     card = ModelCard((tmp_path / "out" / "README.md").read_text(encoding="utf-8"))
     assert card.data.library_name == "open_clip" and "hf-hub:someone/model" in card.text
     assert json.loads((tmp_path / "out" / "classes.json").read_text(encoding="utf-8"))["classes"] == ["圆", "方块", "条纹"]

@@ -30,8 +30,9 @@ def test_pages(browser, contents, tmp_path, name, language):
 
 def test_paper(browser, contents, tmp_path):
     """The text of a PDF is text, Chinese included; nothing is cut at the right."""
-    if shutil.which("pdftotext") is None:
-        pytest.skip("pdftotext is not installed")
+    fonts = shutil.which("fc-list") and subprocess.run(["fc-list", ":lang=zh"], capture_output=True, text=True).stdout
+    if shutil.which("pdftotext") is None or not fonts:
+        pytest.skip("pdftotext or a Chinese font is not installed")
     path = tmp_path / "report.html"
     path.write_text(page_of(contents["plain"], "zh"), encoding="utf-8")
     printed = browser.open(path).pdf(tmp_path / "report.pdf")

@@ -69,6 +69,8 @@ def test_what_cannot_be_written_is_one_clear_line(tmp_path, monkeypatch):
         write_text_graph(model, tmp_path / "text.onnx", "X")
     missing = {"onnx": None, "onnxscript": object(), "onnxruntime": None}
     monkeypatch.setattr(importlib.util, "find_spec", missing.get)
-    with pytest.raises(BuildError, match=r"needs the packages onnx and onnxruntime. Install them \(pip install onnx onnxscript onnxruntime\)"):
+    with pytest.raises(
+        BuildError, match=r"needs the packages onnx and onnxruntime. Install them \(pip install onnx onnxscript onnxruntime\)"
+    ):
         export.check_packages("export")
     assert not list(tmp_path.iterdir())
