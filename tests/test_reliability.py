@@ -17,5 +17,5 @@ def test_every_test_that_the_page_names_exists():
 
 def test_every_line_names_a_test():
     rows = [line for line in PAGE.splitlines() if re.match(r"\| \d+ \|", line)]
-    assert [int(row.split("|")[1]) for row in rows] == list(range(1, 41))
+    assert [int(row.split("|")[1]) for row in rows] == list(range(1, len(rows) + 1)) and len(rows) > 40
     assert all("::test_" in row for row in rows)

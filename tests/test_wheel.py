@@ -81,13 +81,15 @@ def test_the_wheel_holds_the_package_and_the_configs(built, repo):
     with zipfile.ZipFile(built[1]) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     configs = {f"clipzoo/{name}" for name in files_below(repo / "configs", "*.py")}
-    assert names == files_below(repo / "clipzoo", "*.py") | configs | {"clipzoo/py.typed", "clipzoo/configs/README.md"}
+    package = files_below(repo / "clipzoo", "*.py") | files_below(repo / "clipzoo", "*.jinja")
+    assert names == package | configs | {"clipzoo/py.typed", "clipzoo/configs/README.md"}
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(built, repo):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = files_below(repo / "configs", "*.py") | files_below(repo / "requirements", "*.txt") | files_below(repo / "clipzoo", "*.py")
+    wanted = files_below(repo / "configs", "*.py") | files_below(repo / "requirements", "*.txt")
+    wanted |= files_below(repo / "clipzoo", "*.py") | files_below(repo / "clipzoo", "*.jinja")
     assert wanted | {"clipzoo/py.typed", "configs/README.md", *FILES} <= names
     assert not [name for name in names if re.match(r"tests|tools|build|.*__pycache__", name)]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from clipzoo.config import Config
 from clipzoo.config.plugins import import_plugins
-from clipzoo.datasets.views import build_dataset
+from clipzoo.datasets.build import build_dataset
 from clipzoo.engine.work_dir import is_experiment, read_experiment
 from clipzoo.records.folds import Folds
 from clipzoo.serving.pictures import picture_uri
