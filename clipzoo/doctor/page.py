@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from clipzoo.doctor.check import Report
 from clipzoo.doctor.findings import Shown
 from clipzoo.doctor.report import MOST_CASES, counts, header
 from clipzoo.errors import ClipzooError
+from clipzoo.pictures.data_uri import exact_uri, thumbnail_uri
 from clipzoo.text import visible
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 MOST_PICTURES = 200
 PIXELS = 160  # longer side of a picture
 _OF_FINDING = {"error": 24, "warning": 24, "note": 8}  # cases of one finding
 _MOST_BORDERS = 12
-_QUALITY = 80
 
 _PAGE = """<!DOCTYPE html>
 <html lang="{{ language }}">
@@ -85,6 +81,7 @@ figcaption, .detail { font-size: .8rem; } .border { image-rendering: pixelated; 
 def page(report: Report) -> str:
     """The page. Names are escaped, also characters that would change the direction or the look of the text around them."""
     from jinja2 import Environment
+    from PIL import Image
 
     words = report.words
     pictures = _Pictures(report)
@@ -108,7 +105,7 @@ def page(report: Report) -> str:
         "table": report.table,
         "findings": findings,
         "borders_title": words("borders"),
-        "borders": [(name, _png(picture)) for name, picture in report.borders[:_MOST_BORDERS]],
+        "borders": [(name, exact_uri(Image.fromarray(picture))) for name, picture in report.borders[:_MOST_BORDERS]],
         "budget": words("budget", pictures=MOST_PICTURES, pixels=PIXELS, most=MOST_CASES),
     }
     environment = Environment(autoescape=True, finalize=lambda value: visible(value) if isinstance(value, str) else value)
@@ -136,18 +133,5 @@ class _Pictures:
             image = self._data.read_image(row)
         except ClipzooError:  # changed since it was checked
             return ""
-        image.thumbnail((PIXELS, PIXELS))
-        self._made[row] = _uri(image, "JPEG", quality=_QUALITY)
+        self._made[row] = thumbnail_uri(image, PIXELS)
         return self._made[row]
-
-
-def _png(picture: np.ndarray) -> str:
-    from PIL import Image
-
-    return _uri(Image.fromarray(picture), "PNG")
-
-
-def _uri(image: Image.Image, kind: str, **options: int) -> str:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"

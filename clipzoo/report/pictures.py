@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from clipzoo.errors import ClipzooError
+from clipzoo.pictures.data_uri import thumbnail_uri
 from clipzoo.report.blocks import Picture
 
 if TYPE_CHECKING:
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
     from clipzoo.report.words import Words
 
 PIXELS = 176  # longer side
-MOST_BYTES = 3_000_000  # of all pictures in a page
+MOST_BYTES = 3_000_000  # of all pictures in a page, as they are written in it
 _MOST_VIEWS = 4  # images of a case with several
-_QUALITY = 82
 
 
 class Pictures:
@@ -67,14 +65,11 @@ class Pictures:
         if self._bytes >= MOST_BYTES:
             return None
         try:
-            image = read().convert("RGB")
+            uri = thumbnail_uri(read(), PIXELS)
         except ClipzooError:  # missing or changed since the training
             return None
-        image.thumbnail((PIXELS, PIXELS))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=_QUALITY)
-        self._bytes += len(stream.getvalue())
-        return Picture(f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}", caption)
+        self._bytes += len(uri)
+        return Picture(uri, caption)
 
     def notes(self, words: Words) -> list[str]:
         """Why pictures are missing."""

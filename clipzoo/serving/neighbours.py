@@ -12,8 +12,8 @@ from clipzoo.config import Config
 from clipzoo.config.plugins import import_plugins
 from clipzoo.datasets.build import build_dataset
 from clipzoo.engine.work_dir import is_experiment, read_experiment
+from clipzoo.pictures.data_uri import thumbnail_uri
 from clipzoo.records.folds import Folds
-from clipzoo.serving.pictures import picture_uri
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,7 +60,7 @@ class Neighbours:
     def _case(self, number: int, similarity: float) -> dict[str, Any]:
         case = self._data.cases[self._data.rows[self.case_ids[number]]]
         label = ", ".join(self._data.classes[c] for c in case.classes)
-        return {"case_id": case.id, "label": label, "similarity": similarity, "picture": picture_uri(self._image(case.id), _PIXELS)}
+        return {"case_id": case.id, "label": label, "similarity": similarity, "picture": thumbnail_uri(self._image(case.id), _PIXELS)}
 
     def _image(self, case_id: str) -> Image.Image:
         """The first image of a case."""

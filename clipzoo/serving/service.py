@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clipzoo.datasets.files.images import decode
 from clipzoo.errors import BuildError, DataError
 from clipzoo.explain import explain, explain_classes
-from clipzoo.serving.pictures import PIXELS, picture_uri
+from clipzoo.pictures.data_uri import thumbnail_uri
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clipzoo.inference.ensemble import FoldEnsemble
     from clipzoo.serving.neighbours import Neighbours
 
+PIXELS = 320  # longer side of the pictures that are sent back
 _TOP = 10  # classes of an image
 
 
@@ -98,7 +99,7 @@ class Service:
             {
                 "name": name,
                 "predictions": [{"class": label, "p": p} for label, p in row],
-                "picture": picture_uri(image),
+                "picture": thumbnail_uri(image, PIXELS),
                 "explanation": overlay,
                 "neighbours": near,
             }
@@ -142,4 +143,4 @@ class Service:
             found = explain(self.model, images, best) if texts else explain_classes(self.model, images, best)
         except BuildError as error:
             return {"pictures": [None] * len(images), "note": str(error)}
-        return {"pictures": [picture_uri(found.on(i, image, longest=PIXELS)) for i, image in enumerate(images)], "note": ""}
+        return {"pictures": [thumbnail_uri(found.on(i, image, longest=PIXELS), PIXELS) for i, image in enumerate(images)], "note": ""}
