@@ -67,8 +67,30 @@ def _check(arguments: argparse.Namespace) -> None:
 
     from clipzoo.errors import ConfigError
 
+    if arguments.metric is not None and len(arguments.folders) == 1 and runs_in(arguments.folders) == arguments.folders:
+        raise ConfigError("--metric: only for a comparison of several runs. The metric of one run is its evaluation.select")
+    if arguments.latex or arguments.markdown:
+        _check_for_paper(arguments.folders)
     if arguments.embedding == "umap" and importlib.util.find_spec("umap") is None:
         raise ConfigError("--embedding umap requires umap-learn. Run pip install umap-learn, or use --embedding tsne")
+
+
+def _check_for_paper(folders: list[Path]) -> None:
+    """Refuse ``--latex`` and ``--markdown`` for what has no table for a paper.
+
+    Raises:
+        ConfigError: There is no training run among the folders.
+        DataError: One is of findings.
+    """
+    from clipzoo.engine.work_dir import is_experiment
+    from clipzoo.errors import ConfigError
+    from clipzoo.scoring.paper import Paper
+
+    runs = [folder for folder in runs_in(folders) if is_experiment(folder)]
+    if not runs:
+        raise ConfigError("--latex, --markdown: only for a training run, which has methods to describe. Remove the option")
+    for run in runs:
+        Paper.read(run, run.name)
 
 
 def show_report(config: Config, folder: Path, data: Dataset | None = None) -> None:

@@ -56,7 +56,8 @@ def serve(arguments: argparse.Namespace) -> None:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5))
         if not is_local:
             command_line.say(f"warning: anyone who reaches {arguments.host} can use the model: there is no password")
-        host = "127.0.0.1" if arguments.host in ("0.0.0.0", "") else arguments.host
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(arguments.host, arguments.host)
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         command_line.show(f"http://{host}:{listening.getsockname()[1]}/   (Ctrl-C ends)")
         sys.stdout.flush()  # who started it through a pipe waits for the address
         server.run(sockets=[listening])

@@ -156,10 +156,10 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """``[C, C]`` int64 counts: rows are true classes, columns predicted ones; cases with label -1 are ignored."""
+    """``[C, C]`` int64 counts: rows are true classes, columns predicted ones; cases with label -1 or with NaN are ignored."""
     from sklearn import metrics
 
-    known, num_classes = labels >= 0, probabilities.shape[1]
+    known, num_classes = (labels >= 0) & ~np.isnan(probabilities).any(axis=1), probabilities.shape[1]
     if not known.any():  # scikit-learn requires at least one case
         return np.zeros((num_classes, num_classes), dtype=np.int64)
     return metrics.confusion_matrix(labels[known], probabilities[known].argmax(axis=1), labels=np.arange(num_classes)).astype(np.int64)

@@ -196,8 +196,8 @@ def shortened_name(name: str, columns: int = _NAME_COLUMNS) -> str:
 
 
 def confusion_matrix(table: PredictionTable) -> np.ndarray:
-    """``[C, C]`` int64 counts of labelled cases; rows are true classes, columns predicted ones."""
-    known = table.labels >= 0
+    """``[C, C]`` int64 counts of labelled cases with finite predictions; rows are true classes, columns predicted ones."""
+    known = (table.labels >= 0) & np.isfinite(table.probabilities).all(axis=1)
     matrix = np.zeros((len(table.classes),) * 2, dtype=np.int64)
     np.add.at(matrix, (table.labels[known], table.probabilities[known].argmax(axis=1)), 1)
     return matrix

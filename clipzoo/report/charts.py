@@ -98,6 +98,7 @@ def svg(chart: Chart) -> str:
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": "clipzoo",
+        "text.parse_math": False,  # a dollar in a name is a dollar
         "font.size": 9,
         "text.color": _INK,
         "axes.labelcolor": _INK,
@@ -172,7 +173,7 @@ def _draw_series(axes: Axes, series: Series) -> None:
     elif series.kind == "texts":
         axes.plot(series.x, values, color=_INK, linestyle="", marker="D", markersize=4, markerfacecolor="none", markeredgewidth=0.8)
         for x, y, text in zip(series.x, values, series.texts, strict=True):
-            axes.annotate(visible(text), (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
+            axes.annotate(visible(text), (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8, parse_math=False)
     elif series.kind == "points":
         axes.plot(series.x, values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.75, markeredgewidth=0)
     elif series.kind == "limits":

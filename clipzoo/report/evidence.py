@@ -109,7 +109,7 @@ def embed(model: LoadedCLIP | LoadedClassifier, run: RunRecords, data: Dataset, 
     """
     assert run.folds is not None
     tested = next(split.test for split in run.folds.splits if split.name == fold)
-    step = max(len(run.table.case_ids) // MOST_EMBEDDED, 1)
+    step = max(-(-len(run.table.case_ids) // MOST_EMBEDDED), 1)
     ids = [case_id for case_id in tested[::step] if case_id in data.rows]
     images = [data.single_images.read_image(data.image_rows(data.rows[case_id])[0]) for case_id in ids]
     image_ND = model.encode_image(images).double().numpy()

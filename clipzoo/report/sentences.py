@@ -34,6 +34,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "last_epoch": ("the last one", "最后一轮"),
     "best_on_val": ("best {metric} on the val part", "val 部分上{metric}最好的一轮"),
     "best_on_test": ("best {metric} on the test part itself", "test 部分本身{metric}最好的一轮"),
+    "averaged": (", its weights averaged with the starting ones (WiSE-FT)", "，其权重与初始权重平均（WiSE-FT）"),
     "inner_folds": ("best {metric} over {number} inner folds", "{number} 个内层折上{metric}最好的一轮"),
     "metric": ("metric", "指标"),
     "pooled_with": ("all folds together ({level} % interval)", "各折合并（{level} % 置信区间）"),
@@ -51,6 +52,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "warn_at_chance": (
         "Not shown to be better than chance: the interval of {metric} includes {chance}.",
         "未显示优于随机：{metric}的置信区间包含 {chance}。",
+    ),
+    "warn_worse_than_chance": (
+        "Worse than chance, which {metric} {chance} would be: look for swapped labels.",
+        "比随机（{metric} {chance}）还差：请检查标签是否对调。",
+    ),
+    "warn_not_finite": (
+        "{n} cases have no finite prediction: they are in no curve and no matrix, and the metrics are undefined.",
+        "{n} 个病例没有有限的预测：它们不在任何曲线和矩阵中，指标没有定义。",
     ),
     "warn_never_predicted": ("Never predicted: {classes}.", "从未被预测：{classes}。"),
     "warn_absent": ("Without a tested case: {classes}.", "没有测试病例：{classes}。"),
@@ -264,7 +273,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "每个病例的第二张图显示：在测试它的模型看来，图像的哪些部分支持图下的文字，越亮越支持。它说明模型看了哪里，而不是那里有什么。",
     ),
     "mistakes_title": ("Worst mistakes", "最严重的错误"),
-    "mistakes_intro": ("Wrong with the largest probability.", "以最大的概率预测错误。"),
+    "mistakes_intro": (
+        "Wrong with the largest probability; single images, also where the numbers above count groups.",
+        "以最大的概率预测错误；这里是单张图像，即使上面的数字按组计算。",
+    ),
     "certain_title": ("Most certain correct cases", "最有把握的正确病例"),
     "certain_intro": ("One of each class.", "每个类别一例。"),
     "suspicious_title": ("Suspicious labels", "可疑标签"),

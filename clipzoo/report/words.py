@@ -63,8 +63,10 @@ class Words:
         inner = re.fullmatch(r"best (\w+) over (\d+) inner folds", how)
         if inner:
             return self("inner_folds", metric=self.metric(inner[1], inside=True), number=inner[2])
-        best = re.fullmatch(r"best (\w+) on (val|test)", how)
-        return self(f"best_on_{best[2]}", metric=self.metric(best[1], inside=True)) if best else how
+        best = re.fullmatch(r"best (\w+) on (val|test)(, weights averaged [^,]*)?(, optimistic.*)?", how)
+        if not best:
+            return how
+        return self(f"best_on_{best[2]}", metric=self.metric(best[1], inside=True)) + (self("averaged") if best[3] else "")
 
     @staticmethod
     def number(value: float | None) -> str:

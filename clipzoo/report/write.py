@@ -67,7 +67,8 @@ def write_run_report(
     if options.models and data is not None and run.experiment is not None:
         from clipzoo.report.evidence import gather
 
-        evidence = gather(run, data, content["cases"], method=options.embedding, say=options.say)
+        shown = content["cases"] if options.pictures else {}  # an explanation is a picture
+        evidence = gather(run, data, shown, method=options.embedding, say=options.say)
         overlays = evidence.overlays
         content["embedding"] = {"method": options.embedding, "folds": evidence.embedding}
         content["model_notes"] = evidence.notes

@@ -108,7 +108,7 @@ class _Pages:
         async with request.form(max_files=limits.images + 1, max_fields=limits.texts + 3, max_part_size=most) as form:
             files = [item for item in form.getlist("images") if isinstance(item, UploadFile) and (item.filename or item.size)]
             images = [(item.filename or "image", await item.read()) for item in files]
-            texts = "\n".join(item for item in form.getlist("texts") if isinstance(item, str))
+            texts = "\n".join(item for item in form.getlist("texts") if isinstance(item, str)).replace("\r\n", "\n")
             explains = form.get("explain", "1") in ("1", "on", "true", "yes")
         return Question(images, texts.splitlines(), explains), texts
 

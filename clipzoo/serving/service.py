@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from clipzoo.datasets.files.images import decode
+from clipzoo.datasets.files.images import decode, num_pixels
 from clipzoo.errors import BuildError, DataError
 from clipzoo.explain import explain, explain_classes
+from clipzoo.inference.ensemble import FoldEnsemble
 from clipzoo.pictures.data_uri import thumbnail_uri
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from clipzoo.inference.classifier import LoadedClassifier
     from clipzoo.inference.clip import LoadedCLIP
-    from clipzoo.inference.ensemble import FoldEnsemble
     from clipzoo.serving.neighbours import Neighbours
 
 PIXELS = 320  # longer side of the pictures that are sent back
@@ -31,12 +31,14 @@ class Limits:
     Attributes:
         body_bytes: Size of the whole request.
         images: Number of images.
+        pixels: Pixels of all images together, as a file of a few kilobytes may hold millions.
         texts: Number of texts.
         characters: Length of a text.
     """
 
     body_bytes: int = 32_000_000
     images: int = 16
+    pixels: int = 100_000_000
     texts: int = 64
     characters: int = 2000
 
@@ -88,9 +90,9 @@ class Service:
             DataError: There is no image or text, too many of them, or an image cannot be decoded; the message names it.
             BuildError: The model reads no texts.
         """
-        images = self._images(question.images)
         texts = self._texts(question.texts)
         with self._lock:
+            images = self._images(question.images)
             found = self.model.classify(images, texts or None)
             best = [row[0][0] for row in found.top(1)]
             overlays = self._explained(images, best, texts) if question.explains else {"pictures": [None] * len(images), "note": ""}
@@ -107,13 +109,28 @@ class Service:
                 question.images, found.top(_TOP), images, overlays["pictures"], similar, strict=True
             )
         ]
-        return {"classes": list(found.classes), "multi_label": found.multi_label, "results": results, "note": overlays["note"]}
+        return {
+            "classes": list(found.classes),
+            "multi_label": found.multi_label,
+            "results": results,
+            "note": " ".join(filter(None, [self._single(), overlays["note"]])),
+        }
+
+    def _single(self) -> str:
+        """What to say if the model was trained on several images per case."""
+        member = next(iter(self.model.members.values())) if isinstance(self.model, FoldEnsemble) else self.model
+        return "The model was trained on several images per case (data.views); here each image is one." if member.several_images else ""
 
     def _images(self, given: Sequence[tuple[str, bytes]]) -> list[Image.Image]:
         if not given:
             raise DataError("images: there is none. Choose one or more image files")
         if len(given) > self.limits.images:
             raise DataError(f"images: {len(given)} files, but at most {self.limits.images} at a time")
+        pixels = sum(num_pixels(content) for _, content in given)
+        if pixels > self.limits.pixels:
+            raise DataError(
+                f"images: {pixels / 1e6:.0f} million pixels, but at most {self.limits.pixels / 1e6:g} at a time. Downscale them"
+            )
         images = []
         for name, content in given:
             try:

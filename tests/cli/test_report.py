@@ -56,6 +56,8 @@ def test_few_shot_episodes(command, tmp_path):
         (["empty"], "error: empty: its folds are not all finished. Pass a finished work dir"),
         (["run", "other"], "error: comparison: run has 40 cases, other has 44. Both must score the same cases\n"),
         (["run", "again", "--metric", "acuracy"], "error: --metric: run has no 'acuracy'. Did you mean 'accuracy'?"),
+        (["run", "--metric", "accuracy"], "error: --metric: only for a comparison of several runs."),
+        (["run", "--latex"], "error: --latex, --markdown: only for a training run, which has methods to describe. Remove the option\n"),
         (["run", "--embedding", "umap"], "error: --embedding umap requires umap-learn. Run pip install umap-learn, or use"),
         (["run", "--out", "file/x"], "error: file/x: cannot be written"),
         (["grid"], "error: grid: a grid with 0 finished runs. A comparison needs two; run the grid again to finish them\n"),
@@ -130,3 +132,17 @@ def test_pairs_findings_and_a_report_that_fails(command, write_config, tmp_path)
     (tmp_path / "here/w/report.html").mkdir()
     ended = command("train", config, "--work-dir", "w")
     assert ended.status == 0 and "warning: the report was not written: " in ended.err and "report: " not in ended.out
+
+
+@pytest.mark.slow
+def test_several_images_per_case_are_counted(command, write_config, tmp_path, class_folders):
+    root = shutil.copytree(class_folders, tmp_path / "data")
+    for path in root.glob("*/*.png"):
+        path.rename(path.with_name(f"{path.parent.name}{path.name}"))
+    data = {"views": "group", "dataset": {"type": "ImageFolderDataset", "root": str(root), "group_pattern": r"(.+)\d\.png"}}
+    config = write_config(data=data, runtime={"report": "en"}, train={"epochs": 1}, splits={"val_fraction": 0})
+    ended = command("train", config, "--work-dir", "w")
+    assert ended.status == 0, ended.err
+    content, page = report_of(tmp_path / "here/w")
+    assert content["answer"]["images"] == 36 and content["answer"]["cases"] < 36
+    assert f"{content['answer']['cases']} cases of 36 images" in page

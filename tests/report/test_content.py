@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from clipzoo.records.tables import RetrievalTable
 from clipzoo.report.content.answer import chance_recalls, warnings
 from clipzoo.report.content.cases import certain, mistakes, searches
 from clipzoo.report.content.comparison import disagreements, of_runs, verdict
+from clipzoo.report.content.curves import reliability
 from clipzoo.report.content.records import RunRecords
 from clipzoo.report.content.whole import comparison_content, run_content
 
@@ -193,3 +196,37 @@ def test_searches_and_chance():
     assert chance_recalls(table, data, "image_to_text", (1, 3)) == pytest.approx({1: (2 + 1 + 1) / 9, 3: 1.0})
     assert chance_recalls(table, data, "text_to_image", (1,)) == pytest.approx({1: (1 + 1 + 2) / 9})
     assert math.isnan(chance_recalls(table, None, "text_to_image", (1,))[1])
+
+
+def test_worse_than_chance_and_not_finite(tmp_path):
+    write_run(tmp_path / "worse", table_of(right=0.15))
+    (first, *_) = warnings(RunRecords.read(tmp_path / "worse", "worse"), None, None)
+    assert first == {"key": "worse_than_chance", "metric": "balanced_accuracy", "chance": 0.5}
+    table = table_of(right=0.8)
+    table.probabilities[:18] = np.nan
+    write_run(tmp_path / "nan", table)
+    run = RunRecords.read(tmp_path / "nan", "nan")
+    content = run_content(run)
+    assert {"key": "not_finite", "n": 18} in content["warnings"]
+    assert sum(map(sum, content["confusion"]["counts"])) == 102 == sum(content["reliability"][0]["counts"])
+    for seed in range(11):
+        write_run(tmp_path / str(seed), table)
+    with pytest.raises(DataError, match="balanced_accuracy is undefined for every run"):
+        of_runs([RunRecords.read(tmp_path / str(seed), str(seed)) for seed in range(11)])
+
+
+def test_temperatures_belong_to_cases_which_are_joined_afterwards(tmp_path):
+    table = table_of(num_groups=40, right=0.7)
+    write_run(tmp_path / "run", table)
+    run = RunRecords.read(tmp_path / "run", "run")
+    temperature = 3.0
+    result = SimpleNamespace(calibration={"temperature": temperature})
+    joined = replace(run, summary=replace(run.summary, unit="group"))
+    joined.__dict__["results"] = {"fold_1": result, "fold_2": result}
+    before, after = reliability(joined)
+    assert (before["scored"], after["scored"]) == (False, True)
+    raw = table.probabilities.astype(np.float64) ** temperature  # what the models said, before they were divided
+    raw /= raw.sum(axis=1, keepdims=True)
+    for found, probabilities in ((before, raw), (after, table.probabilities)):
+        mean = probabilities.reshape(40, 2, 2).mean(axis=1)
+        assert np.average(found["scores"], weights=found["counts"]) == pytest.approx(mean.max(axis=1).mean(), abs=1e-5)

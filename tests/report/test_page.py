@@ -11,6 +11,7 @@ import pytest
 from report_pages import HOSTILE, page_of
 
 from clipzoo.report.charts import Chart, Series, forest, svg
+from clipzoo.report.sections.training import curves
 from clipzoo.report.sentences import BASELINES, SENTENCES
 from clipzoo.report.words import Words
 from clipzoo.scoring.baselines import DESCRIPTIONS
@@ -111,6 +112,8 @@ def test_words_of_verdicts_and_warnings():
     assert Words("zh").verdict(pair, "accuracy", True, 1).startswith("训练的模型的准确率优于冻结特征上的 kNN：+0.100")
     assert "0.167" in Words("en").warning({"key": "at_chance", "metric": "balanced_accuracy", "chance": 1 / 6})
     assert Words("en").selection("best balanced_accuracy on val; last epoch") == "best balanced accuracy on the val part, the last one"
+    optimistic = "best accuracy on test, weights averaged with the starting ones (WiSE-FT), optimistic: the reported cases chose the epoch"
+    assert Words("zh").selection(optimistic) == "test 部分本身准确率最好的一轮，其权重与初始权重平均（WiSE-FT）"
     assert Words("zh").percent(0.034) == "3.4 %" and Words("zh").percent(None) == "–" and Words("en").p(0.0312) == "0.031"
 
 
@@ -124,6 +127,24 @@ def test_charts_are_text_with_the_colours_of_the_page():
     assert "font-family" not in drawn and "<style" not in drawn
     first, second = (set(re.findall(r'id="(\w+)"', svg(Chart(name, chart.series)))) for name in ("one", "two"))
     assert first and not first & second
+
+
+def test_a_dollar_is_a_dollar():
+    """matplotlib would take what stands between two of them for a formula."""
+    names = ["$x^{$", "be$t$a", "$100 or $5"]
+    texts = Series("", [0, 1, 2], [0, 1, 2], kind="texts", texts=names)
+    drawn = svg(Chart("a", [texts], "$x$", "$y_$", ticks=["$a$", "$b_$", "c"]))
+    assert all(f">{name}</text>" in drawn for name in (*names, "$x$", "$y_$", "$a$", "$b_$"))
+
+
+def test_learning_curves_of_rare_evaluations_are_joined():
+    folds = {"fold_1": {"epochs": [1, 2, 3, 4], "loss": [3.0, 2.0, 1.5, 1.0], "metric": [None, 0.25, None, 0.5]}}
+    content = {"training": {"metric": "accuracy", "on": "val", "folds": folds, "scored_epoch": {"fold_1": 4}}}
+    loss, metric = curves(content, Words("en")).blocks[1].figures
+    assert [
+        len(re.findall(r'd="M [^"]*" clip-path="[^"]*" style="fill: none; stroke: var\(--s0\); stroke-width: 1.5', figure.svg))
+        for figure in (loss, metric)
+    ] == [1, 1]
 
 
 def test_a_forest_shares_one_scale():

@@ -41,7 +41,9 @@ def client(trained):
 
     folder, model, _ = trained
     data, case_ids = training_cases(folder)
-    service = Service(model, Neighbours(model, data, case_ids), Limits(body_bytes=200_000, images=3, texts=4, characters=100))
+    service = Service(
+        model, Neighbours(model, data, case_ids), Limits(body_bytes=600_000, images=3, pixels=100_000, texts=4, characters=100)
+    )
     with TestClient(make_app(service, hosts=HOSTS), raise_server_exceptions=True) as found:
         yield found
 
@@ -109,6 +111,7 @@ def test_the_page_escapes_everything(client):
         (upload(b"", name="empty.png"), {}, "empty.png: the file is empty (zero bytes). Replace or remove it"),
         (upload(png()[:60]), {}, "图 1.png: "),
         (upload(*[png()] * 4), {}, "images: 4 files, but at most 3 at a time"),
+        (upload(png(size=400)), {}, "images: 0 million pixels, but at most 0.1 at a time. Downscale them"),
         (upload(png()), {"texts": "only one"}, "texts: a single class ('only one') would always have probability 1."),
         (upload(png()), {"texts": [str(i) for i in range(5)]}, "texts: 5 lines, but at most 4 at a time"),
         (upload(png()), {"texts": ["x" * 101, "y"]}, "texts: a text of 101 characters, but at most 100 are allowed"),
@@ -124,11 +127,11 @@ def test_bad_requests(client, files, data, message):
 
 
 def test_limits_hosts_and_other_sites(client):
-    large = client.post("/api/predict", files=upload(b"x" * 300_000))
-    assert large.status_code == 413 and large.json()["error"].startswith("the request is larger than 0.2 MB")
+    large = client.post("/api/predict", files=upload(b"x" * 700_000))
+    assert large.status_code == 413 and large.json()["error"].startswith("the request is larger than 0.6 MB")
 
     def body():  # without a stated length
-        for _ in range(40):
+        for _ in range(80):
             yield b"x" * 10_000
 
     head = {"content-type": "multipart/form-data; boundary=b"}

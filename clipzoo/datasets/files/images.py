@@ -87,6 +87,21 @@ def decode(content: bytes, *, frame: int | None = None) -> Image.Image:
         raise DataError(_damaged(error)) from error
 
 
+def num_pixels(content: bytes) -> int:
+    """Width times height of the first page as the file states them, without decoding it; 0 if it is no such image, or DICOM."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                return image.width * image.height
+    except Image.DecompressionBombError:
+        return 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    except (UnidentifiedImageError, *DAMAGE):
+        return 0
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Convert an image opened by Pillow as ``read_image`` does.
 

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clipzoo.files import read_json
 from clipzoo.pictures.figures import chance as recall_chance
-from clipzoo.records.tables import DIRECTIONS, PredictionTable, RetrievalTable
+from clipzoo.records.tables import DIRECTIONS, PredictionTable, RetrievalTable, Table
 from clipzoo.report.content.records import RunRecords
 from clipzoo.statistics.directions import greater_is_better
 
@@ -71,7 +73,9 @@ def _num_images(run: RunRecords) -> int:
     if fingerprint is None or not views:
         return len(run.table.case_ids)
     tested = set(run.table.case_ids)
-    return sum(mark.group in tested for mark in fingerprint.cases.values())
+    assert run.folds is not None
+    cases = {f"{case.group}\n{case.id}" for case in run.folds.cases if case.id in tested}  # as Views.image_groups marks their images
+    return sum(mark.group in cases for mark in fingerprint.cases.values())
 
 
 def _num_scored(run: RunRecords) -> int:
@@ -122,8 +126,12 @@ def warnings(run: RunRecords, data: Dataset | None, comparison: dict[str, Any] |
         found.append(_warning("optimistic"))
     interval, chance = summary.intervals.get(run.metric, {}), chance_of(run, data)
     low, high = interval.get("low", math.nan), interval.get("high", math.nan)
-    if not math.isnan(chance) and low <= chance <= high:
-        found.append(_warning("at_chance", metric=run.metric, chance=chance))
+    better = low > chance if greater_is_better(run.metric) else high < chance
+    if not any(map(math.isnan, (chance, low, high))) and not better:
+        found.append(_warning("at_chance" if low <= chance <= high else "worse_than_chance", metric=run.metric, chance=chance))
+    undefined = _num_undefined(run.scored)
+    if undefined:
+        found.append(_warning("not_finite", n=undefined))
     if run.kind == "classification":
         found += _class_warnings(run)
     if 0 < summary.num_groups < FEW_GROUPS:
@@ -135,6 +143,12 @@ def warnings(run: RunRecords, data: Dataset | None, comparison: dict[str, Any] |
         if counts.get("error") or counts.get("warning"):
             found.append(_warning("data_check", errors=counts.get("error", 0), warnings=counts.get("warning", 0)))
     return found
+
+
+def _num_undefined(table: Table) -> int:
+    """Predictions, or image queries, for which the model's output was not finite."""
+    values = table.positive_similarity if isinstance(table, RetrievalTable) else table.probabilities.sum(axis=1)
+    return int((~np.isfinite(values)).sum())
 
 
 def _class_warnings(run: RunRecords) -> list[dict[str, Any]]:

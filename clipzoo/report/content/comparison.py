@@ -42,6 +42,8 @@ def of_runs(runs: Sequence[RunRecords], metric: str | None = None) -> dict[str, 
     pairs = list(combinations(range(len(runs)), 2))
     if len(runs) > MOST_PAIRS:
         values = [run.summary.pooled.get(metric, math.nan) for run in runs]
+        if all(map(math.isnan, values)):
+            raise DataError(f"report: {metric} is undefined for every run, so that there is no best one to compare with")
         sign = 1 if compare(finished[:2], [], metric).greater_is_better else -1
         best = int(np.nanargmax([sign * value for value in values]))
         pairs = [(best, other) for other in range(len(runs)) if other != best]

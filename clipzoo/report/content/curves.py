@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,11 +80,12 @@ def reliability(run: RunRecords) -> list[dict[str, Any]]:
 
     ``scored`` marks the one whose probabilities are in the table. Only for one class per case.
     """
-    table = run.scored
+    table = run.table
     if not isinstance(table, PredictionTable) or not (table.labels >= 0).any():
         return []
     used = {name: result.calibration["temperature"] for name, result in run.results.items() if result.calibration}
     fitted = used or {name: fit_temperature(val.labels, val.probabilities).value for name, val in run.val.items() if len(val.labels)}
+    # A temperature belongs to the outputs of the model, one for each case; cases are joined afterwards.
     found = []
     for kind in ("before", "after"):
         if kind == "after" and set(fitted) != set(table.folds):
@@ -94,13 +96,14 @@ def reliability(run: RunRecords) -> list[dict[str, Any]]:
             temperature = {"before": 1 / used.get(fold, 1.0), "after": 1.0 if used else fitted.get(fold, 1.0)}[kind]
             if temperature != 1:
                 probabilities[rows] = apply_temperature(probabilities[rows], temperature)
-        found.append(
-            {"kind": kind, "scored": (kind == "after") == bool(used), "temperatures": fitted, **_diagram(run, table, probabilities)}
-        )
+        scored = (kind == "after") == bool(used)
+        calibrated = run.unit.of(replace(table, probabilities=probabilities))
+        found.append({"kind": kind, "scored": scored, "temperatures": fitted, **_diagram(run, calibrated)})
     return found
 
 
-def _diagram(run: RunRecords, table: PredictionTable, probabilities: np.ndarray) -> dict[str, list[float]]:
+def _diagram(run: RunRecords, table: PredictionTable) -> dict[str, list[float]]:
+    probabilities = table.probabilities.astype(np.float64)
     rows = np.flatnonzero((table.labels >= 0) & np.isfinite(probabilities).all(axis=1))
     scores, outcomes = top_label(table.labels[rows], probabilities[rows])
     curve = reliability_curve(scores, outcomes, group_codes([table.groups[row] for row in rows]), level=run.summary.level)

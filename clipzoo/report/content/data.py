@@ -67,7 +67,7 @@ def _sizes(data: Dataset) -> dict[str, float]:
     from PIL import Image
 
     images = data.single_images
-    step = max(len(images) // _MOST_SIZES, 1)
+    step = max(-(-len(images) // _MOST_SIZES), 1)
     sides = []
     for row in range(0, len(images), step):
         source = images.source_of(row)

@@ -89,9 +89,9 @@ class RunRecords:
 
     @cached_property
     def val(self) -> dict[str, PredictionTable | FindingsTable]:
-        """Val predictions by fold, of the folds that have them, in the unit of the summary."""
+        """Val predictions by fold, of the folds that have them, with a row per case."""
         paths = {name: self.folder / name / VAL_PREDICTIONS_FILE for name in self.results}
-        return {name: self.unit.of(read_table(path)) for name, path in paths.items() if path.exists()}
+        return {name: read_table(path) for name, path in paths.items() if path.exists()}
 
     @cached_property
     def histories(self) -> dict[str, list[dict]]:

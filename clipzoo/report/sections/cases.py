@@ -73,10 +73,12 @@ def embedding(content: dict[str, Any], words: Words) -> Section | None:
         for c, name in enumerate(panel["classes"]):
             rows = [i for i, label in enumerate(panel["labels"]) if label == c]
             series.append(Series(name, [panel["x"][i] for i in rows], [panel["y"][i] for i in rows], colour=c, kind="points"))
+        # with more classes than colours the names at the captions must do
+        legend = [(one.label, one.colour) for one in series] if len(series) <= NUM_COLOURS else []
         names = [shortened_name(name, 12) for name in panel["captions"]]
         captions = Series("", panel["caption_x"], panel["caption_y"], kind="texts", texts=names)
         chart = Chart(words("embedding_of", fold=fold), [*series, captions], bare=True, size=(3.6, 3.2))
-        figures.append(Figure(svg(chart), fold, [(one.label, one.colour % NUM_COLOURS) for one in series]))
+        figures.append(Figure(svg(chart), fold, legend))
     return Section(
         "embedding", words("embedding_title"), [Paragraph(words("embedding_intro", method=_METHODS[found["method"]])), Figures(figures)]
     )

@@ -20,7 +20,7 @@ def curves(content: dict[str, Any], words: Words) -> Section | None:
     figures = []
     for key, label in (("loss", words("training_loss")), ("metric", f"{words.metric(found['metric'])}, {words('part_' + found['on'])}")):
         series = [
-            Series(fold, rows["epochs"], rows[key], colour=colour, kind="line" if len(rows["epochs"]) > 1 else "points")
+            _series(fold, rows["epochs"], rows[key], colour)
             for colour, fold, rows in shown
             if any(value is not None for value in rows[key])
         ]
@@ -28,6 +28,13 @@ def curves(content: dict[str, Any], words: Words) -> Section | None:
             chart = Chart(label, series, words("epoch"), label, marks=marks, size=(4.6, 3.0), whole=True)
             figures.append(Figure(svg(chart), label, [(one.label, one.colour) for one in series]))
     return Section("training", words("training_title"), [Paragraph(words("training_intro")), Figures(figures)]) if figures else None
+
+
+def _series(fold: str, epochs: list[int], values: list[float | None], colour: int) -> Series:
+    """The epochs that have a value, joined: an evaluation may come every few epochs only."""
+    found = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+    x, y = zip(*found, strict=True)
+    return Series(fold, x, y, colour=colour, kind="line" if len(found) > 1 else "points")
 
 
 def data(content: dict[str, Any], words: Words) -> Section | None:
