@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -87,6 +88,18 @@ class Interrupt:
             yield self
         if self.signal is not None:
             raise Stopped(self.signal)
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Undo what the block does to the handlers of Ctrl-C and of uncaught errors: some packages install their own."""
+    handler, hook = signal.getsignal(signal.SIGINT), sys.excepthook
+    try:
+        yield
+    finally:
+        sys.excepthook = hook
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

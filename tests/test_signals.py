@@ -4,6 +4,7 @@ import argparse
 import os
 import pty
 import signal
+import sys
 import threading
 
 import pytest
@@ -48,6 +49,17 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored():
         assert interrupt.signal is None and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, previous)
+
+
+def test_handlers_that_a_package_installs_are_undone(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    hook = sys.excepthook
+    with pytest.raises(ZeroDivisionError), signals.unchanged():
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        sys.excepthook = print
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is before and sys.excepthook is hook
 
 
 @pytest.mark.parametrize("number", ENDING)

@@ -7,8 +7,10 @@ from clipzoo.hooks.history import HistoryHook
 from clipzoo.hooks.metrics_csv import MetricsCSVHook
 from clipzoo.hooks.mlflow import MLflowHook
 from clipzoo.hooks.results import ResultsHook
+from clipzoo.hooks.swanlab import SwanLabHook
 from clipzoo.hooks.tensorboard import TensorBoardHook
 from clipzoo.hooks.tracker import Tracker
+from clipzoo.hooks.trackio import TrackioHook
 from clipzoo.hooks.wandb import WandbHook
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "MLflowHook",
     "MetricsCSVHook",
     "ResultsHook",
+    "SwanLabHook",
     "TensorBoardHook",
     "Tracker",
+    "TrackioHook",
     "WandbHook",
 ]

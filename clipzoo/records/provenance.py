@@ -22,7 +22,10 @@ FREE_KEYS = (
 # Keys that may differ and only change rounding, because sums are formed in another order: accepted, and noted in the summary.
 ROUNDING_KEYS = ("data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.feature_cache")
 # Hooks that only observe, and may differ too; any other hook may end the training, which changes its results.
-WATCHERS = ("ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook", "WandbHook", "MLflowHook")
+WATCHERS = (
+    *("ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook"),
+    *("WandbHook", "MLflowHook", "TrackioHook", "SwanLabHook"),
+)
 
 
 def decisive(config: Mapping) -> dict:

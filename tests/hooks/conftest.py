@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import tiny_config, write_pairs
 
+SECTIONS = {"train": {"epochs": 2}, "splits": {"num_folds": 2, "val_fraction": 0.3}}
+
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory) -> Path:
@@ -43,6 +45,22 @@ def runner_of(class_folders, pairs):
         return runner
 
     return make
+
+
+@pytest.fixture
+def trained(config_of, tmp_path, quiet):
+    """``trained(hook, 'name')``: a finished cross-validation of two folds in a work dir, and its summary."""
+
+    def train(hook: dict, name: str = "run", **sections) -> tuple:
+        from clipzoo.engine.cross_validation import CrossValidation
+
+        config = config_of(hooks=["HistoryHook", hook], **{**SECTIONS, **sections})
+        validation = CrossValidation(config, tmp_path / name, console=quiet)
+        summary = validation.train()
+        validation.call_hooks(summary)
+        return tmp_path / name, summary
+
+    return train
 
 
 class Killed(BaseException):

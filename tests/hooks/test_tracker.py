@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from logging import getLogger
 from pathlib import Path
 
 import pytest
 
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, ConfigError
 from clipzoo.hooks.flat_config import flat
 from clipzoo.hooks.tracker import COLUMNS, Tracker, group_of, summary_rows
 from clipzoo.records.results import Summary
@@ -190,6 +191,32 @@ def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setattr(KeptTracker, "package", "no_such_package")
     with pytest.raises(BuildError, match="hooks: KeptTracker requires the package no_such_package. Run pip install no_such_package"):
         KeptTracker([])
+
+
+@pytest.mark.parametrize("name", ["WandbHook", "MLflowHook", "TrackioHook", "SwanLabHook"])
+def test_a_hook_without_its_package_says_what_to_install(name, monkeypatch):
+    package = HOOKS.get(name).package
+    for module in [module for module in sys.modules if module.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "path", [])  # nothing is installed
+    with pytest.raises(BuildError, match=f"^hooks: {name} requires the package {package}. Run pip install {package}$"):
+        HOOKS.build(name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"type": "SwanLabHook", "mode": "ofline"}, "SwanLabHook.mode: 'ofline' is not one of 'online', 'offline' or None. Did you mean"),
+        ({"type": "SwanLabHook", "project": "髋 1"}, "SwanLabHook.project: '髋 1' is not a name of at most 100 letters (a-z), digits and"),
+        ({"type": "SwanLabHook", "project": ""}, "SwanLabHook.project: '' is not a name"),
+        ({"type": "TrackioHook", "space_id": 3}, "TrackioHook.space_id: 3 is not a string or None"),
+        ({"type": "TrackioHook", "report": "yes"}, "TrackioHook.report: 'yes' is not"),
+    ],
+)
+def test_arguments_are_checked_before_the_package(spec, message):
+    with pytest.raises(ConfigError) as error:
+        HOOKS.build(spec)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
 def test_flat_config_and_groups():

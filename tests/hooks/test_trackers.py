@@ -18,7 +18,7 @@ from clipzoo.cli import train as train_command
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.hooks import MLflowHook, WandbHook
 from clipzoo.hooks.tracker import Start
-from clipzoo.records.results import FoldResult, Summary
+from clipzoo.records.results import FoldResult
 
 pytestmark = pytest.mark.slow
 
@@ -41,20 +41,6 @@ def alone(monkeypatch, tmp_path):
 def database(tmp_path_factory) -> str:
     """A database of MLflow, which takes seconds to be made; every test has experiments of its own."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-
-
-@pytest.fixture
-def trained(config_of, tmp_path, quiet):
-    """``trained(hook, 'name')``: a finished cross-validation of two folds in a work dir, and its summary."""
-
-    def train(hook: dict, name: str = "run", **sections) -> tuple[Path, Summary]:
-        config = config_of(hooks=["HistoryHook", hook], **{**SECTIONS, **sections})
-        validation = CrossValidation(config, tmp_path / name, console=quiet)
-        summary = validation.train()
-        validation.call_hooks(summary)
-        return tmp_path / name, summary
-
-    return train
 
 
 def history_of(fold: Path) -> list[dict]:

@@ -27,7 +27,7 @@ from clipzoo.records.inner import EpochChoice, InnerResult
 from clipzoo.records.results import FoldResult
 from clipzoo.registries import SPLITTERS
 
-TRACKERS = ("WandbHook", "MLflowHook")
+TRACKERS = ("WandbHook", "MLflowHook", "TrackioHook", "SwanLabHook")
 NOT_KEPT = ("ResultsHook", "TensorBoardHook", "MetricsCSVHook", *TRACKERS)  # of inner runs nobody looks at more than the history
 
 
