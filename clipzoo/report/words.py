@@ -129,7 +129,7 @@ class Words:
         power = "" if found["detectable"] is None else self("detectable_is", value=self.number(found["detectable"]))
         note = f" {found['note']}" if found["note"] else ""
         sentence = self(f"sentence_{verdict.replace(' ', '_')}", **names, numbers=numbers, p=p_value, power=power)
-        return sentence[:1].upper() + sentence[1:] + note
+        return (f"T{sentence[1:]}" if sentence.startswith("the ") else sentence) + note  # names of runs stay as they are
 
 
 _CHINESE_BASELINES = {english: BASELINES[method] for method, english in DESCRIPTIONS.items()}
