@@ -21,7 +21,7 @@ from clipzoo.config import Config
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.epochs.inner import number_of
+from clipzoo.engine.epochs.inner import hooks_without, number_of
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.errors import ConfigError, did_you_mean
 from clipzoo.files import read_json
@@ -172,7 +172,8 @@ class Learning:
             path.parent.mkdir(parents=True, exist_ok=True)
             draw.folds.write(path)
         splits = {"type": "FromFile", "path": str(path), "select_on_test": self.config.splits.get("select_on_test", False)}
-        return Config.from_dict({**self.config.plain(), "splits": splits}, f"{self.config.name}, {draw.name}")
+        content = {**self.config.plain(), "splits": splits, "hooks": hooks_without(self.config)}
+        return Config.from_dict(content, f"{self.config.name}, {draw.name}")
 
     def _result(self, share: float, tables: dict[tuple[float, int], PredictionTable]) -> ShareResult:
         """What was learned from a share, with the sizes of its train parts."""

@@ -55,10 +55,12 @@ def tune(arguments: argparse.Namespace) -> int:
         command_line.show(tuner.text(trials))
         if arguments.only_trials:
             return 0
-        summary = tuner.train_best(trials)
+        best = tuner.best(trials)
+        summary = best.train()
     except Interrupted as stop:
         command_line.say(f"stopped by signal {stop.signal}; the same command continues from there")
         return 128 + stop.signal
     command_line.show(f"\n{summary.tables()}\n\nresults: {folder / BEST}")
     show_report(Config.load(config, options), folder / BEST)
+    best.call_hooks(summary)  # last, as trackers send what is in the work dir
     return 0

@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from clipzoo.config import Config, differences
+from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.epochs.inner import TRACKERS, hooks_without, number_of
+from clipzoo.engine.epochs.inner import hooks_without, number_of
 from clipzoo.errors import BuildError, CheckpointError, ConfigError, DataError, TrainingError, shortened
 from clipzoo.files import write_text
 from clipzoo.grid.space import Dimension, overrides
 from clipzoo.records.json_records import read_record, write_record
 from clipzoo.records.provenance import decisive
-from clipzoo.records.results import Summary
 from clipzoo.records.tuning import SEARCH_FILE, Search, Tuned
 from clipzoo.text import csv_text
 from clipzoo.text_tables import aligned, number
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 DATABASE, TRIALS, TABLE, BEST = "tune.db", "trials", "trials.csv", "best"
-_NOT_KEPT = ("ResultsHook", "TensorBoardHook", *TRACKERS)  # pictures and records of a trial cost seconds, and nobody looks at them
+_NOT_KEPT = ("ResultsHook", "TensorBoardHook")  # pictures and records of a trial cost seconds, and nobody looks at them
 _MOST_SHOWN = 10
 _UNPRUNED = 5  # trials that must have been finished before others are compared with them
 _BUSY = "another process is tuning here. Wait for it, or choose another folder with --work-dir"
@@ -86,6 +86,7 @@ class Tuner:
             raise BuildError("tune: requires the package optuna. Run pip install optuna") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.base = Config.load(self.config, self.options)
+        import_plugins(self.base.get("plugins", []))
         self.data = build.dataset(self.base)
         self.folds = build.folds(self.base, self.data)
         self.selector = build.metrics(EvaluationSettings.of(self.base), self.data)[1]
@@ -221,27 +222,23 @@ class Tuner:
         median = statistics.median(finished)
         return mean < median if self.selector.greater_is_better else mean > median
 
-    def train_best(self, trials: Sequence[FrozenTrial]) -> Summary:
-        """Train and test the best trial in ``best``, as ``train`` would.
-
-        Raises:
-            loop.Interrupted: A signal ended the training; the same call goes on.
-        """
-        best = self.study.best_trial
+    def best(self, trials: Sequence[FrozenTrial]) -> CrossValidation:
+        """The cross-validation of the best trial in the folder ``best``, to be trained and tested as any other."""
+        chosen = self.study.best_trial
         states = [trial.state.name for trial in trials]
         tested, scored = ({case for split in self.folds.splits for case in getattr(split, part)} for part in ("test", "val"))
-        parameters = {dimension.key: best.params[dimension.key] for dimension in self.space}
+        parameters = {dimension.key: chosen.params[dimension.key] for dimension in self.space}
         tuned = Tuned(
-            trial=best.number + 1,
+            trial=chosen.number + 1,
             num_trials=len(trials),
             num_pruned=states.count("PRUNED"),
             num_failed=states.count("FAIL"),
             metric=self.selector.name,
-            value=best.value,
+            value=chosen.value,
             parameters=parameters,
             num_shared=len(tested & scored),
         )
-        return CrossValidation(self.config_of(parameters), self.folder / BEST, console=self.console, tuned=tuned).train()
+        return CrossValidation(self.config_of(parameters), self.folder / BEST, console=self.console, tuned=tuned)
 
     def rows(self, trials: Sequence[FrozenTrial]) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the trials, best first, unfinished and failed ones last."""

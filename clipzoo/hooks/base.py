@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from clipzoo.errors import RegistryError, did_you_mean
 
@@ -27,9 +27,14 @@ class Hook:
     ``after_cross_validation`` belongs to no run: it is called once all folds are done, in the main process only, on a hook that is built
     for it and has seen none of them.
 
+    Attributes:
+        is_tracker: Whether the hook shows runs to others, elsewhere. Inner runs and trials have no such hooks.
+
     Raises:
         RegistryError: At class creation, if a method is named like a moment but is not one.
     """
+
+    is_tracker: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.files import finite
+from clipzoo.files import finite, read_json
 
 if TYPE_CHECKING:
     from clipzoo.engine.state import Run
@@ -54,6 +56,26 @@ def epoch_record(run: Run) -> dict:
             **watched_metrics(run),
         }
     )
+
+
+def numbers_of_history(fold: Path, every_steps: int | None) -> Iterator[tuple[str, dict[str, float], int]]:
+    """Kind (a part, or ``'train'``), numbers and ``place`` of what the ``history.json`` of a fold holds, in order; none without the file.
+
+    Args:
+        fold: Folder of the fold.
+        every_steps: The setting ``evaluation.every_steps``.
+    """
+    path = fold / "history.json"
+    history = read_json(path) if path.is_file() else []
+    for number, record in enumerate(history, 1):
+        at = record["step" if every_steps else "epoch"]
+        evaluated = at - at % every_steps if every_steps and number < len(history) else at  # the last epoch is evaluated at its end
+        for part in ("val", "test"):
+            values = {f"{part}/{name.removeprefix(f'{part}_')}": v for name, v in record.items() if name.startswith(f"{part}_")}
+            if values:
+                yield part, values, evaluated
+        trained = {f"train/{n}": v for n, v in record.items() if n not in ("epoch", "step") and not n.startswith(("val_", "test_"))}
+        yield "train", trained, at
 
 
 class Intervals:

@@ -40,6 +40,10 @@ class SwanLabHook(Tracker):
         super().__init__(report)
         self.project, self.mode = project, mode
 
+    def is_off(self) -> bool:
+        """See ``Tracker.is_off``."""
+        return (self.mode or os.environ.get("SWANLAB_MODE")) == "disabled"
+
     def open(self, start: Start) -> str:
         """See ``Tracker.open``. Offline runs cannot be continued: another folder with the same id is written."""
         import swanlab

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from logging import Logger
 from pathlib import Path
@@ -17,14 +18,14 @@ from clipzoo.engine.work_dir import read_experiment
 from clipzoo.errors import BuildError, CheckpointError
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.flat_config import Flat, flat
-from clipzoo.hooks.row_file import numbers_of_epoch, place
+from clipzoo.hooks.row_file import numbers_of_epoch, numbers_of_history, place
 from clipzoo.records.json_records import read_record, write_record
-from clipzoo.records.results import Summary
+from clipzoo.records.results import FoldResult, Summary
+from clipzoo.records.tuning import SEARCH_FILE
 
 if TYPE_CHECKING:
     from clipzoo.engine.evaluation import Evaluation
     from clipzoo.engine.state import Run
-    from clipzoo.records.results import FoldResult
 
 FOLDER = "tracking"
 SUMMARY = "summary"
@@ -42,7 +43,7 @@ class Start:
         id: Id of the run to continue; of a new one, an id that it may have.
         is_new: Whether the tracker does not know the run yet.
         name: ``'fold_1'`` …, or ``'summary'``.
-        group: Name of the work dir, which joins the runs of a cross-validation.
+        group: Name of the work dir, which joins the runs of a cross-validation; see ``group_of``.
         folder: The work dir.
         config: The config, with dotted keys.
         log: Logger for messages.
@@ -79,7 +80,9 @@ class Tracker(Hook):
     the config, the numbers that ``TensorBoardHook`` writes, under the same names, the test metrics, the table of the summary with its
     intervals, and the pictures in ``results/``. Names of cases and groups are not sent.
 
-    An error of a tracker is a warning in the log, and nothing more is sent in that run.
+    An error of a tracker is a warning in the log; its run is closed as failed if that is possible, and this hook sends nothing more. What
+    the tracker lacks of an unfinished fold is sent when its training goes on. Of a finished fold, it is sent from the fold's files when all
+    folds are done, and at every later start of ``train``.
 
     Args:
         report: Whether ``report.html`` and ``report.json`` are sent too, which show images and names of cases.
@@ -88,6 +91,7 @@ class Tracker(Hook):
         BuildError: The tracker's package is not installed.
     """
 
+    is_tracker = True
     package: ClassVar[str]
 
     def __init__(self, report: bool = False):
@@ -97,6 +101,12 @@ class Tracker(Hook):
         self._sent: _Sent | None = None  # of the open run; None while there is none
         self._record = Path()
         self._log: Logger | None = None
+        self._is_open = False  # whether the tracker has a run that must be closed
+        self._has_failed = False
+
+    def is_off(self) -> bool:
+        """Whether the user has switched the tracker off, so that nothing is sent, noted or logged."""
+        return False
 
     def open(self, start: Start) -> str:
         """Begin or continue a run, and return its id."""
@@ -118,6 +128,18 @@ class Tracker(Hook):
         """End the run; an interrupted one will be continued."""
         raise NotImplementedError
 
+    def note(self, id: str) -> None:
+        """Note the id of the run that the tracker has just made or continued. ``open`` may call it, if it can still fail after that."""
+        if self._sent is not None:
+            self._sent.id, self._is_open = id, True
+            self._write()
+
+    @property
+    def next_place(self) -> int:
+        """The position after the last one that was sent, also before a restart; 0 if there is none."""
+        places = {} if self._sent is None else self._sent.places
+        return 1 + max(places.values()) if places else 0
+
     def before_fit(self, run: Run) -> None:
         """Begin or continue the run of the fold."""
         if run.is_main:
@@ -136,35 +158,53 @@ class Tracker(Hook):
         """End the run if training did not; otherwise the test part follows."""
         if error is not None:
             stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-            self._try("end of the run", self.close, "interrupted" if stopped else "failed")
+            self._end("interrupted" if stopped else "failed")
             self._sent = None
 
     def after_test(self, run: Run, evaluation: Evaluation, result: FoldResult) -> None:
         """Send the test metrics and the pictures, and end the run."""
-        values = {f"test/{name}": value for name, value in result.metrics.items()}
-        self._finish({**values, "epoch": result.epoch}, (), pictures_in(run.folder), result.predictions_digest)
+        self._finish_fold(run.folder, result)
 
     def after_cross_validation(self, summary: Summary, folder: Path, log: Logger) -> None:
-        """Send the table with intervals, the pictures and, if wished, the report, as a run of its own."""
+        """Send what is missing of the folds, and then the table with intervals, the pictures and, if wished, the report, as a run."""
+        config = read_experiment(folder).config
+        for fold in summary.folds:
+            self._send_finished(folder / fold["fold"], config, log)
         rows = summary_rows(summary)
         values = {f"{column}/{row[0]}": row[k] for row in rows for k, column in enumerate(COLUMNS[1:], start=1)}
         files = pictures_in(folder) + [folder / name for name in _REPORT if self.report and (folder / name).is_file()]
-        self._start(folder, SUMMARY, folder, read_experiment(folder).config, log, final=summary.predictions_digest)
+        self._start(folder, SUMMARY, folder, config, log, final=summary.predictions_digest)
         self._finish(values, rows, files, summary.predictions_digest)
+
+    def _send_finished(self, fold: Path, config: Mapping, log: Logger) -> None:
+        """Send what the tracker lacks of a finished fold, from its files: not the temperature, and no evaluations between epochs."""
+        result = FoldResult.read(fold)
+        self._start(fold, fold.name, fold.parent, config, log, final=result.predictions_digest)
+        if self._sent is not None:
+            for kind, values, at in numbers_of_history(fold, config.get("evaluation", {}).get("every_steps")):
+                self._send_new(kind, values, at)
+            self._finish_fold(fold, result)
+
+    def _finish_fold(self, fold: Path, result: FoldResult) -> None:
+        values = {f"test/{name}": value for name, value in result.metrics.items()}
+        self._finish({**values, "epoch": result.epoch}, (), pictures_in(fold), result.predictions_digest)
 
     def _start(self, place_: Path, name: str, work_dir: Path, config: Mapping, log: Logger, final: str = "") -> None:
         """Open the run of a fold or a cross-validation, unless its results (``final``, or any) were sent."""
         self._log, self._record = log, place_ / FOLDER / f"{type(self).__name__}.json"
+        if self._has_failed:
+            return
         sent = self._read()
         if sent is not None and sent.final and final in ("", sent.final):
             return
         known = sent or _Sent(uuid4().hex[:12])
         start = Start(known.id, sent is None, name, group_of(work_dir), work_dir, flat(config), log)
         self._sent = known
+        if self._try("start of the run", self.is_off):
+            self._sent = None
         found = self._try("start of the run", self.open, start)
         if found is not None:
-            known.id = found
-            self._try("note of the run", self._write)
+            self._try("note of the run", self.note, found)
 
     def _send_new(self, kind: str, values: Mapping[str, float], at: int) -> None:
         """Send numbers, unless those of this position were sent before a restart."""
@@ -178,11 +218,15 @@ class Tracker(Hook):
         self._try("results", self.send_final, defined(values), rows)
         if files:
             self._try("files", self.send_files, files)
-        self._try("end of the run", self.close, "finished")
+        self._end("finished")
         if self._sent is not None:
             self._sent.final = digest
             self._try("note of the run", self._write)
         self._sent = None
+
+    def _end(self, ending: Ending) -> None:
+        self._is_open = False
+        self._try("end of the run", self.close, ending)
 
     def _try(self, what: str, call: Callable, *arguments: object) -> object:
         """Call a function of the tracker, if there is an open run; after an error there is none."""
@@ -191,9 +235,13 @@ class Tracker(Hook):
         try:
             return call(*arguments)
         except Exception as error:  # whatever a tracker or its server does, the training goes on
-            self._sent = None
+            self._sent, self._has_failed = None, True
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             self._log.warning(f"warning: {type(self).__name__}: {what} failed ({why}). Nothing more is sent in this run")
+            if self._is_open:
+                self._is_open = False
+                with suppress(Exception):  # the warning has been given
+                    self.close("failed")
             return None
 
     def _read(self) -> _Sent | None:
@@ -210,13 +258,16 @@ class Tracker(Hook):
 
 
 def group_of(work_dir: Path) -> str:
-    """The name of a work dir; of a repeat of a cross-validation, with that of the folder around it.
+    """The name of a work dir; with that of the folder around it for a repeat, the best trial of a search, or a job of a grid.
 
     >>> group_of(Path('work_dirs/hips')), group_of(Path('work_dirs/hips/repeat_2'))
     ('hips', 'hips/repeat_2')
     """
     work_dir = work_dir.absolute()
-    return f"{work_dir.parent.name}/{work_dir.name}" if re.fullmatch(r"repeat_\d+", work_dir.name) else work_dir.name
+    outer = work_dir.parent
+    is_repeat = re.fullmatch(r"repeat_\d+", work_dir.name) is not None
+    is_inside = is_repeat or (outer / SEARCH_FILE).is_file() or (outer / f"{work_dir.name}.log").is_file()  # the log of a job
+    return f"{group_of(outer) if is_repeat else outer.name}/{work_dir.name}" if is_inside else work_dir.name
 
 
 def defined(values: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,8 @@ from clipzoo.registries import HOOKS
 
 # Nothing but what the hook sends: no terminal output, which may name cases, no code, repository, command line, host or user.
 _OFF = ("disable_code", "disable_git", "x_disable_machine_info", "x_disable_meta")
-_PRIVATE = {"silent": True, "console": "off", "save_code": False, **dict.fromkeys(_OFF, True)}
+_PRIVATE = {"silent": True, "host": "", "console": "off", "save_code": False, **dict.fromkeys(_OFF, True)}
+_OFFLINE = ("offline", "dryrun")  # the latter is its old name
 
 
 @HOOKS.register_module()
@@ -23,7 +24,7 @@ class WandbHook(Tracker):
         project: Project; ``None`` for ``$WANDB_PROJECT``, or ``'clipzoo'``.
         entity: User or team; ``None`` for the default of the account.
         mode: ``'online'``, or ``'offline'``, which only writes files that ``wandb sync`` sends later. ``None`` for ``$WANDB_MODE``, or
-            online after ``wandb login``, otherwise offline.
+            online after ``wandb login``, otherwise offline. With ``WANDB_MODE=disabled`` and after ``wandb disabled`` nothing is sent.
         report: See ``Tracker``.
     """
 
@@ -36,11 +37,15 @@ class WandbHook(Tracker):
         self.project, self.entity, self.mode = project, entity, mode
         self._run = None
 
+    def is_off(self) -> bool:
+        """See ``Tracker.is_off``."""
+        return self._mode() == "disabled"
+
     def open(self, start: Start) -> str:
         """See ``Tracker.open``. Offline runs cannot be continued: another folder with the same id is written."""
         import wandb
 
-        mode = self.mode or os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False, verify=False) else "offline")
+        mode = self._mode()
         self._run = wandb.init(
             project=self.project or os.environ.get("WANDB_PROJECT") or "clipzoo",
             entity=self.entity,
@@ -51,11 +56,11 @@ class WandbHook(Tracker):
             config=start.config,
             dir=str(start.folder),
             mode=mode,
-            resume="allow" if mode == "online" else None,
+            resume=None if mode in _OFFLINE else "allow",
             reinit="create_new",
             settings=wandb.Settings(**_PRIVATE),
         )
-        where = self._run.url if mode == "online" else f"offline; send it with: wandb sync {Path(self._run.dir).parent}"
+        where = self._run.url if mode not in _OFFLINE else f"offline; send it with: wandb sync {Path(self._run.dir).parent}"
         start.log.info(f"WandbHook: {where}")
         return start.id
 
@@ -83,3 +88,11 @@ class WandbHook(Tracker):
     def close(self, ending: Ending) -> None:
         """See ``Tracker.close``."""
         self._run.finish(exit_code=0 if ending == "finished" else 1)
+
+    def _mode(self) -> str:
+        """The mode of the config, the environment or the settings of the package, in this order."""
+        import wandb
+
+        chosen = self.mode or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+        is_default = chosen == "online" and not self.mode and not os.environ.get("WANDB_MODE")
+        return "offline" if is_default and not wandb.login(prompt=False, verify=False) else chosen

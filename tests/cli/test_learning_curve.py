@@ -35,15 +35,18 @@ def test_a_probe(command, write_config, snapshot):
 
 
 @pytest.mark.slow
-def test_the_trained_model(command, write_config, snapshot):
+def test_the_trained_model(command, write_config, snapshot, monkeypatch):
     """Every share is a work dir of its own, and the whole is the config's; what is done is not done again."""
-    config = write_config(train={"epochs": 1}, splits={"num_folds": 2})
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    config = write_config(train={"epochs": 1}, splits={"num_folds": 2}, hooks=["HistoryHook", "WandbHook"])
     arguments = ("learning_curve", config, "--work-dir", "run", "--method", "train", "--shares", 0.4, 1, "--metric", "accuracy")
     ended = command(*arguments)
     assert ended.status == 0 and "training 2 of 2: 0.4 of the training groups, draw 1" in ended.err, ended.err
     small, whole = (Folds.read(folder / "folds.json") for folder in (Path("run/learning_curve/train/share_0.4_draw_1"), Path("run")))
     for less, more in zip(small.splits, whole.splits, strict=True):
         assert set(less.train) < set(more.train) and (less.val, less.test) == (more.val, more.test)
+    configs = [Path(folder, "config.py").read_text(encoding="utf-8") for folder in ("run/learning_curve/train/share_0.4_draw_1", "run")]
+    assert ["WandbHook" in text for text in configs] == [False, True], "draws are not sent to trackers"
     curve = LearningCurve.read("run/learning_curve/train")
     found = [Summary.read(folder).pooled["accuracy"] for folder in (Path("run/learning_curve/train/share_0.4_draw_1"), Path("run"))]
     assert [point["value"] for point in curve.points] == pytest.approx(found) and curve.repeats == 1

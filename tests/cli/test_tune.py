@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from clipzoo.engine import loop
+from clipzoo.hooks import Hook
 from clipzoo.records.results import Summary
 
 MODEL = {"type": "ImageClassifier", "image_encoder": {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32}}
@@ -37,8 +38,12 @@ def test_trials_then_the_best(command, config, monkeypatch):
         patch.setattr(loop, "step", step_then_signal)
         ended = command(*arguments)
     assert ended.status == 143 and ended.err.endswith("stopped by signal 15; the same command continues from there\n")
-    ended = command(*arguments)
+    called = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Hook, "after_cross_validation", lambda self, summary, folder, log: called.append((folder.name, summary.name)))
+        ended = command(*arguments)
     assert ended.status == 0 and ended.out.endswith("\nresults: w/best\n") and "trial 1:" not in ended.err
+    assert called and set(called) == {("best", Summary.read("w/best").name)}, "trackers get the summary, too"
     assert "note: hyper-parameters chosen among 2 trials by balanced_accuracy, on val parts only: optimizer.lr=" in ended.out
     assert any(note.startswith("hyper-parameters chosen among 2 trials") for note in Summary.read("w/best").notes)
     assert "hyper-parameters chosen among 2 trials" in command("summary", "w/best").out

@@ -67,7 +67,7 @@ def search(tmp_path_factory, class_folders) -> SimpleNamespace:
 @pytest.fixture(scope="module")
 def best(search) -> Summary:
     """The summary of the chosen trial."""
-    return search.tuner.train_best(search.trials)
+    return search.tuner.best(search.trials).train()
 
 
 def table(folder: Path) -> list[list[str]]:
@@ -126,7 +126,7 @@ def test_the_same_command_again_changes_nothing(search, best, class_folders):
     again = tuner_of(class_folders, search.folder)
     with parts_scored() as parts:
         trials = again.run(2)
-        assert again.train_best(trials).pooled == best.pooled
+        assert again.best(trials).train().pooled == best.pooled
     assert not parts and table(search.folder) == before
     with pytest.raises(ConfigError, match="--trials: .*best was already chosen among 2 trials and tested"):
         again.run(3)

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.epochs.inner import hooks_without, inner_config
 from clipzoo.errors import BuildError, ConfigError
+from clipzoo.hooks import SwanLabHook
 from clipzoo.hooks.flat_config import flat
 from clipzoo.hooks.tracker import COLUMNS, Tracker, group_of, summary_rows
+from clipzoo.hooks.row_file import numbers_of_history
 from clipzoo.records.results import Summary
 from clipzoo.registries import HOOKS
 
@@ -136,6 +139,7 @@ def test_an_error_of_a_tracker_is_a_warning_and_changes_nothing(tracked, tmp_pat
     lines = [line for line in (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines() if "KeptTracker:" in line]
     assert len(lines) == 1 and "failed (no network). Nothing more is sent in this run" in lines[0]
     assert fails not in {kind for kind, *_ in kept} and result.epoch == 1
+    assert (("close", "failed") in kept) == (fails not in ("open", "close")), "the tracker's run does not stay open"
     if fails != "open":
         again: list = []
         tracked(again, **sections).train_and_test()
@@ -152,6 +156,92 @@ def test_a_damaged_record_begins_a_new_run(tracked, tmp_path):
     starts = [what[0] for kind, *what in kept if kind == "open"]
     assert [start.is_new for start in starts] == [True, True] and starts[0].id != starts[1].id
     assert "A new run is begun" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+class Posted(KeptTracker):
+    """A plugin's tracker, which a config names; all instances share ``box``."""
+
+    box: list
+    breaks = ""
+
+    def __init__(self):
+        super().__init__(self.box, self.breaks)
+
+
+@pytest.fixture
+def posted(monkeypatch) -> type[Posted]:
+    """``Posted`` in the registry, with an empty box."""
+    monkeypatch.setattr(Posted, "box", [], raising=False)
+    monkeypatch.setitem(HOOKS._classes, "Posted", Posted)
+    return Posted
+
+
+@pytest.mark.fast_cases(1)
+@pytest.mark.parametrize("breaks", ["send", "open", "final"])
+def test_the_next_start_sends_what_a_finished_fold_lacks(posted, config_of, quiet, tmp_path, monkeypatch, breaks):
+    config = config_of(hooks=["HistoryHook", "Posted"], train={"epochs": 2}, splits={"num_folds": 2})
+    monkeypatch.setattr(posted, "breaks", breaks)
+    CrossValidation(config, tmp_path / "run", console=quiet).train()
+    assert "final" not in {kind for kind, *_ in posted.box}
+    begun = {start.name: start.id for kind, start in ((k, w[0]) for k, *w in posted.box) if kind == "open"}
+    monkeypatch.setattr(posted, "breaks", "")
+    for _ in range(2):
+        validation = CrossValidation(config, tmp_path / "run", console=quiet)
+        summary = validation.train()
+        validation.call_hooks(summary)
+    opened = [start for kind, start in ((k, w[0]) for k, *w in posted.box) if kind == "open"][len(begun) :]
+    assert [start.name for start in opened] == ["fold_1", "fold_2", "summary"], "once"
+    assert all(start.id == begun[start.name] and not start.is_new for start in opened if start.name in begun)
+    finals = [values for kind, values, *_ in posted.box if kind == "final"]
+    for number, fold in enumerate(summary.folds):
+        assert finals[number] == {**{f"test/{name}": value for name, value in fold["metrics"].items()}, "epoch": fold["epoch"]}
+        history = json.loads((tmp_path / "run" / fold["fold"] / "history.json").read_text(encoding="utf-8"))
+        sent = [(what[0]["train/loss"], what[1]) for kind, *what in posted.box if kind == "send" and "train/loss" in what[0]]
+        assert [(row["loss"], row["epoch"]) for row in history] == sent[2 * number : 2 * number + 2]
+    watched = [at for name, at in numbers(posted.box) if name == "val/accuracy"]
+    assert watched == [1, 2, 1, 2] and [entry for entry in posted.box if entry[0] == "close"][-3:] == [("close", "finished")] * 3
+
+
+def test_inner_runs_and_draws_have_no_tracker_of_a_plugin_either(posted, config_of):
+    config = config_of(hooks=["HistoryHook", "ResultsHook", {"type": "Posted"}, "WandbHook", "MLflowHook", "TrackioHook", "SwanLabHook"])
+    assert hooks_without(config) == ["HistoryHook", "ResultsHook"]
+    assert list(inner_config(config).hooks) == ["HistoryHook"]
+
+
+def test_a_tracker_that_is_off_gets_and_notes_nothing(tracked, tmp_path, monkeypatch):
+    monkeypatch.setattr(KeptTracker, "is_off", lambda self: True)
+    kept: list = []
+    tracked(kept, [], train={"epochs": 1}).train_and_test()
+    assert kept == [] and not (tmp_path / "fold_1" / "tracking").exists()
+    assert "KeptTracker:" not in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+def test_swanlab_may_be_off(monkeypatch):
+    monkeypatch.setattr(SwanLabHook, "package", "json")
+    monkeypatch.setenv("SWANLAB_MODE", "disabled")
+    assert SwanLabHook().is_off() and not SwanLabHook(mode="offline").is_off()
+    monkeypatch.setenv("SWANLAB_MODE", "offline")
+    assert not SwanLabHook().is_off()
+
+
+def test_an_error_of_a_hook_after_the_cross_validation_is_a_warning(config_of, quiet, tmp_path, monkeypatch):
+    called = []
+    for name, work in (("HistoryHook", lambda self, *given: 1 / 0), ("ResultsHook", lambda self, *given: called.append(1))):
+        monkeypatch.setattr(HOOKS.get(name), "after_cross_validation", work)
+    (tmp_path / "run").mkdir()
+    CrossValidation(config_of(hooks=["HistoryHook", "ResultsHook"]), tmp_path / "run", console=quiet).call_hooks(summary_of())
+    text = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    assert "HistoryHook: its work after the cross-validation failed (division by zero)" in text and called == [1]
+
+
+def test_history_tells_what_was_sent_in_steps(tmp_path):
+    rows = [{"epoch": e, "step": 6 * e, "lr": 0.1, "loss": 1.0, "val_auroc": None} for e in (1, 2, 3)]
+    (tmp_path / "history.json").write_text(json.dumps(rows), encoding="utf-8")
+    found = list(numbers_of_history(tmp_path, every_steps=4))
+    assert [(kind, at) for kind, _, at in found] == [("val", 4), ("train", 6), ("val", 12), ("train", 12), ("val", 18), ("train", 18)]
+    assert found[0][1] == {"val/auroc": None} and found[1][1] == {"train/lr": 0.1, "train/loss": 1.0}
+    assert [at for _, _, at in numbers_of_history(tmp_path, None)] == [1, 1, 2, 2, 3, 3]
+    assert list(numbers_of_history(tmp_path / "elsewhere", None)) == []
 
 
 def summary_of(**more) -> Summary:
@@ -219,9 +309,16 @@ def test_arguments_are_checked_before_the_package(spec, message):
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
-def test_flat_config_and_groups():
+def test_flat_config_and_groups(tmp_path):
     config = {"model": {"type": "CLIP", "sizes": [1, {"a": "骨"}], "loss": None}, "data": {"dataset": {"salt": "x", "root": "r"}}}
     assert flat(config) == {"model.type": "CLIP", "model.sizes": '[1, {"a": "骨"}]', "model.loss": None, "data.dataset.root": "r"}
     assert group_of(Path("a/b")) == "b" and group_of(Path("a/b/repeat_2")) == "b/repeat_2"
+    for folder in ("tuned/best", "grid/job/repeat_1"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "grid" / "job.log").touch()
+    assert group_of(tmp_path / "tuned" / "best") == "best"
+    (tmp_path / "tuned" / "tune.json").touch()
+    assert group_of(tmp_path / "tuned" / "best") == "tuned/best" and group_of(tmp_path / "grid" / "job") == "grid/job"
+    assert group_of(tmp_path / "grid" / "job" / "repeat_1") == "grid/job/repeat_1" and group_of(tmp_path / "grid") == "grid"
     rows = summary_rows(summary_of())
     assert rows[0] == ("a", 0.6, 0.4, 0.8, 0.5, 0.1) and all(math.isnan(value) for value in rows[1][1:])

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from clipzoo.cli import train as train_command
+from clipzoo.engine import loop
 from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.evaluation import Evaluation
 from clipzoo.hooks import MLflowHook, WandbHook
 from clipzoo.hooks.tracker import Start
 from clipzoo.records.results import FoldResult
@@ -75,6 +77,7 @@ class Offline:
         id: Id of the run.
         name: Its shown name.
         group: Its group.
+        host: Name of the machine.
         config: Values of the config.
         rows: One dict per row of the history.
         final: Values of its summary.
@@ -92,13 +95,14 @@ class Offline:
     def read(self, content: bytes) -> None:
         from wandb.proto.wandb_internal_pb2 import Record
 
-        self.id = self.name = self.group = ""
+        self.id = self.name = self.group = self.host = ""
         self.config, self.rows, self.final, self.exit_code = {}, [], {}, None
         for data in records(content):
             record = Record()
             record.ParseFromString(data)
             if record.HasField("run"):
                 self.id, self.name, self.group = record.run.run_id, record.run.display_name, record.run.run_group
+                self.host = record.run.host
                 self.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
             elif record.HasField("history"):
                 self.rows.append(values_of(record.history.item))
@@ -117,6 +121,7 @@ def test_wandb_offline(trained, class_folders):
     folders = sorted((work / "wandb").glob("offline-run-*"))
     runs = {run.name: run for run in map(Offline, folders)}
     assert set(runs) == {"run/fold_1", "run/fold_2", "run/summary"} and {run.group for run in runs.values()} == {"run"}
+    assert {run.host for run in runs.values()} == {""}
     for name in ("fold_1", "fold_2"):
         run, history, result = runs[f"run/{name}"], history_of(work / name), FoldResult.read(work / name)
         assert run.config["model.image_encoder.name"] == "test_resnet" and run.exit_code == 0
@@ -166,6 +171,85 @@ def test_pictures_and_report_are_artifacts(trained, tmp_path, database):
     assert len(runs) == 3, "the summary's run goes on"
     (final,) = [run for run in runs if run.info.run_name == "summary"]
     assert {item.path for item in client.list_artifacts(final.info.run_id)} == {"confusion.png", "report.html", "results.csv"}
+
+
+def test_the_scored_value_is_the_latest_of_mlflow(trained, database, monkeypatch):
+    """Also where the same metric has a curve: with ``select_on_test``, and the best epoch in the middle."""
+    from mlflow import MlflowClient
+
+    original = loop.evaluate
+
+    def evaluate(run, part):
+        found = original(run, part)
+        metrics = {**found.metrics, "balanced_accuracy": 0.9 if run.state.epoch == 2 else 0.1, "accuracy": 0.01 * run.state.epoch}
+        return Evaluation(part, found.table, metrics)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    sections = {"train": {"epochs": 3}, "splits": {"num_folds": 2, "val_fraction": 0.0, "select_on_test": True}}
+    work, _ = trained({"type": "MLflowHook", "tracking_uri": database}, "optimistic", **sections)
+    client = MlflowClient(tracking_uri=database)
+    runs = client.search_runs([client.get_experiment_by_name("optimistic").experiment_id])
+    for run in (run for run in runs if run.info.run_name != "summary"):
+        result = FoldResult.read(work / run.info.run_name)
+        curve = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "test/accuracy")]
+        assert result.epoch == 2 and curve[:3] == [(1, 0.01), (2, 0.02), (3, 0.03)]
+        assert run.data.metrics["test/accuracy"] == result.metrics["accuracy"] == curve[3][1] and len(curve) == 4
+
+
+def test_disabled_weights_and_biases_leave_no_trace(trained, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    work, _ = trained({"type": "WandbHook"}, train={"epochs": 1})
+    assert not list(work.rglob("tracking")) and "WandbHook:" not in (work / "train.log").read_text(encoding="utf-8")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    trained({"type": "WandbHook"}, train={"epochs": 1})
+    assert len(list((work / "wandb").glob("offline-run-*"))) == 3, "a later start sends all"
+
+
+def opened(database: str, config: dict, name: str = "fold_1") -> MLflowHook:
+    """A hook with an open run in the experiment ``keys``."""
+    hook = MLflowHook(tracking_uri=database)
+    hook.open(Start("", True, name, "keys", Path(), config, getLogger("test")))
+    return hook
+
+
+def test_keys_that_mlflow_refuses(database, caplog):
+    from mlflow import MlflowClient
+
+    long = "k" * 300
+    config = {f"{long}.a": 1, f"{long}.b": 2, "a*b": 3, "a?b": 4, "up//there": 5, "plain": 6}
+    hook = opened(database, config)
+    params = MlflowClient(tracking_uri=database).get_run(hook._id).data.params
+    assert sorted(params.values()) == ["1", "2", "3", "4", "6"] and params["plain"] == "6" and {"a_b", "a_b_2"} <= set(params)
+    assert all(len(key) <= 250 for key in params) and "up//there is refused and not sent" in caplog.text
+
+
+def test_an_experiment_that_another_fold_has_just_made(database, monkeypatch):
+    from mlflow import MlflowClient
+
+    first, original, asked = opened(database, {}), MlflowClient.get_experiment_by_name, []
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *given: original(*given) if asked else asked.append(1))
+    second = opened(database, {}, "fold_2")
+    found = [MlflowClient(tracking_uri=database).get_run(hook._id).info.experiment_id for hook in (first, second)]
+    assert found[0] == found[1] and asked
+
+
+def test_a_start_that_fails_half_way_leaves_no_orphan(trained, database, monkeypatch):
+    from mlflow import MlflowClient
+
+    def fails(*given, **named):
+        raise ConnectionError("gone")
+
+    sections = {"train": {"epochs": 1}, "splits": {"num_folds": 2, "val_fraction": 0.3}}
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", fails)
+        trained({"type": "MLflowHook", "tracking_uri": database}, "orphans", **sections)
+    client = MlflowClient(tracking_uri=database)
+    number = client.get_experiment_by_name("orphans").experiment_id
+    assert [run.info.status for run in client.search_runs([number])] == ["FAILED"] * 2
+    trained({"type": "MLflowHook", "tracking_uri": database}, "orphans", **sections)
+    runs = client.search_runs([number])
+    assert sorted(run.info.run_name for run in runs) == ["fold_1", "fold_2", "summary"]
+    assert {run.info.status for run in runs} == {"FINISHED"} and {run.data.params["train.epochs"] for run in runs} == {"1"}
 
 
 @pytest.mark.parametrize("kind", ["WandbHook", "MLflowHook"])

@@ -25,10 +25,9 @@ from clipzoo.engine.epochs.best import replaces
 from clipzoo.errors import ConfigError, TrainingError
 from clipzoo.records.inner import EpochChoice, InnerResult
 from clipzoo.records.results import FoldResult
-from clipzoo.registries import SPLITTERS
+from clipzoo.registries import HOOKS, SPLITTERS
 
-TRACKERS = ("WandbHook", "MLflowHook", "TrackioHook", "SwanLabHook")
-NOT_KEPT = ("ResultsHook", "TensorBoardHook", "MetricsCSVHook", *TRACKERS)  # of inner runs nobody looks at more than the history
+NOT_KEPT = ("ResultsHook", "TensorBoardHook", "MetricsCSVHook")  # of inner runs nobody looks at more than the history
 
 
 def number_of(config: Config) -> int:
@@ -78,14 +77,18 @@ def chosen_epochs(config: Config, results: Sequence[FoldResult]) -> list[str]:
 
 
 def inner_config(config: Config) -> Config:
-    """The config of an inner run: without pictures and tables."""
+    """The config of an inner run: without pictures, tables and trackers."""
     return config.with_values({"hooks": hooks_without(config, NOT_KEPT)})
 
 
-def hooks_without(config: Config, names: Sequence[str]) -> list:
-    """The hooks of a config, without those of some types."""
+def hooks_without(config: Config, names: Sequence[str] = ()) -> list:
+    """The hooks of a config, without trackers (also a plugin's, which must be imported) and without those of some types."""
     hooks = [dict(hook) if isinstance(hook, Mapping) else hook for hook in config.get("hooks", DEFAULT_HOOKS)]
-    return [hook for hook in hooks if (hook.get("type") if isinstance(hook, dict) else hook) not in names]
+
+    def is_kept(name: str) -> bool:
+        return name not in names and not HOOKS.get(name).is_tracker
+
+    return [hook for hook in hooks if is_kept(hook["type"] if isinstance(hook, dict) else hook)]
 
 
 def choose(results: Sequence[InnerResult], greater_is_better: bool) -> EpochChoice:
