@@ -78,11 +78,11 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
     from clipzoo.engine.waiting import Interrupted
     from clipzoo.runtime.distributed import is_main
 
-    validation = CrossValidation(config, folder)
+    validation = CrossValidation(config, folder, is_dry=arguments.dry_run)
     if arguments.dry_run:
         from clipzoo.engine.dry_run import dry_run
 
-        lines = dry_run(validation, accept_changed_data=arguments.accept_changed_data)
+        lines = dry_run(validation, arguments.fold, accept_changed_data=arguments.accept_changed_data)
         if is_main():
             command_line.show("\n".join(lines))
         return 0

@@ -12,11 +12,17 @@ from clipzoo.registries import DATASETS, SPLITTERS
 
 if TYPE_CHECKING:
     from clipzoo.config import Config
+    from clipzoo.datasets.inspection.near_duplicates import Run
     from clipzoo.records.folds import Folds
 
 
-def build_dataset(config: Config) -> Dataset:
+def build_dataset(config: Config, *, run: Run | None = None, is_dry: bool = False) -> Dataset:
     """The dataset that section ``data`` describes: nearly equal images in one group, and several images per case, if it says so.
+
+    Args:
+        config: A checked config.
+        run: See ``join_near_duplicates``.
+        is_dry: Whether nothing may be written, also not in the cache folder.
 
     Raises:
         DataError: The data cannot be read, or contradict themselves.
@@ -26,7 +32,7 @@ def build_dataset(config: Config) -> Dataset:
     if settings.near_duplicates == "group":
         from clipzoo.datasets.inspection.near_duplicates import join_near_duplicates
 
-        join_near_duplicates(images)
+        join_near_duplicates(images, run=run, is_dry=is_dry)
     return with_views(images, settings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
@@ -73,15 +73,19 @@ class FileDataset(Dataset):
 
     def source_of(self, row: int) -> str | None:
         """See ``Dataset.source_of``; ``None`` if a frame is chosen, or a subclass overrides how images are read or digested."""
-        own = type(self)
-        usual = own.read_image is FileDataset.read_image and own.content_digest is FileDataset.content_digest
+        usual = reads_files(self) and type(self).content_digest is FileDataset.content_digest
         return self._paths[row] if usual and self.frame is None else None
 
     def content_digest(self, row: int) -> str:
         """See ``Dataset.content_digest``; of the file's bytes, unless a frame is chosen or a subclass reads images itself."""
-        if type(self).read_image is not FileDataset.read_image or self.frame is not None:
+        if not reads_files(self) or self.frame is not None:
             return super().content_digest(row)
         return self.digests.of(self._paths[row]).digest
+
+
+def reads_files(data: Dataset) -> TypeGuard[FileDataset]:
+    """Whether every image of ``data`` is the content of its file alone, and not made by a subclass's own ``read_image``."""
+    return isinstance(data, FileDataset) and type(data).read_image is FileDataset.read_image
 
 
 def check_distinct(given: Mapping[str, str], argument: str) -> None:

@@ -48,9 +48,14 @@ if TYPE_CHECKING:
 DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook"]
 
 
-def dataset(config: Config) -> Dataset:
-    """Build the dataset of section ``data``."""
-    return build_dataset(config)
+def dataset(config: Config, *, is_dry: bool = False) -> Dataset:
+    """Build the dataset of section ``data``. With ``data.near_duplicates`` a collective operation: the main process searches.
+
+    Args:
+        config: A checked config.
+        is_dry: Whether nothing may be written, also not in the cache folder.
+    """
+    return build_dataset(config, run=distributed.in_turns, is_dry=is_dry)
 
 
 def folds(config: Config, data: Dataset) -> Folds:

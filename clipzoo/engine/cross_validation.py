@@ -19,7 +19,7 @@ from clipzoo.config.plugins import import_plugins
 from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.checkpoint import BEST, LATEST, how_to_retrain
-from clipzoo.engine.checks.decisions import check_decisions
+from clipzoo.engine.checks.decisions import check_decisions, joined_units
 from clipzoo.engine.checks.images import check_images
 from clipzoo.engine.epochs import inner, wise_ft
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
@@ -50,19 +50,28 @@ class CrossValidation:
         folder: The work dir.
         console: Console for messages; ``None`` for standard error.
         tuned: The search that chose the config, which is recorded in the work dir and noted in the summary; ``None`` without one.
+        is_dry: Whether nothing may be written, also not in the cache folder; see ``clipzoo.engine.dry_run``.
 
     Raises:
         ClipzooError: The config or the data is invalid; nothing has been written.
     """
 
-    def __init__(self, config: Config, folder: str | Path, *, console: Console | None = None, tuned: Tuned | None = None):
+    def __init__(
+        self,
+        config: Config,
+        folder: str | Path,
+        *,
+        console: Console | None = None,
+        tuned: Tuned | None = None,
+        is_dry: bool = False,
+    ):
         import_plugins(config.get("plugins", []))
         check(config)
         inner.check(config)
         self.config, self.folder, self.tuned = config, Path(folder), tuned
         self.console = console or make_console(quiet=not distributed.is_main())
         device.choose_device(config.get("runtime", {}).get("device", "auto"))
-        self.dataset = build.dataset(config)
+        self.dataset = build.dataset(config, is_dry=is_dry)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
         check_decisions(config, self.dataset, self.folds.splits)
@@ -336,11 +345,19 @@ class CrossValidation:
         return summary
 
     def call_hooks(self, summary: Summary) -> None:
-        """Call ``after_cross_validation`` of every hook, once all files of the work dir are written. For the main process only."""
+        """Call ``after_cross_validation`` of every hook, once all files of the work dir are written. For the main process only.
+
+        An error of a hook is a warning, as all results are already on disk.
+        """
         log = make_log(self.console, self.folder / work_dir.LOG_FILE)
         try:
             for spec in self.config.get("hooks", build.DEFAULT_HOOKS):
-                HOOKS.build(spec).after_cross_validation(summary, self.folder, log)
+                try:
+                    HOOKS.build(spec).after_cross_validation(summary, self.folder, log)
+                except Exception as error:
+                    name = spec if isinstance(spec, str) else spec["type"]
+                    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+                    log.warning(f"warning: {name}: its work after the cross-validation failed ({why}). The results are complete")
         finally:
             close_log(log)
 
@@ -359,6 +376,7 @@ class CrossValidation:
         summary = make_summary(self.config.name, chosen, self.folds, results, table, **options)
         tuned = self.tuned or Tuned.read(self.folder)
         further = [
+            *joined_units(self.config, self.dataset),
             *inner.chosen_epochs(self.config, results),
             *wise_ft.chosen_shares(results),
             *(fingerprint.notes if fingerprint is not None else ()),

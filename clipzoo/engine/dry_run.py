@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from clipzoo.engine.cross_validation import CrossValidation
 
 
-def dry_run(validation: CrossValidation, *, accept_changed_data: bool = False) -> list[str]:
-    """Check what a training would, build the first fold that is not done, and train one step in memory.
+def dry_run(validation: CrossValidation, fold: int | None = None, *, accept_changed_data: bool = False) -> list[str]:
+    """Check what a training would, build a fold, and train one step in memory.
 
     Args:
-        validation: A cross-validation that has not been started.
+        validation: A cross-validation that has not been started; made with ``is_dry``, it also leaves the cache folder as it is.
+        fold: Number of the fold, counted from 1; ``None`` for the first one that is not done.
         accept_changed_data: See ``CrossValidation.train``.
 
     Returns:
@@ -34,8 +35,8 @@ def dry_run(validation: CrossValidation, *, accept_changed_data: bool = False) -
     """
     log = make_log(validation.console, None)
     try:
+        splits = validation.chosen(fold)
         warnings = _check(validation, log, accept_changed_data)
-        splits = validation.folds.splits
         split = next((s for s in splits if not work_dir.is_done(validation.folder / s.name)), splits[0])
         notes = [f"warning: {line}" for line in warnings] + [f"note: {line}" for line in inner.cost(validation.config)]
         return [*notes, *_step(validation, split, log), "dry run: nothing was written"]

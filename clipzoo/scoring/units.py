@@ -13,6 +13,7 @@ from clipzoo.records.tables import PredictionTable, Table
 
 UnitName = Literal["case", "group"]
 Join = Literal["mean", "max"]
+_NEAR = "data.near_duplicates joined it of several groups with nearly equal images (see the data with check_data): correct the classes. "
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def per_group(table: PredictionTable, join: Join = "mean") -> PredictionTable:
     return PredictionTable(table.classes, groups, groups, tuple(fold for _, fold in keys), labels, joined.astype(np.float32))
 
 
-def of_two_classes(group: str, first: str, second: str) -> str:
-    """The message about a group that cannot be joined."""
-    return f"evaluation.unit: the cases of group '{group}' are of two classes, '{first}' and '{second}'. Use evaluation.unit='case'"
+def of_two_classes(group: str, first: str, second: str, *, near: bool = False) -> str:
+    """The message about a group that cannot be joined; with ``near``, ``data.near_duplicates`` made it of several."""
+    what = f"evaluation.unit: the cases of group '{group}' are of two classes, '{first}' and '{second}'. "
+    return f"{what}{_NEAR if near else ''}Use evaluation.unit='case'"

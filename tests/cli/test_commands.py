@@ -180,6 +180,8 @@ def test_make_sample_data_writes_class_folders_once(command, tmp_path, snapshot)
 def test_dry_run_writes_nothing(command, write_config, tmp_path, snapshot):
     config = write_config(hooks=[{"type": "ConsoleHook"}, {"type": "HistoryHook"}, {"type": "TensorBoardHook"}])
     before = snapshot(tmp_path)
+    refused = command("train", config, "--work-dir", tmp_path / "work", "--dry-run", "--fold", 99)
+    assert refused.status == 2 and "--fold: there is no fold 99" in refused.err
     ended = command("train", config, "--work-dir", tmp_path / "work", "--dry-run")
     assert ended.status == 0, ended.err
     assert snapshot(tmp_path) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.datasets.base import Dataset
-from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.file_dataset import reads_files
 from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
 from clipzoo.datasets.files.dicom.reading import read_elements
 from clipzoo.datasets.files.image_files import pixels_only
@@ -41,6 +42,9 @@ _ENDINGS = {
 }
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _TIFF_BITS = 258
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG, with a segment, or the end; in compressed data only as such
+_END_OF_IMAGE = 0xD9
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +139,8 @@ def decoded_fact_of(data: Dataset, row: int) -> FileFact:
 
 def _fact(data: Dataset, row: int, completed: Callable[[FileFact, Image.Image], FileFact]) -> FileFact:
     fact = FileFact(data.cases[row].id)
-    plain = isinstance(data, FileDataset) and type(data).read_image is FileDataset.read_image
     try:
-        if not plain:
+        if not reads_files(data):
             return completed(fact, data.read_image(row))
         fact = replace(fact, path=str(data.path_of(row)))
         content = read_bytes(fact.path)
@@ -192,7 +195,28 @@ def _dicom_header(content: bytes) -> dict[str, object]:
 
 
 def _is_cut(content: bytes) -> bool:
-    """Does a JPEG or PNG lack its end marker? Pillow decodes such a file if only the last bytes are missing."""
+    """Does a JPEG or PNG lack the end of its first picture? Pillow decodes such a file if only the last bytes are missing."""
     if content.startswith(b"\xff\xd8\xff"):
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
-    return content.startswith(b"\x89PNG") and b"IEND" not in content[-65536:]
+        return not _jpeg_ends(content)
+    return content.startswith(_PNG) and not _png_ends(content)
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    """Whether the markers of a JPEG lead to the one of its end; those inside of segments, such as a preview's, do not count."""
+    at = 2
+    while (found := _MARKER.search(content, at)) is not None:
+        code, at = content[found.start() + 1], found.end()
+        if code == _END_OF_IMAGE:
+            return True
+        at += int.from_bytes(content[at : at + 2], "big")
+    return False
+
+
+def _png_ends(content: bytes) -> bool:
+    """Whether the chunks of a PNG lead to the whole last one; other bytes may follow it."""
+    at = len(_PNG)
+    while at + 12 <= len(content):  # length, name, checksum
+        if content[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    return False

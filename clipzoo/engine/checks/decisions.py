@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.config import Config
-from clipzoo.config.settings import EvaluationSettings
+from clipzoo.config.settings import DataSettings, EvaluationSettings
 from clipzoo.errors import ConfigError, did_you_mean, shortened
 from clipzoo.records.folds import Split
 from clipzoo.registries import SPLITTERS
@@ -41,7 +41,7 @@ def check_decisions(config: Config, data: Dataset, splits: Sequence[Split]) -> N
     if data.task == "findings":
         _check_known(data)
     if settings.unit == "group":
-        _check_groups(data)
+        _check_groups(data, is_near=DataSettings.of(config).near_duplicates is not None)
     if settings.positive_class is not None and settings.positive_class not in data.classes:
         hint, classes = did_you_mean(settings.positive_class, data.classes), shortened(data.classes, 10)
         raise ConfigError(f"evaluation.positive_class: there is no class '{settings.positive_class}'.{hint} Classes: {classes}")
@@ -58,11 +58,30 @@ def _check_known(data: Dataset) -> None:
         raise ConfigError(f"data.dataset.findings: nothing is known of {shortened(unknown, 3)} in any case. Remove it from findings")
 
 
-def _check_groups(data: Dataset) -> None:
+def _check_groups(data: Dataset, is_near: bool) -> None:
     label_of: dict[str, int] = {}
+    given: dict[str, set[str]] = {}
+    for image in data.single_images.cases:
+        given.setdefault(image.group, set()).add(data.single_images.given_groups.get(image.id, image.group))
     for case in data.cases:
         if case.label is not None and label_of.setdefault(case.group, case.label) != case.label:
-            raise ConfigError(of_two_classes(case.group, data.classes[label_of[case.group]], data.classes[case.label]))
+            near = is_near and len(given.get(case.group, ())) > 1
+            raise ConfigError(of_two_classes(case.group, data.classes[label_of[case.group]], data.classes[case.label], near=near))
+
+
+def joined_units(config: Config, data: Dataset) -> list[str]:
+    """The note of a summary whose units are groups that ``data.near_duplicates`` joined; nothing if there are none."""
+    if EvaluationSettings.of(config).unit != "group" or DataSettings.of(config).near_duplicates is None:
+        return []
+    images = data.single_images
+    given = {images.given_groups.get(case.id, case.group) for case in images.cases}
+    counted = {case.group for case in images.cases}
+    if len(counted) == len(given):
+        return []
+    return [
+        f"evaluation.unit='group': groups with nearly equal or identical images count once together (data.near_duplicates='group'): "
+        f"{len(given)} groups of the data make {len(counted)}"
+    ]
 
 
 def _check_answers(config: Config, data: Dataset, splits: Sequence[Split], select: str) -> None:

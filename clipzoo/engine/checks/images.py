@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from clipzoo.config.settings import DataSettings
-from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.file_dataset import FileDataset, reads_files
 from clipzoo.datasets.inspection.damage import refuse_damaged, warnings_of
 from clipzoo.datasets.inspection.image_facts import MOST_WORKERS, FileFact, decoded_fact_of, facts_of
 from clipzoo.datasets.inspection.remembered import read_remembered, record_of, remember
@@ -63,8 +63,7 @@ def check_images(data: Dataset, config: Config, *, log: Logger, console: Console
         DataError: Images cannot be decoded; the message names them.
     """
     images = data.single_images
-    is_plain = isinstance(images, FileDataset) and type(images).read_image is FileDataset.read_image
-    if not is_plain or not DataSettings.of(config).check_images:
+    if not reads_files(images) or not DataSettings.of(config).check_images:
         return []
     record = distributed.from_main(lambda: record_of(images, FOLDER, _VERSION))
     checked = distributed.from_main(lambda: read_remembered(CheckedImages, record))

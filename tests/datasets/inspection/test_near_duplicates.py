@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageOps
+from processes import in_processes, launch
 from smooth_pictures import picture
 from tiny import tiny_config
 
 from clipzoo.cli import make_folds as make_folds_command
 from clipzoo.config import Config
 from clipzoo.datasets.build import build_dataset, build_folds
+from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.inspection import image_facts, near_duplicates
 from clipzoo.doctor.check import check_data
+from clipzoo.engine import build
+from clipzoo.engine.checks.decisions import joined_units
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.errors import CheckpointError, DataError, LeakError
+from clipzoo.engine.dry_run import dry_run
+from clipzoo.errors import CheckpointError, ConfigError, DataError, LeakError
 from clipzoo.records.folds import Folds
+from clipzoo.registries import DATASETS
 
 COPIES = {"a/00.png": "a/00 again.jpg", "a/02.png": "a/02 small.png", "b/01.png": "a/01 mirrored.webp", "b/03.png": "b/03 twice.bmp"}
 
@@ -86,7 +95,7 @@ def test_folds_keep_copies_together_and_say_so(root, tmp_path, monkeypatch):
 
 def test_the_search_is_remembered_until_a_file_changes(root, monkeypatch, cache):
     looked = []
-    monkeypatch.setattr(near_duplicates, "look_at", lambda *given: looked.append(1) or image_facts.look_at(*given))
+    monkeypatch.setattr(near_duplicates, "facts_of", lambda *given: looked.append(1) or image_facts.facts_of(*given))
     first = groups_of(build_dataset(config_for(root)))
     assert groups_of(build_dataset(config_for(root))) == first and len(looked) == 1
     (root / COPIES["b/03.png"]).unlink()
@@ -95,6 +104,61 @@ def test_the_search_is_remembered_until_a_file_changes(root, monkeypatch, cache)
     for _ in range(2):
         assert groups_of(build_dataset(config_for(root)))["a/00.png"] == "a/00.png"
     assert len(looked) == 4, "not with an image that cannot be decoded"
+
+
+def test_what_a_subclass_makes_of_files_is_searched_anew(root, monkeypatch, cache):
+    """Its pictures may change with its code or its arguments, of which the remembered record knows nothing."""
+
+    class Window(ImageFolderDataset):
+        flat = True
+
+        def read_image(self, row):
+            image = super().read_image(row)
+            return Image.new("RGB", (16, 16), (len(image.tobytes()) + row) % 256) if self.flat else image
+
+    monkeypatch.setitem(DATASETS._classes, "Window", Window)
+    config = config_for(root, type="Window")
+    assert len(set(groups_of(build_dataset(config)).values())) == 16 and not cache.exists()
+    monkeypatch.setattr(Window, "flat", False)
+    assert len(set(groups_of(build_dataset(config)).values())) == 12, "the copies are found, and no earlier answer is believed"
+
+
+def test_a_dry_run_remembers_nothing(root, tmp_path, quiet, cache):
+    for is_dry in (True, False):
+        validation = CrossValidation(config_for(root), tmp_path / "run", console=quiet, is_dry=is_dry)
+        dry_run(validation)
+        assert len({case.group for case in validation.dataset.cases}) == 12 and cache.exists() != is_dry
+
+
+def test_units_of_joined_groups_are_named(root, tmp_path, quiet):
+    """``b/01`` has a copy in the other class, ``a/00`` one in its own."""
+    grouped = {**config_for(root).plain(), "evaluation": {"unit": "group"}}
+    with pytest.raises(ConfigError, match="evaluation.unit: .* 'a' and 'b'. data.near_duplicates joined it of several groups"):
+        CrossValidation(Config.from_dict(grouped, "tiny"), tmp_path / "run", console=quiet)
+    (root / COPIES["b/01.png"]).unlink()
+    config = Config.from_dict(grouped, "tiny")
+    (note,) = joined_units(config, build_dataset(config))
+    assert "data.near_duplicates='group'" in note and note.endswith("15 groups of the data make 12")
+    assert joined_units(config_for(root), build_dataset(config_for(root))) == []
+
+
+def search_alone(config: str, folder: str, rank: int) -> None:
+    """Build the dataset, note whether this process looked at images, and the groups it found."""
+    looked = []
+    near_duplicates._TURN_SECONDS = -1.0
+    original = near_duplicates.facts_of
+    near_duplicates.facts_of = lambda *given: looked.append(1) or original(*given)
+    groups = groups_of(build.dataset(Config.load(config)))
+    Path(folder, f"{rank}.json").write_text(json.dumps({"groups": groups, "looked": len(looked)}))
+
+
+@pytest.mark.slow
+def test_with_several_processes_only_the_first_searches(root, tmp_path, cache):
+    (tmp_path / "tiny.py").write_text(config_for(root).dump(), encoding="utf-8")
+    launch(__file__, tmp_path / "tiny.py", tmp_path)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first["looked"] == 1 and second["looked"] == 0
+    assert first["groups"] == second["groups"] == groups_of(build_dataset(config_for(root))) and len(set(first["groups"].values())) == 12
 
 
 def test_patients_are_joined_and_views_are_not(root):
@@ -150,3 +214,7 @@ def test_a_run_notes_it_and_refuses_to_go_on_without(root, tmp_path, quiet):
     assert any("4 sets of nearly equal images" in note for note in Folds.read(tmp_path / "run" / "folds.json").notes)
     with pytest.raises(CheckpointError, match="near_duplicates"):
         CrossValidation(config_for(root, None), tmp_path / "run", console=quiet).train()
+
+
+if __name__ == "__main__":
+    in_processes(2, partial(search_alone, sys.argv[1], sys.argv[2]), Path(sys.argv[2]))

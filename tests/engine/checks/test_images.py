@@ -12,11 +12,12 @@ from tiny import tiny_config, write_class_folders, write_pairs
 from clipzoo.config import Config
 from clipzoo.datasets.build import build_dataset
 from clipzoo.datasets.inspection import image_facts, remembered
+from clipzoo.engine import dry_run as dry_run_module
 from clipzoo.engine.checks import images as module
 from clipzoo.engine.checks.images import check_images
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.dry_run import dry_run
-from clipzoo.errors import CheckpointError, DataError
+from clipzoo.errors import CheckpointError, ConfigError, DataError
 from clipzoo.runtime import distributed
 from clipzoo.runtime.log import make_log
 
@@ -134,6 +135,16 @@ def test_a_dry_run_refuses_the_work_dirs_that_training_refuses(root, quiet, tmp_
     for start in starts(config_for(root), tmp_path / "run"):
         with pytest.raises(CheckpointError, match="predictions.csv"):
             start()
+
+
+def test_a_dry_run_steps_the_chosen_fold(root, quiet, tmp_path, monkeypatch):
+    made = []
+    original = dry_run_module.Runner
+    monkeypatch.setattr(dry_run_module, "Runner", lambda *given, **named: made.append(given[2].name) or original(*given, **named))
+    dry_run(CrossValidation(config_for(root), tmp_path / "run", console=quiet), 2)
+    assert made == ["fold_2"]
+    with pytest.raises(ConfigError, match="--fold: there is no fold 99; folds are numbered 1 … 2"):
+        dry_run(CrossValidation(config_for(root), tmp_path / "run", console=quiet), 99)
 
 
 def test_the_cache_folder_may_be_missing_or_read_only(root, quiet, decoded, monkeypatch, cache):
