@@ -44,7 +44,6 @@ class MLflowHook(Tracker):
     def open(self, start: Start) -> str:
         """See ``Tracker.open``."""
         from mlflow import MlflowClient
-        from mlflow.entities import Param
 
         self._client = client = MlflowClient(tracking_uri=self.tracking_uri)
         if not start.is_new:

@@ -15,8 +15,8 @@ from clipzoo.engine.epochs.inner import hooks_without, inner_config
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.hooks import SwanLabHook
 from clipzoo.hooks.flat_config import flat
-from clipzoo.hooks.tracker import COLUMNS, Tracker, group_of, summary_rows
 from clipzoo.hooks.row_file import numbers_of_history
+from clipzoo.hooks.tracker import COLUMNS, Tracker, group_of, summary_rows
 from clipzoo.records.results import Summary
 from clipzoo.registries import HOOKS
 
