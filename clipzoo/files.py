@@ -42,7 +42,10 @@ def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
     except (OSError, ValueError) as error:
         raise cannot_write(path, error) from error
     try:
+        permissions = stat.S_IMODE(os.stat(temporary).st_mode)
         write(temporary)
+        if stat.S_IMODE(os.stat(temporary).st_mode) != permissions:  # safetensors replaces the file by one for its owner only
+            os.chmod(temporary, permissions)
         _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -131,6 +132,27 @@ def run(command: Callable[[argparse.Namespace], int | None], arguments: argparse
         sys.stderr.close()
         status = 0
     raise SystemExit(status)
+
+
+@contextmanager
+def never_fatal(what: str) -> Iterator[None]:
+    """Show an error of this block in one line, so that it does not end a command whose results are written already.
+
+    Args:
+        what: The start of the line, such as ``'warning: the report was not written'``.
+    """
+    try:
+        yield
+    except Exception as error:  # drawing and describing depend on fonts, disks and plugins
+        say(f"{what}: {_in_a_line(error)}")
+
+
+def _in_a_line(error: Exception) -> str:
+    """The first line of an error; with its type, unless clipzoo wrote the message."""
+    from clipzoo.errors import ClipzooError
+
+    line = (str(error).strip().splitlines() or [""])[0]
+    return line if isinstance(error, ClipzooError) and line else f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
 def say(text: str) -> None:

@@ -11,6 +11,7 @@ DESCRIPTION = """Write a model for open_clip or transformers, as ONNX for onnxru
 checkpoint of a training, or the folder of a fold; except for the hub, also any file or folder of a CLIP's weights: OpenAI's,
 open_clip's, transformers' or Chinese-CLIP's. Nothing is overwritten."""
 _MOVED = "open_clip finds the text encoder by text_cfg.hf_model_name in open_clip_config.json: change it if you move the folder"
+_FROM_HERE = "open_clip looks up the text encoder from the working directory: run it in the folder"
 # Options that belong to some formats only.
 _OPTIONS = {"fit": "transformers", "images": "onnx", "push": "hub", "lang": "hub"}
 
@@ -60,7 +61,7 @@ def _hub(arguments: argparse.Namespace) -> None:
     if repository:
         command_line.show(push(out, repository))
     elif library == "open_clip":
-        command_line.show(_MOVED)
+        command_line.show(_FROM_HERE)
 
 
 def _onnx(arguments: argparse.Namespace) -> None:
@@ -83,12 +84,14 @@ def _towers(arguments: argparse.Namespace) -> None:
     """Write a CLIP's towers for open_clip or transformers."""
     from dataclasses import replace
 
-    from clipzoo.inference.export import trained_model, weights_of
+    from clipzoo.inference.export import drop_test_views, trained_model, warn_of_test_views, weights_of
     from clipzoo.models.export import wraps_towers, write_open_clip, write_open_clip_towers, write_transformers
 
     if arguments.format == "open_clip":
         trained = trained_model(arguments.checkpoint, "export", plugins=arguments.plugins)
         if trained is not None and wraps_towers(trained[0], f"export: {trained[1]}"):
+            if drop_test_views(trained[0]):
+                warn_of_test_views(f"export: {trained[1]}")
             write_open_clip_towers(trained[0], arguments.out, f"export: {trained[1]}")
             towers = f"{trained[0].image_encoder.name}; {trained[0].text_encoder.name}"
             command_line.show(f"{arguments.out}: {towers}\n{_how_to_load(None, arguments)}\n{_MOVED}")

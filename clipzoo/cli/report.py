@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,7 @@ and everything needed to repeat it. The page needs no network and no script, and
 With several work dirs (or baselines such as WORK_DIR/baselines/linear), a comparison of them on the same cases; with the folder of a grid,
 a comparison of its finished runs; with the folder of few-shot episodes (fewshot evaluate --out), their curve."""
 _OUT = Path("work_dirs/comparison")
+_NOT_WRITTEN = "warning: the report was not written"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -99,7 +98,7 @@ def show_report(config: Config, folder: Path, data: Dataset | None = None) -> No
 
     language = RuntimeSettings.of(config).report
     if language is not None:
-        with _never_fatal():
+        with command_line.never_fatal(_NOT_WRITTEN):
             from clipzoo.report.write import Options, write_run_report
 
             command_line.show(f"report: {write_run_report(folder, Options(language, say=command_line.say), data=data)}")
@@ -111,21 +110,11 @@ def show_comparison(config: Config, folder: Path, metric: str) -> None:
 
     language, runs = RuntimeSettings.of(config).report, finished_runs(folder)
     if language is not None and len(runs) > 1:
-        with _never_fatal():
+        with command_line.never_fatal(_NOT_WRITTEN):
             from clipzoo.report.write import Options, write_comparison
 
             names = [run.name for run in runs]
             command_line.show(f"report: {write_comparison(runs, names, Options(language), out=folder, metric=metric)}")
-
-
-@contextmanager
-def _never_fatal() -> Iterator[None]:
-    """A report must not end a command whose results are written already."""
-    try:
-        yield
-    except Exception as error:  # drawing depends on fonts, disks and plugins
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        command_line.say(f"warning: the report was not written: {reason}")
 
 
 def is_few_shot(folder: Path) -> bool:

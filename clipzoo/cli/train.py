@@ -107,13 +107,10 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
 
 def write_model_card(folder: Path) -> None:
     """Write ``model_card.md`` into the work dir; a failure is a note, as all results are already on disk."""
-    from clipzoo.errors import ClipzooError
-    from clipzoo.scoring.card.model_card import write_card
+    with command_line.never_fatal("note: no model card"):
+        from clipzoo.scoring.card.model_card import write_card
 
-    try:
         write_card(folder)
-    except ClipzooError as error:
-        command_line.say(f"note: no model card ({error})")
 
 
 def show_repeats(config: Config, folder: Path, num_repeats: int) -> None:

@@ -39,11 +39,20 @@ def trained_model(source: str | Path, where: str, *, plugins: Sequence[str] = ()
     found = checkpoint_of(path)
     if found is None:
         return None
-    net = checkpoint_model(checkpoint.read(found), "cpu", found)
-    if net.image_tower is not None and net.image_tower.test_views:
-        warnings.warn(f"{where}: {found} was scored with evaluation.tta, which the exported weights do not include", stacklevel=2)
+    return checkpoint_model(checkpoint.read(found), "cpu", found), found
+
+
+def drop_test_views(net: Model) -> bool:
+    """Let the model encode each image once, as the exported weights will; return whether it had test views (``evaluation.tta``)."""
+    had = net.image_tower is not None and bool(net.image_tower.test_views)
+    if had:
         net.image_tower.test_views = ()
-    return net, found
+    return had
+
+
+def warn_of_test_views(where: str) -> None:
+    """Warn that an export has no test views, but the scores on record do; ``where`` names the checkpoint."""
+    warnings.warn(f"{where} was scored with evaluation.tta, which the exported weights do not include", stacklevel=3)
 
 
 def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -> CLIPWeights:
@@ -62,4 +71,6 @@ def weights_of(source: str | Path, where: str, *, plugins: Sequence[str] = ()) -
     if found is None:
         return read_clip(Path(expanded(source)), where)
     net, path = found
+    if drop_test_views(net):
+        warn_of_test_views(f"{where}: {path}")
     return from_model(net, f"{where}: {path}")

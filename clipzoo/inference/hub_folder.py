@@ -7,16 +7,20 @@ from typing import Literal
 
 from clipzoo.engine import checkpoint
 from clipzoo.errors import BuildError
-from clipzoo.files import new_folder, write_json, write_text
-from clipzoo.inference.export import trained_model
-from clipzoo.inference.hub_checkpoint import write_hub_checkpoint
+from clipzoo.files import new_folder, write_text
+from clipzoo.inference.export import drop_test_views, trained_model, warn_of_test_views
+from clipzoo.inference.hub_checkpoint import read_hub_checkpoint, write_hub_checkpoint
+from clipzoo.inference.hub_classes import HubClasses
 from clipzoo.inference.model_card import described_model
+from clipzoo.inference.restore import checkpoint_model
 from clipzoo.models.base import Model
 from clipzoo.models.export import from_model, wraps_towers, write_open_clip, write_open_clip_towers
 from clipzoo.models.weights.files import first_line
+from clipzoo.scoring.card.described import Described
 from clipzoo.scoring.card.model_card import Usage, model_card, usage_of
 
-CARD, CLASSES = "README.md", "classes.json"
+CARD = "README.md"
+_HERE = "."  # open_clip looks up a text encoder from the working directory
 
 
 def write_hub(
@@ -36,7 +40,7 @@ def write_hub(
 
     Raises:
         BuildError: The source is no checkpoint.
-        CheckpointError: A checkpoint or record is damaged.
+        CheckpointError: A checkpoint or record is damaged, or its model cannot be rebuilt from the folder.
         DataError: The folder exists or cannot be written.
     """
     trained = trained_model(source, "export", plugins=plugins)
@@ -44,17 +48,19 @@ def write_hub(
         raise BuildError(f"export: {source} is no checkpoint of clipzoo. The hub format is for trained models; its towers are on the hub")
     (model, path), described = trained, described_model(source)
     with new_folder(Path(folder)) as new:
-        written = new / "model"
-        library = "open_clip" if _in_open_clip(model, written, path, repository or str(Path(folder).resolve())) else "clipzoo"
-        if library == "open_clip":
-            for file in written.iterdir():
-                file.rename(new / file.name)
-            written.rmdir()
+        had_views = drop_test_views(model)
+        if _in_open_clip(model, new / "model", path, repository or _HERE):
+            library = "open_clip"
+            _move_up(new / "model")
+            if had_views:
+                warn_of_test_views(f"export: {path}")
         else:
+            library = "clipzoo"
             write_hub_checkpoint(checkpoint.read(path), new)
-        facts = {"classes": list(described.classes), "captions": [list(texts) for texts in described.captions]}
-        write_json(new / CLASSES, {**facts, "multi_label": model.multi_label, "calibration": described.calibration})
-        usage = Usage(_code(library, repository, described), library)
+            checkpoint_model(read_hub_checkpoint(new), "cpu", f"export: {path}")
+        found = HubClasses.of(described.classes, described.captions, multi_label=model.multi_label, calibration=described.calibration)
+        found.write(new)
+        usage = Usage(_code(library, repository, described, multi_label=model.multi_label), library)
         write_text(new / CARD, model_card(described, usage, lang=lang))
     return library
 
@@ -97,13 +103,29 @@ def _in_open_clip(model: Model, folder: Path, path: Path, name: str) -> bool:
     return True
 
 
-def _code(library: str, repository: str, described) -> str:
+def _move_up(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.rename(folder.parent / file.name)
+    folder.rmdir()
+
+
+def _code(library: str, repository: str, described: Described, *, multi_label: bool) -> str:
     """Lines of Python that load the folder."""
     if library == "clipzoo":
         return usage_of(described, f"clipzoo:{repository}" if repository else "FOLDER")
-    source = f"hf-hub:{repository}" if repository else "local-dir:FOLDER"
-    own = f"openclip:hf-hub:{repository}" if repository else "FOLDER"
-    lines = ["import open_clip", "", f"model, _, preprocess = open_clip.create_model_and_transforms({source!r})"]
-    lines += [f"tokenizer = open_clip.get_tokenizer({source!r})", "", "# or, with the preprocessing of the training:", "import clipzoo", ""]
-    lines += [f"model = clipzoo.load({own!r})", "print(model.classify(['image.png'], ['a sentence', 'another sentence']).top(2))"]
-    return "\n".join(lines)
+    source = f"hf-hub:{repository}" if repository else f"local-dir:{_HERE}"
+    lines = [] if repository else ["# Run it in this folder: open_clip looks up the text encoder from the working directory."]
+    lines += ["import open_clip", "", f"model, _, preprocess = open_clip.create_model_and_transforms({source!r})"]
+    lines += [f"tokenizer = open_clip.get_tokenizer({source!r})", ""]
+    if repository:
+        return "\n".join([*lines, *_without_classes(f"openclip:hf-hub:{repository}")])
+    if multi_label or not described.classes:
+        return "\n".join([*lines, *_without_classes("FOLDER")])
+    return "\n".join([*lines, "# or, with the preprocessing of the training and the classes of classes.json:", usage_of(described, "FOLDER")])
+
+
+def _without_classes(source: str) -> list[str]:
+    """Lines of Python for a source whose classes clipzoo does not read."""
+    note = "# or, with the preprocessing of the training; the classes and their sentences are in classes.json:"
+    load = ["import clipzoo", "", f"model = clipzoo.load({source!r})"]
+    return [note, *load, "print(model.classify(['image.png'], ['a sentence', 'another sentence']).top(2))"]

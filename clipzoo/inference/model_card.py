@@ -11,7 +11,7 @@ from clipzoo.inference.restore import checkpoint_of
 from clipzoo.records.folds import Folds
 from clipzoo.records.provenance import Provenance
 from clipzoo.records.results import FoldResult
-from clipzoo.scoring.card.model_card import Described
+from clipzoo.scoring.card.described import Described
 
 
 def described_model(source: str | Path) -> Described:

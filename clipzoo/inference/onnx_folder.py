@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from clipzoo.errors import BuildError
 from clipzoo.files import check_new, new_folder, write_json, write_text
@@ -25,10 +25,11 @@ from clipzoo.models.export.onnx import IMAGE, TEXT, check_packages, mask_of, wri
 from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_files import files_of, write_files
 from clipzoo.structures import Batch
+from clipzoo.text import visible
 
 TOKENIZER, CLASSES = "tokenizer.json", "classes.json"
 TOLERANCE = 1e-4
-_SENTENCES = ("a photo of a cat", "X-ray, left hip: 2 screws", "一张左侧髋关节的X线片", "!")
+_SENTENCES = ("a photo of a cat", "X-ray, left hip: 2 screws", "一张左侧髋关节的X线片", "!", "the patient’s “left” hip，ﬁxed")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Deviations:
         probabilities: Of the class probabilities that follow from ``classes.json``; ``None`` without classes.
         num_images: Number of compared images.
         num_sentences: Number of compared sentences.
+        sentence: The sentence with the largest difference; empty without a text tower.
     """
 
     image: float
@@ -48,11 +50,20 @@ class Deviations:
     probabilities: float | None
     num_images: int
     num_sentences: int
+    sentence: str = ""
 
     @property
     def largest(self) -> float:
         """The largest of them; NaN if one is not a number."""
-        return float(np.max([value for value in (self.image, self.text, self.probabilities) if value is not None]))
+        return _largest([value for value in (self.image, self.text, self.probabilities) if value is not None])
+
+    def describe(self) -> str:
+        """Where they are too large, in words."""
+        parts = {"image graph": self.image, "text graph": self.text, "class probabilities": self.probabilities}
+        wrong = {name: value for name, value in parts.items() if value is not None and not value <= TOLERANCE}
+        if list(wrong) == ["text graph"]:
+            return f"text graph alone, most for the sentence {visible(repr(self.sentence))}; the tokenizer may be the reason"
+        return ", ".join(f"{name} by {value:.2g}" for name, value in wrong.items())
 
 
 def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images: Sequence[str | Path | Image.Image] = ()) -> Deviations:
@@ -86,8 +97,8 @@ def write_onnx(loaded: LoadedCLIP | LoadedClassifier, folder: str | Path, images
         found = compare(loaded, new, [*_noise(loaded.preprocess.preprocessing.size), *given])
         if not found.largest <= TOLERANCE:
             raise BuildError(
-                f"{where}: the ONNX graphs deviate from the model by {found.largest:.2g}, more than {TOLERANCE:g}: {found}. Nothing was "
-                "written. Export for open_clip or transformers, or report it"
+                f"{where}: the ONNX graphs deviate from the model by {found.largest:.2g}, more than {TOLERANCE:g}: {found.describe()}. "
+                "Nothing was written. Export for open_clip or transformers, or report it"
             )
     return found
 
@@ -117,15 +128,16 @@ def compare(loaded: LoadedCLIP | LoadedClassifier, folder: Path, images: Sequenc
     Args:
         loaded: Model that was exported.
         folder: Result of ``write_onnx``.
-        images: Upright RGB images; the first is also encoded as a batch of two.
+        images: Upright RGB images; the first is also encoded in a batch with its negative.
     """
     stored = json.loads((folder / CLASSES).read_text(encoding="utf-8"))
     image = _session(folder / IMAGE)
     found = np.concatenate([_run(image, image=np.asarray(each)[None]) for each in images])
-    twice = _run(image, image=np.stack([np.asarray(images[0])] * 2))
+    pair = [ImageOps.invert(images[0]), images[0]]
+    together = _run(image, image=np.stack([np.asarray(each) for each in pair]))
     is_clip = isinstance(loaded, LoadedCLIP)
-    expected = loaded.encode_image(images).numpy() if is_clip else _logits(loaded, images)
-    of_image = max(_difference(found, expected), _difference(twice, expected[[0, 0]]))
+    expected, of_pair = (loaded.encode_image(each).numpy() if is_clip else _logits(loaded, each) for each in (images, pair))
+    of_image = _largest([_difference(found, expected), _difference(together, of_pair)])
     of_classes = None
     if stored["classes"]:
         of_classes = _difference(probabilities(found, stored), loaded.classify(images).probabilities.numpy())
@@ -134,8 +146,9 @@ def compare(loaded: LoadedCLIP | LoadedClassifier, folder: Path, images: Sequenc
     sentences = list(dict.fromkeys([*_SENTENCES, *(text for texts in loaded.class_captions for text in texts)]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about truncation
-        of_text = _difference(_encode(folder, loaded, sentences), loaded.encode_text(sentences).numpy())
-    return Deviations(of_image, of_text, of_classes, len(images), len(sentences))
+        text, wanted = _encode(folder, loaded, sentences), loaded.encode_text(sentences).numpy()
+    worst = sentences[int(np.abs(text - wanted).max(axis=1).argmax())]  # argmax is the first NaN, if there is one
+    return Deviations(of_image, _difference(text, wanted), of_classes, len(images), len(sentences), worst)
 
 
 def probabilities(outputs: np.ndarray, stored: dict) -> np.ndarray:
@@ -154,7 +167,7 @@ def _classes(loaded: LoadedCLIP | LoadedClassifier) -> dict:
     """The content of ``classes.json``: what turns the graphs' results into probabilities."""
     model, is_clip = loaded.model, isinstance(loaded, LoadedCLIP)
     prototypes = loaded.encode_classes()[1].double().cpu().tolist() if is_clip and loaded.classes else None
-    bias = float(getattr(model.criterion, "logit_bias", 0.0)) if is_clip and model.multi_label else 0.0
+    bias = float(torch.as_tensor(getattr(model.criterion, "logit_bias", 0.0)).detach()) if is_clip and model.multi_label else 0.0
     return {
         "classes": list(loaded.classes),
         "multi_label": model.multi_label,
@@ -220,7 +233,15 @@ def _logits(loaded: LoadedClassifier, images: Sequence[Image.Image]) -> np.ndarr
     return loaded.model.predict(Batch(images=pixels, labels=torch.full_like(rows, -1), cases=rows)).numpy()
 
 
+def _largest(values: Sequence[float]) -> float:
+    """The largest number; NaN if any is not a number, which ``max`` hides."""
+    return float("nan") if np.isnan(values).any() else float(max(values))
+
+
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the largest expected number if that exceeds 1; NaN if any number is not finite."""
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("nan")
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,11 @@ from clipzoo.files import expanded, natural
 from clipzoo.inference.hub_checkpoint import CONFIG as HUB_CONFIG
 from clipzoo.inference.hub_checkpoint import WEIGHTS as HUB_WEIGHTS
 from clipzoo.inference.hub_checkpoint import read_hub_checkpoint
+from clipzoo.inference.hub_classes import HubClasses
 from clipzoo.models.catalogue import with_prefix
 from clipzoo.models.layout.json_file import read_object
 from clipzoo.models.tower import Tower
-from clipzoo.models.weights.files import kind_of_weights
+from clipzoo.models.weights.files import first_line, kind_of_weights
 from clipzoo.models.weights.hf_clip import KINDS
 from clipzoo.models.weights.hub import from_hub, hub_folder, is_hub_name
 from clipzoo.models.weights.torch_archive import pickle_mentions
@@ -89,7 +90,7 @@ def restore(source: str | Path, device: torch.device, *, quick_gelu: bool | None
         raise CheckpointError(f"{path}: neither a checkpoint of clipzoo nor weights of a CLIP. {_WHAT}")
     if with_config or _is_of_another_kind(path):
         spelling = f"{'openclip' if with_config else 'hf'}:{path.resolve()}"
-        return published_model(spelling, spelling, str(path), device)
+        return _with_classes(published_model(spelling, spelling, str(path), device), path)
     return from_weights(path, device, quick_gelu)
 
 
@@ -160,9 +161,9 @@ def from_content(content: dict, device: torch.device, path: str | Path) -> Resto
         CheckpointError: Its model cannot be rebuilt.
         ConfigError: An installed plugin cannot be imported.
     """
-    settings = RuntimeSettings.of(content["config"])
+    model, settings = checkpoint_model(content, device, path), RuntimeSettings.of(content["config"])
     return Restored(
-        model=checkpoint_model(content, device, path),
+        model=model,
         source=f"{path} ({content['fold']}, epoch {content['state']['epoch']})",
         classes=tuple(content["classes"]),
         class_captions=tuple(map(tuple, content["class_captions"])),
@@ -190,12 +191,11 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
     if not are_names(plugins):
         raise CheckpointError(f"{where}: its plugins are not module names ({visible(repr(plugins)[:80])})")
     import_plugins()  # installed plugins only, none that the file names
-    settings = RuntimeSettings.of(config)
     with torch.random.fork_rng(devices=[]):  # for the random weights, which are replaced at once
         try:
-            classes, towers = len(content["classes"]), content.get("towers") or {}
+            classes, towers, settings = len(content["classes"]), content.get("towers") or {}, RuntimeSettings.of(config)
             net = build.model(config, device, num_classes=classes, channels_last=settings.channels_last, towers=towers)
-        except (ClipzooError, TypeError) as error:
+        except Exception as error:  # networks of other libraries raise many types for damaged arguments
             raise CheckpointError(f"{where}: its model cannot be rebuilt ({_with_plugins(error, plugins)}") from error
     checkpoint.load_weights(net, content["model"], where)
     net.calibration = checkpoint.calibration_of(content)
@@ -207,12 +207,26 @@ def checkpoint_model(content: dict, device: torch.device | str, where: str | Pat
     return net.eval()
 
 
+def _with_classes(restored: Restored, folder: Path) -> Restored:
+    """The model with the classes of a folder for the hub, if it has some; findings also need a bias that only a checkpoint has.
+
+    Raises:
+        CheckpointError: Its ``classes.json`` is damaged.
+    """
+    found = HubClasses.read(folder)
+    if found is None or found.multi_label:
+        return restored
+    restored.model.calibration = found.calibration
+    return replace(restored, classes=tuple(found.classes), class_captions=tuple(map(tuple, found.captions)))
+
+
 def _with_plugins(error: Exception, plugins: Sequence[str]) -> str:
     """The end of an error message: what is missing, and the plugins that may define it."""
     absent = not_imported(plugins)
+    reason = str(error) if isinstance(error, (ClipzooError, TypeError)) else f"{type(error).__name__}: {first_line(error)}"
     if not absent:
-        return f"{error})"
-    what, names = str(error).split(". ")[0], [visible(name) for name in absent[:3]]
+        return f"{reason})"
+    what, names = reason.split(". ")[0], [visible(name) for name in absent[:3]]
     return (
         f"{what}). It was trained with the plugin{'s' * (len(names) > 1)} {', '.join(names)}, and a checkpoint imports nothing by itself. "
         f"Pass plugins={names} (--plugins {' '.join(names)}) if you trust {'them' if len(names) > 1 else 'it'}"

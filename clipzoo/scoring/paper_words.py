@@ -106,7 +106,7 @@ class Words:
     def of_cases(self) -> Words:
         """The same sentences about cases instead of images, for cases of several images."""
         kept = ("joined_groups", "joined_values", "tta", "test_views")
-        return replace(self, **{f.name: _of_cases(getattr(self, f.name)) for f in fields(self) if f.name not in kept})
+        return replace(self, **{f.name: of_cases(getattr(self, f.name)) for f in fields(self) if f.name not in kept})
 
     def join(self, sentences: Iterable[str]) -> str:
         """A paragraph."""
@@ -146,12 +146,13 @@ class Words:
         return self.units[2] if grouped else self.units[3]
 
 
-def _of_cases(value: object) -> object:
+def of_cases(value: object) -> object:
+    """The same sentence or sentences with cases in place of images."""
     if isinstance(value, str):
         return re.sub(r"(?<!{)\bimage(s?)\b", r"case\1", value).replace("张图像", "个病例").replace("图像", "病例").replace("张", "个")
     if isinstance(value, tuple):
-        return tuple(map(_of_cases, value))
-    return {key: _of_cases(item) for key, item in value.items()}
+        return tuple(map(of_cases, value))
+    return {key: of_cases(item) for key, item in value.items()}
 
 
 ENGLISH = Words(

@@ -2,14 +2,19 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from huggingface_hub import ModelCard
 
+from clipzoo.cli.train import write_model_card
 from clipzoo.inference.model_card import described_model
 from clipzoo.records.folds import Folds
 from clipzoo.records.results import FoldResult, Summary
-from clipzoo.scoring.card.model_card import CARD_FILE, Described, Usage, model_card, usage_of, write_card
+from clipzoo.scoring.card import model_card as module
+from clipzoo.scoring.card.described import Described
+from clipzoo.scoring.card.first_weights import without_paths
+from clipzoo.scoring.card.model_card import CARD_FILE, Usage, model_card, usage_of, write_card
 from clipzoo.text_tables import number
 
 
@@ -22,7 +27,7 @@ def test_the_card_says_what_is_on_record(finished):
     text = card_of(described)
     card = ModelCard(text)
     assert (card.data.library_name, card.data.pipeline_tag, card.data.language) == ("clipzoo", "zero-shot-image-classification", "zh")
-    assert card.data.license is None  # random weights: the owner decides
+    assert card.data.license is None  # the owner decides
     assert {result.metric_type: result.metric_value for result in card.data.eval_results} == pytest.approx(summary.pooled)
     for metric, value in summary.pooled.items():
         assert f"{number(value)} | {summary.interval_text(metric)} |" in text
@@ -38,7 +43,7 @@ def test_no_case_and_no_folder_is_named(finished):
     folds = Folds.read(finished / "folds.json")
     for text in (card_of(Described.read(finished)), card_of(described_model(finished / "fold_1"), lang="zh")):
         assert not any(case.id in text or re.search(rf"(?<!\w){re.escape(case.group)}(?!\w)", text) for case in folds.cases)
-        assert str(finished.parent) not in text and '"root": "…/images"' in text
+        assert str(finished.parent) not in text and '"root": "…"' in text
 
 
 def test_notes_lose_the_names_of_cases(finished):
@@ -46,6 +51,81 @@ def test_notes_lose_the_names_of_cases(finished):
     case = described.folds.cases[0]
     described.summary.notes.append(f"case '{case.id}' of 12 is <b>odd</b>")
     assert "case '…' of 12 is &lt;b&gt;odd&lt;/b&gt;" in card_of(described)
+
+
+def test_notes_lose_odd_and_short_names(finished):
+    """Names as a terminal shows them, and numbers where they are names rather than counts; a case without a group."""
+    described = Described.read(finished)
+    names = [("李\u202e四", "12"), ("a\tb", "7"), ("x", None)]
+    cases = [replace(case, id=id_, group=group) for case, (id_, group) in zip(described.folds.cases, names)]
+    described = replace(described, folds=replace(described.folds, cases=tuple(cases), splits=()))
+    described.summary.notes.append("'李\\u202e四' and a\\tb: groups (12, 7), '7' and \"12\" of 12 in 7 folds")
+    assert "'…' and …: groups (…, …), '…' and \"…\" of 12 in 7 folds" in card_of(described)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/data/li", "~/li", "./li", "../li", "C:\\li", r"\\srv\li", "file:li", "file:///li", "sqlite:////home/li.db", "li/x.pt"),
+        *("hf:/home/li", "weights:/li", "weights:li", "openclip:/home/li", "local-dir:/li", "timm:local-dir:/li", "clip:li/w.safetensors"),
+    ],
+)
+def test_no_path_is_left(path):
+    towers = {"image_encoder": {"type": "HFVision", "name": path}, "text_encoder": {"type": "CLIPText", "pretrained": path}}
+    text = card_of(Described("a", {"model": {"type": "CLIP", **towers}}))
+    assert not re.search(r"\bli\b", text) and text.count("started from a local file or folder") == 2
+    assert "li" not in without_paths([path])[0].removeprefix("clip:").removeprefix("openclip:")
+
+
+def test_path_arguments_are_known_by_their_names_and_other_names_stay():
+    data = {"type": "TableDataset", "path": "li", "image_root": "li/x", "val_path": "li", "class_texts": "li", "salt": "li", "groups": "li"}
+    found = without_paths({"data": {"dataset": data, "views": "group"}, "splits": {"path": "li", "seed": 3}})
+    assert "'li" not in str(found) and found["splits"]["seed"] == 3 and found["data"]["views"] == "group"
+    kept = {"name": "hf:openai/clip-vit-base-patch32", "pretrained": "clip:ViT-B/32", "tag": "a/b", "template": "a photo of a {class_name}."}
+    assert without_paths(kept) == kept and without_paths({"name": "a/b/c"}) == {"name": "…"}
+
+
+def test_the_unit_of_the_scores_is_named(finished):
+    described = Described.read(finished)
+    images = card_of(described)
+    assert "| class | images | sensitivity" in images and "Every group counts once" not in images
+    patients = replace(described, summary=replace(described.summary, unit="group", join="max"))
+    assert "| class | groups | sensitivity" in card_of(patients)
+    assert "Every group counts once, with the largest probability of each class over its images." in card_of(patients)
+    viewed = replace(patients, config={**described.config, "data": {**described.config["data"], "views": "group"}})
+    assert "36 cases in " in card_of(viewed) and "over its cases." in card_of(viewed) and "Out-of-fold predictions" in card_of(viewed)
+    assert "个病例" in card_of(viewed, lang="zh") and "每组只计一次" in card_of(viewed, lang="zh")
+
+
+def test_the_sentences_are_true_for_classes_findings_and_pairs(finished):
+    described = Described.read(finished)
+    assert "assigns one of them" in card_of(described)
+    row = {"finding": "积液", "cases": 30, "auroc": 0.75, "intervals": {"auroc": [0.6, 0.9]}}
+    summary = replace(described.summary, pooled={"mean_auroc": 0.75, "micro_f1": 0.5}, per_class=[], findings=[row], intervals={})
+    text = card_of(replace(described, summary=summary))
+    assert "assigns one of them" not in text and "probability of its own" in text and "| finding | images | AUROC | average precision" in text
+    assert f"| Mean AUROC | {number(0.75)} |" in text and "- Findings (3): " in text
+    assert f"| 积液 | 30 | {number(0.75)} [" in text and "name: Mean AUROC" in text
+    pairs = card_of(Described("a", {"model": {"type": "CLIP"}}))
+    assert "assigns one of them" not in pairs and "It has no classes" in pairs
+
+
+def test_the_first_of_several_repeats_says_so(finished):
+    described = Described.read(finished)
+    repeated = replace(described, config={**described.config, "splits": {**described.config["splits"], "num_repeats": 3}})
+    assert "repeated 3 times" in card_of(repeated) and "repeated" not in card_of(described)
+
+
+def test_whatever_goes_wrong_with_a_card_is_a_note(copy_of_finished, monkeypatch, capsys):
+    write_model_card(copy_of_finished)
+    assert (copy_of_finished / CARD_FILE).is_file() and capsys.readouterr().err == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_text", lambda *_: {}["group"])
+        write_model_card(copy_of_finished)
+    assert capsys.readouterr().err == "note: no model card: KeyError: 'group'\n"
+    (copy_of_finished / "folds.json").write_text("{}")
+    write_model_card(copy_of_finished)
+    assert re.fullmatch(r"note: no model card: .*folds.json: .*\n", capsys.readouterr().err)
 
 
 def test_a_folds_checkpoint_is_described_with_its_own_scores(finished, tmp_path):
@@ -89,14 +169,15 @@ def test_names_of_classes_are_shown_and_not_interpreted():
     assert ModelCard(text).data.language == "en"
 
 
-def test_published_weights_bring_their_licence():
+def test_published_weights_bring_their_licence_and_choose_none():
     towers = {"image_encoder": "openclip:ViT-B-32/laion2b_s34b_b79k", "text_encoder": "openclip:ViT-B-32/laion2b_s34b_b79k"}
     text = card_of(Described("a", {"model": {"type": "CLIP", **towers}}))
     data = ModelCard(text).data
-    assert data.license == "mit" and data.base_model == ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K"]
+    assert data.license is None and data.base_model == ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K"]
+    assert text.count("licence of these weights: MIT") == 2 and "\nlicense" not in text
     mixed = {**towers, "text_encoder": {"type": "BERT", "name": "/home/me/bert", "pretrained": True}}
     text = card_of(Described("a", {"model": {"type": "CLIP", **mixed}}))
-    assert ModelCard(text).data.license is None and "/home/me" not in text and "folder bert" in text
+    assert ModelCard(text).data.license is None and "/home/me" not in text and "started from a local file or folder" in text
 
 
 def test_training_writes_the_card(command, write_config, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from huggingface_hub import ModelCard
 
 import clipzoo
 from clipzoo.config import Config
-from clipzoo.errors import BuildError, CheckpointError
+from clipzoo.engine import checkpoint
+from clipzoo.errors import BuildError, CheckpointError, ClipzooError
 from clipzoo.inference.hub_checkpoint import CONFIG, WEIGHTS
+from clipzoo.inference.hub_classes import CLASSES
 from clipzoo.inference.hub_folder import push, write_hub
 
 CLASSIFIER = {"type": "ImageClassifier", "image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 32}}
@@ -57,7 +60,88 @@ def test_a_clip_is_written_for_open_clip(config_of, class_folders, tmp_path):
     )
     card = ModelCard((tmp_path / "out" / "README.md").read_text(encoding="utf-8"))
     assert card.data.library_name == "open_clip" and "hf-hub:someone/model" in card.text
-    assert json.loads((tmp_path / "out" / "classes.json").read_text(encoding="utf-8"))["classes"] == ["圆", "方块", "条纹"]
+
+
+def test_an_open_clip_folder_keeps_its_classes_and_can_be_moved(config_of, class_folders, tmp_path):
+    path, _ = saved(tmp_path / "checkpoint_best.pth", config_of(), calibration={"temperature": 1.7})
+    assert write_hub(path, tmp_path / "first") == "open_clip"
+    folder = shutil.move(tmp_path / "first", tmp_path / "out")
+    images = sorted(class_folders.glob("*/*.png"))[::9]
+    found, expected = clipzoo.load(folder), clipzoo.load(path)
+    assert (found.classes, found.class_captions) == (expected.classes, expected.class_captions)
+    torch.testing.assert_close(found.classify(images).probabilities, expected.classify(images).probabilities, rtol=0, atol=1e-5)
+    text = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    assert text["hf_model_name"] == text["hf_tokenizer_name"] == "."
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "'local-dir:.'" in card and "Run it in this folder" in card and "model.classify(['image.png']).top(3)" in card
+    classes = json.loads((folder / CLASSES).read_text(encoding="utf-8"))
+    for change, problem in (({"captions": [["a"]]}, "every class needs"), ({"calibration": 0.0}, "calibration=0.0"), ({"classes": 3}, "classes")):
+        (folder / CLASSES).write_text(json.dumps({**classes, **change}), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=problem):
+            clipzoo.load(folder)
+    (folder / CLASSES).write_text('["of another tool"]')
+    assert clipzoo.load(folder).classes == ()
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "clipzoo"])
+def test_no_file_holds_a_path_of_this_machine(config_of, class_folders, tmp_path, layout):
+    """An absolute root, and relative ones with a name in them; in the model, the data and the hooks."""
+    config = config_of().plain() if layout == "open_clip" else {**config_of().plain(), "model": CLASSIFIER}
+    private = json.loads(json.dumps(config))
+    private["data"]["dataset"] |= {"root": str(class_folders), "class_texts": "zhang_san/texts.json", "val_root": "zhang_san"}
+    private["data"]["views"] = None
+    private["model"]["image_encoder"] |= {"pretrained": "weights:zhang_san/own"}
+    private["hooks"] = [{"type": "MLflowHook", "tracking_uri": "file:///home/zhang_san/runs"}]
+    path, _ = saved(tmp_path / "checkpoint_best.pth", Config.from_dict(config, "tiny"))
+    checkpoint.write(path, {**checkpoint.read(path), "config": private})
+    assert write_hub(path, tmp_path / "out") == layout
+    for file in (tmp_path / "out").iterdir():
+        content = file.read_bytes()
+        assert not any(part.encode() in content for part in ("zhang_san", str(tmp_path), str(class_folders), class_folders.parent.name)), file
+    assert clipzoo.load(tmp_path / "out").classes == clipzoo.load(path).classes
+
+
+def test_test_views_are_kept_in_our_own_layout_and_warned_of_in_open_clips(config_of, tmp_path):
+    views = {"evaluation": {"tta": ["flip"]}}
+    path, _ = saved(tmp_path / "a.pth", Config.from_dict({**config_of(**views).plain(), "model": CLASSIFIER}, "tiny"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert write_hub(path, tmp_path / "own") == "clipzoo"
+    assert clipzoo.load(tmp_path / "own").model.image_tower.test_views == ("flip",)
+    path, _ = saved(tmp_path / "b.pth", config_of(**views))
+    with pytest.warns(UserWarning, match="evaluation.tta, which the exported weights do not include"):
+        assert write_hub(path, tmp_path / "other") == "open_clip"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((("state",), {}), (("state", "epoch"), "three"), (("preprocessing", "mean"), None), (("preprocessing",), {"size": 32})),
+        *((("config", "data"), []), (("config", "runtime"), {"nonsense": 1}), (("config", "evaluation"), {"tta": 3})),
+        *((("config", "model"), {}), (("config", "model"), "CLIP"), (("config", "nonsense"), {}), (("config",), {})),
+        *((("towers", "image_encoder"), "x"), (("towers", "nonsense"), {}), (("towers", "image_encoder"), {"image_size": -4})),
+        *((("class_captions",), [["a"]]), (("classes",), {"a": 1}), (("provenance",), None), (("calibration",), {"temperature": "hot"})),
+    ],
+)
+def test_a_damaged_configuration_is_one_clear_line(classifier, tmp_path, place, value):
+    write_hub(classifier, tmp_path / "out")
+    path = tmp_path / "out" / CONFIG
+    content = json.loads(path.read_text(encoding="utf-8"))
+    *outer, last = place
+    inside = content
+    for key in outer:
+        inside = inside[key]
+    inside[last] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ClipzooError, match=r".+") as refused:
+        clipzoo.load(tmp_path / "out")
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 600
+
+
+def test_files_have_the_permissions_of_any_new_file(classifier, tmp_path):
+    write_hub(classifier, tmp_path / "out")
+    (tmp_path / "other").touch()
+    assert {file.stat().st_mode for file in (tmp_path / "out").iterdir()} == {(tmp_path / "other").stat().st_mode}
 
 
 def test_any_other_model_is_a_checkpoint_without_pickle(classifier, class_folders, tmp_path):

@@ -4,15 +4,21 @@ import json
 
 import numpy as np
 import pytest
+import small_towers
 from checkpoint_files import saved
 from PIL import Image
 
 import clipzoo
 from clipzoo.config import Config
 from clipzoo.errors import BuildError
+from clipzoo.files import write_json
 from clipzoo.inference import onnx_folder
+from clipzoo.inference.clip import LoadedCLIP
 from clipzoo.inference.onnx_folder import CLASSES, TOLERANCE, Deviations, probabilities, write_onnx
+from clipzoo.inference.restore import Restored
+from clipzoo.models import CLIP
 from clipzoo.models.export.pixels import Pixels
+from clipzoo.registries import LOSSES
 
 CLASSIFIER = {"type": "ImageClassifier", "image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 32}}
 
@@ -38,7 +44,7 @@ def test_a_trained_clip_classifies_without_torch(config_of, class_folders, tmp_p
     clip = loaded(config_of(), tmp_path, calibration={"temperature": 0.8})
     files = sorted(class_folders.glob("*/*.png"))[::9]
     found = write_onnx(clip, tmp_path / "out", files)
-    assert found.largest <= 1e-5 and found.num_images == 4 + len(files) and found.num_sentences == 4 + 3
+    assert found.largest <= 1e-5 and found.num_images == 4 + len(files) and found.num_sentences == 5 + 3
     stored = json.loads((tmp_path / "out" / CLASSES).read_text(encoding="utf-8"))
     assert stored["classes"] == list(clip.classes) and stored["calibration"] == 0.8
     image = onnxruntime.InferenceSession(str(tmp_path / "out" / "image.onnx"))
@@ -91,6 +97,55 @@ def test_views_that_cannot_be_expressed_are_left_out_with_a_warning(classifier, 
     with pytest.warns(UserWarning, match=r"evaluation.tta \(flip, zooms\), which the graph does not include"):
         write_onnx(classifier, tmp_path / "out")
     assert seen == [None, ()] and classifier.model.image_tower.test_views == ("flip", "zooms")
+
+
+class Session:
+    """What onnxruntime would compute for a classifier, with an error in one place."""
+
+    def __init__(self, classifier, error):
+        self.classifier, self.error = classifier, error
+
+    def run(self, _, inputs):
+        images = [Image.fromarray(each) for each in inputs["image"]]
+        return [self.error(onnx_folder._logits(self.classifier, images))]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1.0])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_wrong_number_in_any_batch_is_seen(classifier, tmp_path, monkeypatch, bad, batch):
+    """In the images one by one, and in the batch of two different ones, of which the second is the first of the others."""
+
+    def error(logits):
+        return np.where(np.arange(len(logits))[:, None] == batch - 1, bad, logits) if len(logits) == batch else logits
+
+    write_json(tmp_path / CLASSES, {**onnx_folder._classes(classifier), "classes": []})
+    images = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (10, 200)]
+    monkeypatch.setattr(onnx_folder, "_session", lambda _: Session(classifier, lambda logits: logits))
+    assert onnx_folder.compare(classifier, tmp_path, images).largest <= 1e-6
+    monkeypatch.setattr(onnx_folder, "_session", lambda _: Session(classifier, error))
+    assert not onnx_folder.compare(classifier, tmp_path, images).largest <= TOLERANCE
+
+
+def test_the_images_of_a_batch_differ(classifier, tmp_path, monkeypatch):
+    """A graph that gives every image of a batch the features of the last."""
+    write_json(tmp_path / CLASSES, {**onnx_folder._classes(classifier), "classes": []})
+    monkeypatch.setattr(onnx_folder, "_session", lambda _: Session(classifier, lambda logits: logits[[-1] * len(logits)]))
+    assert onnx_folder.compare(classifier, tmp_path, [Image.new("RGB", (8, 8), "navy")]).image > TOLERANCE
+
+
+def test_a_message_names_the_part_that_deviates():
+    assert Deviations(0.5, 0.0, 0.25, 4, 5, "a").describe() == "image graph by 0.5, class probabilities by 0.25"
+    alone = Deviations(0.0, 0.5, 0.0, 4, 5, "the patient’s\x1b").describe()
+    assert alone.startswith("text graph alone, most for the sentence 'the patient’s") and "\x1b" not in alone
+    assert "text graph by nan" in Deviations(float("nan"), float("nan"), None, 4, 5, "a").describe()
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_bias_of_findings_is_read_without_a_gradient(tmp_path):
+    towers = small_towers.build("CLIPVision", tmp_path), small_towers.build("CLIPText", tmp_path)
+    model = CLIP(*towers, embed_dim=16, loss=LOSSES.build({"type": "ClassSigmoidLoss"})).eval()
+    stored = onnx_folder._classes(LoadedCLIP(Restored(model, "x", ("a", "b"), (("a",), ("b",)))))
+    assert stored["multi_label"] and stored["bias"] == pytest.approx(float(model.criterion.logit_bias.detach()))
 
 
 def test_probabilities_follow_from_the_file():

@@ -261,7 +261,7 @@ class OpenCLIPTokenizer:
         return len(ids) + 3 * clips
 
     def portable(self) -> FastTokenizer | None:
-        """See ``HFTokenizer.portable``; without open_clip's cleaning, which training has done before."""
+        """See ``HFTokenizer.portable``; without open_clip's cleaning, except for CLIP's own tokenizer (``CLIPTokenizer.portable``)."""
         if self._hugging_face is not None:
             return None if self.padding is None else portable_of(self._hugging_face, self.context_length)
         made = CLIPTokenizer(self.context_length).portable()

@@ -22,11 +22,14 @@ from clipzoo.text import is_chinese
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
+    from tokenizers.normalizers import Normalizer
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # Calling a Hugging Face tokenizer changes its truncation settings, so that two threads must not call it at once.
 ONE_AT_A_TIME = threading.Lock()
+# The ampersand comes first, as open_clip resolves entities twice.
+_ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'", "&#39;": "'", "&#x27;": "'", "&nbsp;": " "}
 _EVERYDAY = "这是一张图片，上面有一个人和一只小猫在红色的房子前面"
 
 
@@ -65,13 +68,16 @@ class CLIPTokenizer:
         return len(self._encode(sentence))
 
     def portable(self) -> FastTokenizer:
-        """See ``HFTokenizer.portable``; without open_clip's repair of broken Unicode and HTML."""
+        """See ``HFTokenizer.portable``; of ftfy's and open_clip's cleaning, only what replaces fixed characters (see ``_cleaning``)."""
+        from tokenizers.normalizers import Sequence
         from transformers import CLIPTokenizerFast
 
         with tempfile.TemporaryDirectory() as folder:
             for name, text in tokenizer_files(self.context_length).items():
                 Path(folder, name).write_text(text, encoding="utf-8")
-            return made_portable(CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer, self.context_length)
+            made = made_portable(CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer, self.context_length)
+        made.normalizer = Sequence([*_cleaning(), made.normalizer])
+        return made
 
     def _encode(self, sentence: str) -> list[int]:
         bpe = _byte_pairs()
@@ -83,6 +89,20 @@ def _byte_pairs():
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer()
+
+
+def _cleaning() -> list[Normalizer]:
+    """What ftfy and open_clip replace without looking at the context: HTML entities, ligatures, full-width forms, and curly quotes.
+
+    The rest needs the context: text decoded with a wrong encoding, all other entities, and escape sequences of terminals.
+    """
+    from ftfy.chardata import DOUBLE_QUOTE_RE, LIGATURES, SINGLE_QUOTE_RE, WIDTH_MAP
+    from tokenizers import Regex
+    from tokenizers.normalizers import Replace
+
+    characters = {chr(code): text for code, text in {**LIGATURES, **WIDTH_MAP}.items()}
+    fixed = [Replace(found, text) for found, text in (*_ENTITIES.items(), *characters.items())]
+    return [*fixed, Replace(Regex(SINGLE_QUOTE_RE.pattern), "'"), Replace(Regex(DOUBLE_QUOTE_RE.pattern), '"')]
 
 
 @checked

@@ -1,6 +1,6 @@
 """A model card: what a model is, what it is for, and what is on record about it, as Markdown with the hub's header.
 
-A pure function of records: equal runs get equal cards. It holds no name of a file, a case or a group, and no folder.
+A pure function of records: equal runs get equal cards. It names no case, no group, no folder, and no file but those of a work dir.
 
 Source: Mitchell et al. 2019 (arXiv:1810.03993), "Model Cards for Model Reporting", whose sections these are; the header is the hub's
 (``huggingface_hub.ModelCardData``).
@@ -13,86 +13,26 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from clipzoo.files import write_text
 from clipzoo.models.catalogue import SEE_PAGE
 from clipzoo.records.folds import PARTS, Folds
-from clipzoo.records.json_records import read_plain
-from clipzoo.records.provenance import decisive, digest_of
-from clipzoo.records.results import SUMMARY_FILE, FoldResult, Summary
-from clipzoo.scoring.card.first_weights import towers_of, without_folders
-from clipzoo.scoring.card.words import LANGUAGES, CardWords
+from clipzoo.records.results import Summary
+from clipzoo.scoring.card.described import Described
+from clipzoo.scoring.card.first_weights import towers_of, without_paths
+from clipzoo.scoring.card.words import FINDINGS_METRICS, LANGUAGES, CardWords
 from clipzoo.scoring.paper import CLASS_COLUMNS
 from clipzoo.scoring.paper_words import METRICS
 from clipzoo.text import is_chinese, visible
 from clipzoo.text_tables import limits, markdown, number
 
 CARD_FILE = "model_card.md"
-_LICENCES = {"MIT": "mit", "Apache 2.0": "apache-2.0"}  # the hub's identifiers
-_ADVICE = "The work dir is damaged. Restore the file"
-
-
-@dataclass(frozen=True)
-class Described:
-    """What is on record about a model.
-
-    Attributes:
-        name: Its name, such as that of the config.
-        config: Plain config it was trained with; empty for a published model.
-        classes: Names of its classes.
-        captions: Sentences of each class, if known.
-        preprocessing: Fields of ``Preprocessing``; empty if unknown.
-        fold: Name of the fold whose model it is; empty for all folds of a run.
-        calibration: Temperature of its probabilities.
-        folds: All cases and splits; ``None`` if unknown.
-        summary: Summary of the finished run; ``None`` without one.
-        result: Result of the fold; ``None`` without one.
-        about: ``environment`` and ``seeds`` of the training.
-        digests: SHA-256 of what it was made from, by name.
-    """
-
-    name: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-    classes: Sequence[str] = ()
-    captions: Sequence[Sequence[str]] = ()
-    preprocessing: Mapping[str, Any] = field(default_factory=dict)
-    fold: str = ""
-    calibration: float = 1.0
-    folds: Folds | None = None
-    summary: Summary | None = None
-    result: FoldResult | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, work_dir: str | Path) -> Described:
-        """The models of all folds of a work dir.
-
-        Raises:
-            CheckpointError: A record is missing or damaged.
-            DataError: ``folds.json`` is missing or damaged.
-        """
-        folder = Path(work_dir)
-        about, folds = read_plain(folder / "config.json", _ADVICE), Folds.read(folder / "folds.json")
-        summary = Summary.read(folder) if (folder / SUMMARY_FILE).exists() else None
-        digests = {"folds": folds.digest, "config": digest_of(decisive(about["config"]))}
-        if summary is not None and summary.predictions_digest:
-            digests["oof_predictions.csv"] = summary.predictions_digest
-        return cls(about["name"], about["config"], folds.classes, folds=folds, summary=summary, about=about, digests=digests)
-
-    @property
-    def kind(self) -> str:
-        """Class of the model."""
-        return self.config.get("model", {}).get("type", "CLIP")
-
-    @property
-    def task(self) -> Literal["zero-shot-image-classification", "image-classification"]:
-        """The hub's name of what it does."""
-        return "image-classification" if self.kind == "ImageClassifier" else "zero-shot-image-classification"
+_NAME = r"(?<![\w/.-]){}(?![\w/-])"
+_NUMBER = r"(?<=['\"‘“(（]){0}(?=['\"’”)）,，、;])|(?<=[,，、;] ){0}(?=[,，、;)）])"  # other short numbers are counts
 
 
 @dataclass(frozen=True)
@@ -138,30 +78,27 @@ def model_card(described: Described, usage: Usage, *, lang: Literal["en", "zh"] 
         usage: How it is used.
         lang: Language of the text; the header is the same.
     """
-    words = LANGUAGES[lang]
+    words = LANGUAGES[lang].of_cases() if described.has_views else LANGUAGES[lang]
     parts = [f"# {_safe(described.name)}", *_read_first(described, words), *_model(described, words)]
-    parts += [f"## {words.use}", words.intended, _listed(words.limits), *_data(described, words), *_evaluation(described, words)]
+    parts += [f"## {words.use}", words.intended, _listed([*words.limits, words.knows[described.answers], words.sure]), *_data(described, words), *_evaluation(described, words)]
     parts += [f"## {words.how}", f"```python\n{usage.code}\n```", *_reproduce(described, words)]
     return f"---\n{_header(described, usage)}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
 def _header(described: Described, usage: Usage) -> str:
-    """The hub's YAML: library, task, language, licence, starting weights and metrics."""
+    """The hub's YAML: library, task, language, starting weights and metrics. Its owner chooses a licence, which is not in it."""
     from huggingface_hub import EvalResult, ModelCardData
 
     towers, name = towers_of(described.config), visible(described.name)
     known = [tower.published for tower in towers if tower.published is not None]
-    licences = {_LICENCES.get(published.licence) for published in known}
-    whole = len(known) == sum(bool(tower.origin) for tower in towers) and len(licences) == 1
     texts = [*described.classes, *(text for each in described.captions for text in each)]
     scores = _scores(described)
     results = [
-        EvalResult(described.task, "private", name, metric, value, metric_name=METRICS.get(metric, (metric,))[0])
+        EvalResult(described.task, "private", name, metric, value, metric_name=_metric(metric, LANGUAGES["en"]))
         for metric, value in scores.items()
     ]
     data = ModelCardData(
         language="zh" if any(map(is_chinese, texts)) else "en",
-        license=licences.pop() if whole else None,
         library_name=usage.library,
         pipeline_tag=described.task,
         tags=["clipzoo", "image-text" if described.task.startswith("zero-shot") else "image-classification"],
@@ -188,6 +125,8 @@ def _read_first(described: Described, words: CardWords) -> list[str]:
     elif described.folds is not None:
         notes.append(words.unfinished)
         notes += [_note(text, described.folds) for text in (*described.folds.notes, *(() if result is None else result.notes))]
+    if described.num_repeats > 1:
+        notes.append(words.repeated.format(number=described.num_repeats))
     if described.fold:
         notes.append(words.one_fold.format(fold=described.fold))
     return [f"## {words.read_first}", _listed(notes)] if notes else []
@@ -207,13 +146,13 @@ def _model(described: Described, words: CardWords) -> list[str]:
         mean, std = (", ".join(f"{value:.4g}" for value in shown[key]) for key in ("mean", "std"))
         lines.append(f"{words.preprocessing}{words.colon}" + words.preprocessed.format(**{**shown, "mean": mean, "std": std}))
     if described.classes:
-        lines.append(f"{words.classes} ({len(described.classes)}){words.colon}" + ", ".join(map(_safe, described.classes)))
+        lines.append(f"{words.titles[described.answers][0]} ({len(described.classes)}){words.colon}" + ", ".join(map(_safe, described.classes)))
     if described.calibration != 1:
         lines.append(words.calibrated.format(temperature=f"{described.calibration:.4g}"))
     parts = [f"## {words.model}", kind, _listed(lines), words.no_licence]
     if any(described.captions):
         rows = [[_safe(name), "; ".join(map(_safe, texts))] for name, texts in zip(described.classes, described.captions, strict=True)]
-        parts.append(markdown([words.class_name, words.captions], rows))
+        parts.append(markdown([words.titles[described.answers][1], words.captions], rows))
     return parts
 
 
@@ -230,7 +169,7 @@ def _data(described: Described, words: CardWords) -> list[str]:
         cases = Counter(label for case in folds.cases for label in case.classes)
         groups = {label: len({case.group for case in folds.cases if label in case.classes}) for label in cases}
         rows = [[_safe(name), str(cases[label]), str(groups.get(label, 0))] for label, name in enumerate(folds.classes)]
-        parts.append(markdown([words.class_name, words.images, words.groups], rows))
+        parts.append(markdown([words.titles[described.answers][1], words.images, words.groups], rows))
     return parts
 
 
@@ -243,9 +182,11 @@ def _evaluation(described: Described, words: CardWords) -> list[str]:
         rows = [[_metric(name, words), number(value)] for name, value in result.metrics.items()]
         cases = result.counts.get("test", 0)
         text = words.of_fold.format(fold=result.fold, cases=cases, selection=result.selection)
+        text += words.per_group if described.unit == "group" else ""
         return [*parts, text, markdown([words.metric, words.value], rows)]
     cases = sum(fold["counts"].get("test", 0) for fold in summary.folds)
     text = words.pooled.format(models=len(summary.folds), cases=cases, groups=summary.num_groups, selection=summary.selection)
+    text += words.joined[summary.join] if summary.unit == "group" else ""
     rows = [[_metric(name, words), number(value), summary.interval_text(name)] for name, value in summary.pooled.items()]
     parts += [text, markdown([words.metric, words.value, words.interval.format(level=f"{100 * summary.level:g}")], rows)]
     parts += _classes(summary, words)
@@ -258,18 +199,17 @@ def _evaluation(described: Described, words: CardWords) -> list[str]:
 def _classes(summary: Summary, words: CardWords) -> list[str]:
     """The table of the classes, or of the findings, with intervals."""
     if summary.per_class:
-        columns, rows = CLASS_COLUMNS, [(row["class"], row) for row in summary.per_class]
+        title, columns, rows = words.titles["classes"][1], CLASS_COLUMNS, [(row["class"], row) for row in summary.per_class]
     else:
-        names = ("auroc", "average_precision", "sensitivity", "specificity", "ppv", "npv")
-        columns, rows = {name: _metric(name, words) for name in names}, [(row["finding"], row) for row in summary.findings]
+        title, columns, rows = words.titles["findings"][1], words.of_findings, [(row["finding"], row) for row in summary.findings]
     if not rows:
         return []
     cells = [[_safe(name), str(row["cases"]), *(_with_interval(row, key) for key in columns)] for name, row in rows]
-    return [markdown([words.class_name, words.images, *columns.values()], cells)]
+    return [markdown([title, words.groups if summary.unit == "group" else words.images, *columns.values()], cells)]
 
 
 def _metric(name: str, words: CardWords) -> str:
-    return METRICS.get(name, (name,) * 3)[words.metric_column].strip()
+    return (FINDINGS_METRICS | METRICS).get(name, (name,) * 3)[words.metric_column].strip()
 
 
 def _with_interval(row: dict, key: str) -> str:
@@ -288,16 +228,17 @@ def _reproduce(described: Described, words: CardWords) -> list[str]:
     lines += [f"{title}{words.colon}{found}" for title, found in ((words.seeds, numbers), (words.digests, digests)) if found]
     parts = [f"## {words.reproduce}", _listed(lines)] if lines else []
     if described.config:
-        shown = html.escape(visible(json.dumps(without_folders(described.config), ensure_ascii=False, indent=2), keep="\n"), quote=False)
+        shown = html.escape(visible(json.dumps(without_paths(described.config), ensure_ascii=False, indent=2), keep="\n"), quote=False)
         parts.append(f"<details>\n<summary>{words.config}</summary>\n\n<pre>\n{shown}\n</pre>\n\n</details>")
     return parts
 
 
 def _note(text: str, folds: Folds | None) -> str:
-    """A note without the names of cases and groups."""
-    names = set() if folds is None else {name for case in folds.cases for name in (case.id, case.group) if name in text}
+    """A note without the names of cases and groups, as they are and as a terminal shows them."""
+    names = set() if folds is None else {name for case in folds.cases for name in (case.id, case.group) if name}
+    names = {shown for name in names for shown in (name, visible(name)) if shown in text}
     for name in sorted(names, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w/.-]){re.escape(name)}(?![\w/-])", "…", text) if not name.isdigit() or len(name) > 3 else text
+        text = re.sub((_NUMBER if name.isdigit() and len(name) <= 3 else _NAME).format(re.escape(name)), "…", text)
     return _safe(text)
 
 
