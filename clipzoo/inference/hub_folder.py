@@ -121,7 +121,8 @@ def _code(library: str, repository: str, described: Described, *, multi_label: b
         return "\n".join([*lines, *_without_classes(f"openclip:hf-hub:{repository}")])
     if multi_label or not described.classes:
         return "\n".join([*lines, *_without_classes("FOLDER")])
-    return "\n".join([*lines, "# or, with the preprocessing of the training and the classes of classes.json:", usage_of(described, "FOLDER")])
+    lines.append("# or, with the preprocessing of the training and the classes of classes.json:")
+    return "\n".join([*lines, usage_of(described, "FOLDER")])
 
 
 def _without_classes(source: str) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 
+import open_clip
 import pytest
 import torch
 from checkpoint_files import saved
@@ -62,7 +63,7 @@ def test_a_clip_is_written_for_open_clip(config_of, class_folders, tmp_path):
     assert card.data.library_name == "open_clip" and "hf-hub:someone/model" in card.text
 
 
-def test_an_open_clip_folder_keeps_its_classes_and_can_be_moved(config_of, class_folders, tmp_path):
+def test_an_open_clip_folder_keeps_its_classes_and_can_be_moved(config_of, class_folders, tmp_path, monkeypatch):
     path, _ = saved(tmp_path / "checkpoint_best.pth", config_of(), calibration={"temperature": 1.7})
     assert write_hub(path, tmp_path / "first") == "open_clip"
     folder = shutil.move(tmp_path / "first", tmp_path / "out")
@@ -72,6 +73,10 @@ def test_an_open_clip_folder_keeps_its_classes_and_can_be_moved(config_of, class
     torch.testing.assert_close(found.classify(images).probabilities, expected.classify(images).probabilities, rtol=0, atol=1e-5)
     text = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
     assert text["hf_model_name"] == text["hf_tokenizer_name"] == "."
+    monkeypatch.chdir(folder)
+    tower, tokenizer = open_clip.create_model("local-dir:.").eval(), open_clip.get_tokenizer("local-dir:.")
+    with torch.no_grad():
+        torch.testing.assert_close(tower.encode_text(tokenizer(["圆"]), normalize=True), expected.encode_text(["圆"]), rtol=0, atol=1e-5)
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "'local-dir:.'" in card and "Run it in this folder" in card and "model.classify(['image.png']).top(3)" in card
     classes = json.loads((folder / CLASSES).read_text(encoding="utf-8"))

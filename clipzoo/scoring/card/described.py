@@ -61,7 +61,8 @@ class Described:
         digests = {"folds": folds.digest, "config": digest_of(decisive(about["config"]))}
         if summary is not None and summary.predictions_digest:
             digests["oof_predictions.csv"] = summary.predictions_digest
-        return cls(about.get("name") or folder.name, about["config"], folds.classes, folds=folds, summary=summary, about=about, digests=digests)
+        name = about.get("name") or folder.name
+        return cls(name, about["config"], folds.classes, folds=folds, summary=summary, about=about, digests=digests)
 
     @property
     def kind(self) -> str:

@@ -80,7 +80,8 @@ def model_card(described: Described, usage: Usage, *, lang: Literal["en", "zh"] 
     """
     words = LANGUAGES[lang].of_cases() if described.has_views else LANGUAGES[lang]
     parts = [f"# {_safe(described.name)}", *_read_first(described, words), *_model(described, words)]
-    parts += [f"## {words.use}", words.intended, _listed([*words.limits, words.knows[described.answers], words.sure]), *_data(described, words), *_evaluation(described, words)]
+    parts += [f"## {words.use}", words.intended, _listed([*words.limits, words.knows[described.answers], words.sure])]
+    parts += [*_data(described, words), *_evaluation(described, words)]
     parts += [f"## {words.how}", f"```python\n{usage.code}\n```", *_reproduce(described, words)]
     return f"---\n{_header(described, usage)}\n---\n\n" + "\n\n".join(parts) + "\n"
 
@@ -146,7 +147,8 @@ def _model(described: Described, words: CardWords) -> list[str]:
         mean, std = (", ".join(f"{value:.4g}" for value in shown[key]) for key in ("mean", "std"))
         lines.append(f"{words.preprocessing}{words.colon}" + words.preprocessed.format(**{**shown, "mean": mean, "std": std}))
     if described.classes:
-        lines.append(f"{words.titles[described.answers][0]} ({len(described.classes)}){words.colon}" + ", ".join(map(_safe, described.classes)))
+        title = f"{words.titles[described.answers][0]} ({len(described.classes)})"
+        lines.append(f"{title}{words.colon}{', '.join(map(_safe, described.classes))}")
     if described.calibration != 1:
         lines.append(words.calibrated.format(temperature=f"{described.calibration:.4g}"))
     parts = [f"## {words.model}", kind, _listed(lines), words.no_licence]

@@ -87,7 +87,8 @@ ENGLISH = CardWords(
     read_first="Read first",
     optimistic="**Optimistic:** the test cases also chose the epoch, so the scores below are too good.",
     unfinished="The cross-validation is not finished: there are no pooled scores and no intervals yet.",
-    repeated="The cross-validation was repeated {number} times with other seeds; this is the first repeat only. `repeats.json` has all of them.",
+    repeated="The cross-validation was repeated {number} times with other seeds; this is the first repeat only. `repeats.json` has "
+    "all of them.",
     one_fold="One model, trained on a part of the data only (`{fold}`).",
     model="Model",
     kinds={
