@@ -80,7 +80,8 @@ def test_an_open_clip_folder_keeps_its_classes_and_can_be_moved(config_of, class
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "'local-dir:.'" in card and "Run it in this folder" in card and "model.classify(['image.png']).top(3)" in card
     classes = json.loads((folder / CLASSES).read_text(encoding="utf-8"))
-    for change, problem in (({"captions": [["a"]]}, "every class needs"), ({"calibration": 0.0}, "calibration=0.0"), ({"classes": 3}, "classes")):
+    damage = (({"captions": [["a"]]}, "every class needs"), ({"calibration": 0.0}, "calibration=0.0"), ({"classes": 3}, "classes"))
+    for change, problem in damage:
         (folder / CLASSES).write_text(json.dumps({**classes, **change}), encoding="utf-8")
         with pytest.raises(CheckpointError, match=problem):
             clipzoo.load(folder)
@@ -101,8 +102,8 @@ def test_no_file_holds_a_path_of_this_machine(config_of, class_folders, tmp_path
     checkpoint.write(path, {**checkpoint.read(path), "config": private})
     assert write_hub(path, tmp_path / "out") == layout
     for file in (tmp_path / "out").iterdir():
-        content = file.read_bytes()
-        assert not any(part.encode() in content for part in ("zhang_san", str(tmp_path), str(class_folders), class_folders.parent.name)), file
+        content, private = file.read_bytes(), ("zhang_san", str(tmp_path), str(class_folders), class_folders.parent.name)
+        assert not any(part.encode() in content for part in private), file
     assert clipzoo.load(tmp_path / "out").classes == clipzoo.load(path).classes
 
 
