@@ -104,6 +104,7 @@ def _listen(host: str, port: int) -> socket.socket:
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen()  # who reads the address may connect at once
     except OSError as error:
         raise ConfigError(
             f"--host {host} --port {port}: {error.strerror or error}. Choose another port, such as --port 0 for a free one"

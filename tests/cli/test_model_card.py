@@ -57,7 +57,7 @@ def test_notes_lose_odd_and_short_names(finished):
     """Names as a terminal shows them, and numbers where they are names rather than counts; a case without a group."""
     described = Described.read(finished)
     names = [("李\u202e四", "12"), ("a\tb", "7"), ("x", None)]
-    cases = [replace(case, id=id_, group=group) for case, (id_, group) in zip(described.folds.cases, names)]
+    cases = [replace(case, id=id_, group=group) for case, (id_, group) in zip(described.folds.cases, names, strict=False)]
     described = replace(described, folds=replace(described.folds, cases=tuple(cases), splits=()))
     described.summary.notes.append("'李\\u202e四' and a\\tb: groups (12, 7), '7' and \"12\" of 12 in 7 folds")
     assert "'…' and …: groups (…, …), '…' and \"…\" of 12 in 7 folds" in card_of(described)
