@@ -5,7 +5,7 @@ Every image goes through the model of the fold that tested it, which was not tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,12 @@ class Evidence:
     """What the models add to a report.
 
     Attributes:
-        overlays: By case id, the picture with its explanation, and the sentence or class that it speaks for.
+        overlays: By case id, and the sentence or class that is spoken for: the picture with its explanation.
         embedding: By fold, where its test images and captions lie; see ``embed``.
         notes: What could not be computed.
     """
 
-    overlays: dict[str, tuple[Image.Image, str]] = field(default_factory=dict)
+    overlays: dict[tuple[str, str], Image.Image] = field(default_factory=dict)
     embedding: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -67,9 +67,10 @@ def gather(
         except ClipzooError as error:  # its checkpoint was deleted to save space, say
             found.notes.append(f"{fold}: {error}")
             continue
-        own = {case["case_id"]: case for shown in cases.values() for case in shown if case["fold"] == fold}
+        key = "found" if run.kind == "retrieval" else "prediction"
+        own = dict.fromkeys((case["case_id"], case[key]) for shown in cases.values() for case in shown if case["fold"] == fold)
         with _noted(fold, found.notes):
-            found.overlays.update(explain_cases(model, run, data, own))
+            found.overlays.update(explain_cases(model, run, data, list(own)))
         with _noted(fold, found.notes):
             found.embedding[fold] = embed(model, run, data, fold, method)
     return found
@@ -85,20 +86,23 @@ def _noted(fold: str, notes: list[str]) -> Iterator[None]:
 
 
 def explain_cases(
-    model: LoadedCLIP | LoadedClassifier, run: RunRecords, data: Dataset, cases: Mapping[str, dict[str, Any]]
-) -> dict[str, tuple[Image.Image, str]]:
-    """Why the model said what it said: the predicted class, or the found caption, on the first image of every case."""
-    known = [case_id for case_id in cases if case_id in data.rows]
+    model: LoadedCLIP | LoadedClassifier, run: RunRecords, data: Dataset, cases: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Image.Image]:
+    """Why the model said what it said, on the first image of every case.
+
+    Args:
+        model: Model of the fold that tested the cases.
+        run: Records of the run.
+        data: Its dataset.
+        cases: Ids, each with the class, finding or caption that is explained; a case may occur with several.
+    """
+    known = [(case_id, wanted) for case_id, wanted in cases if case_id in data.rows]
     if not known:
         return {}
-    images = [data.single_images.read_image(data.image_rows(data.rows[case_id])[0]) for case_id in known]
-    if run.kind == "retrieval":
-        wanted = [cases[case_id]["found"] for case_id in known]
-        found = explain(model, images, wanted)
-    else:
-        wanted = [cases[case_id]["prediction"] for case_id in known]
-        found = explain_classes(model, images, wanted)
-    return {case_id: (found.on(i, images[i], longest=PIXELS), wanted[i]) for i, case_id in enumerate(known)}
+    images = [data.single_images.read_image(data.image_rows(data.rows[case_id])[0]) for case_id, _ in known]
+    explained = explain if run.kind == "retrieval" else explain_classes
+    found = explained(model, images, [wanted for _, wanted in known])
+    return {key: found.on(i, images[i], longest=PIXELS) for i, key in enumerate(known)}
 
 
 def embed(model: LoadedCLIP | LoadedClassifier, run: RunRecords, data: Dataset, fold: str, method: str) -> dict[str, Any]:

@@ -26,10 +26,10 @@ class Pictures:
     Args:
         data: The dataset; ``None`` if it cannot be read.
         problem: Why it cannot be read.
-        overlays: Explanations by case id, as a picture and a caption in words of the page; see ``evidence``.
+        overlays: Explanations by case id and by what is explained; see ``evidence``.
     """
 
-    def __init__(self, data: Dataset | None, problem: str = "", overlays: Mapping[str, tuple[Image.Image, str]] | None = None):
+    def __init__(self, data: Dataset | None, problem: str = "", overlays: Mapping[tuple[str, str], Image.Image] | None = None):
         self._data, self._problem = data, problem
         self._overlays = overlays or {}
         self._made: dict[str, list[Picture]] = {}
@@ -40,11 +40,14 @@ class Pictures:
         """Whether some cases have an explanation."""
         return bool(self._overlays)
 
-    def of(self, case_id: str) -> list[Picture]:
-        """The pictures of a case, and its explanation; empty if it cannot be read or the budget is spent."""
+    def of(self, case_id: str, explained: str = "") -> list[Picture]:
+        """The pictures of a case, and the explanation of ``explained``; empty if it cannot be read or the budget is spent."""
         if case_id not in self._made:
             self._made[case_id] = self._make(case_id)
-        return self._made[case_id]
+        overlay = self._overlays.get((case_id, explained))
+        shown = self._made[case_id]
+        last = self._picture(lambda: overlay, explained) if overlay is not None and shown else None
+        return [*shown, last] if last is not None else shown
 
     def _make(self, case_id: str) -> list[Picture]:
         data = self._data
@@ -56,9 +59,6 @@ class Pictures:
             images = data.single_images
             rows = [row for row, case in enumerate(data.cases) if case.group == case_id]
         found = [self._picture(lambda row=row: images.read_image(row), "") for row in rows[:_MOST_VIEWS]]
-        if case_id in self._overlays:
-            overlay, caption = self._overlays[case_id]
-            found.append(self._picture(lambda: overlay, caption))
         return [picture for picture in found if picture is not None]
 
     def _picture(self, read: Callable[[], Image.Image], caption: str) -> Picture | None:

@@ -15,6 +15,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{images}{groups} in {classes} classes were each scored once, in {folds} fold(s), by a model that was not trained on them.",
         "{classes} 个类别的{images}{groups}，在 {folds} 折中各由未用它训练的模型评分一次。",
     ),
+    "about_findings": (
+        "{images}{groups} with {classes} findings were each scored once, in {folds} fold(s), by a model that was not trained on them.",
+        "{classes} 种征象的{images}{groups}，在 {folds} 折中各由未用它训练的模型评分一次。",
+    ),
     "about_pairs": (
         "{images}{groups} with their captions were each scored once, in {folds} fold(s), by a model that was not trained on them.",
         "{images}{groups}及其描述，在 {folds} 折中各由未用它们训练的模型评分一次。",
@@ -40,6 +44,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "pooled_with": ("all folds together ({level} % interval)", "各折合并（{level} % 置信区间）"),
     "mean_sd": ("mean ± sd of the folds", "各折均值 ± 标准差"),
     "metrics_caption": ("All metrics", "全部指标"),
+    "metric_binary_log_loss": ("Log loss", "对数损失"),
     "metric_mean_auroc": ("Mean AUROC", "平均 AUROC"),
     "metric_mean_average_precision": ("Mean average precision", "平均 AP"),
     "metric_micro_f1": ("Micro F1", "微平均 F1"),
@@ -296,6 +301,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "false_finding": ("wrongly called: {finding}", "误报：{finding}"),
     "findings_of": ("present: {listed}", "存在：{listed}"),
     "none": ("none", "无"),
+    "images": ("images", "图像"),
     "group": ("group", "组"),
     "rank_is": ("rank {rank} of {gallery}", "{gallery} 条中排第 {rank}"),
     "found_caption": ("found: {caption}", "找到：{caption}"),

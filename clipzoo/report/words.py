@@ -45,7 +45,10 @@ class Words:
         found = METRICS.get(name)
         if found is not None:
             return found[2 if self._column else int(inside)]
-        return self(f"metric_{name}") if f"metric_{name}" in SENTENCES else name.replace("_", " ")
+        if f"metric_{name}" not in SENTENCES:
+            return name.replace("_", " ")
+        shown = self(f"metric_{name}")
+        return shown[:1].lower() + shown[1:] if inside else shown
 
     def run(self, name: str) -> str:
         """A run; the names of baselines are sentences of clipzoo."""

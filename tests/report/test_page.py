@@ -6,11 +6,15 @@ import re
 import string
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from report_pages import HOSTILE, page_of
 
 from clipzoo.report.charts import Chart, Series, forest, svg
+from clipzoo.report.pictures import Pictures
+from clipzoo.report.sections.cases import embedding
 from clipzoo.report.sections.training import curves
 from clipzoo.report.sentences import BASELINES, SENTENCES
 from clipzoo.report.words import Words
@@ -151,3 +155,26 @@ def test_a_forest_shares_one_scale():
     rows = forest([(0.5, 0.25, 0.75), (0.0, None, None), (None, None, None)], 1.0)
     assert 'x1="53.0" x2="147.0"' in rows[0] and 'cx="100.0"' in rows[0] and 'x1="194.0"' in rows[0]  # 6 to 194 are 0 to 1
     assert "interval" not in rows[1] and rows[2] == "" and forest([(None, None, None)], None) == [""]
+
+
+def test_images_without_a_single_class_are_drawn():
+    panel = {"labels": [-1, -1, 0], "classes": ["a", "b"], "x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 0.5]}
+    panel |= {"captions": ["a"], "caption_x": [0.5], "caption_y": [0.5]}
+    section = embedding({"embedding": {"method": "pca", "folds": {"fold_1": panel}}}, Words("en"))
+    (figure,) = section.blocks[1].figures
+    assert [label for label, _ in figure.legend] == ["images", "a"]
+    points = re.findall(r"<use [^>]*>", figure.svg)
+    assert len(points) == 4  # two without a class, one with, one caption
+
+
+def test_an_explanation_belongs_to_what_it_explains():
+    class Data:
+        rows, cases = {"a": 0}, ()
+        single_images = SimpleNamespace(read_image=lambda row: Image.new("RGB", (8, 8)))
+
+        def image_rows(self, row: int) -> list[int]:
+            return [row]
+
+    pictures = Pictures(Data(), overlays={("a", "x"): Image.new("RGB", (8, 8), "red")})
+    assert pictures.explains and len(pictures.of("a", "x")) == 2 and len(pictures.of("a", "y")) == 1 == len(pictures.of("a"))
+    assert pictures.of("a", "x")[1].caption == "x" and Pictures(None).of("a", "x") == []

@@ -10,6 +10,7 @@ from clipzoo.report.words import Words
 from clipzoo.statistics.directions import greater_is_better
 
 _OPEN_NOTES = 3
+_KINDS = {"classification": "classes", "findings": "findings", "retrieval": "pairs"}
 
 
 def headline(content: dict[str, Any], words: Words) -> dict[str, str]:
@@ -27,7 +28,7 @@ def section(content: dict[str, Any], words: Words) -> Section:
     """Doubts, what was measured on what, and the table of metrics."""
     found = content["answer"]
     blocks: list[Block] = [Paragraph(words.warning(warning), "warning") for warning in content["warnings"]]
-    blocks.append(Paragraph(about(found, words)))
+    blocks.append(Paragraph(about(content, words)))
     blocks.append(metrics_table(found, words))
     notes = list(dict.fromkeys(found["notes"]))
     blocks += [Paragraph(note, "note", english=True) for note in notes[:_OPEN_NOTES]]
@@ -36,14 +37,15 @@ def section(content: dict[str, Any], words: Words) -> Section:
     return Section("answer", words("answer"), blocks)
 
 
-def about(found: dict[str, Any], words: Words) -> str:
+def about(content: dict[str, Any], words: Words) -> str:
     """What was tested, and how the scored epoch was chosen."""
+    found = content["answer"]
     several = found["images"] != found["cases"]
     counted = words("cases_of_images", cases=found["cases"], images=found["images"]) if several else words("n_images", n=found["cases"])
     alone = found["groups"] in (0, found["cases"])
     sentences = [
         words(
-            "about_classes" if found["classes"] else "about_pairs",
+            f"about_{_KINDS[content['kind']]}",
             images=counted,
             groups="" if alone else words("of_groups", groups=found["groups"]),
             folds=found["folds"],

@@ -34,13 +34,13 @@ def _case(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
     lines = [words("truth", label=case["label"]), words("said", prediction=case["prediction"])]
     if "suggested" in case:
         lines = [words("truth", label=case["label"]), words("suggested", label=case["suggested"])]
-    return Card(case["case_id"], pictures.of(case["case_id"]), [*_where(case, words), *lines], _bars(case))
+    return Card(case["case_id"], pictures.of(case["case_id"], case["prediction"]), [*_where(case, words), *lines], _bars(case))
 
 
 def _finding(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
     kind = "missed_finding" if case["present"] else "false_finding"
     lines = [words(kind, finding=case["prediction"]), words("findings_of", listed=case["label"] or words("none"))]
-    return Card(case["case_id"], pictures.of(case["case_id"]), [*_where(case, words), *lines], _bars(case))
+    return Card(case["case_id"], pictures.of(case["case_id"], case["prediction"]), [*_where(case, words), *lines], _bars(case))
 
 
 def _search(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
@@ -50,7 +50,7 @@ def _search(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
         words("found_caption", caption=case["found"]),
         *(words("right_caption", caption=caption) for caption in case["right"]),
     ]
-    return Card(case["case_id"], pictures.of(case["case_id"]), lines)
+    return Card(case["case_id"], pictures.of(case["case_id"], case["found"]), lines)
 
 
 def _where(case: dict[str, Any], words: Words) -> list[str]:
@@ -70,9 +70,11 @@ def embedding(content: dict[str, Any], words: Words) -> Section | None:
     figures = []
     for fold, panel in found["folds"].items():
         series = []
-        for c, name in enumerate(panel["classes"]):
+        for c, name in [(-1, words("images")), *enumerate(panel["classes"])]:
             rows = [i for i, label in enumerate(panel["labels"]) if label == c]
-            series.append(Series(name, [panel["x"][i] for i in rows], [panel["y"][i] for i in rows], colour=c, kind="points"))
+            if not rows:  # -1: no class, or several
+                continue
+            series.append(Series(name, [panel["x"][i] for i in rows], [panel["y"][i] for i in rows], colour=max(c, 0), kind="points"))
         # with more classes than colours the names at the captions must do
         legend = [(one.label, one.colour) for one in series] if len(series) <= NUM_COLOURS else []
         names = [shortened_name(name, 12) for name in panel["captions"]]
