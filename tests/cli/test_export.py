@@ -162,7 +162,7 @@ def test_onnx_is_compared_with_the_given_images(command, finished, class_folders
     images = sorted(class_folders.glob("*/*.png"))[:3]
     ended = command("export", finished / "fold_1", "--format", "onnx", "--out", tmp_path / "a", "--images", *images)
     assert ended.status == 0, ended.err
-    assert "compared with the model in onnxruntime" in ended.out and "7 images" in ended.out and "7 sentences" in ended.out
+    assert "compared with the model in onnxruntime" in ended.out and "7 images" in ended.out and "8 sentences" in ended.out
     assert ended.err == ""
     ended = command("export", finished / "fold_1", "--format", "onnx", "--out", tmp_path / "a")
     assert ended.status == 2 and "already exists and will not be overwritten" in ended.err
