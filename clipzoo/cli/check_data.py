@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from functools import partial
 
 from clipzoo.cli import command_line, model_arguments
 
@@ -47,15 +46,7 @@ def check_data(arguments: argparse.Namespace) -> int:
 
     folder = arguments.out or command_line.default_work_dir(config) / "data_check"
     workers = arguments.workers or min(os.cpu_count() or 1, _MOST_WORKERS)
-    report = checked(config, language=arguments.lang, workers=workers, progress=_progress(), out=str(folder))
+    report = checked(config, language=arguments.lang, workers=workers, progress=partial(command_line.progress, "images"), out=str(folder))
     write(report, folder, page(report))
     command_line.show(f"{text(report)}\n{folder / PAGE_FILE}")
     return exit_status(report.findings, arguments.strict)
-
-
-def _progress() -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
-    from clipzoo.runtime import progress
-    from clipzoo.runtime.log import make_console, make_log
-
-    console = make_console()
-    return lambda total: progress.shown("images", total, console, make_log(console, None))

@@ -9,7 +9,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -153,6 +153,15 @@ def _in_a_line(error: Exception) -> str:
 
     line = (str(error).strip().splitlines() or [""])[0]
     return line if isinstance(error, ClipzooError) and line else f"{type(error).__name__}: {line}".removesuffix(": ")
+
+
+def progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar on standard error; see ``clipzoo.runtime.progress.shown``."""
+    from clipzoo.runtime.log import make_console, make_log
+    from clipzoo.runtime.progress import shown
+
+    console = make_console()
+    return shown(what, total, console, make_log(console, None))
 
 
 def say(text: str) -> None:

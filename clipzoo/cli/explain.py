@@ -10,8 +10,7 @@ from clipzoo.cli import command_line, model_arguments
 from clipzoo.cli.predict import image_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
     from clipzoo.explain import Explanation
     from clipzoo.explain.explaining import Loaded
@@ -64,7 +63,7 @@ def explain(arguments: argparse.Namespace) -> None:
         command_line.say(loaded.source)
     with model_arguments.warnings_in_a_line():
         explanations, probabilities = _explained(arguments, loaded, images)
-    with _progress("pictures", len(images) * len(explanations)) as count:
+    with command_line.progress("pictures", len(images) * len(explanations)) as count:
         entries = write_folder(
             arguments.out, loaded.source, images, explanations, probabilities, longest=arguments.max_side, progress=count
         )
@@ -87,25 +86,25 @@ def _explained(arguments: argparse.Namespace, loaded: Loaded, images: list[str])
     options = {"method": arguments.method, "batch_size": arguments.batch_size, "num_workers": workers}
     total = len(images) * _num_members(loaded)
     if arguments.text is not None:
-        with _progress("maps", total) as count:
+        with command_line.progress("maps", total) as count:
             options |= {"allow_overlong": not arguments.no_cut, "progress": count}
             return [explain_text(loaded, images, arguments.text, arguments.against, **options)], None
     if not loaded.classes:
         raise DataError(f"{loaded.source}: has no classes of its own. Pass --text")
     if arguments.class_name is not None:
-        with _progress("maps", total) as count:
+        with command_line.progress("maps", total) as count:
             return [explain_classes(loaded, images, arguments.class_name, arguments.against, progress=count, **options)], None
     best = _most_probable(arguments, loaded, images, workers)
     explanations = []
     for rank, classes in enumerate(best):
-        with _progress(f"maps of rank {rank + 1}" if len(best) > 1 else "maps", total) as count:
+        with command_line.progress(f"maps of rank {rank + 1}" if len(best) > 1 else "maps", total) as count:
             explanations.append(explain_classes(loaded, images, [name for name, _ in classes], progress=count, **options))
     return explanations, [[probability for _, probability in classes] for classes in best]
 
 
 def _most_probable(arguments: argparse.Namespace, loaded: Loaded, images: list[str], workers: int) -> list[list[tuple[str, float]]]:
     """For every rank up to ``--top``, the class of each image and its probability."""
-    with _progress("classes", len(images) * _num_members(loaded)) as count:
+    with command_line.progress("classes", len(images) * _num_members(loaded)) as count:
         result = loaded.classify(images, batch_size=arguments.batch_size, num_workers=workers, progress=count)
     return list(zip(*result.top(arguments.top), strict=True))
 
@@ -114,14 +113,6 @@ def _num_members(loaded: Loaded) -> int:
     from clipzoo.inference.ensemble import FoldEnsemble
 
     return len(loaded.members) if isinstance(loaded, FoldEnsemble) else 1
-
-
-def _progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    from clipzoo.runtime import progress
-    from clipzoo.runtime.log import make_console, make_log
-
-    console = make_console()
-    return progress.shown(what, total, console, make_log(console, None))
 
 
 def table(entries: Sequence[Entry]) -> str:

@@ -149,10 +149,7 @@ def classify(arguments: argparse.Namespace, images: list[str] | list[list[str]],
     from clipzoo.errors import DataError
     from clipzoo.inference.ensemble import FoldEnsemble
     from clipzoo.inference.load import load
-    from clipzoo.runtime import progress
-    from clipzoo.runtime.log import make_console, make_log
 
-    console = make_console()
     loaded = load(arguments.checkpoint, **model_arguments.loading(arguments))
     if texts is None and not loaded.classes:
         raise DataError(f"{loaded.source}: has no classes of its own. Pass --texts or --texts-file")
@@ -160,7 +157,7 @@ def classify(arguments: argparse.Namespace, images: list[str] | list[list[str]],
     if isinstance(loaded, FoldEnsemble):
         folds = len(loaded.members)
         command_line.say(loaded.source)
-    with progress.shown("images", number * folds, console, make_log(console, None)) as count:
+    with command_line.progress("images", number * folds) as count:
         return loaded.classify(
             images,
             texts,

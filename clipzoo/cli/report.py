@@ -81,15 +81,21 @@ def _check_for_paper(folders: list[Path]) -> None:
         ConfigError: There is no training run among the folders.
         DataError: One is of findings.
     """
-    from clipzoo.engine.work_dir import is_experiment
     from clipzoo.errors import ConfigError
     from clipzoo.scoring.paper import Paper
 
-    runs = [folder for folder in runs_in(folders) if is_experiment(folder)]
+    runs = _with_methods(runs_in(folders))
     if not runs:
         raise ConfigError("--latex, --markdown: only for a training run, which has methods to describe. Remove the option")
     for run in runs:
         Paper.read(run, run.name)
+
+
+def _with_methods(folders: list[Path]) -> list[Path]:
+    """The training runs: a baseline has no methods of its own."""
+    from clipzoo.engine.work_dir import is_experiment
+
+    return [folder for folder in folders if is_experiment(folder)]
 
 
 def show_report(config: Config, folder: Path, data: Dataset | None = None) -> None:
@@ -119,7 +125,9 @@ def show_comparison(config: Config, folder: Path, metric: str) -> None:
 
 def is_few_shot(folder: Path) -> bool:
     """Whether the folder holds the curve of ``fewshot evaluate --out``."""
-    return (folder / "fewshot_curve.csv").exists()
+    from clipzoo.report.content.few_shot import FILE
+
+    return (folder / FILE).exists()
 
 
 def runs_in(folders: list[Path]) -> list[Path]:
@@ -152,13 +160,11 @@ def _for_paper(folders: list[Path], out: Path, arguments: argparse.Namespace) ->
     if not arguments.latex and not arguments.markdown:
         return []
     from clipzoo.cli.summary import for_paper
-    from clipzoo.engine.work_dir import is_experiment
     from clipzoo.files import write_text
 
-    folders = [folder for folder in folders if is_experiment(folder)]  # a baseline has no methods of its own
     written = []
     for wanted, name in ((arguments.latex, "report.tex"), (arguments.markdown, "report.md")):
-        if wanted and folders:
-            write_text(out / name, for_paper(folders, as_latex=name.endswith(".tex")) + "\n")
+        if wanted:
+            write_text(out / name, for_paper(_with_methods(folders), as_latex=name.endswith(".tex")) + "\n")
             written.append(out / name)
     return written

@@ -67,8 +67,6 @@ def neighbours_of(model: LoadedCLIP | LoadedClassifier | FoldEnsemble, checkpoin
     """The training cases of the model's work dir, encoded by it (of several folds, the first's by the first); ``None`` without any."""
     from clipzoo.errors import ClipzooError
     from clipzoo.inference.ensemble import FoldEnsemble
-    from clipzoo.runtime import progress
-    from clipzoo.runtime.log import make_console, make_log
     from clipzoo.serving.neighbours import MOST, Neighbours, training_cases
 
     path = Path(checkpoint)
@@ -81,8 +79,7 @@ def neighbours_of(model: LoadedCLIP | LoadedClassifier | FoldEnsemble, checkpoin
         if found is None or not found[1]:
             return None
         data, case_ids = found
-        console = make_console()
-        with progress.shown("training cases", min(len(case_ids), MOST), console, make_log(console, None)) as advance:
+        with command_line.progress("training cases", min(len(case_ids), MOST)) as advance:
             return Neighbours(encoder, data, case_ids, advance)
     except ClipzooError as error:  # the data may be elsewhere
         command_line.say(f"note: no nearest training cases: {error}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clipzoo.doctor.check import Report
 from clipzoo.doctor.findings import LEVELS, Finding
-from clipzoo.files import cannot_write, write_json, write_text
+from clipzoo.files import make_folder, write_json, write_text
 from clipzoo.text import visible
 from clipzoo.text_tables import aligned
 
@@ -82,9 +82,6 @@ def write(report: Report, folder: Path, page: str) -> None:
     Raises:
         DataError: They cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    make_folder(folder)
     write_json(folder / JSON_FILE, plain(report))
     write_text(folder / PAGE_FILE, page)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipzoo.config import Config, differences
 from clipzoo.errors import CheckpointError, DataError, shortened
@@ -20,6 +20,9 @@ from clipzoo.records.json_records import read_record, write_record
 from clipzoo.records.provenance import decisive
 from clipzoo.records.results import RESULT_FILE
 from clipzoo.runtime.environment import environment
+
+if TYPE_CHECKING:
+    from clipzoo.datasets.base import Dataset
 
 try:
     import fcntl
@@ -56,6 +59,18 @@ class Experiment:
     environment: dict[str, Any]
     config: dict[str, Any]
     origins: dict[str, str] = field(default_factory=dict)
+
+    def dataset(self) -> Dataset:
+        """The dataset of the config, read again; with its plugins.
+
+        Raises:
+            ClipzooError: The data are not where the config says, or have become invalid.
+        """
+        from clipzoo.config.plugins import import_plugins
+        from clipzoo.datasets.build import build_dataset
+
+        import_plugins(self.config.get("plugins", []))
+        return build_dataset(Config.from_dict(self.config, self.name))
 
 
 def open_experiment(folder: Path, config: Config, folds: Folds) -> None:

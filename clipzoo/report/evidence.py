@@ -99,7 +99,7 @@ def explain_cases(
     known = [(case_id, wanted) for case_id, wanted in cases if case_id in data.rows]
     if not known:
         return {}
-    images = [data.single_images.read_image(data.image_rows(data.rows[case_id])[0]) for case_id, _ in known]
+    images = [data.read_image(data.rows[case_id]) for case_id, _ in known]
     explained = explain if run.kind == "retrieval" else explain_classes
     found = explained(model, images, [wanted for _, wanted in known])
     return {key: found.on(i, images[i], longest=PIXELS) for i, key in enumerate(known)}
@@ -115,7 +115,7 @@ def embed(model: LoadedCLIP | LoadedClassifier, run: RunRecords, data: Dataset, 
     tested = next(split.test for split in run.folds.splits if split.name == fold)
     step = max(-(-len(run.table.case_ids) // MOST_EMBEDDED), 1)
     ids = [case_id for case_id in tested[::step] if case_id in data.rows]
-    images = [data.single_images.read_image(data.image_rows(data.rows[case_id])[0]) for case_id in ids]
+    images = [data.read_image(data.rows[case_id]) for case_id in ids]
     image_ND = model.encode_image(images).double().numpy()
     classes = list(data.classes)
     labels = [data.cases[data.rows[case_id]].label for case_id in ids]

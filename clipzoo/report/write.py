@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipzoo.config import Config
-from clipzoo.config.plugins import import_plugins
 from clipzoo.errors import ClipzooError
-from clipzoo.files import cannot_write, finite, write_json, write_text
+from clipzoo.files import finite, make_folder, write_json, write_text
 from clipzoo.report.content.few_shot import few_shot_content
 from clipzoo.report.content.records import RunRecords
 from clipzoo.report.content.whole import comparison_content, run_content
@@ -112,11 +110,8 @@ def dataset_of(run: RunRecords) -> tuple[Dataset | None, str]:
     """The dataset of a run as its config says; or ``None`` and the reason, for a baseline without one."""
     if run.experiment is None:
         return None, ""
-    from clipzoo.datasets.build import build_dataset
-
     try:
-        import_plugins(run.experiment.config.get("plugins", []))
-        data = build_dataset(Config.from_dict(run.experiment.config, run.experiment.name))
+        data = run.experiment.dataset()
     except ClipzooError as error:
         return None, str(error)
     missing = set(run.table.case_ids) - set(data.rows)
@@ -124,10 +119,7 @@ def dataset_of(run: RunRecords) -> tuple[Dataset | None, str]:
 
 
 def _write(content: dict[str, Any], page: str, folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    make_folder(folder)
     write_json(folder / JSON_FILE, finite(content))
     write_text(folder / PAGE_FILE, page)
     return folder / PAGE_FILE

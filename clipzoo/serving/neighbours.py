@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipzoo.config import Config
-from clipzoo.config.plugins import import_plugins
-from clipzoo.datasets.build import build_dataset
 from clipzoo.engine.work_dir import is_experiment, read_experiment
 from clipzoo.pictures.data_uri import thumbnail_uri
 from clipzoo.records.folds import Folds
@@ -64,7 +61,7 @@ class Neighbours:
 
     def _image(self, case_id: str) -> Image.Image:
         """The first image of a case."""
-        return self._data.single_images.read_image(self._data.image_rows(self._data.rows[case_id])[0])
+        return self._data.read_image(self._data.rows[case_id])
 
 
 def training_cases(fold_folder: Path) -> tuple[Dataset, tuple[str, ...]] | None:
@@ -80,6 +77,5 @@ def training_cases(fold_folder: Path) -> tuple[Dataset, tuple[str, ...]] | None:
     split = next((split for split in folds.splits if split.name == fold_folder.name), None)
     if split is None:
         return None
-    import_plugins(experiment.config.get("plugins", []))
-    data = build_dataset(Config.from_dict(experiment.config, experiment.name))
+    data = experiment.dataset()
     return data, tuple(case_id for case_id in split.train if case_id in data.rows)
