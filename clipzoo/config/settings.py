@@ -93,6 +93,9 @@ class TrainSettings(Settings):
             much less memory, about a third slower, identical gradients.
         ema_decay: Decay of a moving average of the weights, ``average = decay * average + (1 - decay) * weights`` after every step; in
             step n the decay is min(decay, (1 + n) / (10 + n)). The averaged weights are evaluated, scored and saved as the best.
+        live_vocabulary: Whether a step computes only those rows of the text tower's token table that the captions of the data use. The
+            others have no gradient, so weight decay is all that changes them, and it is applied to the weights that are saved. The
+            results are the same; ``False`` trains the whole table.
         unfreeze: Stages of gradual unfreezing, such as ``[dict(epoch=3, image_encoder=2), dict(epoch=6, image_encoder='all')]``: after
             that many epochs, the last so many depth groups of the tower become trainable, or all. ``None``: the trainable parameters do
             not change.
@@ -106,6 +109,7 @@ class TrainSettings(Settings):
     grad_cache: bool = False
     gradient_checkpointing: bool = False
     ema_decay: Annotated[float, Interval(gt=0, lt=1)] | None = None
+    live_vocabulary: bool = True
     unfreeze: Annotated[list[dict[str, Whole | Literal["all"]]], MinLen(1)] | None = None
 
     def __post_init__(self) -> None:

@@ -17,11 +17,13 @@ from torch.optim.swa_utils import AveragedModel
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings, TrainSettings
 from clipzoo.datasets.build import build_dataset, build_folds
-from clipzoo.engine import checkpoint, inputs, unfreezing
+from clipzoo.engine import checkpoint, inputs
 from clipzoo.engine.checks.decisions import watched_part
 from clipzoo.engine.checks.task import check_task, metrics
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, FindingsEvaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
+from clipzoo.engine.steps import unfreezing
+from clipzoo.engine.steps.live_vocabulary import LiveVocabulary, live_table
 from clipzoo.errors import BuildError, ConfigError, DataError, shortened
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.making import make_model
@@ -179,11 +181,16 @@ def run(
     seed_everything(seed + distributed.rank())
     autocast = runtime.choose_autocast(settings.precision, device, net)
     chosen, selector = metrics(evaluation, data)
+    kind = OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"}))
+    is_whole = train_settings.live_vocabulary and not (settings.strategy == "fsdp" and distributed.world_size() > 1)
+    live = live_table(net, tokens, kind) if is_whole else None
     averaged = moving_average(net, train_settings)
+    wrapped = parallel(net, device, settings.strategy, averaged=averaged, autocast=autocast)
+    optimizer = kind.build(net)
     return Run(
         model=net,
-        parallel=parallel(net, device, settings.strategy, averaged=averaged, autocast=autocast),
-        optimizer=OPTIMIZERS.build(config.get("optimizer", {"type": "AdamW"})).build(net),
+        parallel=wrapped,
+        optimizer=optimizer,
         schedule=SCHEDULES.build(config.get("schedule", {"type": "CosineSchedule"})),
         scaler=torch.amp.GradScaler(device.type, enabled=autocast == torch.float16),
         batches=fed.batches,
@@ -215,6 +222,7 @@ def run(
             "runtime.feature_cache": "used" if fed.features is not None else None,
         },
         averaged=averaged,
+        live=None if live is None else LiveVocabulary(live, kind, optimizer),
         mixings=inputs.mixings(net, data_settings, train_settings),
     )
 

@@ -72,6 +72,7 @@ class LatestContent(BestContent):
     rounding: dict[str, str | int | None]
     raw_model: dict[str, Any] | None = None
     averages: int | None = None
+    live: dict[str, Any] | None = None
 
 
 def save_best(run: Run) -> None:
@@ -97,6 +98,8 @@ def save_latest(run: Run) -> None:
     content = model_content(run)
     if run.averaged is not None:
         content.update(raw_model=sharding.model_state(run.model), averages=int(run.averaged.n_averaged))
+    if run.live is not None:
+        content.update(live=run.live.state_dict(run.averaged))
     content.update(
         kind="latest",
         optimizer=sharding.optimizer_state(run.optimizer),
@@ -270,6 +273,8 @@ def resume(run: Run) -> bool:
         if run.averaged is not None:
             load_weights(run.averaged.module, content["model"], path)
             run.averaged.n_averaged.fill_(content["averages"])
+        if run.live is not None:
+            run.live.load_state_dict(content.get("live"), run.averaged)
         restore_hooks(run, content["hooks"])
         run.meter.load_state_dict(content["meters"][distributed.rank()])
         run.stop_reason = content["stop_reason"]

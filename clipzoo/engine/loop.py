@@ -17,12 +17,13 @@ from contextlib import contextmanager
 import torch
 
 from clipzoo.datasets.augmentations import mixed
-from clipzoo.engine import build, checkpoint, unfreezing
+from clipzoo.engine import build, checkpoint
 from clipzoo.engine.checks import single_cases
 from clipzoo.engine.epochs.best import replaces
 from clipzoo.engine.evaluation import evaluate
-from clipzoo.engine.grad_cache import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.state import Run
+from clipzoo.engine.steps import unfreezing
+from clipzoo.engine.steps.grad_cache import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.waiting import Interrupted
 from clipzoo.errors import TrainingError
 from clipzoo.runtime import distributed, sharding
@@ -146,7 +147,7 @@ def step(run: Run, group: list[Batch]) -> None:
         backward(run, group)
     if run.train.clip_grad is not None:
         run.scaler.unscale_(run.optimizer)
-        sharding.clip_gradients(run.model.parameters(), run.train.clip_grad)
+        sharding.clip_gradients(run.model.parameters(), run.train.clip_grad, table=run.token_table)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.model.after_step()

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from clipzoo.config.settings import EvaluationSettings, RuntimeSettings, TrainSettings
+from clipzoo.models.text_encoders.base import TextEncoder
 from clipzoo.records.folds import Split
 from clipzoo.records.inner import EpochChoice
 from clipzoo.records.provenance import Provenance
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from clipzoo.datasets.batches.loader import EpochBatches
     from clipzoo.datasets.batches.workers import Loader
     from clipzoo.engine.evaluation import Evaluation, Evaluator
+    from clipzoo.engine.steps.live_vocabulary import LiveVocabulary
     from clipzoo.hooks.base import Hook
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
@@ -156,6 +158,7 @@ class Run:
         mixings: Members of the augmentation that mix the images of a batch.
         rounding: Values of the keys that may change between two starts and affect the last digits.
         averaged: Moving average of the weights, if ``train.ema_decay`` is set.
+        live: The rows of the token table that are trained, if ``train.live_vocabulary`` is on and of use.
         epoch_evaluation: The last evaluation of the current epoch; ``None`` before it, and after a restart.
         epoch_losses: Mean training losses of the last epoch.
         epoch_seconds: Wall time of the last epoch's training, or of the remainder of an epoch resumed in the middle.
@@ -194,6 +197,7 @@ class Run:
     state: TrainState = field(default_factory=TrainState)
     interrupt: Interrupt = field(default_factory=Interrupt)
     averaged: AveragedModel | None = None
+    live: LiveVocabulary | None = None
     choice: EpochChoice | None = None
     mixings: Sequence[Mixing] = ()
     epoch_evaluation: Evaluation | None = None
@@ -230,6 +234,12 @@ class Run:
     def total_epochs(self) -> int:
         """Number of epochs of the whole run; the last may be incomplete."""
         return math.ceil(self.last_step / self.steps_per_epoch)
+
+    @property
+    def token_table(self) -> nn.Parameter | None:
+        """The trained token table of the text tower, if it has one: the whole, or its live rows."""
+        tower = self.model.text_tower
+        return tower.token_weight if isinstance(tower, TextEncoder) else None
 
     @property
     def ended(self) -> bool:

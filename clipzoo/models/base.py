@@ -14,6 +14,7 @@ from clipzoo.models.pooling import mean_per_case
 from clipzoo.structures import Batch, ClassCaptions, Preprocessing, Tokenizer, Tokens
 
 if TYPE_CHECKING:
+    from clipzoo.models.text_encoders.base import TextEncoder
     from clipzoo.models.tower import Tower
 
 
@@ -87,6 +88,11 @@ class Model(nn.Module):
     def image_tower(self) -> Tower | None:
         """The module ``image_encoder``; ``None`` for a model without one."""
         return self._modules.get("image_encoder")
+
+    @property
+    def text_tower(self) -> TextEncoder | None:
+        """The module ``text_encoder``; ``None`` for a model without one."""
+        return self._modules.get("text_encoder")
 
     @property
     def criterion(self) -> nn.Module | None:

@@ -9,10 +9,15 @@ from torch import nn
 
 
 def describe_parameters(module: nn.Module) -> str:
-    """``'11.18 M parameters trained, 0 frozen'``: the trained and frozen parameters of a module in words."""
+    """``'11.18 M parameters trained, 0 frozen'``: the trained and frozen parameters of a module in words.
+
+    Modules with ``num_idle`` hold that many further ones, which get no gradient (``LiveEmbedding``): ``', 25.2 M of unused tokens'``.
+    """
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in module.parameters()) - trained
-    return f"{_millions(trained)} parameters trained, {_millions(frozen)} frozen"
+    idle = sum(getattr(part, "num_idle", 0) for part in module.modules())
+    unused = f", {_millions(idle)} of unused tokens" if idle else ""
+    return f"{_millions(trained)} parameters trained, {_millions(frozen)} frozen{unused}"
 
 
 def _millions(count: int) -> str:

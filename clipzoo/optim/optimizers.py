@@ -14,7 +14,7 @@ from clipzoo.registries import OPTIMIZERS
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
@@ -64,6 +64,20 @@ class Optimizer:
         """Torch's optimizer for ``groups``, which have their own ``lr`` and ``weight_decay``."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'make'")
 
+    def idle_step(self, factor: Tensor, momentum: Tensor, lr: float, weight_decay: float) -> tuple[Tensor, Tensor] | None:
+        """What a step does to weights whose gradient is 0 at every step: it multiplies them by the same factor.
+
+        Args:
+            factor: Scalar; the weights before the step, as multiples of those before the first step.
+            momentum: Scalar; their momentum buffer, likewise.
+            lr: Learning rate of their group at this step.
+            weight_decay: Weight decay of their group.
+
+        Returns:
+            Both after the step; ``None`` if this optimizer treats such weights in another way, or differently from each other.
+        """
+        return None
+
 
 @OPTIMIZERS.register_module()
 class AdamW(Optimizer):
@@ -101,6 +115,10 @@ class AdamW(Optimizer):
         from torch.optim import AdamW
 
         return AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
+
+    def idle_step(self, factor: Tensor, momentum: Tensor, lr: float, weight_decay: float) -> tuple[Tensor, Tensor]:
+        """See the base class: both averages stay 0, and the decay is not part of the gradient."""
+        return factor * (1 - lr * weight_decay), momentum
 
 
 @OPTIMIZERS.register_module()
@@ -145,3 +163,9 @@ class SGD(Optimizer):
         shared = any(hasattr(parameter, "full_tensor") for group in groups for parameter in group["params"])
         fused = fused and not shared  # torch's fused SGD does not support sharded parameters; its AdamW does
         return SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
+
+    def idle_step(self, factor: Tensor, momentum: Tensor, lr: float, weight_decay: float) -> tuple[Tensor, Tensor]:
+        """See the base class: the decay is the whole gradient."""
+        gradient = weight_decay * factor
+        momentum = self.momentum * momentum + gradient
+        return factor - lr * (gradient + self.momentum * momentum if self.nesterov else momentum), momentum

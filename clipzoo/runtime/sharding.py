@@ -105,16 +105,29 @@ def local(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tensor.to_local() if is_sharded(tensor) else tensor for tensor in tensors]
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale the gradients down so that their joint norm is at most ``max_norm``; return the original norm."""
-    parameters = list(parameters)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not any(map(is_sharded, gradients)):
-        return nn.utils.clip_grad_norm_(parameters, max_norm)
-    square = _square(local(filter(is_sharded, gradients)))
-    dist.all_reduce(square)
-    norm = (square + sum(gradient.square().sum() for gradient in gradients if not is_sharded(gradient))).sqrt()
-    torch._foreach_mul_(local(gradients), (max_norm / (norm + 1e-6)).clamp(max=1))  # the eps of clip_grad_norm_
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, table: nn.Parameter | None = None) -> Tensor:
+    """Scale the gradients down so that their joint norm is at most ``max_norm``; return the original norm.
+
+    Args:
+        parameters: The parameters.
+        max_norm: Largest norm.
+        table: One of them, most of whose rows have the gradient 0. Rows of zeros do not change even the last digit of the norm.
+    """
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters]
+    divided = list(filter(is_sharded, gradients))
+    if divided:
+        square = torch.stack(torch._foreach_norm(local(divided))).square().sum()
+        dist.all_reduce(square)
+        norm = (square + sum(gradient.square().sum() for gradient in gradients if not is_sharded(gradient))).sqrt()
+    else:
+        norms = torch._foreach_norm([parameter.grad for parameter in parameters if parameter is not table])
+        if table is not None and table.grad is not None:
+            norms = [*norms, _norm_by_rows(table.grad)]
+        norm = torch.stack([one.to(norms[0]) for one in norms]).norm() if norms else torch.zeros(())
+    factor = max_norm / (norm + 1e-6)  # the eps of clip_grad_norm_
+    if norm.device.type != "cpu" or not factor >= 1:  # only there is it free to ask; also with NaN
+        torch._foreach_mul_(local(gradients), factor.clamp(max=1))
     return norm
 
 
@@ -169,8 +182,10 @@ def _average(parameter: nn.Parameter) -> None:
     parameter.grad /= dist.get_world_size()
 
 
-def _square(gradients: list[Tensor]) -> Tensor:
-    return torch.stack(torch._foreach_norm(gradients)).square().sum()
+def _norm_by_rows(gradient_VD: Tensor) -> Tensor:
+    """The norm, summed over the rows in fp64: rounded to fp32 it does not depend on the order of the sum, nor on rows of zeros."""
+    norms_V = torch.linalg.vector_norm(gradient_VD, dim=1)
+    return norms_V.to(torch.float64 if gradient_VD.device.type != "mps" else torch.float32).square().sum().sqrt()
 
 
 def _size(module: nn.Module) -> int:

@@ -14,10 +14,11 @@ from tiny import tiny_config
 
 from clipzoo.config import Config
 from clipzoo.config.checking import check
-from clipzoo.engine import build, checkpoint, loop, unfreezing
+from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.loop import Interrupted
 from clipzoo.engine.runner import Runner
+from clipzoo.engine.steps import unfreezing
 from clipzoo.errors import BuildError, ConfigError
 from clipzoo.hooks import Hook
 from clipzoo.records.folds import Split

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipzoo.errors import BuildError
 from clipzoo.models.layout.open_clip import OpenCLIPTower
+from clipzoo.models.text_encoders.live_embedding import LiveEmbedding
 from clipzoo.models.tower import Tower, full_name
 from clipzoo.structures import Tokenizer, Tokens
 
@@ -19,14 +20,41 @@ class TextEncoder(Tower):
     Attributes:
         tokenizer: Tokenizer of this tower.
         context_length: Maximum number of tokens per sentence, including start and end token.
+        token_table: Dotted name of the ``nn.Embedding`` of the tokens, which is only ever called, with ids; ``None`` if unknown.
     """
 
     tokenizer: Tokenizer
     context_length: int
+    token_table: str | None = None
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Tokens of N sentences, padded on the right, to ``[N, num_features]``."""
         raise NotImplementedError(f"{type(self).__name__} has no method 'forward'")
+
+    @property
+    def token_weight(self) -> nn.Parameter | None:
+        """The token table, or its live rows; ``None`` if unknown."""
+        return None if self.token_table is None else self.get_submodule(self.token_table).weight
+
+    def live_tokens(self, ids: Tensor) -> LiveEmbedding | None:
+        """From now on train only these rows of the token table; see ``LiveEmbedding``. Call it before a copy or an optimizer is made.
+
+        Args:
+            ids: All tokens that training will see, of any shape.
+
+        Returns:
+            The table; ``None`` if nothing was changed: it is unknown or frozen, or most of its rows are in use.
+        """
+        table = None if self.token_table is None else self.get_submodule(self.token_table)
+        if not isinstance(table, nn.Embedding) or not table.weight.requires_grad or not LiveEmbedding.supports(table):
+            return None
+        used = ids.unique().long()
+        if 2 * len(used) > table.num_embeddings:
+            return None
+        live = LiveEmbedding(table, used)
+        self.set_submodule(self.token_table, live)
+        self._fixed |= {f"{self.token_table}.factor"}
+        return live
 
     def clip_layout(self, where: str) -> tuple[dict[str, Tensor], dict]:
         """For export: copies of the tensors under open_clip's names, with ``text_projection``, and further fields of ``CLIPWeights``.

@@ -62,6 +62,8 @@ class BERT(TextEncoder):
     Source: Devlin et al. 2019 (arXiv:1810.04805); Chinese-CLIP: Yang et al. 2022 (arXiv:2211.01335).
     """
 
+    token_table = "bert.embeddings.word_embeddings"
+
     def __init__(
         self,
         name: FilePath = "bert-base-chinese",

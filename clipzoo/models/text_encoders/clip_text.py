@@ -58,6 +58,7 @@ class CLIPText(TextEncoder):
     """
 
     projected = True
+    token_table = "token_embedding"
 
     def __init__(
         self,

@@ -73,6 +73,7 @@ class OpenCLIPText(TextEncoder):
         model = open_clip_model("OpenCLIPText", name, tag, pretrained, config)
         self.name, self.config, self._files = model.name, model.config, files
         self._build(model)
+        self.token_table = "net.token_embedding" if self._encoder is None else None
         projection = getattr(self.net, "text_projection", True)
         self.num_features = self.net.width if projection is None else model.config["embed_dim"]
         own = self._tokenizer_of(model)
