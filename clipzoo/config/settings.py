@@ -185,7 +185,8 @@ class RuntimeSettings(Settings):
         log_every: Steps between progress lines; the device is synchronised at these steps only.
         deterministic: Whether to prefer deterministic GPU kernels (slower), warning where none exists. CPU runs are always reproducible.
         channels_last: Whether images and convolutions use the channels-last memory format.
-        save_every: Epochs between saves of ``checkpoint_latest.pth``; it is always saved at the end, on a stop, and on Ctrl-C.
+        save_every: Epochs between saves of the checkpoints, which are written while training goes on. ``None``: as soon as that takes at
+            most a twentieth of the time, or a minute has passed. In any case they are saved at the end, on a stop, and on Ctrl-C.
         save_every_steps: Optimizer steps between additional saves, for epochs that take hours.
         feature_cache: Folder for features of frozen image towers, which then process every image once for all runs; ``'auto'`` means
             ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` disables the cache: every epoch runs the tower.
@@ -204,7 +205,7 @@ class RuntimeSettings(Settings):
     log_every: Count = 20
     deterministic: bool = False
     channels_last: bool = True
-    save_every: Count = 1
+    save_every: Count | None = None
     save_every_steps: Count | None = None
     feature_cache: FilePath | None = "auto"
     strategy: Literal["ddp", "fsdp"] = "ddp"

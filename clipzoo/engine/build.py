@@ -209,6 +209,7 @@ def run(
         device=device,
         autocast=autocast,
         folder=folder,
+        saver=checkpoint.saver_of(folder),
         log=log,
         console=console,
         is_main=distributed.is_main(),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from clipzoo.engine import work_dir
+from clipzoo.engine.saver import Saver
 from clipzoo.engine.state import TrainState
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
@@ -75,26 +76,45 @@ class LatestContent(BestContent):
     live: dict[str, Any] | None = None
 
 
-def save_best(run: Run) -> None:
-    """Write the model of the best epoch so far. A collective operation; the file is on disk before any process continues."""
-    _save_model(run, BEST, "best")
+def saver_of(folder: Path) -> Saver:
+    """The saver of a run in ``folder``."""
+    return Saver(write, folder / BEST, folder / LATEST)
+
+
+def keep_best(run: Run) -> None:
+    """Keep the model of the best epoch so far; ``save_latest`` writes it. A collective operation."""
+    content = {**model_content(run), "kind": "best"}
+    if run.is_main:
+        run.saver.keep_best(content)
 
 
 def save_start(run: Run) -> None:
     """Write the model before its first step. A collective operation."""
-    _save_model(run, START, "start")
+    content = {**model_content(run), "kind": "start"}
+    distributed.from_main(lambda: write(run.folder / START, content))
 
 
-def _save_model(run: Run, name: str, kind: str) -> None:
-    content = {**model_content(run), "kind": kind}
-    distributed.from_main(lambda: write(run.folder / name, content))
+def save_latest(run: Run, *, background: bool = False) -> None:
+    """Write what ``keep_best`` has kept, and everything that is needed to resume. A collective operation, as each process may hold a part.
 
-
-def save_latest(run: Run) -> None:
-    """Write everything that is needed to resume. A collective operation, as each process may hold a part of it.
-
-    The file is on disk before any process continues: otherwise one of them could score an earlier file in place of the last epoch.
+    Args:
+        run: The run.
+        background: Whether training goes on while the files are written. Otherwise they are on disk before any process continues: one of
+            them could score an earlier file in place of the last epoch.
     """
+    content = latest_content(run)
+    distributed.from_main(lambda: run.saver.save_latest(content, background=background))
+
+
+def save_if_due(run: Run) -> None:
+    """``save_latest`` in the background, if ``runtime.save_every`` or the time since the last one says so. A collective operation."""
+    every = run.runtime.save_every
+    if distributed.from_main(lambda: run.saver.is_due() if every is None else run.state.epoch % every == 0):
+        save_latest(run, background=True)
+
+
+def latest_content(run: Run) -> dict:
+    """The content of a latest checkpoint. A collective operation."""
     content = model_content(run)
     if run.averaged is not None:
         content.update(raw_model=sharding.model_state(run.model), averages=int(run.averaged.n_averaged))
@@ -110,7 +130,7 @@ def save_latest(run: Run) -> None:
         stop_reason=run.stop_reason,
         rounding=run.rounding,
     )
-    distributed.from_main(lambda: write(run.folder / LATEST, content))
+    return content
 
 
 def model_content(run: Run) -> dict:

@@ -3,8 +3,8 @@
 fit ── train_epoch ── begin_stage with train.unfreeze: which blocks are trained in this epoch
    │                ├─ step        forward, backward, clip, update, clamp, average
    │                └─ validate    in the middle of an epoch, with evaluation.every_steps
-   ├── validate                    all captions are encoded once; the best weights are kept
-   └── checkpoint_latest           to resume bit for bit
+   ├── validate                    all captions are encoded once; the best weights are kept, and written with the next checkpoint
+   └── save_if_due                 to resume bit for bit; written while training goes on
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ def fit(run: Run) -> None:
         error = cause
         raise
     finally:
-        run.call("after_fit", error)
+        try:
+            if not isinstance(error, KeyboardInterrupt):  # which ends the process at once
+                run.saver.close()
+        finally:
+            run.call("after_fit", error)
 
 
 def train_epoch(run: Run) -> None:
@@ -109,8 +113,10 @@ def end_epoch(run: Run) -> None:
     run.call("after_epoch")
     if asked_to_end(run):
         raise Interrupted(run.interrupt.signal)
-    if run.ended or run.state.epoch % run.runtime.save_every == 0:
+    if run.ended:
         checkpoint.save_latest(run)
+    else:
+        checkpoint.save_if_due(run)
 
 
 def begin_stage(run: Run) -> None:
@@ -135,7 +141,7 @@ def pause(run: Run) -> None:
     every = run.runtime.save_every_steps
     if every and run.state.step % every == 0:
         check_finite(run)
-        checkpoint.save_latest(run)
+        checkpoint.save_latest(run, background=True)
 
 
 def step(run: Run, group: list[Batch]) -> None:
@@ -187,7 +193,7 @@ def validate(run: Run) -> None:
     state.curve.append([float(epoch), value])
     if replaces(value, state.best_score, run.selector.greater_is_better):
         state.best_score, state.best_epoch, state.best_step = value, epoch, state.step
-        checkpoint.save_best(run)
+        checkpoint.keep_best(run)
     run.call("after_eval")
 
 

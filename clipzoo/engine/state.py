@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from clipzoo.datasets.batches.loader import EpochBatches
     from clipzoo.datasets.batches.workers import Loader
     from clipzoo.engine.evaluation import Evaluation, Evaluator
+    from clipzoo.engine.saver import Saver
     from clipzoo.engine.steps.live_vocabulary import LiveVocabulary
     from clipzoo.hooks.base import Hook
     from clipzoo.metrics.base import Metric
@@ -158,6 +159,7 @@ class Run:
         mixings: Members of the augmentation that mix the images of a batch.
         rounding: Values of the keys that may change between two starts and affect the last digits.
         averaged: Moving average of the weights, if ``train.ema_decay`` is set.
+        saver: Writer of the checkpoints.
         live: The rows of the token table that are trained, if ``train.live_vocabulary`` is on and of use.
         epoch_evaluation: The last evaluation of the current epoch; ``None`` before it, and after a restart.
         epoch_losses: Mean training losses of the last epoch.
@@ -194,6 +196,7 @@ class Run:
     config: dict
     provenance: Provenance
     rounding: dict[str, str | int | None]
+    saver: Saver
     state: TrainState = field(default_factory=TrainState)
     interrupt: Interrupt = field(default_factory=Interrupt)
     averaged: AveragedModel | None = None

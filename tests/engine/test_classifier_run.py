@@ -122,11 +122,14 @@ def test_a_run_that_left_only_its_best_weights_starts_anew(finished, unequal, tm
     _, _, whole = finished
     config = config_with(unequal)
 
-    def cut_off(run):
-        raise KeyboardInterrupt
+    def cut_off(path, content):
+        if path.name == checkpoint.LATEST:
+            raise KeyboardInterrupt
+        original(path, content)
 
+    original = checkpoint.write
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(checkpoint, "save_latest", cut_off)
+        patch.setattr(checkpoint, "write", cut_off)
         CrossValidation(config, tmp_path, console=quiet).train(fold=1)
     left = {path.name for path in (tmp_path / "fold_1").glob("*.pth")}
     assert left == {"checkpoint_best.pth"}

@@ -214,7 +214,7 @@ def test_a_run_in_steps_that_was_stopped_goes_on_bit_for_bit(config_of, tmp_path
 
 def test_checkpoints_are_written_when_they_are_due(make_run, monkeypatch):
     written = []
-    monkeypatch.setattr(checkpoint, "save_latest", lambda run: written.append((run.state.epoch, run.state.batch)))
+    monkeypatch.setattr(checkpoint, "save_latest", lambda run, background=False: written.append((run.state.epoch, run.state.batch)))
     run = make_run(train={"epochs": 5}, runtime={"save_every": 2, "save_every_steps": 2})
     loop.fit(run)
     assert [w for w in written if w[1] == 0] == [(2, 0), (4, 0), (5, 0)], "every second epoch, and the end"

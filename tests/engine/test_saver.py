@@ -1,0 +1,190 @@
+"""When checkpoints are written, and what training in the meantime does to them."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipzoo.engine import build, checkpoint
+from clipzoo.engine.cross_validation import CrossValidation
+from clipzoo.engine.runner import Runner
+from clipzoo.engine.saver import Saver, snapshot
+from clipzoo.errors import DataError, TrainingError
+from clipzoo.files import file_sha256
+from clipzoo.hooks import Hook
+from clipzoo.records.folds import Split
+from clipzoo.runtime.log import make_log
+
+BEST, LATEST = Path("best"), Path("latest")
+
+
+class Clock:
+    """Seconds that the test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Disk:
+    """Records what is written; a write takes ``seconds`` and waits for ``free``."""
+
+    def __init__(self, clock: Clock, seconds: float = 0.0):
+        self.clock, self.seconds, self.written, self.free = clock, seconds, [], threading.Event()
+        self.free.set()
+        self.error = None
+
+    def __call__(self, path: Path, content: dict) -> None:
+        assert self.free.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.clock.now += self.seconds
+        self.written.append((path.name, content["w"].tolist()))
+
+
+@pytest.fixture
+def disk():
+    return Disk(Clock())
+
+
+@pytest.fixture
+def saver(disk):
+    return Saver(disk, BEST, LATEST, disk.clock)
+
+
+def weights(*values: float) -> dict:
+    return {"w": torch.tensor(values)}
+
+
+def test_a_twentieth_of_the_time_or_a_minute(saver, disk):
+    assert saver.is_due(), "the first one is written at once: what it takes is not known yet"
+    disk.seconds = 0.5
+    saver.save_latest(weights(1), background=False)
+    disk.clock.now = 9.9
+    assert not saver.is_due()
+    disk.clock.now = 10.0
+    assert saver.is_due(), "20 x 0.5 s since it began"
+    disk.seconds = 30.0
+    saver.save_latest(weights(2), background=False)
+    disk.clock.now = 69.0
+    assert not saver.is_due()
+    disk.clock.now = 70.0
+    assert saver.is_due(), "a minute"
+
+
+def test_training_goes_on_and_the_snapshot_is_what_was(saver, disk):
+    disk.free.clear()
+    best, now = weights(1.0), weights(2.0)
+    saver.keep_best(best)
+    best["w"].fill_(-1)
+    saver.save_latest(now, background=True)
+    now["w"].fill_(-2)
+    disk.clock.now = 1000.0
+    assert not saver.is_due() and not disk.written, "it is still being written"
+    saver.keep_best(weights(3.0))  # belongs to the next one
+    disk.free.set()
+    saver.wait()
+    assert disk.written == [("best", [1.0]), ("latest", [2.0])], "the best first"
+    saver.save_latest(weights(4.0), background=False)
+    saver.save_latest(weights(5.0), background=False)
+    assert disk.written[2:] == [("best", [3.0]), ("latest", [4.0]), ("latest", [5.0])], "best weights are written once"
+
+
+def test_what_cannot_be_written_in_the_background_is_told_at_the_next_occasion(saver, disk):
+    for ask in (saver.is_due, saver.wait, saver.close, lambda: saver.save_latest(weights(2), background=True)):
+        disk.error = DataError("there: cannot be written (No space left on device)")
+        saver.save_latest(weights(1), background=True)
+        while not saver._job.done():
+            pass
+        with pytest.raises(DataError, match="No space left"):
+            ask()
+        disk.error = None
+    saver.save_latest(weights(3), background=True)
+    saver.close()
+    assert disk.written == [("latest", [3.0])]
+
+
+def test_at_the_end_of_a_failed_run_the_best_weights_are_written(saver, disk):
+    saver.keep_best(weights(1))
+    saver.close()
+    saver.close()
+    assert disk.written == [("best", [1.0])]
+
+
+def test_a_snapshot_copies_every_tensor_and_nothing_else():
+    value = {"a": [torch.zeros(2), {"b": torch.ones(1, requires_grad=True)}], "c": "x", "d": 3}
+    value["tied"] = value["a"][0]
+    copy = snapshot(value)
+    assert copy["tied"] is copy["a"][0], "so that the file has it once"
+    assert copy["c"] == "x" and copy["d"] == 3 and not copy["a"][1]["b"].requires_grad
+    value["a"][0].add_(1)
+    assert copy["a"][0].tolist() == [0.0, 0.0]
+
+
+@pytest.fixture
+def make_runner(config_of, tmp_path, quiet):
+    def make(folder: str = "run", **sections) -> Runner:
+        config = config_of(hooks=[], **sections)
+        data = build.dataset(config)
+        ids = tuple(case.id for case in data.cases)
+        split = Split("fold_1", train=ids[:24], val=ids[24:], test=ids[:6])
+        return Runner(config, data, split, tmp_path / folder, log=make_log(quiet, None), console=quiet)
+
+    return make
+
+
+def test_files_do_not_depend_on_when_they_were_written(make_runner):
+    """Those of every epoch in the background, and those of the end only."""
+    digests = []
+    for due in (True, False):
+        runner = make_runner(str(due), train={"epochs": 4})
+        runner.run.saver.is_due = lambda due=due: due
+        runner.fit()
+        digests.append([file_sha256(runner.run.folder / name) for name in (checkpoint.BEST, checkpoint.LATEST)])
+    assert digests[0] == digests[1]
+
+
+def test_a_failed_run_keeps_its_best_weights_and_a_full_disk_is_one_line(make_runner, monkeypatch):
+    class Spoil(Hook):
+        def after_epoch(self, run):
+            if run.state.epoch == 2:
+                run.model.logit_scale.data.fill_(float("nan"))
+
+    runner = make_runner("spoilt", train={"epochs": 5}, runtime={"save_every": 1000})
+    runner.run.hooks = [Spoil()]
+    with pytest.raises(TrainingError, match="not finite"):
+        runner.fit()
+    best = checkpoint.read(runner.run.folder / checkpoint.BEST, kind="best")
+    assert best["state"]["epoch"] in (0, 1, 2) and not (runner.run.folder / checkpoint.LATEST).exists()
+
+    def full(path, content):
+        raise DataError(f"{path}: cannot be written (No space left on device). Free some space, or choose another folder")
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    runner = make_runner("full", train={"epochs": 5}, runtime={"save_every": 1})
+    with pytest.raises(DataError, match="Free some space"):
+        runner.fit()
+    assert runner.run.state.epoch < 4, "told soon after, not at the end"
+
+
+def test_a_killed_run_that_wrote_best_weights_of_later_than_its_latest_ends_the_same(config_of, tmp_path, quiet, monkeypatch):
+    """Killed between the two files of the third epoch."""
+    config = config_of(train={"epochs": 4}, runtime={"save_every": 1})
+    CrossValidation(config, tmp_path / "whole", console=quiet).train(fold=1)
+    original, saves = checkpoint.write, 0
+
+    def killed(path, content):
+        nonlocal saves
+        saves += path.name == checkpoint.LATEST
+        if saves == 3:
+            raise KeyboardInterrupt
+        original(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "write", killed)
+        CrossValidation(config, tmp_path / "killed", console=quiet).train(fold=1)
+    CrossValidation(config, tmp_path / "killed", console=quiet).train(fold=1)
+    for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv"):
+        assert file_sha256(tmp_path / "whole" / "fold_1" / name) == file_sha256(tmp_path / "killed" / "fold_1" / name), name
