@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from clipzoo.datasets.placement import placement
 from clipzoo.errors import ConfigError
+from clipzoo.lean_imports import lean
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Fit:
         self.interpolation = interpolation
 
     def __call__(self, image: Image.Image) -> Tensor:
-        from torchvision.transforms.v2 import InterpolationMode, functional
+        with lean():
+            from torchvision.transforms.v2 import InterpolationMode, functional
 
         placed = placement("pad", self.size, *image.size)
         shape = [placed.height, placed.width]
@@ -147,7 +149,9 @@ def compose(preprocessing: Preprocessing, colour: Sequence[Transform] = (), squa
         square: Steps on the padded image, ``[3, size, size]``.
     """
     import torch
-    from torchvision.transforms import v2
+
+    with lean():
+        from torchvision.transforms import v2
 
     if preprocessing.fit not in FITS:
         raise ConfigError(f"preprocessing: unknown fit {preprocessing.fit!r}. Known: {', '.join(FITS)}")

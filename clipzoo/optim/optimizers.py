@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,20 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+# Methods that torch's optimizers wrap in ones which load the compiler.
+_WRAPPED = ("step", "state_dict", "load_state_dict", "add_param_group", "zero_grad")
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
+
+
+@functools.cache
+def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimizer, whose methods do not load torch's compiler, which only compiled optimizers need: a second or two at the start."""
+    import torch
+
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in _WRAPPED}
+    methods["step"] = torch.no_grad()(methods["step"])
+    return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__, "__doc__": kind.__doc__})
+
 
 LayerDecay = Annotated[float, Interval(gt=0, le=1)]
 
@@ -114,7 +129,7 @@ class AdamW(Optimizer):
         """See the base class."""
         from torch.optim import AdamW
 
-        return AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
+        return without_compiler(AdamW)(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused)
 
     def idle_step(self, factor: Tensor, momentum: Tensor, lr: float, weight_decay: float) -> tuple[Tensor, Tensor]:
         """See the base class: both averages stay 0, and the decay is not part of the gradient."""
@@ -162,7 +177,7 @@ class SGD(Optimizer):
 
         shared = any(hasattr(parameter, "full_tensor") for group in groups for parameter in group["params"])
         fused = fused and not shared  # torch's fused SGD does not support sharded parameters; its AdamW does
-        return SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
+        return without_compiler(SGD)(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
 
     def idle_step(self, factor: Tensor, momentum: Tensor, lr: float, weight_decay: float) -> tuple[Tensor, Tensor]:
         """See the base class: the decay is the whole gradient."""

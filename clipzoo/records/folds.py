@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ class Case:
 
     def plain(self) -> dict:
         """The entry in ``folds.json``; ``part`` and ``findings`` are included only if set."""
-        return {key: value for key, value in asdict(self).items() if key not in ("part", "findings") or value is not None}
+        return {key: value for key, value in vars(self).items() if key not in ("part", "findings") or value is not None}
 
     @classmethod
     def from_plain(cls, content: dict, where: object, advice: str) -> Case:
@@ -105,13 +106,13 @@ class Folds:
     exhaustive: bool = True
     notes: tuple[str, ...] = field(default=(), compare=False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over cases, groups, labels and parts; equal digests mean equal experiments."""
         content = {
             "cases": [c.plain() for c in self.cases],
             "classes": list(self.classes),
-            "splits": [asdict(s) for s in self.splits],
+            "splits": [vars(s) for s in self.splits],
         }
         return digest_of(content)
 

@@ -71,7 +71,8 @@ def apply(settings: RuntimeSettings, device: torch.device) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.backends.cudnn.benchmark = not settings.deterministic
-    torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
+    if settings.deterministic != torch.are_deterministic_algorithms_enabled():  # to call it loads torch's compiler
+        torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # the default for generators, pinned memory and collectives
     if device.type == "cpu":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-import timm
-
 from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import shortened
+from clipzoo.lean_imports import lean
 from clipzoo.models.backbones.timm_backbone import TimmBackbone
 from clipzoo.models.lora import Adapters
 from clipzoo.registries import BACKBONES
+
+with lean():
+    import timm
 
 _NAMES = {variant: f"starnet_{variant}" for variant in ("s1", "s2", "s3", "s4", "s050", "s100", "s150")}
 

@@ -7,12 +7,11 @@ import re
 import sys
 from typing import Literal
 
-import timm
-from timm.models import group_parameters
 from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole, Width
 from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
+from clipzoo.lean_imports import lean
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.efficientnet_names import is_efficientnet_pytorch, to_timm
 from clipzoo.models.backbones.spatial import Spatial, timm_spatial
@@ -32,6 +31,11 @@ from clipzoo.models.weights.files import first_line, read_state_dict
 from clipzoo.models.weights.hub import explained, from_hub, hub_file, names_of
 from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing
+
+with lean():
+    import timm
+    import torchvision.transforms.v2  # noqa: F401 - which timm does not load, but every use of a tower does
+    from timm.models import group_parameters
 
 
 @BACKBONES.register_module()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from timm.models import PretrainedCfg
-
 from clipzoo.errors import BuildError
 from clipzoo.files import expanded
+from clipzoo.lean_imports import lean
 from clipzoo.models.layout.json_file import as_object, read_object
 from clipzoo.models.weights.files import kind_of_weights
 from clipzoo.models.weights.hub import MODELSCOPE, from_hub, hub_folder, local_name
+
+with lean():
+    from timm.models import PretrainedCfg
 
 HUB = "hf-hub:"  # before the name of a repository, as in timm
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")

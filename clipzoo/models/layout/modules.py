@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from clipzoo.lean_imports import lean
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -74,7 +76,8 @@ def bert(config: dict) -> BertModel:
     Args:
         config: Fields of ``BertConfig``.
     """
-    from transformers import BertConfig, BertModel
+    with lean():
+        from transformers import BertConfig, BertModel
 
     # The class itself rather than ``from_config``: the weights are fp32 whatever precision a config names.
     own = {key: value for key, value in config.items() if key not in ("attn_implementation", "dtype", "torch_dtype")}

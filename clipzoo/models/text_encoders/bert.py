@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
 from clipzoo.errors import BuildError, ConfigError
+from clipzoo.lean_imports import lean
 from clipzoo.models.layout.modules import bert as network
 from clipzoo.models.layout.open_clip import OpenCLIPTower
 from clipzoo.models.layout.sizes import bert_sizes
@@ -158,7 +159,8 @@ class BERT(TextEncoder):
             self.text_projection = nn.Parameter(torch.randn(hidden_size, width) * hidden_size**-0.5)
 
     def _from_weights(self, name: str, rates: dict[str, float]) -> None:
-        from transformers import BertModel
+        with lean():
+            from transformers import BertModel
 
         config = read_config("BERT", name)
         self._tokenize_like(name, config)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clipzoo.errors import BuildError, ClipzooError
+from clipzoo.lean_imports import lean
 from clipzoo.models.layout.open_clip import CONFIG
 from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hub import from_hub, hub_file, hub_folder
@@ -147,7 +148,8 @@ def read_tensors(where: str, name: str) -> dict[str, Tensor]:
 
 def build_network(config: PretrainedConfig, **arguments: object) -> PreTrainedModel:
     """A network with random weights in fp32, whatever precision its config names."""
-    from transformers import AutoModel
+    with lean():
+        from transformers import AutoModel
 
     with quiet_loading():
         return AutoModel.from_config(config, torch_dtype=torch.float32, trust_remote_code=False, **arguments)
