@@ -27,7 +27,7 @@ CAUSES = {
     "clipzoo.engine.loop.evaluate": "evaluation",
     "clipzoo.engine.runner.evaluate": "evaluation",
     "clipzoo.engine.checkpoint.save_latest": "checkpoints",
-    "clipzoo.engine.checkpoint.save_best": "checkpoints",
+    "clipzoo.engine.checkpoint.keep_best": "checkpoints",
     "clipzoo.engine.checkpoint.read": "checkpoints",
     "clipzoo.engine.state.Run.call": "hooks",
     "clipzoo.hooks.results.ResultsHook.draw_curves": "pictures",
@@ -39,7 +39,8 @@ CAUSES = {
     "clipzoo.cli.train.write_model_card": "summary",
     "clipzoo.cli.report.show_report": "report",
 }
-BETWEEN = "between steps"  # waiting for batches, counting, looking for signals
+BETWEEN = "between steps"  # counting, looking for signals
+LOADER = "reading batches"
 
 
 class Clock:
@@ -73,6 +74,19 @@ class Clock:
         return wrapped
 
 
+class Batches:
+    """A loader whose batches are counted for their own cause."""
+
+    def __init__(self, loader, clock: Clock):
+        self.loader, self.clock = loader, clock
+
+    def __iter__(self):
+        batches = iter(self.loader)
+        take = self.clock.timed(lambda: next(batches, None), LOADER)
+        while (batch := take()) is not None:
+            yield batch
+
+
 def watch(clock: Clock) -> None:
     """Wrap what is timed. Names that were imported elsewhere before are wrapped where they are used."""
     for address, cause in CAUSES.items():
@@ -91,7 +105,11 @@ def watch(clock: Clock) -> None:
     def counted(run):
         clock.first_step = clock.first_step or time.time()
         clock.epochs += 1
-        train_epoch(run)
+        run.train_loader = Batches(run.train_loader, clock)
+        try:
+            train_epoch(run)
+        finally:
+            run.train_loader = run.train_loader.loader
 
     loop.train_epoch = counted
 

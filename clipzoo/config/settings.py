@@ -190,6 +190,8 @@ class RuntimeSettings(Settings):
         save_every_steps: Optimizer steps between additional saves, for epochs that take hours.
         feature_cache: Folder for features of frozen image towers, which then process every image once for all runs; ``'auto'`` means
             ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` disables the cache: every epoch runs the tower.
+        compile: Mode of ``torch.compile`` for the towers in training: ``'default'``, ``'reduce-overhead'`` (CUDA graphs) or
+            ``'max-autotune'``. Worth it on GPUs, after a minute or more of compilation; the last digits differ. ``None``: not compiled.
         strategy: Distributed strategy. ``'ddp'``: every process holds the whole model. ``'fsdp'``: the towers' weights, gradients and
             optimizer state are sharded, for towers that do not fit one device; the result is the same up to rounding.
         report: Language of ``report.html``, written when all folds are done: ``'en'`` or ``'zh'``; ``None`` for no report.
@@ -208,9 +210,14 @@ class RuntimeSettings(Settings):
     save_every: Count | None = None
     save_every_steps: Count | None = None
     feature_cache: FilePath | None = "auto"
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     strategy: Literal["ddp", "fsdp"] = "ddp"
     report: Literal["en", "zh"] | None = "en"
     timeout: Annotated[float, Interval(gt=0, le=10_000_000)] = 1800.0
+
+    def __post_init__(self) -> None:
+        if self.compile is not None and self.strategy == "fsdp":
+            raise ConfigError("runtime.compile: not supported with runtime.strategy='fsdp'. Remove one of the two")
 
 
 def _check_stages(stages: list[dict] | None) -> None:

@@ -23,6 +23,7 @@ from clipzoo.engine.checks.task import check_task, metrics
 from clipzoo.engine.evaluation import ClassEvaluator, Evaluator, FindingsEvaluator, RetrievalEvaluator
 from clipzoo.engine.state import Run
 from clipzoo.engine.steps import unfreezing
+from clipzoo.engine.steps.compiling import compile_towers
 from clipzoo.engine.steps.live_vocabulary import LiveVocabulary, live_table
 from clipzoo.errors import BuildError, ConfigError, DataError, shortened
 from clipzoo.models.backbones.base import Backbone
@@ -185,6 +186,8 @@ def run(
     is_whole = train_settings.live_vocabulary and not (settings.strategy == "fsdp" and distributed.world_size() > 1)
     live = live_table(net, tokens, kind) if is_whole else None
     averaged = moving_average(net, train_settings)
+    if settings.compile is not None:
+        compile_towers(net, settings.compile)
     wrapped = parallel(net, device, settings.strategy, averaged=averaged, autocast=autocast)
     optimizer = kind.build(net)
     return Run(
@@ -221,6 +224,7 @@ def run(
             "runtime.device": str(device),
             "runtime.threads": torch.get_num_threads(),
             "runtime.feature_cache": "used" if fed.features is not None else None,
+            "runtime.compile": settings.compile,
         },
         averaged=averaged,
         live=None if live is None else LiveVocabulary(live, kind, optimizer),

@@ -173,11 +173,16 @@ class SGD(Optimizer):
 
     def make(self, groups: list[dict], fused: bool) -> torch.optim.Optimizer:
         """See the base class."""
+        import torch
         from torch.optim import SGD
 
         shared = any(hasattr(parameter, "full_tensor") for group in groups for parameter in group["params"])
         fused = fused and not shared  # torch's fused SGD does not support sharded parameters; its AdamW does
-        return without_compiler(SGD)(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
+        optimizer = without_compiler(SGD)(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=fused)
+        if fused and self.momentum:  # which fails if some parameters get their first gradient later (train.unfreeze)
+            for parameter in (parameter for group in groups for parameter in group["params"]):
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
 
     def idle_step(self, factor: Tensor, momentum: Tensor, lr: float, weight_decay: float) -> tuple[Tensor, Tensor]:
         """See the base class: the decay is the whole gradient."""

@@ -41,6 +41,8 @@ def make_run(config_of, tmp_path, quiet):
         run.folder.mkdir(exist_ok=True)
         if double:
             run.model.double()
+            for state in run.optimizer.state.values():
+                state.update({name: value.double() for name, value in state.items()})
             if run.averaged is not None:
                 run.averaged.double()
             original = run.model.encode_image

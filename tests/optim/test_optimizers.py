@@ -144,3 +144,25 @@ def test_what_timm_would_refuse_later_is_refused_by_the_check(config_of, spec, m
     config = config_of(optimizer={"type": "timm", "lr": 1e-3, **spec})
     with pytest.raises(ConfigError, match=message):
         check(config)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_takes_parameters_that_get_their_first_gradient_later(nesterov):
+    """As with train.unfreeze; the fused kernel of torch itself fails then."""
+
+    def reference(net):
+        return torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=1e-4, nesterov=nesterov)
+
+    ends = []
+    for made in (SGD(lr=0.1, momentum=0.9, nesterov=nesterov).build, reference):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(4, 3, bias=False), torch.nn.Linear(3, 2, bias=False))
+        optimizer = made(net)
+        for step in range(4):
+            net[0].weight.requires_grad_(step >= 2)
+            optimizer.zero_grad()
+            net(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+        ends.append([p.detach() for p in net.parameters()])
+    for ours, theirs in zip(*ends, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)

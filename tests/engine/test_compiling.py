@@ -1,0 +1,80 @@
+"""Compiled towers compute what the towers compute, and are saved, scored and resumed as they are."""
+
+import copy
+
+import pytest
+import torch
+
+from clipzoo.engine import build, checkpoint
+from clipzoo.engine.runner import Runner
+from clipzoo.engine.steps.compiling import _next_size, compile_towers, enlarged
+from clipzoo.errors import BuildError, ConfigError
+from clipzoo.files import file_sha256
+from clipzoo.records.folds import Split
+from clipzoo.runtime.log import make_log
+
+MODEL = {
+    "image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 32},
+    "text_encoder": {"type": "CLIPText", "width": 16, "layers": 1, "heads": 2, "output_dim": 16},
+}
+
+
+@pytest.fixture
+def make_runner(config_of, tmp_path, quiet):
+    def make(folder: str, **sections) -> Runner:
+        config = config_of(hooks=[], **{"model": MODEL, **sections})
+        data = build.dataset(config)
+        ids = tuple(case.id for case in data.cases)
+        split = Split("fold_1", train=ids[:22], val=ids[22:], test=ids[:6])
+        return Runner(config, data, split, tmp_path / folder, log=make_log(quiet, None), console=quiet)
+
+    return make
+
+
+def test_further_captions_and_padding_change_no_feature(make_runner):
+    runner = make_runner("run")
+    tower, tokens = runner.run.model.text_encoder.train(), next(iter(runner.run.train_loader)).text
+    more = enlarged(tokens, tower.context_length)
+    assert more.ids.shape == (_next_size(len(tokens)), _next_size(tokens.ids.shape[1])) and more.ids.shape > tokens.ids.shape
+    torch.testing.assert_close(tower(more)[: len(tokens)], tower(tokens), rtol=1e-5, atol=1e-6)
+    assert enlarged(tokens, 7).ids.shape[1] == max(7, tokens.ids.shape[1]), "not beyond the context"
+    assert torch.equal(more.lengths[: len(tokens)], tokens.lengths) and more.lengths[len(tokens) :].eq(tokens.lengths[0]).all()
+    sizes = {_next_size(number) for number in range(1, 1025)}
+    assert len(sizes) == 15 and all(_next_size(number) >= number for number in range(1, 1025))
+
+
+def test_what_cannot_be_compiled_is_said(make_runner, config_of):
+    frozen = {name: {**spec, "freeze": "all"} for name, spec in MODEL.items()}
+    with pytest.raises(BuildError, match="runtime.compile: CLIP has no tower that is trained. Remove it"):
+        make_runner("run", model=frozen, runtime={"compile": "default"})
+    with pytest.raises(ConfigError, match="runtime.compile: not supported with runtime.strategy='fsdp'"):
+        make_runner("run", runtime={"compile": "default", "strategy": "fsdp"})
+    net = make_runner("run").run.model
+    compile_towers(net, "default")
+    with pytest.raises(TypeError, match="compile it afterwards"):
+        copy.deepcopy(net)
+
+
+@pytest.mark.slow
+def test_compiled_towers_train_as_others_do_and_resume_bitwise(make_runner, stopped_at):
+    """With inductor on this machine's processor, several sizes of batches, a moving average and gradual unfreezing."""
+    sections = {"train": {"epochs": 3, "ema_decay": 0.9, "clip_grad": 0.5, "unfreeze": [{"epoch": 1, "text_encoder": "all"}]}}
+    sections["optimizer"] = {"type": "SGD", "lr": 0.05}  # AdamW would amplify the rounding of gradients that are almost 0
+    sections["model"] = {**MODEL, "text_encoder": {**MODEL["text_encoder"], "freeze": "all"}}
+    plain = make_runner("plain", **sections)
+    plain.fit()
+    compiled = make_runner("compiled", **sections, runtime={"compile": "default"})
+    compiled.fit()
+    assert compiled.run.rounding["runtime.compile"] == "default"
+    ends = [checkpoint.read(one.run.folder / checkpoint.LATEST) for one in (plain, compiled)]
+    for key in ("model", "raw_model"):
+        assert list(ends[0][key]) == list(ends[1][key])
+        for name, value in ends[0][key].items():
+            torch.testing.assert_close(ends[1][key][name], value, rtol=2e-3, atol=2e-5, msg=f"{key} {name}")
+    assert any(not torch.equal(ends[1]["model"][name], value) for name, value in ends[0]["model"].items()), "it was compiled indeed"
+    sections["runtime"] = {"compile": "default"}
+    with stopped_at(4):
+        make_runner("stopped", **sections).fit()
+    make_runner("stopped", **sections).fit()
+    digests = [file_sha256(compiled.run.folder.parent / folder / checkpoint.LATEST) for folder in ("compiled", "stopped")]
+    assert digests[0] == digests[1]
