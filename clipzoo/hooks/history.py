@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clipzoo.errors import DataError
 from clipzoo.files import read_json, write_json
 from clipzoo.hooks.base import Hook
+from clipzoo.hooks.pace import Pace
 from clipzoo.hooks.row_file import epoch_record
 from clipzoo.registries import HOOKS
 
@@ -23,6 +24,8 @@ _TIMED = {"epoch", "seconds", "images_per_second"}
 class HistoryHook(Hook):
     """Writes losses, learning rate and validation metrics of every epoch to ``history.json``; the metrics are those of its last evaluation.
 
+    The file is rewritten at most once a second, and at the end; the epochs are in the checkpoint too.
+
     Seconds and images per second go to ``timing.json``, so that ``history.json`` of a restarted run is byte-identical to that of
     an uninterrupted run.
     """
@@ -30,6 +33,7 @@ class HistoryHook(Hook):
     def __init__(self) -> None:
         self.epochs: list[dict] = []
         self.timings: list[dict] = []
+        self.pace = Pace(seconds=1.0)
 
     def before_fit(self, run: Run) -> None:
         """After a restart, rewrite ``history.json`` in any case, and read the timings of the previous epochs."""
@@ -46,12 +50,22 @@ class HistoryHook(Hook):
             write_json(path, [])
 
     def after_epoch(self, run: Run) -> None:
-        """Append the epoch and write both files."""
+        """Append the epoch, and write both files if due."""
         self.epochs.append(epoch_record(run))
         self.timings.append(
             {"epoch": run.state.epoch, "seconds": round(run.epoch_seconds, 3), "images_per_second": round(run.images_per_second, 2)}
         )
-        if run.is_main:
+        if run.is_main and self.pace.is_due():
+            self.write(run)
+
+    def after_fit(self, run: Run, error: BaseException | None) -> None:
+        """Write both files."""
+        if run.is_main and self.epochs:
+            self.write(run)
+
+    def write(self, run: Run) -> None:
+        """Write both files."""
+        with self.pace.working():
             write_json(run.folder / HISTORY_FILE, self.epochs)
             write_json(run.folder / TIMING_FILE, self.timings)
 

@@ -101,19 +101,19 @@ class MetricsCSVHook(Hook):
         """Add a row in the middle of an epoch; at its end ``after_epoch`` adds it."""
         self.evaluated_step = run.state.step
         if run.state.batch > 0:
-            self.add_row(run, watched_metrics(run), synced=True)
+            self.add_row(run, watched_metrics(run))
 
     def after_epoch(self, run: Run) -> None:
         """Add a row, with the metrics if they were measured at this step."""
         if run.state.step > self.last_step:
-            self.add_row(run, watched_metrics(run) if self.evaluated_step == run.state.step else {}, synced=True)
+            self.add_row(run, watched_metrics(run) if self.evaluated_step == run.state.step else {})
 
     def after_fit(self, run: Run, error: BaseException | None) -> None:
-        """Try again to write pending rows."""
-        if run.is_main and (self.must_rewrite or self.num_written < len(self.rows)):
+        """Try again to write pending rows, and sync all: the rows of a run that goes on are in its checkpoint too."""
+        if run.is_main and self.rows:
             self.write(run, synced=True)
 
-    def add_row(self, run: Run, metrics: dict[str, float], *, synced: bool = False) -> None:
+    def add_row(self, run: Run, metrics: dict[str, float]) -> None:
         """Add the row of this step. All processes must call this, as it averages their losses; the main process writes."""
         means = self.intervals.take(run)
         losses = {"train_loss": means.pop("loss"), **{k if is_measure(k) else f"train_{k}": v for k, v in means.items()}}
@@ -128,7 +128,7 @@ class MetricsCSVHook(Hook):
         self.last_step = run.state.step
         if run.is_main:
             self.rows.append(csv_text([[row.get(name) for name in self.columns]]))
-            self.write(run, synced=synced)
+            self.write(run, synced=False)
 
     def write(self, run: Run, *, synced: bool) -> None:
         """Append the pending rows, all or none; if the file cannot be written, try again at the next row."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 from clipzoo.config.arguments import NotNegative
 from clipzoo.files import finite, read_json, write_json
 from clipzoo.hooks.base import Hook
+from clipzoo.hooks.pace import Pace
 from clipzoo.hooks.row_file import Intervals, epoch_number, epoch_record, learning_rate, watched_metrics
 from clipzoo.metrics.findings import auroc_per_finding, average_precision_per_finding
 from clipzoo.pictures import figures, finding_bars
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from clipzoo.records.results import FoldResult
 
 FOLDER, CURVES_FILE, METRICS_FILE, RESULTS_FILE = "results", "training_curves.png", "model_metrics.png", "training_results.json"
-# Maximum share of the time that may be spent on drawing.
-_LARGEST_SHARE = 0.02
 # Metrics that are shares or areas, which can be drawn together on an axis from 0 to 1.
 _SHARES = re.compile(r"accuracy|balanced_accuracy|auroc|macro_(f1|precision|recall)|(i2t|t2i)_(r\d+|mrr)|.*_accuracy|mean_a.*|micro_f1.*")
 # What the second panel shows, by kind of data.
@@ -70,7 +68,7 @@ class ResultsHook(Hook):
 
     def before_fit(self, run: Run) -> None:
         """Start the clock."""
-        self.drawn_at, self.drawing_seconds, self.is_drawn = time.monotonic(), 0.0, False
+        self.pace, self.is_drawn = Pace(self.seconds), False
 
     def after_eval(self, run: Run) -> None:
         """Record the metrics of the best weights, and those between epochs."""
@@ -85,8 +83,7 @@ class ResultsHook(Hook):
         if run.evaluation.every_steps:
             self.record(run, {})
         self.is_drawn = False
-        waited = time.monotonic() - self.drawn_at
-        if run.is_main and waited >= max(self.seconds, self.drawing_seconds / _LARGEST_SHARE):
+        if run.is_main and self.pace.is_due():
             self.draw_curves(run)
 
     def record(self, run: Run, metrics: dict[str, float]) -> None:
@@ -112,9 +109,8 @@ class ResultsHook(Hook):
             write_json(run.folder / FOLDER / RESULTS_FILE, self.content(run, evaluation, result))
 
     def draw_curves(self, run: Run) -> None:
-        """Draw the curves, and record the time and duration."""
-        started = time.monotonic()
-        with never_fatal(run, CURVES_FILE):
+        """Draw the curves."""
+        with self.pace.working(), never_fatal(run, CURVES_FILE):
             title, subtitle = heading(run), describe_best(run)
             with drawing([title]) as letters:
                 title = title if letters.draws(title) else run.split.name
@@ -123,8 +119,7 @@ class ResultsHook(Hook):
                 panels = panels_of(run, self.evaluations or self.history, "step" if in_steps else "epoch", best_x)
                 figure = figures.curves_figure(title, subtitle, "optimizer step" if in_steps else "epoch", panels, best_x)
                 figures.save(figure, run.folder / FOLDER / CURVES_FILE)
-        self.drawn_at, self.is_drawn = time.monotonic(), True
-        self.drawing_seconds = self.drawn_at - started
+        self.is_drawn = True
 
     def content(self, run: Run, evaluation: Evaluation, result: FoldResult) -> dict:
         """The content of ``training_results.json``."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from clipzoo.config.arguments import Whole
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.flat_config import flat
+from clipzoo.hooks.pace import Pace
 from clipzoo.hooks.row_file import numbers_of_epoch, place
 from clipzoo.pictures.figures import confusion_figure, confusion_matrix
 from clipzoo.pictures.fonts import drawing
@@ -28,17 +29,20 @@ class TensorBoardHook(Hook):
     The horizontal axis counts epochs, or optimizer steps if evaluation counts in steps.
 
     Args:
-        confusion_every: Evaluations between confusion matrices, which are also drawn at the last; 0 for never.
+        confusion_every: Evaluations between confusion matrices, which are also drawn at the last; 0 for never. They are drawn less often
+            if drawing would take more than 2 % of the time.
     """
 
     def __init__(self, confusion_every: Whole = 5):
         self.confusion_every = confusion_every
         self.writer = None
+        self.pace = Pace()
 
     def before_fit(self, run: Run) -> None:
         """Open the event file; after a restart, events beyond the checkpoint are hidden."""
         if run.is_main:
             self.writer = _writer(run, purge_step=place(run) + 1 if run.state.step else None)
+            self.pace.start()
 
     def after_eval(self, run: Run) -> None:
         """Write the metrics and the confusion matrix of the evaluation."""
@@ -47,10 +51,11 @@ class TensorBoardHook(Hook):
         for name, value in run.epoch_metrics.items():
             self.writer.add_scalar(f"{run.watched}/{name}", value, place(run))
         number = place(run) // (run.evaluation.every_steps or run.evaluation.every)
-        due = self.confusion_every and (number % self.confusion_every == 0 or run.state.step >= run.last_step)
+        is_turn = self.confusion_every and number % self.confusion_every == 0 and self.pace.is_due()
+        due = is_turn or (self.confusion_every and run.state.step >= run.last_step)
         table = None if run.epoch_evaluation is None else run.epoch_evaluation.table
         if due and isinstance(table, PredictionTable):
-            with drawing(table.classes) as letters:
+            with self.pace.working(), drawing(table.classes) as letters:
                 figure = confusion_figure(confusion_matrix(table), table.classes, letters)
                 self.writer.add_figure(f"confusion/{run.watched}", figure, place(run))
 

@@ -25,9 +25,7 @@ class Accuracy(Metric):
 
     def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
         """See the class."""
-        from sklearn.metrics import accuracy_score
-
-        return accuracy_score(labels, probabilities.argmax(axis=1))
+        return (labels == probabilities.argmax(axis=1)).mean()
 
 
 @METRICS.register_module()
@@ -98,13 +96,9 @@ class LogLoss(Metric):
 
     def score(self, labels: np.ndarray, probabilities: np.ndarray) -> float:
         """See the class."""
-        from sklearn.metrics import log_loss
-
-        num_classes = probabilities.shape[1]
-        if num_classes == 1:  # scikit-learn requires two classes
-            return 0.0
-        # Rows of a float32 softmax sum to 1 only up to 1e-7, for which scikit-learn warns in float64.
-        return log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=np.arange(num_classes))
+        shares = probabilities / probabilities.sum(axis=1, keepdims=True)  # rows of a float32 softmax sum to 1 only up to 1e-7
+        least = np.finfo(np.float64).eps
+        return -np.log(shares[np.arange(len(labels)), labels].clip(least, 1 - least)).mean() if shares.shape[1] > 1 else 0.0
 
 
 @METRICS.register_module()
@@ -157,34 +151,28 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """``[C, C]`` int64 counts: rows are true classes, columns predicted ones; cases with label -1 or with NaN are ignored."""
-    from sklearn import metrics
-
     known, num_classes = (labels >= 0) & ~np.isnan(probabilities).any(axis=1), probabilities.shape[1]
-    if not known.any():  # scikit-learn requires at least one case
-        return np.zeros((num_classes, num_classes), dtype=np.int64)
-    return metrics.confusion_matrix(labels[known], probabilities[known].argmax(axis=1), labels=np.arange(num_classes)).astype(np.int64)
+    pairs = labels[known] * num_classes + probabilities[known].argmax(axis=1)
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
 def _precision_recall_f1(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """``[3, C]`` precision, recall and F1 of every class; NaN for a class without cases."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    num_classes = probabilities.shape[1]
-    if not len(labels):
-        return np.full((3, num_classes), np.nan)
-    *scores, cases = precision_recall_fscore_support(
-        labels, probabilities.argmax(axis=1), labels=np.arange(num_classes), average=None, zero_division=0.0
-    )
-    return np.where(cases > 0, scores, np.nan)
+    counts_CC = confusion_matrix(labels, probabilities)
+    right, cases, predicted = counts_CC.diagonal(), counts_CC.sum(axis=1), counts_CC.sum(axis=0)
+    precision, recall = right / predicted.clip(1), right / cases.clip(1)  # 0 for a class that was never predicted
+    return np.where(cases > 0, [precision, recall, 2 * right / (cases + predicted).clip(1)], np.nan)
 
 
 def _one_vs_rest_auroc(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """``[C]`` one-vs-rest area under the ROC curve; NaN for a class with no cases or all cases."""
-    from sklearn.metrics import roc_auc_score
+    """``[C]`` one-vs-rest area under the ROC curve; NaN for a class with no cases or all cases.
 
+    The area is the share of pairs of a positive and a negative case in which the positive one has the larger probability; ties count half.
+    """
     areas = np.full(probabilities.shape[1], np.nan)
     for c in range(len(areas)):
-        positive = labels == c
-        if positive.any() and not positive.all():
-            areas[c] = roc_auc_score(positive, probabilities[:, c])
+        positives, negatives = probabilities[labels == c, c], np.sort(probabilities[labels != c, c])
+        if len(positives) and len(negatives):
+            below, not_above = (np.searchsorted(negatives, positives, side).sum() for side in ("left", "right"))
+            areas[c] = (below + not_above) / (2 * len(positives) * len(negatives))
     return areas

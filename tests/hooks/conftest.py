@@ -26,6 +26,8 @@ def runner_of(class_folders, pairs):
     from clipzoo.engine.runner import Runner
     from clipzoo.records.folds import Split
 
+    files = []
+
     def make(folder: Path, hooks: list, *, kind: str = "classes", val: bool = True, console: Console | None = None, **sections) -> Runner:
         config = tiny_config(class_folders, hooks=hooks, **sections)
         if kind == "pairs":
@@ -38,13 +40,16 @@ def runner_of(class_folders, pairs):
         split = Split("fold_1", train=trained, val=tuple(watched) if val else (), test=tuple(scored))
         folder.mkdir(parents=True, exist_ok=True)
         log = logging.Logger("test")
-        log.addHandler(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
+        files.append(logging.FileHandler(folder / "log.txt", encoding="utf-8"))
+        log.addHandler(files[-1])
         console = console or Console(file=io.StringIO())
         runner = Runner(config, data, split, folder / "fold_1", log=log, console=console)
         runner.run.folder.mkdir(exist_ok=True)
         return runner
 
-    return make
+    yield make
+    for file in files:
+        file.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from clipzoo.engine import loop
 from clipzoo.errors import ConfigError
 from clipzoo.hooks import ResultsHook, results
+from clipzoo.hooks.pace import Pace
 from clipzoo.pictures import figures
 from clipzoo.records.results import FoldResult
 
@@ -129,16 +131,16 @@ def test_curves_are_drawn_when_due_and_at_the_end_once(runner_of, tmp_path, monk
 
 
 def test_drawing_takes_a_small_share_of_the_time(monkeypatch):
-    """A drawing of 2 s that ended 99 s ago waits; after 100 s it is due."""
-    hook = ResultsHook(seconds=1)
+    """At most every second, and as ``Pace`` says; another epoch waits."""
+    hook, now = ResultsHook(seconds=1), [100.0]
     drawn = []
     monkeypatch.setattr(hook, "draw_curves", drawn.append)
     monkeypatch.setattr(results, "epoch_record", lambda run: {})
     run = SimpleNamespace(is_main=True, evaluation=SimpleNamespace(every_steps=None))
+    monkeypatch.setattr(results, "Pace", partial(Pace, clock=lambda: now[0]))
     hook.before_fit(run)
-    hook.drawing_seconds = 2.0
-    for now, count in ((99.0, 0), (100.5, 1)):
-        monkeypatch.setattr(results.time, "monotonic", lambda now=now: hook.drawn_at + now)
+    for seconds, count in ((0.9, 0), (0.2, 1)):
+        now[0] += seconds
         hook.after_epoch(run)
         assert len(drawn) == count
 

@@ -161,3 +161,31 @@ def test_quadratic_weighted_kappa_of_grades():
     assert kappa.compute(grades, np.eye(4)[grades]) == 1
     assert math.isnan(kappa.compute(np.ones(5, dtype=int), np.eye(3)[np.ones(5, dtype=int)]))
     assert kappa.compute(np.ones(4, dtype=int), np.eye(3)[[0, 1, 2, 1]]) == 0  # a constant label agrees by chance only
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_metric_equals_scikit_learns(seed):
+    """On more cases, with probabilities of 0 and 1, ties, and a class without cases."""
+    from sklearn import metrics as reference
+
+    labels, probabilities = random_case(seed, num_cases=300, num_classes=5, absent=(3,) if seed % 2 else ())
+    probabilities[:7] = np.eye(5, dtype=np.float32)[np.arange(7) % 5]
+    predicted, classes = probabilities.argmax(axis=1), np.arange(5)
+    present = np.isin(classes, labels)
+    scores = reference.precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0.0)[:3]
+    shares = probabilities.astype(np.float64)
+    areas = [reference.roc_auc_score(labels == c, shares[:, c]) for c in classes[present]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rows that sum to 1 up to 1e-7 only
+        expected = {
+            "accuracy": reference.accuracy_score(labels, predicted),
+            "balanced_accuracy": scores[1][present].mean(),
+            "macro_f1": scores[2][present].mean(),
+            "macro_precision": scores[0][present].mean(),
+            "auroc": np.mean(areas),
+            "log_loss": reference.log_loss(labels, shares / shares.sum(axis=1, keepdims=True), labels=classes),
+        }
+    for name, value in expected.items():
+        metric = next(METRICS.get(key) for key in CLASSIFICATION if METRICS.get(key).name == name)()
+        assert metric.compute(labels, probabilities) == pytest.approx(value, abs=1e-12), name
+    assert (confusion_matrix(labels, probabilities) == reference.confusion_matrix(labels, predicted, labels=classes)).all()
