@@ -58,7 +58,7 @@ class Task:
 Pass = Callable[[], None]
 
 
-def clipzoo_run(task: Task, precision: str):
+def clipzoo_run(task: Task, precision: str, *, freeze_text: bool = False):
     """A run as ``tools/train.py`` builds it, without folds, hooks and evaluation."""
     from rich.console import Console
 
@@ -73,7 +73,7 @@ def clipzoo_run(task: Task, precision: str):
             "model": {
                 "type": "CLIP",
                 "image_encoder": {"type": "TimmBackbone", "name": IMAGE_TOWER, "image_size": task.image_size},
-                "text_encoder": "clip:ViT-B/32:scratch",
+                "text_encoder": {"type": "CLIPText", "variant": "ViT-B/32", "freeze": "all" if freeze_text else "none"},
                 "embed_dim": TEXT["width"],
             },
             "data": {
@@ -175,14 +175,23 @@ def image_tower(task: Task, precision: str) -> Pass:
     return one_pass
 
 
+def clipzoo_frozen(task: Task, precision: str) -> Pass:
+    """The same with a frozen text tower, which is encoded once."""
+    from clipzoo.engine import loop
+
+    run = clipzoo_run(task, precision, freeze_text=True)
+    return lambda: loop.train_epoch(run)
+
+
 CONTENDERS: dict[str, Callable[[Task, str], Pass]] = {
     "clipzoo": clipzoo_loop,
+    "clipzoo, text frozen": clipzoo_frozen,
     "open_clip_train": open_clip_trainer,
     "image tower alone": image_tower,
 }
 
 
-def serve(name: str, task: Task, connection) -> None:
+def serve(make: Callable[[Task, str], Pass], task: Task, connection) -> None:
     """The life of a contender's process: build what is asked for, time a pass when told to, sleep while it is the others' turn."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)  # open_clip: every layer of the model, and that its weights are random
@@ -194,7 +203,7 @@ def serve(name: str, task: Task, connection) -> None:
         verb, precision = order
         if verb == "build":
             torch.manual_seed(0)
-            passes[precision] = CONTENDERS[name](task, precision)
+            passes[precision] = make(task, precision)
             connection.send(0.0)
         elif verb == "forget":
             connection.send(float(passes.pop(precision) is None))
@@ -207,11 +216,11 @@ def serve(name: str, task: Task, connection) -> None:
 class Contender:
     """One trainer in a process of its own: allocator settings and thread pools are those of its process."""
 
-    def __init__(self, name: str, task: Task):
+    def __init__(self, name: str, make: Callable[[Task, str], Pass], task: Task):
         context = multiprocessing.get_context("spawn")
         self.name = name
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, task, other), daemon=False)  # a daemon may have no loader processes
+        self.process = context.Process(target=serve, args=(make, task, other), daemon=False)  # a daemon may have no loader processes
         self.process.start()
         other.close()
         self.precision = PRECISIONS[0]
@@ -241,6 +250,21 @@ class Contender:
         if self.process.is_alive():
             self.connection.send(None)
         self.process.join()
+
+
+def raced(makers: dict[str, Callable[[Task, str], Pass]], task: Task, rounds: int) -> list[Contender]:
+    """Every contender, after ``rounds`` timed passes in turns at the precision that suits it."""
+    contenders = [Contender(name, make, task) for name, make in makers.items()]
+    try:
+        for contender in contenders:
+            contender.choose_precision()
+        for _ in range(rounds):
+            for contender in contenders:
+                contender.seconds.append(contender.ask("train", contender.precision))
+    finally:
+        for contender in contenders:
+            contender.close()
+    return contenders
 
 
 def draw_class_folders(root: Path, num_images: int, size: int) -> None:
@@ -285,17 +309,19 @@ def choose_images(data: Path, table: Path, num_images: int) -> tuple[str, ...]:
     return tuple(dataset.cases[row].id for row in rows)
 
 
-def report(contenders: list[Contender], num_images: int, batch_size: int) -> Iterator[str]:
-    """The lines of the markdown table: medians over the rounds, their range, and how often as fast as open_clip's trainer."""
+def report(contenders: list[Contender], num_images: int, batch_size: int, peer: str, limit: str) -> Iterator[str]:
+    """The lines of the markdown table: medians over the rounds, their range, how often as fast as the peer, and the share of the limit."""
     speed = {c.name: [num_images / s for s in c.seconds] for c in contenders}
-    reference = statistics.median(speed["open_clip_train"])
-    yield "| trainer | precision | images/s (median) | min ... max | ms per step | x open_clip | fp32 / bf16 images/s in the trial |"
-    yield "|---|---|---:|---:|---:|---:|---:|"
+    reference, most = (statistics.median(speed[name]) for name in (peer, limit))
+    columns = ("images/s (median)", "min ... max", "ms per step", f"x {peer}", "of the limit", "fp32 / bf16 images/s in the trial")
+    yield f"| trainer | precision | {' | '.join(columns)} |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
     for c in contenders:
         median = statistics.median(speed[c.name])
         trial = " / ".join(f"{num_images / c.trial[p]:.1f}" for p in PRECISIONS)
         spread = f"{min(speed[c.name]):.1f} ... {max(speed[c.name]):.1f}"
-        cells = (c.name, c.precision, f"{median:.1f}", spread, f"{1000 * batch_size / median:.0f}", f"{median / reference:.2f}", trial)
+        step, ratio, share = f"{1000 * batch_size / median:.0f}", f"{median / reference:.2f}", f"{median / most:.2f}"
+        cells = (c.name, c.precision, f"{median:.1f}", spread, step, ratio, share, trial)
         yield f"| {' | '.join(cells)} |"
 
 
@@ -337,20 +363,11 @@ def main(argv: list[str] | None = None) -> None:
         table = Path(scratch) / "captions.csv"
         ids = choose_images(data, table, num_images)
         task = Task(str(data), ids, str(table), scratch, args.batch_size, args.image_size, args.num_workers, args.threads)
-        contenders = [Contender(name, task) for name in CONTENDERS]
-        try:
-            for contender in contenders:
-                contender.choose_precision()
-            for _ in range(args.rounds):
-                for contender in contenders:
-                    contender.seconds.append(contender.ask("train", contender.precision))
-        finally:
-            for contender in contenders:
-                contender.close()
+        contenders = raced(CONTENDERS, task, args.rounds)
     packages = ("torch", "open_clip_torch", "timm", "clipzoo")
     print(f"{machine()}, {args.threads} threads; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
     print(f"{IMAGE_TOWER} x CLIP text ViT-B/32, batch {args.batch_size}, {args.image_size} px, {args.rounds} x {args.steps} steps\n")
-    print("\n".join(report(contenders, num_images, args.batch_size)))
+    print("\n".join(report(contenders, num_images, args.batch_size, "open_clip_train", "image tower alone")))
 
 
 if __name__ == "__main__":

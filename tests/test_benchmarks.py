@@ -23,11 +23,37 @@ def smoke(repo, tmp_path):
 
 
 @pytest.mark.slow
-def test_class_captions_prints_the_three_rows(smoke):
+def test_class_captions_prints_the_four_rows(smoke):
     header, setting, rows = smoke("class_captions")
     assert "torch" in header and "open_clip_torch" in header and "resnet18" in setting
-    assert [row[0] for row in rows] == ["clipzoo", "open_clip_train", "image tower alone"]
-    assert all(row[1] in ("fp32", "bf16") and float(row[2]) > 0 for row in rows) and float(rows[1][5]) == 1
+    assert [row[0] for row in rows] == ["clipzoo", "clipzoo, text frozen", "open_clip_train", "image tower alone"]
+    assert all(row[1] in ("fp32", "bf16") and float(row[2]) > 0 for row in rows)
+    assert float(rows[2][5]) == float(rows[3][6]) == 1
+
+
+@pytest.mark.slow
+def test_dual_encoder_prints_the_three_rows(smoke):
+    header, setting, rows = smoke("dual_encoder")
+    assert "transformers" in header and setting.startswith("ViT-Ti/16 x BERT")
+    assert [row[0] for row in rows] == ["clipzoo", "HF Trainer", "image tower alone"]
+    assert float(rows[1][5]) == float(rows[2][6]) == 1 and all(float(row[2]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_five_folds_prints_both_rows(smoke):
+    header, setting, rows = smoke("five_folds")
+    assert "scikit-learn" in header and setting.endswith("180 images, 32 px, 5 folds x 1 epochs, 1 rounds")
+    assert [row[0] for row in rows] == ["clipzoo", "plain PyTorch"] and float(rows[1][3]) == 1
+
+
+@pytest.mark.slow
+def test_overhead_accounts_for_all_of_the_time(smoke):
+    header, setting, rows = smoke("overhead")
+    assert "torch" in header and setting.startswith("48 images, 32 px, 2 folds x 2 epochs")
+    seconds = {row[0]: float(row[1]) for row in rows}
+    causes = {"steps", "reading batches", "evaluation", "checkpoints", "hooks", "pictures", "start", "report", "building runs"}
+    assert causes < set(seconds) and abs(seconds.pop("other")) < 0.1
+    assert sum(v for k, v in seconds.items() if k not in ("all but steps", "wall time")) == pytest.approx(seconds["wall time"], abs=0.2)
 
 
 def test_class_captions_refuses_too_few_images(repo, class_folders):
