@@ -25,7 +25,7 @@ from clipzoo.baselines.retraining import widening_of
 from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, describe
 from clipzoo.config import Config
 from clipzoo.config.settings import DataSettings, EvaluationSettings, RuntimeSettings
-from clipzoo.engine import build, work_dir
+from clipzoo.engine import build, inputs, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint
 from clipzoo.errors import CheckpointError, ConfigError, did_you_mean, shortened
@@ -241,6 +241,7 @@ class Baselines:
             device=self.device,
             batch_size=self.options.batch_size,
             num_workers=workers,
+            cache=inputs.image_cache(self.config, log),
         )
         seconds = time.perf_counter() - started
         log.info(f"image tower {describe(tower)}: {new} images encoded for {len(rows)} cases, the others known, {seconds:.1f} s")

@@ -192,6 +192,9 @@ class RuntimeSettings(Settings):
             ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` disables the cache: every epoch runs the tower.
         compile: Mode of ``torch.compile`` for the towers in training: ``'default'``, ``'reduce-overhead'`` (CUDA graphs) or
             ``'max-autotune'``. Worth it on GPUs, after a minute or more of compilation; the last digits differ. ``None``: not compiled.
+        image_cache: Folder for decoded images, scaled for the tower: every image is decoded once for all epochs, folds and runs, which
+            changes no result; ``'auto'`` as for ``feature_cache``. ``None`` disables the cache.
+        image_cache_gib: Largest size of that folder in GiB. What was not used for the longest time makes room.
         strategy: Distributed strategy. ``'ddp'``: every process holds the whole model. ``'fsdp'``: the towers' weights, gradients and
             optimizer state are sharded, for towers that do not fit one device; the result is the same up to rounding.
         report: Language of ``report.html``, written when all folds are done: ``'en'`` or ``'zh'``; ``None`` for no report.
@@ -211,6 +214,8 @@ class RuntimeSettings(Settings):
     save_every_steps: Count | None = None
     feature_cache: FilePath | None = "auto"
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
+    image_cache: FilePath | None = "auto"
+    image_cache_gib: Annotated[float, Interval(ge=0.01, le=1_000_000)] = 4.0
     strategy: Literal["ddp", "fsdp"] = "ddp"
     report: Literal["en", "zh"] | None = "en"
     timeout: Annotated[float, Interval(gt=0, le=10_000_000)] = 1800.0

@@ -40,12 +40,14 @@ class Dataset:
             were merged; empty unless a subclass sets it.
         group_notes: Those of ``notes`` that say which groups were joined, for ``folds.json`` too.
         most_images: Maximum number of images of a case that are used at a time in training; ``None`` for all.
+        frame: Number of the frame of DICOM files that is the image, from 1; ``None`` if all have one frame.
 
     Raises:
         DataError: Two cases have the same id, or there are no cases.
     """
 
     most_images: int | None = None
+    frame: int | None = None
 
     def __init__(
         self,
@@ -173,6 +175,35 @@ class Dataset:
 
         Raises:
             DataError: The file cannot be read; the message names it.
+        """
+        raise NotImplementedError
+
+    @property
+    def reads_encoded(self) -> bool:
+        """Whether ``read_image`` decodes some bytes and does nothing else, so that its result can be kept under their digest."""
+        return False
+
+    def encoded_digest(self, row: int) -> str:
+        """BLAKE2b-128 of ``encoded_image``, hexadecimal, without reading the bytes again if they cannot have changed.
+
+        Raises:
+            DataError: The bytes cannot be read.
+        """
+        raise NotImplementedError
+
+    def encoded_image(self, row: int) -> bytes:
+        """The bytes that ``read_image`` decodes.
+
+        Raises:
+            DataError: They cannot be read; the message names the file.
+        """
+        raise NotImplementedError
+
+    def decode_image(self, row: int, content: bytes) -> Image.Image:
+        """The image that ``read_image`` makes of these bytes.
+
+        Raises:
+            DataError: They cannot be decoded; the message names the file in ``row``.
         """
         raise NotImplementedError
 

@@ -11,8 +11,9 @@ from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.digests import FileDigests
-from clipzoo.datasets.files.images import read_image
-from clipzoo.errors import LeakError
+from clipzoo.datasets.files.images import decode, read_image
+from clipzoo.errors import DataError, LeakError
+from clipzoo.files import read_bytes
 from clipzoo.records.folds import Case
 
 if TYPE_CHECKING:
@@ -31,14 +32,9 @@ class FileDataset(Dataset):
         captions_of_class: See ``Dataset``.
         notes: See ``Dataset``.
 
-    Attributes:
-        frame: Number of the frame of DICOM files that is the image, from 1; ``None`` if all have one frame.
-
     Raises:
         DataError: See ``Dataset``.
     """
-
-    frame: int | None = None
 
     def __init__(
         self,
@@ -66,6 +62,26 @@ class FileDataset(Dataset):
     def read_image(self, row: int) -> Image.Image:
         """See ``Dataset.read_image``."""
         return read_image(self._paths[row], frame=self.frame)
+
+    @property
+    def reads_encoded(self) -> bool:
+        """See ``Dataset.reads_encoded``."""
+        return reads_files(self)
+
+    def encoded_digest(self, row: int) -> str:
+        """See ``Dataset.encoded_digest``; size and times of the file stand for its bytes."""
+        return self.digests.of(self._paths[row]).digest
+
+    def encoded_image(self, row: int) -> bytes:
+        """See ``Dataset.encoded_image``."""
+        return read_bytes(self._paths[row])
+
+    def decode_image(self, row: int, content: bytes) -> Image.Image:
+        """See ``Dataset.decode_image``."""
+        try:
+            return decode(content, frame=self.frame)
+        except DataError as error:
+            raise DataError(f"{self._paths[row]}: {error}") from error
 
     def path_of(self, row: int) -> Path:
         """The actual path of the image in ``row``."""

@@ -135,12 +135,33 @@ class PadToSquare:
 FITS: dict[str, type] = {"pad": Fit, "crop": CropToSquare, "squash": SquashToSquare}  # the last two need no padding
 
 
-def evaluation_transform(preprocessing: Preprocessing) -> Transform:
+class FitThen:
+    """An image to the input of a tower: ``fit``, which depends on nothing but the image, then ``finish``, which may be random.
+
+    The image cache keeps what lies between the two.
+
+    Args:
+        preprocessing: What ``fit`` was made from.
+        finish: Function from ``[3, h, w]`` uint8, h and w at most ``size``, to ``[3, size, size]`` float32.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, finish: Callable[[Tensor], Tensor]):
+        if preprocessing.fit not in FITS:
+            raise ConfigError(f"preprocessing: unknown fit {preprocessing.fit!r}. Known: {', '.join(FITS)}")
+        self.preprocessing = preprocessing
+        self.fit = FITS[preprocessing.fit](preprocessing.size, preprocessing.interpolation)
+        self.finish = finish
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return self.finish(self.fit(image))
+
+
+def evaluation_transform(preprocessing: Preprocessing) -> FitThen:
     """RGB image to ``[3, size, size]`` float32, made square by ``preprocessing.fit`` and normalised; deterministic."""
     return compose(preprocessing)
 
 
-def compose(preprocessing: Preprocessing, colour: Sequence[Transform] = (), square: Sequence[Transform] = ()) -> Transform:
+def compose(preprocessing: Preprocessing, colour: Sequence[Transform] = (), square: Sequence[Transform] = ()) -> FitThen:
     """The transform for evaluation with further steps for training.
 
     Args:
@@ -153,11 +174,8 @@ def compose(preprocessing: Preprocessing, colour: Sequence[Transform] = (), squa
     with lean():
         from torchvision.transforms import v2
 
-    if preprocessing.fit not in FITS:
-        raise ConfigError(f"preprocessing: unknown fit {preprocessing.fit!r}. Known: {', '.join(FITS)}")
-    return v2.Compose(
+    finish = v2.Compose(
         [
-            FITS[preprocessing.fit](preprocessing.size, preprocessing.interpolation),
             v2.ToDtype(torch.float32, scale=True),  # to [0, 1]
             *colour,
             PadToSquare(preprocessing.size),
@@ -165,3 +183,4 @@ def compose(preprocessing: Preprocessing, colour: Sequence[Transform] = (), squa
             v2.Normalize(list(preprocessing.mean), list(preprocessing.std)),
         ]
     )
+    return FitThen(preprocessing, finish)

@@ -5,6 +5,7 @@ preprocessing to the data.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed, sharding
 from clipzoo.runtime.seeds import derived_seed, seed_everything
 from clipzoo.scoring.units import Unit
-from clipzoo.structures import Tokens
+from clipzoo.structures import Preprocessing, Tokens
 from clipzoo.text_tables import aligned
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def run(
     provenance: Provenance,
     earlier: dict | None = None,
     features: bool = True,
+    before_images: Callable[[Preprocessing], None] | None = None,
 ) -> Run:
     """Build everything needed to train ``config`` on ``split``, with fresh weights and fresh generators.
 
@@ -161,6 +163,7 @@ def run(
         earlier: Result of ``checkpoint.earlier_start``. The towers are built from it and get its weights before the features of a frozen
             tower are computed for the whole run.
         features: Whether a frozen image tower may encode all images before training, if ``runtime.feature_cache`` allows it.
+        before_images: Function called before any image is read, with what the image tower requires.
 
     Raises:
         ClipzooError: Something that the config describes cannot be built.
@@ -177,6 +180,8 @@ def run(
     tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, earlier)
     if train_settings.unfreeze is not None:
         unfreezing.to_last_stage(net, train_settings.unfreeze)  # again: a tower may have been needed for initialisation only
+    if before_images is not None:
+        before_images(net.preprocessing)
     fed = inputs.of(net, tokens, data, split, config, seed=seed, device=device, log=log, console=console, features=features)
     # After the weights: dropout may differ between processes, initial weights may not.
     seed_everything(seed + distributed.rank())

@@ -40,6 +40,7 @@ from clipzoo.runtime.log import close_log, make_console, make_log
 from clipzoo.scoring.decisions import Choice
 from clipzoo.scoring.summary import make_summary
 from clipzoo.signals import Interrupt
+from clipzoo.structures import Preprocessing
 
 
 class CrossValidation:
@@ -79,7 +80,7 @@ class CrossValidation:
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
         self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later
-        self.image_warnings: list[str] = []
+        self.image_warnings: list[str] | None = None  # None until the images were checked
         self.fingerprint: Fingerprint | None = None  # of the data, after the comparison with the work dir's record
 
     def train(self, fold: int | None = None, *, accept_changed_data: bool = False) -> Summary | None:
@@ -123,8 +124,9 @@ class CrossValidation:
             accept_changed_data: Continue even if images or texts changed since an earlier start.
         """
         distributed.from_main(lambda: work_dir.check_ours(self.folder, self.config, self.folds))
-        self.image_warnings = self.check_images()
         records = self.rehearse(first)
+        if self.image_warnings is None:
+            self.check_images()
         self.fingerprint = self.compare_data(accept_changed_data)
         distributed.from_main(self.check_done)
         distributed.from_main(lambda: work_dir.open_experiment(self.folder, self.config, self.folds))
@@ -142,11 +144,11 @@ class CrossValidation:
         finally:
             close_log(log)
 
-    def check_images(self) -> list[str]:
-        """Decode every image file once; see ``clipzoo.engine.checks.images``."""
+    def check_images(self, preprocessing: Preprocessing | None = None) -> None:
+        """Decode every image file once, and keep what a tower with ``preprocessing`` needs; see ``clipzoo.engine.checks.images``."""
         log = make_log(self.console, None)
         try:
-            return check_images(self.dataset, self.config, log=log, console=self.console)
+            self.image_warnings = check_images(self.dataset, self.config, log=log, console=self.console, preprocessing=preprocessing)
         finally:
             close_log(log)
 
@@ -209,6 +211,7 @@ class CrossValidation:
             config = self.config if outer is None else inner.inner_config(self.config)
             outputs = {"log": log, "console": self.console, "interrupt": self.interrupt}
             folder, provenance = self.folder_of(split, outer), self.provenance(split)
+            outputs["before_images"] = self.check_images if self.image_warnings is None else None
             return Runner(config, self.dataset, split, folder, provenance=provenance, choice=choice, **outputs)
         runner.log = runner.run.log = log
         runner.run.provenance = self.provenance(split)
@@ -316,7 +319,7 @@ class CrossValidation:
         log.info(f"folds  {self.folds.spec.get('type')} x {len(self.folds.splits)}, digest {self.folds.digest[:12]}")
         for note in [*self.folds.notes, *inner.cost(self.config)]:
             log.info(f"note: {note}")
-        for line in self.image_warnings:
+        for line in self.image_warnings or ():
             log.warning(f"warning: {line}")
 
     def summarise(self, log: logging.Logger | None = None) -> Summary | None:

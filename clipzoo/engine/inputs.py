@@ -15,6 +15,7 @@ from clipzoo.config.settings import DataSettings, RuntimeSettings, TrainSettings
 from clipzoo.datasets.augmentations import Mixing, augmentation_of, is_none, mixings_of
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
+from clipzoo.datasets.image_cache.cache import ImageCache
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine.checks import single_cases
 from clipzoo.errors import ConfigError
@@ -61,6 +62,7 @@ def frozen_features(
     device: torch.device,
     log: logging.Logger,
     console: Console,
+    images: ImageCache | None = None,
 ) -> torch.Tensor | None:
     """``[N, F]`` features of a frozen image tower for every case of the split whose images are used as they are; other rows are 0.
 
@@ -86,11 +88,18 @@ def frozen_features(
         device=device,
         batch_size=settings.scored_batch_size,
         num_workers=settings.num_workers,
+        cache=images,
     )
     if distributed.is_main():
         found = f"features of {len(rows)} cases, from {new} newly encoded images{_unkept(store)}"
         log.info(f"{split.name}: the frozen image tower is replaced by its {found}")
     return torch.from_numpy(table)
+
+
+def image_cache(config: Mapping, log: logging.Logger | None = None) -> ImageCache:
+    """The cache of decoded images, as ``config`` describes it; ``log`` gets a line if there can be none."""
+    settings = RuntimeSettings.of(config)
+    return ImageCache.of(settings.image_cache, settings.image_cache_gib, (lambda line: None) if log is None else log.info)
 
 
 def _unchanged(settings: DataSettings) -> bool:
@@ -146,7 +155,8 @@ def of(
         device: Device that the batches will be moved to.
         log: Logger for messages.
         console: Console for progress bars.
-        features: Whether a frozen image tower may encode all images now, if ``runtime.feature_cache`` allows it.
+        features: Whether a frozen image tower may encode all images now, if ``runtime.feature_cache`` allows it, and decoded images may be
+            kept (``runtime.image_cache``).
 
     Raises:
         ConfigError: The training part gives no batches to learn from, or the model does not support several images per case.
@@ -154,10 +164,12 @@ def of(
     settings = DataSettings.of(config)
     if data.single_images is not data and not net.takes_views:
         raise ConfigError(f"data.views: {type(net).__name__} does not support several images per case (no takes_views). Remove it")
-    table = frozen_features(net, data, split, config, device=device, log=log, console=console) if features else None
+    images = image_cache(config, log) if features else None
+    outputs = {"device": device, "log": log, "console": console}
+    table = frozen_features(net, data, split, config, images=images, **outputs) if features else None
     batches = training_batches(data, split, settings, net, seed)
     timeout = RuntimeSettings.of(config).timeout
-    common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda", "timeout": timeout}
+    common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda", "timeout": timeout, "cache": images}
     train = train_loader(
         data,
         batches,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from clipzoo.scoring.decisions import Choice, log_loss_change
 from clipzoo.scoring.findings import fit_thresholds
 from clipzoo.signals import Interrupt
 from clipzoo.statistics.decisions.temperature import apply_temperature, fit_temperature
+from clipzoo.structures import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Runner:
         interrupt: Listener for signals; ``None`` never ends early.
         choice: Number of epochs to train, as inner folds chose it; ``None`` for all.
         is_dry: Train a step in memory: ignore an earlier start in ``folder``, and do not cache the features of a frozen tower.
+        before_images: See ``build.run``.
     """
 
     def __init__(
@@ -79,11 +82,12 @@ class Runner:
         interrupt: Interrupt | None = None,
         choice: EpochChoice | None = None,
         is_dry: bool = False,
+        before_images: Callable[[Preprocessing], None] | None = None,
     ):
         self.console = console or make_console()
         self.log = log or make_log(self.console, None)
         folder = Path(folder)
-        outputs = {"log": self.log, "console": self.console}
+        outputs = {"log": self.log, "console": self.console, "before_images": before_images}
         provenance = provenance or Provenance.of(config.plain(), split.name, digest_of(asdict(split)))
         earlier = None if is_dry else checkpoint.earlier_start(folder, provenance)
         self.run: Run = build.run(config, dataset, split, folder, **outputs, provenance=provenance, earlier=earlier, features=not is_dry)

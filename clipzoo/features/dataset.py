@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.batches.workers import Loader
+    from clipzoo.datasets.image_cache.cache import ImageCache
     from clipzoo.models.tower import Tower
 
 
@@ -40,6 +41,7 @@ def dataset_features(
     batch_size: int,
     num_workers: int,
     progress: Progress | None = None,
+    cache: ImageCache | None = None,
 ) -> np.ndarray:
     """Features of cases of a dataset; only images that are not in the store are encoded, once each. All processes share the work.
 
@@ -53,6 +55,7 @@ def dataset_features(
         num_workers: Worker processes that read images.
         progress: Function that takes the number of images to encode and returns a context manager, whose value is called with the number of
             images done; not called if there is nothing to encode.
+        cache: Cache of decoded images; it changes no feature.
 
     Returns:
         ``[N, F]`` float32, on every process.
@@ -79,6 +82,7 @@ def dataset_features(
         pin_memory=device.type == "cuda",
         rank=distributed.rank(),
         world_size=distributed.world_size(),
+        cache=cache,
     )
     elsewhere = []
     with saving(shelf), closing(loader), progress(len(new)) if progress and new else nullcontext() as report:
@@ -108,7 +112,7 @@ def features_of_cases(
         what: Description of the work, for the progress bar.
         console: Console for the progress bar.
         log: Logger for progress lines, if ``console`` is not a terminal.
-        options: ``device``, ``batch_size`` and ``num_workers`` of ``dataset_features``.
+        options: ``device``, ``batch_size``, ``num_workers`` and ``cache`` of ``dataset_features``.
 
     Returns:
         ``[N, F]`` float32 for all N cases, 0 in rows that are not in ``rows``; and the number of images that had to be encoded.

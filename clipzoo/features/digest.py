@@ -8,26 +8,20 @@ included.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import nn
 
 from clipzoo import __version__
-from clipzoo.datasets import transforms
-from clipzoo.datasets.files import image_files, images, tiff_pages
-from clipzoo.datasets.files.dicom import detect, pixels, reading
+from clipzoo.datasets.image_cache.geometry import READING, code_of, version_of
 from clipzoo.structures import Preprocessing
 
-_READING = (images, image_files, tiff_pages, detect, reading, pixels, transforms)  # code between a file and a tower
 # The libraries that parts come from, with the name of their distribution on PyPI; Pillow decodes.
 _LIBRARIES = {
     "torch": "torch",
@@ -67,9 +61,9 @@ def feature_digest(
         "parts": {name: _described(part) for name, part in parts.items()},
         "towers": {name: part.blueprint() for name, part in parts.items() if hasattr(part, "blueprint")},
         "tokenizer": None if tokenizer is None else [_kind(tokenizer), *_plain_attributes(tokenizer)],
-        "code": {name: _code(name) for name in sorted(_modules([*parts.values(), *([] if tokenizer is None else [tokenizer])]))},
-        "reading": None if preprocessing is None else [asdict(preprocessing), *(_code(reading.__name__) for reading in _READING)],
-        "versions": {"clipzoo": __version__, **{name: _version(name) for name in _LIBRARIES.values()}},
+        "code": {name: code_of(name) for name in sorted(_modules([*parts.values(), *([] if tokenizer is None else [tokenizer])]))},
+        "reading": None if preprocessing is None else [asdict(preprocessing), *(code_of(reading.__name__) for reading in READING)],
+        "versions": {"clipzoo": __version__, **{name: version_of(name) for name in _LIBRARIES.values()}},
         "precision": precision,
         # Frozen parts compute in full precision, whatever the precision of the others.
         "frozen": {} if precision == "fp32" else {name: part.frozen for name, part in parts.items() if hasattr(part, "frozen")},
@@ -131,20 +125,3 @@ def _modules(parts: list) -> set[str]:
     """Modules that define the classes of ``parts`` and their bases, except those of libraries, whose version is included."""
     found = {base.__module__ for part in parts for base in type(part).__mro__}
     return {name for name in found if name.partition(".")[0] not in (*_LIBRARIES, *sys.stdlib_module_names)}
-
-
-@functools.cache
-def _code(name: str) -> str:
-    """Digest of the source of a module, which may change under the same name and version."""
-    try:
-        return hashlib.blake2b(inspect.getsource(sys.modules[name]).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    except (OSError, TypeError, KeyError):  # defined in an interactive session
-        return ""
-
-
-@functools.cache
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

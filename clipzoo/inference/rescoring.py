@@ -23,7 +23,7 @@ from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.datasets.views import GROUP, with_views
-from clipzoo.engine import build, checkpoint, work_dir
+from clipzoo.engine import build, checkpoint, inputs, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.evaluation import ClassEvaluator, Compute, Evaluation, Evaluator, FindingsEvaluator
 from clipzoo.engine.fingerprint import Fingerprint
@@ -326,6 +326,7 @@ def score_with(config: Config, provenance: Provenance, fold_folder: Path, images
         world_size=distributed.world_size(),
         timeout=settings.timeout,
         name="external images",
+        cache=inputs.image_cache(config),
     )
     compute = Compute(device, runtime.DTYPES[content["precision"]], settings.channels_last)
     with closing(loader):

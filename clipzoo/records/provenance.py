@@ -17,6 +17,7 @@ FREE_KEYS = (
     *("data.num_workers", "data.check_images", "data.dataset.attributes", "evaluation.balance_baselines"),
     *("evaluation.operating_point", "evaluation.positive_class", "splits.num_repeats"),
     *("runtime.log_every", "runtime.save_every", "runtime.save_every_steps", "runtime.timeout", "runtime.report"),
+    *("runtime.image_cache", "runtime.image_cache_gib"),
     "data.dataset.salt",
 )
 # Keys that may differ and only change rounding, because sums are formed in another order: accepted, and noted in the summary.

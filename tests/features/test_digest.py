@@ -65,7 +65,7 @@ def test_it_changes_with_what_makes_a_feature(change, monkeypatch):
     elif change == "eps":
         next(part for part in model.modules() if isinstance(part, torch.nn.LayerNorm)).eps = 1e-3
     else:
-        monkeypatch.setattr(digest, {"code": "_code", "library": "_version"}[change], lambda name: "another")
+        monkeypatch.setattr(digest, {"code": "code_of", "library": "version_of"}[change], lambda name: "another")
     assert loaded.digest != before
 
 

@@ -16,6 +16,8 @@ from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.batches import arrange
 from clipzoo.datasets.batches.samplers import Sampler, generator
 from clipzoo.datasets.batches.workers import TIMEOUT, Loader
+from clipzoo.datasets.image_cache.cache import ImageCache
+from clipzoo.datasets.transforms import FitThen
 from clipzoo.errors import BuildError, ClipzooError, ConfigError
 from clipzoo.structures import Batch, Tokens
 
@@ -181,23 +183,31 @@ class CaseReader(torch.utils.data.Dataset):
         dataset: Dataset with the cases.
         transform: Function from a PIL image to a ``[3, H, W]`` tensor; uses torch's generator, which is seeded per case.
         most: Maximum number of images per case, drawn with the seed; ``None`` for all.
+        cache: Cache of decoded images; it changes no tensor, and serves transforms that begin with a ``fit`` (``FitThen``).
     """
 
-    def __init__(self, dataset: Dataset, transform: Callable, most: int | None = None):
+    def __init__(self, dataset: Dataset, transform: Callable, most: int | None = None, cache: ImageCache | None = None):
         self.dataset, self.transform, self.most = dataset, transform, most
+        images = cache.images(dataset, transform.preprocessing) if cache is not None and isinstance(transform, FitThen) else None
+        self.cached = images
+        self._read, self._finish = (dataset.single_images.read_image, transform) if images is None else (images, transform.finish)
 
     def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int] | ClipzooError:
         try:
-            images = [self.dataset.single_images.read_image(row) for row in self._chosen(draw)]
+            images = [self._read(row) for row in self._chosen(draw)]
         except ClipzooError as error:
             if torch.utils.data.get_worker_info() is None:
                 raise
             return error  # ``Loader`` raises it: torch re-raises a worker's exception with all tracebacks in its message
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed would also record the call stack for an uninitialised GPU
-            tensors = [self.transform(image) for image in images]
+            tensors = [self._finish(image) for image in images]
         several = self.dataset.single_images is not self.dataset
         return draw.row, torch.stack(tensors) if several else tensors[0], draw.caption
+
+    def after_batch(self) -> list[str]:
+        """Called by ``Loader`` in the process that has read a batch; returns lines for the user."""
+        return [] if self.cached is None else self.cached.after_batch()
 
     def _chosen(self, draw: Draw) -> Sequence[int]:
         rows = self.dataset.image_rows(draw.row)
@@ -289,16 +299,18 @@ def train_loader(
     pin_memory: bool,
     features: torch.Tensor | None = None,
     timeout: float = TIMEOUT,
+    cache: ImageCache | None = None,
 ) -> Loader:
     """A loader of training batches; call ``batches.set_epoch`` before each epoch.
 
     Args:
         features: ``[N, F]`` features of all cases, used instead of images; ``transform`` and ``num_workers`` are then ignored.
         timeout: Maximum seconds that worker processes may take per batch.
+        cache: See ``CaseReader``.
     """
     collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None)
     options = {"pin_memory": pin_memory, "name": "training cases", "timeout": timeout}
-    return _loader(_reader(dataset, transform, features, dataset.most_images), batches, collate, num_workers, **options)
+    return _loader(_reader(dataset, transform, features, cache, dataset.most_images), batches, collate, num_workers, **options)
 
 
 def eval_loader(
@@ -314,6 +326,7 @@ def eval_loader(
     features: torch.Tensor | None = None,
     timeout: float = TIMEOUT,
     name: str = "images",
+    cache: ImageCache | None = None,
 ) -> Loader:
     """A loader of ``rows`` in order; with several processes each reads its share, and no case is read twice.
 
@@ -321,16 +334,19 @@ def eval_loader(
         features: See ``train_loader``.
         timeout: See ``train_loader``.
         name: Description of ``rows`` for messages.
+        cache: See ``CaseReader``.
     """
     draws = [Draw(int(row), 0) for row in rows[rank::world_size]]
     batches = [draws[i : i + batch_size] for i in range(0, len(draws), batch_size)]
     collate = Collate(dataset, None, of_features=features is not None)
     options = {"pin_memory": pin_memory, "name": name, "timeout": timeout}
-    return _loader(_reader(dataset, transform, features), batches, collate, num_workers, **options)
+    return _loader(_reader(dataset, transform, features, cache), batches, collate, num_workers, **options)
 
 
-def _reader(dataset: Dataset, transform: Callable, features: torch.Tensor | None, most: int | None = None) -> CaseReader | FeatureReader:
-    return CaseReader(dataset, transform, most) if features is None else FeatureReader(features)
+def _reader(
+    dataset: Dataset, transform: Callable, features: torch.Tensor | None, cache: ImageCache | None, most: int | None = None
+) -> CaseReader | FeatureReader:
+    return CaseReader(dataset, transform, most, cache) if features is None else FeatureReader(features)
 
 
 def _loader(reader: CaseReader | FeatureReader, batches: object, collate: Collate, num_workers: int, **options: object) -> Loader:

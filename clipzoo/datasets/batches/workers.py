@@ -52,7 +52,8 @@ class Loader(DataLoader):
     Close the loader after use; a closed loader restarts on demand.
 
     Args:
-        dataset: Dataset, as for ``DataLoader``.
+        dataset: Dataset, as for ``DataLoader``. If it has a method ``after_batch``, this is called after each batch in the process that
+            read it, and returns lines for the user.
         collate: Function that builds a batch, or returns a ``ClipzooError``.
         num_workers: Number of worker processes.
         name: Description of what is read, for messages.
@@ -66,7 +67,7 @@ class Loader(DataLoader):
     def __init__(self, dataset: object, collate: Callable, num_workers: int, *, name: str, timeout: float = TIMEOUT, **options: object):
         options.setdefault("generator", torch.Generator())  # separate, so that loading does not use the run's generator
         workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0, "worker_init_fn": _begin}
-        super().__init__(dataset, collate_fn=_Sent(collate), **workers, **options)
+        super().__init__(dataset, collate_fn=_Sent(collate, dataset), **workers, **options)
         self.name, self.seconds = name, timeout
         self.watch: Watch | None = None
 
@@ -76,6 +77,10 @@ class Loader(DataLoader):
             if self.watch is not None:
                 self.watch.waits(0.0)
             batch = next(batches, None)
+            if isinstance(batch, Noted):
+                for line in batch.notes:
+                    self.say(line)
+                batch = batch.batch
             if batch is None:
                 return
             if isinstance(batch, Parcel):
@@ -250,19 +255,42 @@ class Parcel:
         return self
 
 
+@dataclasses.dataclass
+class Noted:
+    """A batch with lines for the user from the worker process that made it.
+
+    Attributes:
+        batch: The batch, or a ``Parcel`` with it.
+        notes: The lines.
+    """
+
+    batch: Any
+    notes: list[str]
+
+    def pin_memory(self) -> Noted:
+        """The same with the batch in page-locked memory; the DataLoader calls this."""
+        if hasattr(self.batch, "pin_memory"):
+            self.batch = self.batch.pin_memory()
+        return self
+
+
 class _Sent:
     """Lets a worker send its batches in shared memory, or as a parcel when that is full.
 
     Torch would do so in a thread of the worker whose errors are lost: the batch would then be waited for forever.
     """
 
-    def __init__(self, collate: Callable):
+    def __init__(self, collate: Callable, dataset: object):
         self.collate = collate
+        self.after_batch = getattr(dataset, "after_batch", list)
 
     def __call__(self, samples: list) -> Any:
-        batch = self.collate(samples)
-        if torch.utils.data.get_worker_info() is None:
-            return batch
+        batch, in_worker = self.collate(samples), torch.utils.data.get_worker_info() is not None
+        notes = self.after_batch()
+        sent = self._sent(batch) if in_worker else batch
+        return Noted(sent, notes) if notes else sent
+
+    def _sent(self, batch: Any) -> Any:
         tensors = list(tensors_of(batch))
         if not has_room(sum(tensor.nbytes for tensor in tensors)):
             return Parcel(batch)

@@ -132,9 +132,21 @@ def fact_of(data: Dataset, row: int) -> FileFact:
     return _fact(data, row, _with_pixels)
 
 
-def decoded_fact_of(data: Dataset, row: int) -> FileFact:
-    """The facts of the image in ``row`` without what is compared with other images: ``digest``, ``pixels`` and ``thumbnail``."""
-    return _fact(data, row, lambda fact, image: replace(fact, digest="", width=image.width, height=image.height))
+def decoded_fact_of(data: Dataset, row: int, keep: Callable[[bytes, Image.Image], object] | None = None) -> FileFact:
+    """The facts of the image in ``row`` without what is compared with other images: ``digest``, ``pixels`` and ``thumbnail``.
+
+    Args:
+        data: Dataset of single images.
+        row: A row of it.
+        keep: Function called with the digest of the file's bytes and the decoded image.
+    """
+
+    def completed(fact: FileFact, image: Image.Image) -> FileFact:
+        if keep is not None and fact.digest:
+            keep(bytes.fromhex(fact.digest), image)
+        return replace(fact, digest="", width=image.width, height=image.height)
+
+    return _fact(data, row, completed)
 
 
 def _fact(data: Dataset, row: int, completed: Callable[[FileFact, Image.Image], FileFact]) -> FileFact:
