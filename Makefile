@@ -44,6 +44,7 @@ slow: $(VENV)/.installed-tests
 
 bench: $(VENV)/.installed-tests
 	$(BIN)/python benchmarks/class_captions.py
+	$(BIN)/python benchmarks/input_pipeline.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/frozen_tower.py
 

@@ -115,7 +115,7 @@ class Batch:
 
     Attributes:
         images: ``[B, 3, H, W]`` float32, normalised; ``[B, 0]`` if ``features`` replace them. With ``num_images``, ``[I, 3, H, W]``: those
-            of the first case, those of the second …
+            of the first case, those of the second … With ``draws``, uint8 and not augmented yet.
         labels: ``[B]`` int64 class indices; -1 for cases without a class, and for all cases with findings.
         cases: ``[B]`` int64 rows in the dataset, by which results are matched to cases.
         text: The U distinct captions of the batch (or the whole caption table, if the loss needs it), trimmed; ``None`` in evaluation.
@@ -128,6 +128,7 @@ class Batch:
         partner: ``[B]`` int64 case of the batch that each image is mixed with; ``None`` if images are not mixed.
         share: Scalar float32 in [0, 1]: the share that each mixed image keeps of its own case.
         num_images: ``[B]`` int64, at least 1, for data with several images per case (``Views``): how many each has, I in total.
+        draws: ``[I, P]`` float32 random numbers for augmentation on the device; ``None`` if it is done.
     """
 
     images: Tensor
@@ -143,6 +144,7 @@ class Batch:
     partner: Tensor | None = None
     share: Tensor | None = None
     num_images: Tensor | None = None
+    draws: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

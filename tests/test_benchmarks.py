@@ -71,6 +71,16 @@ def test_retrieval_prints_the_three_rows_and_the_recalls_agree(smoke):
 
 
 @pytest.mark.slow
+def test_input_pipeline_prints_every_loader_for_every_kind_of_file(smoke):
+    header, setting, rows = smoke("input_pipeline")
+    assert "torchvision" in header and "timm" in header and setting.startswith("8 images of 80 x 80 to 32 px")
+    ours = ["clipzoo without cache", "clipzoo, first epoch", "clipzoo, later epochs", "clipzoo, later epochs, augment_on_device"]
+    names = ["torchvision", "timm", *ours, "evaluation without cache", "evaluation, later passes"]
+    assert [row[:2] for row in rows] == [[kind, name] for kind in ("jpeg", "png", "png16") for name in names]
+    assert all(float(row[2]) > 0 for row in rows) and all(float(row[4]) == 1 for row in rows if row[1] == "torchvision")
+
+
+@pytest.mark.slow
 def test_frozen_tower_prints_the_four_rows_and_the_cache_changes_no_number(smoke):
     header, setting, rows = smoke("frozen_tower")
     assert "torchvision" in header and setting.startswith("resnet18, 48 images")

@@ -40,6 +40,8 @@ class DataSettings(Settings):
         batch_size: Cases per step and per process.
         augmentation: ``'none'``, ``'minimal'``, ``'standard'``, a spec for AUGMENTATIONS, or a list of them that are applied one after the
             other. Applied in training only.
+        augment_on_device: Whether augmentation is applied to whole batches on the device, with the same random numbers, instead of to
+            single images by the workers; the result is the same up to rounding. For augmentations that have a batched form.
         sampler: Spec for SAMPLERS; ``None`` visits every training case once per epoch.
         num_workers: Data loader processes; 0 loads in the training process. Results do not depend on it.
         eval_batch_size: Cases per step in evaluation; ``None`` means twice ``batch_size``.
@@ -59,6 +61,7 @@ class DataSettings(Settings):
     dataset: dict
     batch_size: BatchSize = 32
     augmentation: str | dict | list = "standard"
+    augment_on_device: bool = False
     sampler: str | dict | None = None
     num_workers: Annotated[int, Interval(ge=0, le=MOST_WORKERS)] = 4
     eval_batch_size: BatchSize | None = None

@@ -230,10 +230,12 @@ def run(
             "runtime.threads": torch.get_num_threads(),
             "runtime.feature_cache": "used" if fed.features is not None else None,
             "runtime.compile": settings.compile,
+            "data.augment_on_device": "used" if data_settings.augment_on_device else None,
         },
         averaged=averaged,
         live=None if live is None else LiveVocabulary(live, kind, optimizer),
         mixings=inputs.mixings(net, data_settings, train_settings),
+        augmentation=fed.augmentation,
     )
 
 

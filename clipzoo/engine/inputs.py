@@ -13,6 +13,7 @@ from rich.console import Console
 
 from clipzoo.config.settings import DataSettings, RuntimeSettings, TrainSettings
 from clipzoo.datasets.augmentations import Mixing, augmentation_of, is_none, mixings_of
+from clipzoo.datasets.augmentations.batched import BatchedAugmentation, batched
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.image_cache.cache import ImageCache
@@ -121,6 +122,7 @@ class Inputs:
         batches: The order of the training part.
         train: Loader of the training part; it reads images or looks up their features.
         scored: Loaders of the val and the test part, without augmentation and shuffling.
+        augmentation: What ``data.augment_on_device`` does to training batches on the device; ``None`` without it.
     """
 
     tokens: Tokens | None
@@ -128,6 +130,7 @@ class Inputs:
     batches: EpochBatches
     train: Loader
     scored: dict[str, Loader]
+    augmentation: BatchedAugmentation | None = None
 
 
 def of(
@@ -170,10 +173,12 @@ def of(
     batches = training_batches(data, split, settings, net, seed)
     timeout = RuntimeSettings.of(config).timeout
     common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda", "timeout": timeout, "cache": images}
+    augmentation = augmentation_of(settings.augmentation)
+    on_device = batched(augmentation, net.preprocessing) if settings.augment_on_device else None
     train = train_loader(
         data,
         batches,
-        augmentation_of(settings.augmentation).build(net.preprocessing),
+        augmentation.build(net.preprocessing) if on_device is None else on_device.transform,
         tokens,
         all_captions=net.captions == "all",
         features=table if _unchanged(settings) else None,
@@ -196,7 +201,7 @@ def of(
     }
     single_cases.check(net, batches, train, device)
     warn_of_double_balance(net, batches.sampler, log)
-    return Inputs(tokens, table, batches, train, scored)
+    return Inputs(tokens, table, batches, train, scored, on_device)
 
 
 def mixings(net: Model, settings: DataSettings, train: TrainSettings) -> list[Mixing]:

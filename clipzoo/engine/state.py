@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch.optim.swa_utils import AveragedModel
 
     from clipzoo.datasets.augmentations import Mixing
+    from clipzoo.datasets.augmentations.batched import BatchedAugmentation
     from clipzoo.datasets.base import Dataset
     from clipzoo.datasets.batches.loader import EpochBatches
     from clipzoo.datasets.batches.workers import Loader
@@ -157,6 +158,7 @@ class Run:
         world_size: Number of processes.
         provenance: Provenance of the run's files.
         mixings: Members of the augmentation that mix the images of a batch.
+        augmentation: What ``data.augment_on_device`` does to training batches on the device; ``None`` without it.
         rounding: Values of the keys that may change between two starts and affect the last digits.
         averaged: Moving average of the weights, if ``train.ema_decay`` is set.
         saver: Writer of the checkpoints.
@@ -203,6 +205,7 @@ class Run:
     live: LiveVocabulary | None = None
     choice: EpochChoice | None = None
     mixings: Sequence[Mixing] = ()
+    augmentation: BatchedAugmentation | None = None
     epoch_evaluation: Evaluation | None = None
     epoch_losses: dict[str, float] = field(default_factory=dict)
     epoch_seconds: float = 0.0

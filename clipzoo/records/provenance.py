@@ -21,7 +21,10 @@ FREE_KEYS = (
     "data.dataset.salt",
 )
 # Keys that may differ and only change rounding, because sums are formed in another order: accepted, and noted in the summary.
-ROUNDING_KEYS = ("data.eval_batch_size", "runtime.device", "runtime.threads", "runtime.feature_cache", "runtime.compile")
+ROUNDING_KEYS = (
+    *("data.eval_batch_size", "data.augment_on_device"),
+    *("runtime.device", "runtime.threads", "runtime.feature_cache", "runtime.compile"),
+)
 # Hooks that only observe, and may differ too; any other hook may end the training, which changes its results.
 WATCHERS = (
     *("ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook"),

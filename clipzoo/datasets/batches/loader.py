@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from clipzoo.datasets.augmentations.batched import Drawn
 from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.batches import arrange
 from clipzoo.datasets.batches.samplers import Sampler, generator
@@ -181,7 +182,7 @@ class CaseReader(torch.utils.data.Dataset):
 
     Args:
         dataset: Dataset with the cases.
-        transform: Function from a PIL image to a ``[3, H, W]`` tensor; uses torch's generator, which is seeded per case.
+        transform: Function from a PIL image to a ``[3, H, W]`` tensor, or ``Drawn``; uses torch's generator, which is seeded per case.
         most: Maximum number of images per case, drawn with the seed; ``None`` for all.
         cache: Cache of decoded images; it changes no tensor, and serves transforms that begin with a ``fit`` (``FitThen``).
     """
@@ -192,7 +193,7 @@ class CaseReader(torch.utils.data.Dataset):
         self.cached = images
         self._read, self._finish = (dataset.single_images.read_image, transform) if images is None else (images, transform.finish)
 
-    def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor, int] | ClipzooError:
+    def __getitem__(self, draw: Draw) -> tuple[int, torch.Tensor | Drawn, int] | ClipzooError:
         try:
             images = [self._read(row) for row in self._chosen(draw)]
         except ClipzooError as error:
@@ -203,7 +204,7 @@ class CaseReader(torch.utils.data.Dataset):
             torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed would also record the call stack for an uninitialised GPU
             tensors = [self._finish(image) for image in images]
         several = self.dataset.single_images is not self.dataset
-        return draw.row, torch.stack(tensors) if several else tensors[0], draw.caption
+        return draw.row, _joined(tensors, torch.stack) if several else tensors[0], draw.caption
 
     def after_batch(self) -> list[str]:
         """Called by ``Loader`` in the process that has read a batch; returns lines for the user."""
@@ -252,9 +253,10 @@ class Collate:
         if self.of_features:
             common |= {"features": torch.stack(values), "images": torch.empty(len(rows), 0)}
         elif self.dataset.single_images is self.dataset:
-            common |= {"images": torch.stack(values)}
+            common |= _images(_joined(values, torch.stack))
         else:
-            common |= {"images": torch.cat(values), "num_images": torch.tensor([len(images) for images in values])}
+            images = _joined(values, torch.cat)
+            common |= {**_images(images), "num_images": torch.tensor([len(_images(value)["images"]) for value in values])}
         common |= {"labels": torch.from_numpy(self.dataset.labels_if_any[rows]), "findings": self._findings(rows)}
         if self.tokens is None:
             return Batch(**common)
@@ -279,6 +281,15 @@ class Collate:
     def _findings(self, rows: Sequence[int]) -> torch.Tensor | None:
         """See ``Batch.findings``."""
         return None if self.dataset.findings is None else torch.from_numpy(self.dataset.findings[rows]).float()
+
+
+def _joined(values: Sequence[torch.Tensor | Drawn], join: Callable) -> torch.Tensor | Drawn:
+    return Drawn(*map(join, zip(*values, strict=True))) if isinstance(values[0], Drawn) else join(values)
+
+
+def _images(value: torch.Tensor | Drawn) -> dict[str, torch.Tensor]:
+    """The attributes of a batch."""
+    return {"images": value.pixels, "draws": value.numbers} if isinstance(value, Drawn) else {"images": value}
 
 
 def _caption_labels(dataset: Dataset, num_captions: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,7 +76,7 @@ def single_valued(net: Model, batch: Batch) -> list[str]:
     handles = [norm.register_forward_pre_hook(look) for norm in norms]
     try:
         with torch.no_grad(), evaluating(net):  # updates no statistics and draws no random number
-            net(batch)
+            net(replace(batch, images=batch.images.float()))  # with data.augment_on_device they are uint8; only shapes matter
     finally:
         for handle in handles:
             handle.remove()

@@ -68,7 +68,9 @@ def synchronised(run: Run, *, is_last: bool) -> contextlib.AbstractContextManage
 
 
 def on_device(run: Run, batch: Batch) -> Batch:
-    """``batch`` on the device of the model."""
+    """``batch`` on the device of the model, augmented there with ``data.augment_on_device``."""
+    if run.augmentation is not None:
+        batch = run.augmentation(batch.to(run.device))
     return batch.to(run.device, channels_last=run.runtime.channels_last)
 
 
