@@ -41,6 +41,7 @@ class Dataset:
         group_notes: Those of ``notes`` that say which groups were joined, for ``folds.json`` too.
         most_images: Maximum number of images of a case that are used at a time in training; ``None`` for all.
         frame: Number of the frame of DICOM files that is the image, from 1; ``None`` if all have one frame.
+        noted: Notes about reading the images that the user has seen, so that every fold does not repeat them.
 
     Raises:
         DataError: Two cases have the same id, or there are no cases.
@@ -66,6 +67,7 @@ class Dataset:
         self.attributes: dict[str, dict[str, str]] = {}
         self.given_groups: dict[str, str] = {}
         self.group_notes: tuple[str, ...] = ()
+        self.noted: set[str] = set()
         self._captions_of_row = [list(captions_of_case[case.id]) for case in self.cases]
         self._captions_of_class = [list(ids) for ids in captions_of_class]
         if not self.cases:

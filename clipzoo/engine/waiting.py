@@ -34,7 +34,7 @@ class Waiting:
 
     def __init__(self, run: Run):
         self.run = run
-        self.noted: set[str] = set()
+        self.noted = run.dataset.single_images.noted
 
     def waits(self, seconds: float) -> None:
         """See ``Watch.waits``.
@@ -47,7 +47,7 @@ class Waiting:
             raise Interrupted(number, agreed=alone)
 
     def note(self, line: str) -> None:
-        """Log ``line`` once."""
+        """Log ``line`` once for all runs on the data."""
         if line not in self.noted:
             self.noted.add(line)
             self.run.log.info(line)

@@ -65,9 +65,7 @@ def digest(path: Path) -> str:
 
 
 def without(root: Path, tmp_path: Path, console, **more) -> dict[str, str]:
-    return trained(
-        root, tmp_path / "without", console, runtime={"image_cache": None, "device": "cpu", "threads": 1, "report": None}, **more
-    )
+    return trained(root, tmp_path / "without", console, runtime={"image_cache": None}, **more)
 
 
 def notes(folder: Path) -> list[str]:
@@ -97,22 +95,22 @@ def test_images_that_are_not_checked_are_kept_by_the_first_epoch(root, quiet, tm
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("fault", ["no folder", "damaged"])
 def test_a_cache_that_fails_is_one_line_and_changes_nothing(root, quiet, tmp_path, cache, fault, workers):
-    data = {"augmentation": "standard", "num_workers": workers, "check_images": fault == "damaged"}
-    expected = without(root, tmp_path, quiet, data=data)
+    more = {"data": {"augmentation": "standard", "num_workers": workers}, "fold": None if workers else 1}
+    expected = without(root, tmp_path, quiet, **more)
     if fault == "damaged":
-        assert trained(root, tmp_path / "sound", quiet, data=data) == expected
+        assert trained(root, tmp_path / "sound", quiet, **more) == expected
         (pack,) = cache.glob("images/*/*.pack")
         content = bytearray(pack.read_bytes())
         content[:: len(content) // 50] = bytes(len(content[:: len(content) // 50]))
         pack.write_bytes(content)
     else:
-        cache.mkdir()
+        cache.mkdir(exist_ok=True)
         (cache / "images").write_text("a file where the folder should be")
-    assert trained(root, tmp_path / "run", quiet, data=data) == expected
+    assert trained(root, tmp_path / "run", quiet, **more) == expected
     (line,) = notes(tmp_path / "run")
-    assert ("is damaged; what is damaged in it is decoded again" if fault == "damaged" else "cannot be written (File exists)") in line
+    assert ("is damaged; what is damaged in it is decoded again" if fault == "damaged" else "cannot grow (File exists)") in line
     if fault == "damaged":
-        assert trained(root, tmp_path / "again", quiet, data=data) == expected and notes(tmp_path / "again") == []
+        assert trained(root, tmp_path / "again", quiet, **more) == expected and notes(tmp_path / "again") == []
 
 
 def test_a_dry_run_keeps_nothing(root, quiet, tmp_path, cache):

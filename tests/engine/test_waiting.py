@@ -47,6 +47,7 @@ def read_of(validation, at):
 def test_a_signal_in_any_wait_ends_the_run_and_it_goes_on_bit_for_bit(config_of, tmp_path, quiet, every_steps, epochs, reads_before):
     """18 or 19 cases are trained on in an epoch of three steps, 5 or 6 are evaluated, 12 are scored; each is one read."""
     sections = {"hooks": ["HistoryHook", {"type": "MetricsCSVHook", "every_steps": 1}], "evaluation": {"every_steps": every_steps}}
+    sections["runtime"] = {"image_cache": None}  # every case is read every time
     config = config_of(train={"epochs": epochs}, data={"eval_batch_size": 2}, **sections)
     whole = CrossValidation(config, tmp_path / "whole", console=quiet)
     reads = read_of(whole, at=0)

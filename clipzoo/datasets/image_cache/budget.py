@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -43,17 +44,19 @@ class Budget:
         """Bytes after which a new pack is begun: small parts of the budget, so that little is deleted at a time."""
         return min(max(self.size // 64, _SMALLEST), _LARGEST)
 
-    def new_pack(self, folder: Path) -> str | None:
+    def new_pack(self, folder: Path) -> str:
         """Make an empty pack, after deleting old ones if there is no room. Call it with the lock of ``writing``.
 
         Returns:
-            Its name: names grow with time, and only the last pack of a folder grows; ``None`` if all others are in use.
+            Its name: names grow with time, and only the last pack of a folder grows.
 
         Raises:
-            OSError: The folder cannot be written.
+            OSError: The folder cannot be written, all other packs are in use, or the disk is nearly full.
         """
-        if not self._make_room() or shutil.disk_usage(self.root).free < _KEPT_FREE + self.pack_size:
-            return None
+        if not self._make_room():
+            raise OSError(errno.EDQUOT, "no room within runtime.image_cache_gib beside what was used in the last hour")
+        if shutil.disk_usage(self.root).free < _KEPT_FREE + self.pack_size:
+            raise OSError(errno.ENOSPC, "less than 1 GiB of the disk is free")
         folder.mkdir(parents=True, exist_ok=True)
         names = pack_names(folder)
         name = f"{max(time.time_ns(), int(names[-1]) + 1 if names else 0):020d}"

@@ -96,12 +96,12 @@ class Packs:
             with writing(self.budget.root) as is_ours:
                 if is_ours:
                     self._refresh(listed=True)
-                    while self._waiting and self.is_open:
+                    while self._waiting:
                         digest, pixels = self._waiting.popleft()
                         if digest not in self._places:
                             self._append(digest, pixels)
         except OSError as error:
-            self._stop(f"cannot be written ({error.strerror or error})")
+            self._stop(error.strerror or str(error))
         self._waiting.clear()
 
     def __contains__(self, digest: bytes) -> bool:
@@ -120,7 +120,8 @@ class Packs:
 
     def _stop(self, why: str) -> None:
         self.is_open = False
-        self.note(f"note: image cache: {self.folder.parent} {why}. Images that are not in it are decoded every time (runtime.image_cache)")
+        root = self.folder.parent
+        self.note(f"note: image cache: {root} cannot grow ({why}). Images that are not in it are decoded every time (runtime.image_cache)")
 
     def _refresh(self, *, listed: bool = False) -> None:
         """Read the records that were added since the last time; usually two looks at the file system.
@@ -183,9 +184,6 @@ class Packs:
         name = max(self._read, default=None)
         if name is None or self._size(name) + pixels.nbytes > self.budget.pack_size:
             name = self.budget.new_pack(self.folder)
-            if name is None:
-                self._stop("is full (runtime.image_cache_gib), or the disk is nearly full")
-                return
             self._read[name] = 0
         place = Place(name, self._size(name), *pixels.shape[:2], 0)
         record = RECORD.pack(digest, *place[1:4], _checksum(digest, place, pixels))
