@@ -47,6 +47,13 @@ def test_five_folds_prints_both_rows(smoke):
 
 
 @pytest.mark.slow
+def test_gpu_prints_a_row_on_the_processor(smoke):
+    header, setting, rows = smoke("gpu")
+    assert header.startswith("CPU") and "32 px" in setting and rows[0][:3] == ["test_vit", "4", "bf16"]
+    assert float(rows[0][3]) > 0 and 0 < float(rows[0][4]) <= 100 and rows[0][7] == "0"
+
+
+@pytest.mark.slow
 def test_overhead_accounts_for_all_of_the_time(smoke):
     header, setting, rows = smoke("overhead")
     assert "torch" in header and setting.startswith("48 images, 32 px, 2 folds x 2 epochs")
