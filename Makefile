@@ -34,7 +34,7 @@ install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	test -d data/digits || $(BIN)/python tools/make_sample_data.py digits --out data/digits
-	$(BIN)/python tools/train.py $(DEMO)
+	$(BIN)/python tools/train.py $(DEMO) --jobs auto
 
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
@@ -47,6 +47,7 @@ bench: $(VENV)/.installed-tests
 	$(BIN)/python benchmarks/input_pipeline.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/frozen_tower.py
+	$(BIN)/python benchmarks/folds_side_by_side.py
 
 clean:
 	rm -rf work_dirs .pytest_cache build *.egg-info

@@ -96,6 +96,14 @@ def test_frozen_tower_prints_the_four_rows_and_the_cache_changes_no_number(smoke
 
 
 @pytest.mark.slow
+def test_folds_side_by_side_prints_three_rows_and_equal_threads_give_equal_tables(smoke):
+    header, setting, rows = smoke("folds_side_by_side")
+    assert "torch" in header and setting == "r18_bertzh_digits_5fold, 1 epoch, 1 round"
+    assert [row[0].split()[0] for row in rows] == ["in", "in", "--jobs"] and all(float(row[2]) > 0 for row in rows)
+    assert rows[1][1] == rows[2][1] and rows[1][5] == rows[2][5]
+
+
+@pytest.mark.slow
 def test_explanations_prints_the_rows_of_both_methods(smoke):
     header, setting, rows = smoke("explanations")
     assert "timm" in header and setting.startswith("40 scenes to train on, 4 scenes of two shapes to explain")

@@ -226,7 +226,7 @@ def samples(tmp_path_factory):
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
     """A folder like a fresh clone; modules, registrations and variables that a page makes are gone afterwards."""
-    from clipzoo.grid import jobs as grid
+    from clipzoo.grid.running import Grid
     from clipzoo.models import clip_classifier
     from clipzoo.registries import TABLES
 
@@ -238,7 +238,7 @@ def fresh(tmp_path, monkeypatch):
     for table in TABLES.values():
         len(table)  # load the home package now, so that its classes stay
         monkeypatch.setattr(table, "_classes", dict(table._classes))
-    monkeypatch.setattr(grid, "run", no_jobs)
+    monkeypatch.setattr(Grid, "run", no_jobs)
     monkeypatch.setattr(clip_classifier, "CLIPVision", small_clip_tower)
     before, environment = set(sys.modules), dict(os.environ)
     yield tmp_path
@@ -259,11 +259,11 @@ def small_clip_tower(variant, pretrained, freeze):
     return CLIPVision(pretrained=False, freeze=freeze, **sizes)
 
 
-def no_jobs(jobs, *arguments, **options):
+def no_jobs(grid, slots):
     """In place of a process per job; ``grid`` has checked the config of every job by then."""
-    from clipzoo.grid.jobs import Outcome
+    from clipzoo.grid.running import Outcome
 
-    return [Outcome(job, "skipped", 0.0, "checked only") for job in jobs]
+    return [Outcome(job, "skipped", 0.0, "checked only") for job in grid.jobs]
 
 
 RUN = [page for page in PAGES if page.name != "README.zh-CN.md"]  # its blocks are those of README.md, as the next test says

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clipzoo.baselines.towers import ClassTexts
+from clipzoo.errors import ProcessError
 from clipzoo.probes import Examples, Probe
+from clipzoo.probes.threads import threads_for
 from clipzoo.records.folds import Split
 from clipzoo.records.table_file import columns_of
 from clipzoo.records.tables import PredictionTable
@@ -43,6 +46,44 @@ class Frozen:
         return -value if self.select.greater_is_better else value
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The rows of a fold that a method learns from and predicts, and what it may know of them; small, as it may travel to a process."""
+
+    train: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray  # of the training rows
+    groups: np.ndarray | None
+    classes: Sequence[str]
+
+    @classmethod
+    def of(cls, data: Dataset, split: Split) -> _Part:
+        train, test = (data.rows_of(part) for part in (split.train, split.test))
+        train = train[data.labels[train] >= 0]
+        names, groups = np.unique([data.cases[row].group for row in train], return_inverse=True)
+        return cls(train, test, data.labels[train], groups if len(names) < len(train) else None, data.classes)
+
+
+def _fit(
+    probe: Probe, part: _Part, known: Frozen, chosen: Mapping[str, float] | None
+) -> tuple[np.ndarray, dict[str, float], tuple[str, ...]]:
+    """The probabilities of the test rows, the hyper-parameters, and notes."""
+    examples = Examples(
+        known.features[part.train],
+        part.labels,
+        len(part.classes),
+        groups=part.groups,
+        text=None if known.texts is None else known.texts.features,
+        logit_scale=known.logit_scale,
+        classes=part.classes,
+        balanced=known.balanced,
+        criterion=None if known.select is None else known.criterion,
+    )
+    with threads_for(known.features.size):  # also so that a fit is the same alone and beside others
+        fitted = probe.fit(examples) if chosen is None else probe.refit(examples, chosen)
+        return fitted.predict(known.features[part.test]), fitted.chosen, fitted.notes
+
+
 def predict_fold(
     probe: Probe, data: Dataset, split: Split, known: Frozen, chosen: Mapping[str, float] | None = None
 ) -> tuple[PredictionTable, dict[str, float], tuple[str, ...]]:
@@ -58,24 +99,51 @@ def predict_fold(
     Returns:
         The predictions; the hyper-parameters; and notes.
     """
-    train, test = (data.rows_of(part) for part in (split.train, split.test))
-    train = train[data.labels[train] >= 0]
-    names, groups = np.unique([data.cases[row].group for row in train], return_inverse=True)
-    examples = Examples(
-        known.features[train],
-        data.labels[train],
-        len(data.classes),
-        groups=groups if len(names) < len(train) else None,
-        text=None if known.texts is None else known.texts.features,
-        logit_scale=known.logit_scale,
-        classes=data.classes,
-        balanced=known.balanced,
-        criterion=None if known.select is None else known.criterion,
-    )
-    fitted = probe.fit(examples) if chosen is None else probe.refit(examples, chosen)
-    table = PredictionTable(
-        *columns_of(data.classes, [data.cases[row] for row in test], split.name),
-        labels=data.labels[test],
-        probabilities=fitted.predict(known.features[test]),
-    )
-    return table, fitted.chosen, fitted.notes
+    return next(predict_folds(probe, data, [split], known, {split.name: chosen}))
+
+
+def predict_folds(
+    probe: Probe,
+    data: Dataset,
+    splits: Sequence[Split],
+    known: Frozen,
+    chosen: Mapping[str, Mapping[str, float] | None] | None = None,
+    *,
+    jobs: int = 1,
+) -> Iterator[tuple[PredictionTable, dict[str, float], tuple[str, ...]]]:
+    """``predict_fold`` of each split, in order; ``chosen`` is by name.
+
+    Args:
+        probe: Method.
+        data: Dataset with the cases.
+        splits: Splits, which may have the same names.
+        known: Features of all cases.
+        chosen: Hyper-parameters by the name of the split.
+        jobs: Number of processes that learn side by side, each with one thread for products; 1 for this process.
+    """
+    calls = ((probe, _Part.of(data, split), known, (chosen or {}).get(split.name)) for split in splits)
+    for split, (probabilities, found, notes) in zip(splits, _side_by_side(calls, jobs), strict=True):
+        rows = data.rows_of(split.test)
+        columns = columns_of(data.classes, [data.cases[row] for row in rows], split.name)
+        yield PredictionTable(*columns, labels=data.labels[rows], probabilities=probabilities), found, notes
+
+
+def _side_by_side(calls: Iterable[tuple], jobs: int) -> Iterator:
+    """``_fit`` of each call, in order. The processes of joblib remain for the next calls, and large features are mapped, not copied.
+
+    Raises:
+        ProcessError: A process died.
+    """
+    if jobs == 1:
+        yield from starmap(_fit, calls)
+        return
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    try:
+        with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+            yield from Parallel(return_as="generator")(delayed(_fit)(*call) for call in calls)
+    except TerminatedWorkerError as error:
+        raise ProcessError(
+            "--jobs: a process that learned a baseline was killed, as the system does when memory runs out. Start again with fewer"
+        ) from error

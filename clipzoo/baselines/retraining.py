@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 
-from clipzoo.baselines.predictions import Frozen, predict_fold
+from clipzoo.baselines.predictions import Frozen, predict_folds
 from clipzoo.probes import Probe
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.tables import PredictionTable
@@ -38,6 +39,7 @@ def widening_of(
     unit: Unit,
     console: Console,
     log: logging.Logger,
+    jobs: int = 1,
 ) -> dict[Key, float]:
     """Factors of the standard errors of a baseline's metrics.
 
@@ -51,6 +53,7 @@ def widening_of(
         unit: What counts once in the metrics.
         console: Console that shows the progress.
         log: Logger for progress, if the console is not a terminal.
+        jobs: Number of processes that learn side by side.
     """
     cases = Cases.from_table(unit.of(table))
     learnt = {case_id for split in folds.splits for case_id in split.train}
@@ -58,13 +61,16 @@ def widening_of(
         return {}  # of a holdout, no tested case is a training case of others
     group_of = {case_id: group or case_id for case_id, group in zip(table.case_ids, table.groups, strict=True)}
     blocks = list(without_blocks(cases))
+    parts_of = []
+    for kept in blocks:
+        names = {case_id for case_id, stays in zip(cases.case_ids, kept, strict=True) if not stays}
+        gone = {case_id for case_id, group in group_of.items() if case_id in names or group in names}
+        parts_of.append([part for split in folds.splits if (part := _without(split, gone, data)).test])
+    fits = predict_folds(probe, data, [part for parts in parts_of for part in parts], known, chosen, jobs=jobs)
     left_out = []
-    with progress.shown(f"{probe.name}: interval", len(blocks), console, log, unit="blocks") as show:
-        for number, kept in enumerate(blocks, start=1):
-            names = {case_id for case_id, stays in zip(cases.case_ids, kept, strict=True) if not stays}
-            gone = {case_id for case_id, group in group_of.items() if case_id in names or group in names}
-            parts = [_without(split, gone, data) for split in folds.splits]
-            tables = [predict_fold(probe, data, part, known, chosen[part.name])[0] for part in parts if part.test]
+    with progress.shown(f"{probe.name}: interval", len(blocks), console, log, unit="blocks") as show, closing(fits):
+        for number, parts in enumerate(parts_of, start=1):
+            tables = [next(fits)[0] for _ in parts]
             left_out.append(Cases.from_table(unit.of(PredictionTable.join(tables))))
             show(number)
     return widening(cases, left_out)

@@ -15,12 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from rich.console import Console
 
-from clipzoo.baselines.predictions import Frozen, predict_fold
+from clipzoo.baselines.predictions import Frozen, predict_folds
 from clipzoo.baselines.retraining import widening_of
 from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, describe
 from clipzoo.config import Config
@@ -41,6 +41,7 @@ from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
 from clipzoo.records.tables import PredictionTable
 from clipzoo.registries import LOSSES, SAMPLERS
 from clipzoo.runtime import device
+from clipzoo.runtime.jobs import shares
 from clipzoo.runtime.log import close_log, make_log
 from clipzoo.runtime.seeds import derived_seed, seed_everything
 from clipzoo.scoring.baselines import DESCRIPTIONS, FOLDER, Comparison, Record, folder_of
@@ -62,6 +63,7 @@ class Options:
         only: Names of methods; empty for all.
         batch_size: Number of images encoded at once.
         num_workers: Number of processes that read images; ``None`` uses the config's.
+        jobs: Number of processes that learn side by side; ``'auto'`` for one per core.
     """
 
     image_encoder: str | None = None
@@ -70,6 +72,7 @@ class Options:
     only: Sequence[str] = ()
     batch_size: int = 64
     num_workers: int | None = None
+    jobs: int | Literal["auto"] = 1
 
 
 class Baselines:
@@ -253,15 +256,16 @@ class Baselines:
         """Train and score one method on all folds, and write its results, the record last."""
         results, tables, chosen = [], [], {}
         folds_of: dict[str, list[str]] = {}  # folds of every note
-        for split in self.folds.splits:
-            started = time.perf_counter()
-            table, chosen[split.name], remarks = predict_fold(probe, self.data, split, known)
+        jobs = shares.num_jobs(self.options.jobs, len(self.folds.splits))
+        fits, started = predict_folds(probe, self.data, self.folds.splits, known, jobs=jobs), time.perf_counter()
+        for split, (table, chosen[split.name], remarks) in zip(self.folds.splits, fits, strict=True):
             for note in remarks:
                 folds_of.setdefault(note, []).append(split.name)
             tables.append(table)
             results.append(self._result(name, split, table, time.perf_counter() - started))
+            started = time.perf_counter()
         joined, folder = PredictionTable.join(tables), folder_of(self.folder, name)
-        outputs = {"unit": self.unit, "console": self.console, "log": log}
+        outputs = {"unit": self.unit, "console": self.console, "log": log, "jobs": jobs}
         widening = widening_of(probe, self.data, self.folds, known, joined, chosen, **outputs)
         joined.write(folder / OUT_OF_FOLD_FILE)
         summary = make_summary(self.config.name, self.metrics, self.folds, results, joined, widening=widening, unit=self.unit)

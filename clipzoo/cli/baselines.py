@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--workers", type=model_arguments.at_least_0, metavar="N", help="processes that read images (default: the config's)"
     )
+    command_line.add_jobs_argument(parser, "folds to learn")
     command_line.run(baselines, parser.parse_args(arguments))
 
 
@@ -57,6 +58,7 @@ def baselines(arguments: argparse.Namespace) -> None:
         only=arguments.only,
         batch_size=arguments.batch_size,
         num_workers=arguments.workers,
+        jobs=arguments.jobs,
     )
     comparison = Baselines(config, folder, options).compute()
     trained, compared = None, None

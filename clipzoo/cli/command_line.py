@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from clipzoo.config import Config
 
 
+MOST_JOBS = 256
+
+
 class _Made(Exception):
     """Carries a parser out of the entry point that made it; see ``parser_of``."""
 
@@ -85,6 +88,23 @@ def add_launcher_argument(made: argparse.ArgumentParser) -> None:
     """Add ``--launcher``, as in mmlab's tools."""
     help_ = f"how several processes are started: pytorch ({typed_launch('pytorch')}) or slurm ({typed_launch('slurm')})"
     made.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none", help=help_)
+
+
+def add_jobs_argument(made: argparse.ArgumentParser, what: str, default: int | None = 1, default_text: str = "1") -> None:
+    """Add ``--jobs``; ``what`` is worked on side by side."""
+    help_ = (
+        f"{what} at the same time, each process with its share of the cores; auto: as many as the machine allows (default: {default_text})"
+    )
+    made.add_argument("--jobs", type=num_jobs, default=default, metavar="N|auto", help=help_)
+
+
+def num_jobs(text: str) -> int | str:
+    """Convert ``--jobs`` to a number, or to ``'auto'``."""
+    if text == "auto":
+        return text
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_JOBS):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 1 to {MOST_JOBS} nor 'auto'")
+    return int(text)
 
 
 def path(text: str) -> Path:

@@ -11,7 +11,10 @@ from clipzoo.cli import command_line
 from clipzoo.commands import typed
 
 if TYPE_CHECKING:
+    from clipzoo.config import Config
     from clipzoo.grid.jobs import Job
+    from clipzoo.grid.running import Grid, Outcome
+    from clipzoo.runtime.jobs.shares import Slot
 
 DESCRIPTION = """Train every image tower with every text tower (and seed), one process per job, one job at a time on each device.
 Finished jobs are skipped, a failed job does not stop the others, and the leaderboard is written at the end.
@@ -37,6 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data-dir", type=command_line.path_text, help="class folders for --experiments")
     devices = "e.g. cuda:0 cuda:1; a device named twice runs two jobs at once (default: gpu_id of the experiments, else auto)"
     parser.add_argument("--devices", nargs="+", help=devices)
+    command_line.add_jobs_argument(parser, "jobs to run", default=None, default_text="one on each of --devices")
     parser.add_argument("--work-dir", type=command_line.path, help="folder for jobs (default: work_dirs/grid_<config name>)")
     parser.add_argument("--sort-by", help="pooled metric that orders the leaderboard (default: evaluation.select)")
     command_line.run(grid, parser.parse_args(arguments))
@@ -48,6 +52,7 @@ def grid(arguments: argparse.Namespace) -> int:
     from clipzoo.config import Config
     from clipzoo.grid import jobs as runs
     from clipzoo.grid.leaderboard import leaderboard, sorting
+    from clipzoo.grid.running import Grid
     from clipzoo.text_tables import aligned
 
     base = Config.load(arguments.config, arguments.cfg_options)  # a wrong base config is one error, not one per job
@@ -57,8 +62,7 @@ def grid(arguments: argparse.Namespace) -> int:
         jobs = [replace(job, device=None) for job in jobs]
     folder = arguments.work_dir or Path("work_dirs") / f"grid_{base.name}"
     metric, higher = sorting(runs.check_jobs(jobs, arguments.config, folder, arguments.cfg_options), arguments.sort_by)
-    command_line.say(f"{len(jobs)} jobs on {', '.join(devices)} -> {folder}")
-    outcomes = runs.run(jobs, arguments.config, folder, devices, options=arguments.cfg_options, say=command_line.say)
+    outcomes = run(arguments, Grid(jobs, arguments.config, folder, arguments.cfg_options, command_line.say), devices, base)
     header, rows, notes = leaderboard(jobs, outcomes, folder, metric=metric, higher_is_better=higher)
     keep = [i for i, name in enumerate(header) if name not in ("image", "text") and "(mean" not in name]
     command_line.show(aligned([header[i] for i in keep], [[row[i] for i in keep] for row in rows]))
@@ -66,6 +70,30 @@ def grid(arguments: argparse.Namespace) -> int:
     command_line.show(f"\nleaderboard: {folder / 'leaderboard.md'}")
     show_comparison(base, folder, metric)
     return 1 if any(outcome.status in ("failed", "stopped") for outcome in outcomes) else 0
+
+
+def run(arguments: argparse.Namespace, grid: Grid, devices: list[str], base: Config) -> list[Outcome]:
+    """Run the jobs where the command line says."""
+    where = f"{len(grid.jobs)} jobs -> {grid.folder}"
+    places = slots_of(devices, arguments.jobs, len(grid.jobs), base.get("runtime", {}).get("threads"))
+    command_line.say(f"{where}, {len(places)} at a time, on {', '.join(devices)}")
+    return grid.run(places)
+
+
+def slots_of(devices: list[str], jobs: int | str | None, num_jobs: int, threads: int | None) -> list[Slot]:
+    """The places of the jobs: one on each device, or as many as ``--jobs`` says, on the devices in turn."""
+    from clipzoo.runtime import device
+    from clipzoo.runtime.jobs import shares
+
+    gpus = device.gpus_for("auto") if "auto" in devices else []
+    number = len(devices)
+    if jobs == "auto" and not gpus and all(name in ("auto", "cpu") for name in devices):
+        number = shares.num_jobs(jobs, num_jobs, threads)
+    elif jobs == "auto":
+        number = max(len(gpus), number)
+    elif jobs is not None:
+        number = min(jobs, num_jobs)
+    return shares.slots(number, devices, gpus=gpus)
 
 
 def jobs_of(arguments: argparse.Namespace, seed: int) -> list[Job]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None, command: str = "train") -> None:
     parser.add_argument("--repeat", type=int, help="only train this repeat of the cross-validation (splits.num_repeats), counted from 1")
     help_ = "continue although images or texts have changed since an earlier start; the summary records this permanently"
     parser.add_argument("--accept-changed-data", action="store_true", help=help_)
+    command_line.add_jobs_argument(parser, "folds to train")
     command_line.add_launcher_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="check everything and train one step in memory; write nothing")
     command_line.run(train, parser.parse_args(arguments))
@@ -36,12 +38,27 @@ def train(arguments: argparse.Namespace) -> int:
     """Load, check, train, summarise."""
     from clipzoo.config import Config
 
+    check_jobs(arguments)
     config = Config.load(arguments.config, arguments.cfg_options)
     folder = arguments.work_dir or command_line.default_work_dir(config)
     from clipzoo.runtime.distributed import meeting, process_group
 
     with process_group(arguments.launcher, **meeting(config)):
         return train_repeats(config, folder, arguments)
+
+
+def check_jobs(arguments: argparse.Namespace) -> None:
+    """Refuse ``--jobs`` for processes that train one fold together.
+
+    Raises:
+        ConfigError: Another program starts several processes.
+    """
+    from clipzoo.errors import ConfigError
+
+    if arguments.jobs != 1 and (arguments.launcher != "none" or "TORCHELASTIC_RUN_ID" in os.environ):
+        raise ConfigError(
+            "--jobs: trains folds side by side, each by one process; --launcher trains each fold by several. Use one of the two"
+        )
 
 
 def train_repeats(config: Config, folder: Path, arguments: argparse.Namespace) -> int:
@@ -75,6 +92,7 @@ def train_repeats(config: Config, folder: Path, arguments: argparse.Namespace) -
 def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> int:
     """Train the folds of one cross-validation, and print its summary if all are done."""
     from clipzoo.engine.cross_validation import CrossValidation
+    from clipzoo.engine.side_by_side.folds import train_side_by_side
     from clipzoo.engine.waiting import Interrupted
     from clipzoo.runtime.distributed import is_main
 
@@ -87,7 +105,8 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
             command_line.show("\n".join(lines))
         return 0
     try:
-        summary = validation.train(arguments.fold, accept_changed_data=arguments.accept_changed_data)
+        accept = arguments.accept_changed_data
+        summary = train_side_by_side(validation, arguments.jobs, arguments.fold, accept_changed_data=accept)
     except Interrupted as stop:
         if is_main():
             command_line.say(f"stopped by signal {stop.signal}; the checkpoint is written; the same command continues from there")

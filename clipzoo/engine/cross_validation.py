@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from logging.handlers import MemoryHandler
@@ -79,6 +79,7 @@ class CrossValidation:
         self.inner = SPLITTERS.build(config.splits).inner_splits(self.folds)
         self.interrupt = Interrupt()
         self.introduced = False  # the model is logged once, not once per fold
+        self.began: Callable[[Runner], None] = lambda runner: None  # called before each training
         self.rehearsed: dict[str, Runner] = {}  # built before the work dir exists, trained in it later
         self.image_warnings: list[str] | None = None  # None until the images were checked
         self.fingerprint: Fingerprint | None = None  # of the data, after the comparison with the work dir's record
@@ -256,6 +257,7 @@ class CrossValidation:
             log.info(f"{split.name}: test {numbers}  ({result.selection}, epoch {result.epoch})")
 
     def _introduce(self, runner: Runner, log: logging.Logger) -> None:
+        self.began(runner)
         if distributed.is_main() and not self.introduced:
             self.introduced = True
             for line in runner.run.model.describe():

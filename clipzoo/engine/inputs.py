@@ -25,6 +25,7 @@ from clipzoo.features.store import FeatureStore
 from clipzoo.records.folds import Split
 from clipzoo.registries import SAMPLERS
 from clipzoo.runtime import distributed
+from clipzoo.runtime.jobs.shares import share_of_workers
 from clipzoo.structures import ClassCaptions, Tokens
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def frozen_features(
         log=log,
         device=device,
         batch_size=settings.scored_batch_size,
-        num_workers=settings.num_workers,
+        num_workers=share_of_workers(settings.num_workers),
         cache=images,
     )
     if distributed.is_main():
@@ -172,7 +173,12 @@ def of(
     table = frozen_features(net, data, split, config, images=images, **outputs) if features else None
     batches = training_batches(data, split, settings, net, seed)
     timeout = RuntimeSettings.of(config).timeout
-    common = {"num_workers": settings.num_workers, "pin_memory": device.type == "cuda", "timeout": timeout, "cache": images}
+    common = {
+        "num_workers": share_of_workers(settings.num_workers),
+        "pin_memory": device.type == "cuda",
+        "timeout": timeout,
+        "cache": images,
+    }
     augmentation = augmentation_of(settings.augmentation)
     on_device = batched(augmentation, net.preprocessing) if settings.augment_on_device else None
     train = train_loader(

@@ -1,21 +1,11 @@
-"""Many training runs from one base config: one process per job, one job at a time per device, and a leaderboard at the end.
-
-Jobs communicate through files only; starting the same grid again skips finished jobs and retries the others.
-"""
+"""Many training runs from one base config: which ones, under which names, and whether they can be started."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from clipzoo.config import Config
 from clipzoo.config.checking import check
@@ -23,11 +13,6 @@ from clipzoo.config.plugins import import_plugins
 from clipzoo.engine import work_dir
 from clipzoo.errors import ConfigError, did_you_mean, shortened
 from clipzoo.files import read_json
-from clipzoo.records.results import SUMMARY_FILE
-from clipzoo.signals import stopping
-
-# Seconds for a job to write its checkpoint after being asked to end.
-_PATIENCE = 600.0
 
 # Keys of the old scripts' train_clip_config.json, and the corresponding config paths.
 OLD_KEYS = {
@@ -70,16 +55,6 @@ class Job:
     seed: int
     overrides: tuple[str, ...]
     device: str | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Outcome of a job: ``'done'``, ``'skipped'`` (finished earlier), ``'stopped'`` (by a signal) or ``'failed'``, with its error."""
-
-    job: Job
-    status: str
-    seconds: float
-    message: str = ""
 
 
 def product(images: Sequence[str], texts: Sequence[str], seeds: Sequence[int]) -> list[Job]:
@@ -176,140 +151,6 @@ def in_order(options: Sequence[str], job: Job) -> list[str]:
     named = tuple(f"{override.partition('=')[0]}." for override in job.overrides)
     below = [option for option in options if option.startswith(named)]
     return [*(option for option in options if option not in below), *job.overrides, *below]
-
-
-def run(
-    jobs: Sequence[Job], config: str, folder: Path, devices: Sequence[str], *, options: Sequence[str] = (), say: Callable[[str], None]
-) -> list[Outcome]:
-    """Run every job, one at a time per device; a failed job does not stop the others.
-
-    Args:
-        config: Path of the base config.
-        folder: Parent folder of the jobs' folders.
-        devices: Devices, e.g. ``['cuda:0', 'cuda:1']``; a device listed twice runs two jobs at once. Jobs with a device wait for that one.
-        options: Further overrides ``key=value`` for all jobs.
-        say: Function that receives progress lines.
-
-    Raises:
-        Stopped: On Ctrl-C, SIGTERM or SIGHUP, after the running jobs have written their checkpoints and ended.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    pending = list(jobs)
-    outcomes: list[Outcome] = []
-    lock = threading.Lock()
-    running = Running()
-
-    def tell(line: str) -> None:
-        with suppress(OSError):  # the terminal is gone, and the jobs continue
-            say(line)
-
-    def next_job(device: str) -> Job | None:
-        with lock:
-            job = next((job for job in pending if job.device in (None, device)), None)
-            if job is not None:
-                pending.remove(job)
-            return job
-
-    def work(device: str) -> None:
-        while (job := next_job(device)) is not None:
-            try:
-                outcome = _run_job(job, config, folder, device, options, running, tell)
-            except Exception as error:  # any error: a dead thread would silently drop its jobs
-                outcome = Outcome(job, "failed", 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
-            with lock:
-                outcomes.append(outcome)
-                note = f": {outcome.message}" if outcome.message else ""
-                tell(f"[{len(outcomes)}/{len(jobs)}] {job.name}: {outcome.status} after {outcome.seconds:.0f} s{note}")
-
-    workers = [threading.Thread(target=work, args=(device,), daemon=True) for device in devices]
-    with running.ended_by_signals():
-        for worker in workers:
-            worker.start()
-        while any(worker.is_alive() for worker in workers):
-            time.sleep(0.05)
-    ended = {outcome.job.name: outcome for outcome in outcomes}
-    return [ended.get(job.name) or Outcome(job, "failed", 0.0, "not run: its thread died") for job in jobs]
-
-
-class Running:
-    """The running processes. No other is started once they were told to end."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._processes: set[subprocess.Popen] = set()
-        self._ended = False
-
-    def call(self, command: Sequence[str], output: IO[str]) -> int | None:
-        """Run a command to its end and return its status; ``None`` if nothing may be started any more."""
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        with self._lock:
-            if self._ended:
-                return None
-            # In a separate session: otherwise Ctrl-C would reach the job twice, and the second one ends it immediately.
-            process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
-            )
-            self._processes.add(process)
-        status = process.wait()
-        with self._lock:
-            self._processes.discard(process)
-        return status
-
-    def end(self, patience: float = _PATIENCE) -> None:
-        """Ask all processes to end, and wait until they have written their checkpoints.
-
-        Args:
-            patience: Seconds after which remaining processes are killed; another signal kills them immediately.
-        """
-        with self._lock:
-            self._ended = True
-            processes = list(self._processes)
-        for process in processes:
-            process.terminate()
-        end = time.monotonic() + patience
-        try:
-            for process in processes:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(max(end - time.monotonic(), 0))
-        finally:
-            for process in processes:
-                if process.poll() is None:
-                    process.kill()
-
-    @contextmanager
-    def ended_by_signals(self) -> Iterator[None]:
-        """Inside the block, signals end the processes before they are raised as ``Stopped``, as does any other exception."""
-        with stopping():
-            try:
-                yield
-            except BaseException:
-                self.end()
-                raise
-
-
-def _run_job(
-    job: Job, config: str, folder: Path, device: str, options: Sequence[str], running: Running, say: Callable[[str], None]
-) -> Outcome:
-    target, log = folder / job.name, folder / f"{job.name}.log"
-    started = time.monotonic()
-    if (target / SUMMARY_FILE).exists():
-        return Outcome(job, "skipped", 0.0, "finished earlier")
-    say(f"{job.name}: started on {device}")
-    command = [sys.executable, "-m", "clipzoo.cli", "train", str(config), "--work-dir", str(target)]
-    command += ["--cfg-options", *in_order(options, job), f"runtime.device={device}"]
-    try:
-        with open(log, "w", encoding="utf-8") as output:
-            status = running.call(command, output)
-    except OSError as error:
-        return Outcome(job, "failed", time.monotonic() - started, f"{log}: {error.strerror or error}")
-    seconds = time.monotonic() - started
-    if status == 0:
-        return Outcome(job, "done", seconds)
-    if status is None or status >= 128:
-        return Outcome(job, "stopped", seconds, "run the same command to resume")
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    reason = next((line for line in lines if line.startswith("error: ")), lines[-1] if lines else f"exit status {status}")
-    return Outcome(job, "failed", seconds, f"{reason} (see {log})")
 
 
 def check_jobs(jobs: Sequence[Job], config: str, folder: Path, options: Sequence[str]) -> Config:

@@ -12,7 +12,8 @@ from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build
 from clipzoo.errors import ConfigError, DataError, did_you_mean, shortened
 from clipzoo.files import write_text
-from clipzoo.grid.jobs import Job, Outcome
+from clipzoo.grid.jobs import Job
+from clipzoo.grid.running import Outcome
 from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, Summary
 from clipzoo.records.tables import read_table
 from clipzoo.scoring.runs import SIGNIFICANT, FinishedRun, compare

@@ -10,6 +10,7 @@ import torch
 
 from clipzoo.config.settings import RuntimeSettings
 from clipzoo.errors import BuildError
+from clipzoo.runtime.jobs import shares
 
 if TYPE_CHECKING:
     from clipzoo.models.base import Model
@@ -28,7 +29,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     present = {
         "cpu": 1,
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "cuda": num_gpus(),
         "mps": int(torch.backends.mps.is_available()),
     }
     available = [f"{k}:{i}" if k == "cuda" else k for k, n in present.items() for i in range(n)]
@@ -66,6 +67,16 @@ def gains_from_amx(net: Model) -> bool:
     return has_amx and net.preprocessing.size >= 64 and not is_grouped
 
 
+def gpus_for(name: str) -> list[str]:
+    """Names of the GPUs among which processes with the device ``name`` can be divided; empty if it is a CPU, or one GPU for all."""
+    return shares.visible_gpus(num_gpus()) if choose_device(name).type == "cuda" and ":" not in name else []
+
+
+def num_gpus() -> int:
+    """Number of GPUs that this process sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def apply(settings: RuntimeSettings, device: torch.device) -> None:
     """Apply the process-wide settings of ``runtime`` to torch and, if ``device`` is the CPU, to the memory allocator."""
     if settings.threads is not None:
@@ -90,3 +101,11 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, and to other processes on a GPU."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +17,32 @@ from clipzoo.text import visible
 def make_console(quiet: bool = False) -> Console:
     """The console for messages: standard error, so that standard output stays free for results."""
     return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+
+class PipedConsole(Console):
+    """The console of a child process: what a log writes to it, and its bars, are shown by the parent, beside those of other children.
+
+    Args:
+        send: Sends ``(kind, content)`` to the parent, with content for JSON.
+
+    Attributes:
+        has_bars: Whether the parent shows bars; it does so on a terminal.
+    """
+
+    def __init__(self, send: Callable[[str, object], None], *, has_bars: bool = False):
+        super().__init__(stderr=True, quiet=True)
+        self.send, self.has_bars = send, has_bars
+
+
+class _Sent(logging.Handler):
+    """Sends records to the parent, whose log writes them."""
+
+    def __init__(self, console: PipedConsole):
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.send("log", [record.levelno, record.getMessage()])
 
 
 def make_log(console: Console, file: Path | None) -> logging.Logger:
@@ -45,6 +72,8 @@ class _OneLine(logging.Formatter):
 
 
 def _console_handler(console: Console) -> logging.Handler:
+    if isinstance(console, PipedConsole):
+        return _Sent(console)
     if console.quiet:
         return logging.NullHandler()
     if console.is_terminal:  # prints above the progress bar

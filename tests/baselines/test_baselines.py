@@ -349,9 +349,8 @@ def test_texts_of_another_model_are_left_out_in_one_line(clips, config_of, tmp_p
 def test_the_temperature_of_class_means_is_by_default_that_of_the_weights(clips, config_of, tmp_path, quiet, monkeypatch):
     reference, path = clips[0]
     seen = []
-    monkeypatch.setattr(
-        module, "predict_fold", lambda probe, data, split, known: seen.append(known) or predict_fold(probe, data, split, known)
-    )
+    original = module.predict_folds
+    monkeypatch.setattr(module, "predict_folds", lambda *known, **jobs: seen.append(known[3]) or original(*known, **jobs))
     Baselines(config_of(model=of_a_clip(path)), tmp_path / "run", Options(only=["prototype"]), console=quiet).compute()
     assert seen[0].texts is None and seen[0].logit_scale == pytest.approx(math.exp(reference.logit_scale.item()), rel=1e-5)
 

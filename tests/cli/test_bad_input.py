@@ -707,3 +707,19 @@ def test_from_a_shell(write_config, repo, tmp_path, changes, message):
 
 def test_there_are_enough_of_them():
     assert len(BAD) >= 28
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "²", "99999999999999999999", "257"])
+@pytest.mark.parametrize("name", ["train", "grid", "baselines"])
+def test_a_number_of_jobs_is_a_number_or_auto(command, write_config, name, value):
+    ended = command(name, write_config(), f"--jobs={value}")
+    assert ended.status == 2 and ended.err.startswith(f"error: --jobs: {value!r} is neither a whole number from 1 to 256 nor 'auto'")
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_jobs_are_not_for_processes_that_train_together(command, write_config, monkeypatch):
+    for options in (["--launcher", "pytorch"], ["--launcher", "slurm"], []):
+        if not options:
+            monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+        ended = command("train", write_config(), "--jobs", 2, *options)
+        assert ended.status == 2 and ended.err.startswith("error: --jobs: trains folds side by side") and len(ended.err.splitlines()) == 1

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import tiny_config
 
 from clipzoo.config import Config
 from clipzoo.config.checking import check
 from clipzoo.errors import CheckpointError, ConfigError
 from clipzoo.grid import jobs as grid
-from clipzoo.grid.jobs import OLD_KEYS, OTHER_OLD_KEYS, Job, Outcome, folder_name, jobs_from_json, product
+from clipzoo.grid.jobs import OLD_KEYS, OTHER_OLD_KEYS, Job, folder_name, jobs_from_json, product
 from clipzoo.grid.leaderboard import leaderboard, sorting
-from clipzoo.records.json_records import write_record
+from clipzoo.grid.running import Grid, Outcome
 from clipzoo.records.results import Summary
 
 # The sample of the old scripts' guide, word for word.
@@ -202,15 +195,6 @@ def test_wrong_experiments_are_refused(old, experiments, message):
 # --- before the first job --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tiny(tmp_path, class_folders) -> Path:
-    """The tiny config as a file, with two folds and one epoch."""
-    path = tmp_path / "tiny.py"
-    config = Config.from_dict(tiny_config(class_folders, train={"epochs": 1}, splits={"num_folds": 2}))
-    path.write_text(config.dump(), encoding="utf-8")
-    return path
-
-
 def test_the_problems_of_all_jobs_are_reported_at_once(tiny, tmp_path):
     jobs = product(["resnet18", "resnet19"], ["bert", "brt"], [1])
     with pytest.raises(ConfigError) as caught:
@@ -232,166 +216,8 @@ def test_a_job_folder_of_another_config_is_not_taken_for_finished(tiny, tmp_path
         grid.check_jobs([job], str(tiny), tmp_path / "grid", ["train.epochs=5"])
 
 
-# --- running ---------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def finished_job():
-    """``finished_job(folder, config, accuracy=…)``: what a finished job leaves, without training."""
-
-    def make(folder: Path, config: Config | None = None, *, accuracy: float, digest: str = "d", optimistic: bool = False, **more) -> None:
-        folder.mkdir(parents=True)
-        values = {"accuracy": accuracy, "log_loss": 1 - accuracy, **more}
-        if config is not None:
-            about = {"name": "x", "created": "today", "seeds": {}, "folds_digest": digest, "environment": {}}
-            write_record(folder / "config.json", {**about, "config": config.plain()})
-        Summary(
-            name="x", folds=[], mean=values, sd={name: 0.1 for name in values}, pooled=values, per_class=[], confusion=[], classes=[],
-            selection="last epoch", optimistic=optimistic, folds_digest=digest, notes=[], seconds=12.4,
-        ).write(folder)  # fmt: skip
-
-    return make
-
-
-FAKE = """
-import sys, time, pathlib
-folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
-device = sys.argv[-1].partition('=')[2]
-name = folder.name
-start = time.time()
-if 'bad' in name:
-    print('epoch 1')
-    print('error: model.loss: something is wrong')
-    print('a line after it')
-    sys.exit(2)
-time.sleep(0.3)
-folder.mkdir(parents=True)
-(folder / 'times.txt').write_text(f'{device} {start} {time.time()}')
-"""
-
-
-@pytest.fixture
-def fake_training(tmp_path, monkeypatch):
-    """Jobs run this script in place of ``python -m clipzoo.cli train``."""
-    script = tmp_path / "fake.py"
-    script.write_text(FAKE, encoding="utf-8")
-    start = subprocess.Popen
-
-    def popen(command, **options):
-        assert command[1:4] == ["-m", "clipzoo.cli", "train"] and options["stdin"] == subprocess.DEVNULL
-        return start([command[0], "-S", str(script), *command[4:]], **options)
-
-    monkeypatch.setattr(grid.subprocess, "Popen", popen)
-
-
 def job(name: str, device: str | None = None) -> Job:
     return Job(name, "i", "t", 1, (f"x={name}",), device)
-
-
-def test_jobs_share_the_devices_and_a_failed_one_stops_no_other(fake_training, finished_job, tmp_path):
-    said: list[str] = []
-    jobs = [job("a"), job("bad"), job("b"), job("done"), job("c", "second"), job("d", "second")]
-    finished_job(tmp_path / "grid" / "done", accuracy=0.5)
-    outcomes = grid.run(jobs, "config.py", tmp_path / "grid", ["first", "second"], say=said.append)
-    assert [o.job.name for o in outcomes] == [j.name for j in jobs], "in the order of the jobs, whichever ended first"
-    assert [o.status for o in outcomes] == ["done", "failed", "done", "skipped", "done", "done"]
-    log = tmp_path / "grid" / "bad.log"
-    assert outcomes[1].message == f"error: model.loss: something is wrong (see {log})" and "a line after it" in log.read_text()
-    assert any(line.startswith("[6/6]") for line in said) and any("bad: failed after" in line for line in said)
-    times = {name: (tmp_path / "grid" / name / "times.txt").read_text().split() for name in "abcd"}
-    assert times["c"][0] == times["d"][0] == "second"
-    spans = sorted((device, float(start), float(end)) for device, start, end in times.values())
-    for one, other in zip(spans, spans[1:], strict=False):
-        assert one[0] != other[0] or one[2] <= other[1], "one job at a time on each device"
-
-
-def test_a_device_named_twice_runs_two_jobs(fake_training, tmp_path):
-    grid.run([job("a"), job("b")], "config.py", tmp_path / "grid", ["cpu", "cpu"], say=lambda line: None)
-    (_, start_a, end_a), (_, start_b, end_b) = ((tmp_path / "grid" / name / "times.txt").read_text().split() for name in "ab")
-    assert float(start_a) < float(end_b) and float(start_b) < float(end_a)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_ends_the_jobs_and_starts_no_other(tmp_path, repo, number):
-    """The grid in a process of its own, so that it can be killed; its jobs write a file when they are asked to end."""
-    code = """
-import sys, pathlib, subprocess
-from clipzoo.grid import jobs as grid
-from clipzoo.grid.jobs import Job
-start = subprocess.Popen
-script = '''
-import signal, sys, time, pathlib
-def end(number, frame):
-    pathlib.Path(sys.argv[1] + '.checkpoint').write_text('x')
-    sys.exit(143)
-signal.signal(signal.SIGTERM, end)
-pathlib.Path(sys.argv[1] + '.started').write_text('x')
-time.sleep(30)
-'''
-grid.subprocess.Popen = lambda command, **o: start([sys.executable, '-S', '-c', script, command[command.index('--work-dir') + 1]], **o)
-jobs = [Job(name, 'i', 't', 1, ()) for name in 'ab']
-try:
-    grid.run(jobs, 'c.py', pathlib.Path(sys.argv[1]), ['cpu'], say=print)
-except KeyboardInterrupt as stop:
-    print('ended by', stop.signal)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(repo)}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "a.started").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=20)
-    assert f"ended by {number}" in out and (tmp_path / "a.checkpoint").exists() and not (tmp_path / "b.started").exists()
-
-
-def test_a_job_that_was_stopped_is_not_called_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(grid.Running, "call", lambda self, command, output: 143)
-    (outcome,) = grid.run([job("a")], "config.py", tmp_path, ["cpu"], say=lambda line: None)
-    assert outcome.status == "stopped"
-
-
-def test_whatever_happens_in_a_thread_is_a_failed_job_in_one_line(tmp_path, monkeypatch, tiny, capsys):
-    def call(running, command, output):
-        if Path(command[command.index("--work-dir") + 1]).name != "b":
-            raise ZeroDivisionError("one\ntwo")
-        return 0
-
-    def say(line):
-        raise BrokenPipeError
-
-    monkeypatch.setattr(grid.Running, "call", call)
-    first, second = grid.run([job("a"), job("b")], "config.py", tmp_path, ["cpu"], say=say)
-    assert (first.status, first.message) == ("failed", "ZeroDivisionError: one") and second.status == "done"
-    towers = ["--image", "timm:test_resnet", "--text", "bert", "--work-dir", tmp_path / "grid"]
-    assert run_command(tiny, *towers) == 1
-    assert "failed after 0 s: ZeroDivisionError: one\n" in capsys.readouterr().err
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_job_that_no_thread_took_is_failed_too(tmp_path, monkeypatch, capsys):
-    def die(*arguments):
-        raise SystemExit
-
-    monkeypatch.setattr(grid, "_run_job", die)
-    (outcome,) = grid.run([job("a")], "config.py", tmp_path, ["cpu"], say=print)
-    assert outcome.status == "failed" and "its thread died" in outcome.message
-
-
-def test_jobs_that_do_not_end_when_they_are_asked_to_are_killed():
-    running, status = grid.Running(), []
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-    read, write = os.pipe()
-    with open(write, "w") as output:
-        thread = threading.Thread(target=lambda: status.append(running.call([sys.executable, "-S", "-c", code], output)))
-        thread.start()
-        assert os.read(read, 1) == b"1"
-        running.end(patience=0.1)
-        thread.join(timeout=30)
-    os.close(read)
-    assert status == [-signal.SIGKILL] and running.call(["true"], None) is None
 
 
 # --- the leaderboard -------------------------------------------------------------------------------------------------------------------
@@ -455,11 +281,11 @@ def seen(monkeypatch) -> list:
     """The jobs and devices that the command would run."""
     found: list = []
 
-    def run(jobs, config, folder, devices, *, options, say):
-        found.append((jobs, list(devices), list(options)))
-        return [Outcome(j, "done", 0.0) for j in jobs]
+    def run(self, slots):
+        found.append((self.jobs, [slot.device for slot in slots], list(self.options)))
+        return [Outcome(j, "done", 0.0) for j in self.jobs]
 
-    monkeypatch.setattr(grid, "run", run)
+    monkeypatch.setattr(Grid, "run", run)
     return found
 
 
@@ -480,6 +306,20 @@ def test_devices_of_the_command_line_win_over_gpu_id(seen, hip, old, tmp_path, c
     (jobs, devices, _), (free, cpu, _) = seen
     assert devices == ["cuda:0", "cuda:1"] and [j.device for j in jobs] == ["cuda:1", "cuda:0"]
     assert cpu == ["cpu"] and [j.device for j in free] == [None, None]
+
+
+def test_jobs_take_turns_on_the_devices(seen, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("clipzoo.runtime.jobs.shares.cores", lambda: 8)
+    arguments = [tiny, "--image", "timm:test_resnet", "--text", "bert", "--seeds", 1, 2, 3, "--work-dir", tmp_path / "grid"]
+    for more in (
+        ["--jobs", 2],
+        ["--jobs", "auto"],
+        ["--jobs", 9, "--devices", "cpu", "cuda:1"],
+        ["--jobs", "auto", "--devices", "cuda:0", "cuda:1"],
+    ):
+        assert run_command(*arguments, *more) == 0
+    devices = [["auto", "auto"], ["auto"] * 3, ["cpu", "cuda:1", "cpu"], ["cuda:0", "cuda:1"]]
+    assert [found[1] for found in seen] == devices
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Several processes side by side on one machine: their shares, their memory, when each starts, and what they say."""

@@ -1,0 +1,152 @@
+"""How the jobs of a grid run beside each other, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clipzoo.grid import running
+from clipzoo.grid.jobs import Job
+from clipzoo.grid.running import Grid
+from clipzoo.runtime.jobs.shares import Slot
+
+FAKE = """
+import sys, time, pathlib
+folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
+device = sys.argv[-1].partition('=')[2]
+name = folder.name
+start = time.time()
+if 'bad' in name:
+    print('epoch 1')
+    print('error: model.loss: something is wrong')
+    print('a line after it')
+    sys.exit(2)
+time.sleep(0.3)
+folder.mkdir(parents=True)
+(folder / 'times.txt').write_text(f'{device} {start} {time.time()}')
+"""
+
+
+@pytest.fixture
+def fake_training(tmp_path, monkeypatch):
+    """Jobs run this script in place of ``python -m clipzoo.cli train``."""
+    script = tmp_path / "fake.py"
+    script.write_text(FAKE, encoding="utf-8")
+    start = subprocess.Popen
+
+    def popen(command, **options):
+        assert command[1:4] == ["-m", "clipzoo.cli", "train"] and options["stdin"] == subprocess.DEVNULL
+        return start([command[0], "-S", str(script), *command[4:]], **options)
+
+    monkeypatch.setattr(running.subprocess, "Popen", popen)
+
+
+def job(name: str, device: str | None = None) -> Job:
+    return Job(name, "i", "t", 1, (f"x={name}",), device)
+
+
+def run(jobs: list[Job], folder: Path, devices: list[str], say=lambda line: None) -> list[running.Outcome]:
+    return Grid(jobs, "config.py", folder, say=say).run([Slot(device) for device in devices])
+
+
+def test_jobs_share_the_devices_and_a_failed_one_stops_no_other(fake_training, finished_job, tmp_path):
+    said: list[str] = []
+    jobs = [job("a"), job("bad"), job("b"), job("done"), job("c", "second"), job("d", "second")]
+    finished_job(tmp_path / "grid" / "done", accuracy=0.5)
+    outcomes = run(jobs, tmp_path / "grid", ["first", "second"], said.append)
+    assert [o.job.name for o in outcomes] == [j.name for j in jobs], "in the order of the jobs, whichever ended first"
+    assert [o.status for o in outcomes] == ["done", "failed", "done", "skipped", "done", "done"]
+    log = tmp_path / "grid" / "bad.log"
+    assert outcomes[1].message == f"error: model.loss: something is wrong (see {log})" and "a line after it" in log.read_text()
+    assert any(line.startswith("[6/6]") for line in said) and any("bad: failed after" in line for line in said)
+    times = {name: (tmp_path / "grid" / name / "times.txt").read_text().split() for name in "abcd"}
+    assert times["c"][0] == times["d"][0] == "second"
+    spans = sorted((device, float(start), float(end)) for device, start, end in times.values())
+    for one, other in zip(spans, spans[1:], strict=False):
+        assert one[0] != other[0] or one[2] <= other[1], "one job at a time on each device"
+
+
+def test_a_device_named_twice_runs_two_jobs(fake_training, tmp_path):
+    run([job("a"), job("b")], tmp_path / "grid", ["cpu", "cpu"])
+    (_, start_a, end_a), (_, start_b, end_b) = ((tmp_path / "grid" / name / "times.txt").read_text().split() for name in "ab")
+    assert float(start_a) < float(end_b) and float(start_b) < float(end_a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_jobs_and_starts_no_other(tmp_path, repo, number):
+    """The grid in a process of its own, so that it can be killed; its jobs write a file when they are asked to end."""
+    code = """
+import sys, pathlib, subprocess
+from clipzoo.grid import running
+from clipzoo.grid.jobs import Job
+from clipzoo.runtime.jobs.shares import Slot
+start = subprocess.Popen
+script = '''
+import signal, sys, time, pathlib
+def end(number, frame):
+    pathlib.Path(sys.argv[1] + '.checkpoint').write_text('x')
+    sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1] + '.started').write_text('x')
+time.sleep(30)
+'''
+running.subprocess.Popen = lambda command, **o: start([sys.executable, '-S', '-c', script, command[command.index('--work-dir') + 1]], **o)
+jobs = [Job(name, 'i', 't', 1, ()) for name in 'ab']
+try:
+    running.Grid(jobs, 'c.py', pathlib.Path(sys.argv[1])).run([Slot('cpu')])
+except KeyboardInterrupt as stop:
+    print('ended by', stop.signal)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(repo)}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "a.started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert f"ended by {number}" in out and (tmp_path / "a.checkpoint").exists() and not (tmp_path / "b.started").exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "message"),
+    [
+        ("sys.exit(143)", "stopped", "run the same command to resume"),
+        ("os.kill(os.getpid(), 9)", "failed", "killed by signal 9 (Killed), as the system does when memory runs out. Run the same"),
+        ("print('error: one')", "done", ""),
+    ],
+)
+def test_what_the_end_of_a_process_means(tmp_path, monkeypatch, ending, status, message):
+    monkeypatch.setattr(Grid, "command", lambda self, job, device: [sys.executable, "-S", "-c", f"import os, sys; {ending}"])
+    (outcome,) = run([job("a")], tmp_path, ["cpu"])
+    assert outcome.status == status and outcome.message.startswith(message)
+
+
+def test_a_job_that_cannot_be_started_and_a_lost_terminal_stop_no_other(tmp_path, monkeypatch):
+    commands = {"a": ["/no/such/program"], "b": [sys.executable, "-S", "-c", ""]}
+
+    def say(line):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Grid, "command", lambda self, job, device: commands[job.name])
+    first, second = run([job("a"), job("b")], tmp_path, ["cpu"], say)
+    assert first.status == "failed" and "No such file" in first.message and second.status == "done"
+
+
+def test_a_job_that_no_slot_takes_is_failed_too(fake_training, tmp_path):
+    first, second = run([job("a", "cuda:7"), job("b")], tmp_path / "grid", ["cpu"])
+    assert first.status == "failed" and "nothing has its device" in first.message and second.status == "done"
+
+
+def test_each_job_gets_its_share_of_the_machine(tmp_path, monkeypatch):
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['CLIPZOO_JOBS'])"
+    monkeypatch.setattr(Grid, "command", lambda self, job, device: [sys.executable, "-S", "-c", code])
+    Grid([job("a")], "config.py", tmp_path).run([Slot("cpu", {"OMP_NUM_THREADS": "3", "CLIPZOO_JOBS": "2"})])
+    assert (tmp_path / "a.log").read_text().split() == ["3", "2"]
