@@ -41,6 +41,10 @@ def main(arguments: list[str] | None = None) -> None:
     devices = "e.g. cuda:0 cuda:1; a device named twice runs two jobs at once (default: gpu_id of the experiments, else auto)"
     parser.add_argument("--devices", nargs="+", help=devices)
     command_line.add_jobs_argument(parser, "jobs to run", default=None, default_text="one on each of --devices")
+    launchers = "where jobs run: on --devices of this machine, as a job array on Slurm (submitit), or on a Ray cluster"
+    parser.add_argument("--launcher", choices=["none", "slurm", "ray"], default="none", help=launchers)
+    help_ = "what each job gets: for slurm submitit's parameters, e.g. slurm_partition=gpu gpus_per_node=1; for ray num_gpus=0.5 num_cpus=2"
+    parser.add_argument("--launcher-options", nargs="+", default=[], metavar="KEY=VALUE", help=help_)
     parser.add_argument("--work-dir", type=command_line.path, help="folder for jobs (default: work_dirs/grid_<config name>)")
     parser.add_argument("--sort-by", help="pooled metric that orders the leaderboard (default: evaluation.select)")
     command_line.run(grid, parser.parse_args(arguments))
@@ -74,10 +78,25 @@ def grid(arguments: argparse.Namespace) -> int:
 
 def run(arguments: argparse.Namespace, grid: Grid, devices: list[str], base: Config) -> list[Outcome]:
     """Run the jobs where the command line says."""
+    from clipzoo.errors import ConfigError
+
     where = f"{len(grid.jobs)} jobs -> {grid.folder}"
-    places = slots_of(devices, arguments.jobs, len(grid.jobs), base.get("runtime", {}).get("threads"))
-    command_line.say(f"{where}, {len(places)} at a time, on {', '.join(devices)}")
-    return grid.run(places)
+    if arguments.launcher == "none":
+        if arguments.launcher_options:
+            raise ConfigError("--launcher-options: only with --launcher slurm or --launcher ray")
+        places = slots_of(devices, arguments.jobs, len(grid.jobs), base.get("runtime", {}).get("threads"))
+        command_line.say(f"{where}, {len(places)} at a time, on {', '.join(devices)}")
+        return grid.run(places)
+    from clipzoo.grid.ray_cluster import run_on_ray
+    from clipzoo.grid.remote import parse_options
+    from clipzoo.grid.slurm import run_on_slurm
+
+    if arguments.devices:
+        raise ConfigError(f"--devices: {arguments.launcher} chooses the devices of its jobs. Use --launcher-options")
+    command_line.say(f"{where}, by {arguments.launcher}")
+    at_once = None if arguments.jobs == "auto" else arguments.jobs
+    launch = run_on_slurm if arguments.launcher == "slurm" else run_on_ray
+    return launch(grid, parse_options(arguments.launcher_options), at_once)
 
 
 def slots_of(devices: list[str], jobs: int | str | None, num_jobs: int, threads: int | None) -> list[Slot]:
