@@ -85,7 +85,7 @@ def clipzoo_run(task: Task, precision: str, *, freeze_text: bool = False):
             "optimizer": {"type": "AdamW", "lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY},
             "train": {"epochs": 1000, "clip_grad": LARGEST_GRADIENT},
             "hooks": [],
-            "runtime": {"device": "cpu", "precision": precision, "threads": task.threads},
+            "runtime": {"device": "cpu", "precision": precision, "threads": task.threads, "image_cache": f"{task.scratch}/decoded"},
         },
         "class_captions",
     )
