@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import importlib.util
 import json
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from clipzoo.errors import BuildError
 from clipzoo.models.layout.json_file import as_object, read_object
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"  # open_clip spells these two differently
+_FILE = "bpe_simple_vocab_16e6.txt.gz"
+_NUM_MERGES = 49408 - 2 * 256 - 2
 
 
 def tokenizer_files(context_length: int) -> dict[str, str]:
@@ -26,14 +30,22 @@ def tokenizer_files(context_length: int) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def vocabulary() -> dict[str, int]:
-    """Token to id."""
-    tokens = sorted(_table().encoder.items(), key=lambda item: item[1])
-    return {**dict(tokens[:-2]), _START: tokens[-2][1], _END: tokens[-1][1]}
+    """Token to id: the 256 bytes, the same at the end of a word, the results of all merges, and the two special tokens."""
+    characters = _characters()
+    words = [*characters, *(f"{character}</w>" for character in characters), *(pair.replace(" ", "") for pair in merges()), _START, _END]
+    return {word: number for number, word in enumerate(words)}
 
 
-def merges() -> list[str]:
-    """Pairs of tokens, in descending order of frequency."""
-    return [" ".join(pair) for pair, _ in sorted(_table().bpe_ranks.items(), key=lambda item: item[1])]
+@functools.lru_cache(maxsize=1)
+def merges() -> tuple[str, ...]:
+    """Pairs of tokens, in descending order of frequency; read from open_clip's file, without importing it, which takes seconds."""
+    found = importlib.util.find_spec("open_clip")
+    folders = [] if found is None else list(found.submodule_search_locations or ())
+    path = next((Path(folder, _FILE) for folder in folders if Path(folder, _FILE).is_file()), None)
+    if path is None:
+        raise BuildError(f"open_clip: its file {_FILE} is missing. Install open_clip_torch again")
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
+    return tuple(lines[1 : 1 + _NUM_MERGES])  # after a comment; CLIP does not use the rest
 
 
 def check_vocabulary(folder: Path, where: str) -> None:
@@ -54,8 +66,7 @@ def check_vocabulary(folder: Path, where: str) -> None:
             raise BuildError(f"{where}: {name} is not OpenAI's vocabulary ({which}), which is the only one supported")
 
 
-@functools.lru_cache(maxsize=1)
-def _table():
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer()
+def _characters() -> list[str]:
+    """A visible character for every byte: its own in Latin-1 if that is visible, and then one from U+0100 on."""
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [*map(chr, visible), *(chr(256 + number) for number in range(256 - len(visible)))]

@@ -10,12 +10,14 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 from annotated_types import Interval
 
 from clipzoo.config.arguments import checked
 from clipzoo.errors import ConfigError
 from clipzoo.models.layout.byte_pairs import tokenizer_files
+from clipzoo.models.text_encoders import byte_pairs
 from clipzoo.structures import Tokens
 from clipzoo.text import is_chinese
 
@@ -51,7 +53,7 @@ class CLIPTokenizer:
         ConfigError: ``context_length`` leaves no room between start and end.
     """
 
-    vocab_size = 49408
+    vocab_size = byte_pairs.VOCAB_SIZE
     languages = ("en",)
 
     def __init__(self, context_length: ContextLength = 77):
@@ -59,13 +61,21 @@ class CLIPTokenizer:
 
     def __call__(self, sentences: list[str]) -> Tokens:
         """Tokenise; longer sentences are truncated and keep their end token."""
-        rows = [self._encode(sentence) for sentence in sentences]
-        rows = [row if len(row) <= self.context_length else [*row[: self.context_length - 1], row[-1]] for row in rows]
-        return _padded(rows)
+        tokens, counts = byte_pairs.encode(sentences)
+        lengths = np.minimum(counts, self.context_length)
+        ids = np.zeros((len(counts), lengths.max(initial=0)), dtype=np.int64)
+        place = np.arange(ids.shape[1])
+        ids[place < lengths[:, None]] = tokens[np.arange(len(tokens)) - np.repeat(np.cumsum(counts) - counts, counts) < self.context_length]
+        ids[np.arange(len(ids)), lengths - 1] = byte_pairs.END
+        return Tokens(torch.from_numpy(ids), torch.from_numpy(lengths))
 
     def count(self, sentence: str) -> int:
         """Number of tokens of the whole sentence, including start and end token."""
-        return len(self._encode(sentence))
+        return self.counts([sentence])[0]
+
+    def counts(self, sentences: list[str]) -> list[int]:
+        """``count`` of each sentence."""
+        return byte_pairs.encode(sentences)[1].tolist()
 
     def portable(self) -> FastTokenizer:
         """See ``HFTokenizer.portable``; of ftfy's and open_clip's cleaning, only what replaces fixed characters (see ``_cleaning``)."""
@@ -78,17 +88,6 @@ class CLIPTokenizer:
             made = made_portable(CLIPTokenizerFast.from_pretrained(folder).backend_tokenizer, self.context_length)
         made.normalizer = Sequence([*_cleaning(), made.normalizer])
         return made
-
-    def _encode(self, sentence: str) -> list[int]:
-        bpe = _byte_pairs()
-        return [bpe.sot_token_id, *bpe.encode(sentence), bpe.eot_token_id]
-
-
-@functools.lru_cache(maxsize=1)
-def _byte_pairs():
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer()
 
 
 def _cleaning() -> list[Normalizer]:
