@@ -50,7 +50,7 @@ class Tokens:
     """Tokenised sentences, right-padded to the longest one.
 
     Attributes:
-        ids: ``[N, L]`` int64.
+        ids: ``[N, L]`` int64; of a large table, uint16 or int32, which ``take`` makes int64.
         lengths: ``[N]`` int64 number of tokens per row, including start and end token. For a CLIP vocabulary the end-of-text token is
             at ``lengths - 1``.
     """
@@ -63,9 +63,13 @@ class Tokens:
 
     def take(self, rows: Tensor) -> Tokens:
         """The given rows, trimmed to the longest one."""
+        import torch
+
         lengths = self.lengths[rows]
         longest = int(lengths.max()) if len(lengths) else 0
-        return Tokens(self.ids[rows, :longest], lengths)
+        if self.ids.dtype == torch.uint16:  # which torch cannot index on every device
+            return Tokens(self.ids.view(torch.int16)[rows, :longest].long() & 0xFFFF, lengths)
+        return Tokens(self.ids[rows, :longest].long(), lengths)
 
     def to(self, device, non_blocking: bool = False) -> Tokens:
         """The same tokens on ``device``."""
@@ -96,8 +100,9 @@ class Tokenizer(Protocol):
     Attributes:
         context_length: Maximum number of tokens per sentence.
 
-    Two optional attributes: ``languages``, those of ``'zh'`` and ``'en'`` that the vocabulary covers; and ``unknown_id``, the token for
-    characters outside the vocabulary.
+    Optional attributes: ``languages``, those of ``'zh'`` and ``'en'`` that the vocabulary covers; ``unknown_id``, the token for characters
+    outside the vocabulary; ``counts``, a method that is ``count`` of many sentences; and ``identity``, a string that changes with anything
+    that changes a token, without which the tokens of large tables are not kept between starts.
     """
 
     context_length: int

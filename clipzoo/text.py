@@ -24,6 +24,7 @@ _GUARD = re.compile(rf"'+{_FORMULA}")
 csv.field_size_limit(2**31 - 1)  # any cell that was written can be read; Python's default limit is 131 072 characters
 # Categories of characters that move the cursor, change the terminal, or are invisible: controls, formats, surrogates, line ends.
 _INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_CHINESE = re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]")
 _JOINERS = "\u200c\u200d"  # format characters required by scripts and emoji
 
 
@@ -47,7 +48,7 @@ def clean_path(path: str) -> str:
 
 def is_chinese(text: str) -> bool:
     """Does the text contain a Chinese character?"""
-    return any("\u3400" <= c <= "\u9fff" or "\U00020000" <= c <= "\U0003ffff" for c in text)
+    return not text.isascii() and _CHINESE.search(text) is not None
 
 
 def differences(a: str, b: str) -> str:

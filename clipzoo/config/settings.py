@@ -192,7 +192,8 @@ class RuntimeSettings(Settings):
             most a twentieth of the time, or a minute has passed. In any case they are saved at the end, on a stop, and on Ctrl-C.
         save_every_steps: Optimizer steps between additional saves, for epochs that take hours.
         feature_cache: Folder for features of frozen image towers, which then process every image once for all runs; ``'auto'`` means
-            ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` disables the cache: every epoch runs the tower.
+            ``$CLIPZOO_CACHE``, or ``~/.cache/clipzoo``. ``None`` disables the cache: every epoch runs the tower. The tokens of 20 000
+            captions or more are kept in the same folder.
         compile: Mode of ``torch.compile`` for the towers in training: ``'default'``, ``'reduce-overhead'`` (CUDA graphs) or
             ``'max-autotune'``. Worth it on GPUs, after a minute or more of compilation; the last digits differ. ``None``: not compiled.
         image_cache: Folder for decoded images, scaled for the tower: every image is decoded once for all epochs, folds and runs, which

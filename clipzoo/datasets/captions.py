@@ -5,7 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+import numpy as np
+
 from clipzoo.datasets.files.class_texts import LANGUAGES, default_template, read_class_texts, texts_from_template
+from clipzoo.datasets.token_table import TokenCache, perhaps_equal, rows_with, tokenised
 from clipzoo.errors import DataError
 from clipzoo.structures import Tokenizer, Tokens
 from clipzoo.text import is_chinese, visible
@@ -22,6 +25,8 @@ def clean(sentence: str) -> str:
     >>> clean('  髋关节 ')
     '髋关节'
     """
+    if sentence.isascii():
+        return sentence.strip()
     try:
         sentence.encode()
     except UnicodeEncodeError as error:
@@ -107,7 +112,15 @@ class Captions:
         worded._names = self.sentences
         return worded
 
-    def tokenise(self, tokenizer: Tokenizer, where: str, *, allow_overlong: bool = True, classes: Sequence[str] | None = None) -> Tokens:
+    def tokenise(
+        self,
+        tokenizer: Tokenizer,
+        where: str,
+        *,
+        allow_overlong: bool = True,
+        classes: Sequence[str] | None = None,
+        cache: TokenCache | None = None,
+    ) -> Tokens:
         """Tokens of the whole table as ``worded`` for this tower, in order of id; sets ``warnings`` and ``note``.
 
         Args:
@@ -115,6 +128,7 @@ class Captions:
             where: Owner of the tokenizer, for messages (``'model.text_encoder'``).
             allow_overlong: Whether to truncate sentences longer than the encoder's context, with a warning, instead of refusing them.
             classes: Class names for messages; ``None`` shows class indices.
+            cache: Where the tokens of a large table are kept; ``None`` keeps nothing.
 
         Raises:
             DataError: A sentence is too long and ``allow_overlong`` is false, or captions of two classes have equal tokens (cut at the
@@ -125,31 +139,30 @@ class Captions:
             tokens = worded.tokenise(tokenizer, where, allow_overlong=allow_overlong, classes=classes)
             self.warnings, self.note = worded.warnings, worded.note
             return tokens
-        tokens = tokenizer(self.sentences)
+        tokens, counts = tokenised(self.sentences, tokenizer, cache)
         self.warnings = []
-        counts = [tokenizer.count(sentence) for sentence in self.sentences]
-        overlong = [i for i, n in enumerate(counts) if n > tokenizer.context_length]
+        overlong = np.flatnonzero(counts > tokenizer.context_length).tolist()
         self._check_lengths(overlong, counts, tokenizer.context_length, where, allow_overlong)
         self._check_distinct(tokens, set(overlong), where, classes)
         self._check_language(tokens, counts, tokenizer, where)
         return tokens
 
-    def _check_lengths(self, overlong: list[int], counts: list[int], context: int, where: str, allowed: bool) -> None:
-        lines = [f"'{_short(self.sentences[i])}' has {counts[i]} tokens, at most {context} fit" for i in overlong]
+    def _check_lengths(self, overlong: list[int], counts: np.ndarray, context: int, where: str, allowed: bool) -> None:
+        lines = [f"'{_short(self.sentences[i])}' has {counts[i]} tokens, at most {context} fit" for i in overlong[:MAX_WARNINGS]]
         if lines and not allowed:
             raise DataError(
-                f"{where}: {len(lines)} captions are too long, the first: {lines[0]}. Shorten them, choose a text encoder with a longer "
+                f"{where}: {len(overlong)} captions are too long, the first: {lines[0]}. Shorten them, choose a text encoder with a longer "
                 "context or a vocabulary for their language, or set data.allow_overlong_captions=True to truncate them"
             )
-        self.warnings += [f"{where}: caption truncated: {line}" for line in lines[:MAX_WARNINGS]]
-        if len(lines) > MAX_WARNINGS:
-            self.warnings.append(f"{where}: {len(lines)} captions truncated in total")
+        self.warnings += [f"{where}: caption truncated: {line}" for line in lines]
+        if len(overlong) > MAX_WARNINGS:
+            self.warnings.append(f"{where}: {len(overlong)} captions truncated in total")
 
     def _check_distinct(self, tokens: Tokens, overlong: set[int], where: str, classes: Sequence[str] | None) -> None:
         first: dict[tuple[int, ...], int] = {}
         merged = 0
-        for i, (row, length) in enumerate(zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)):
-            j = first.setdefault(tuple(row[:length]), i)
+        for i, row in perhaps_equal(tokens):
+            j = first.setdefault(row, i)
             if j == i:
                 continue
             merged += 1
@@ -163,13 +176,13 @@ class Captions:
         if merged:
             self.warnings.append(f"{where}: {merged} captions have the same tokens as another one")
 
-    def _check_language(self, tokens: Tokens, counts: list[int], tokenizer: Tokenizer, where: str) -> None:
+    def _check_language(self, tokens: Tokens, counts: np.ndarray, tokenizer: Tokenizer, where: str) -> None:
         """Warn about texts in a language that the tower does not read, and about text outside its vocabulary."""
         languages, texts = _languages(tokenizer), self._names or self.sentences
         foreign = [i for i, text in enumerate(texts) if languages and not _readable(text, languages)]
         if foreign:
             kind = "class names" if self._names else "captions"
-            cost = sum(counts[i] for i in foreign) / sum(len(self.sentences[i]) for i in foreign)
+            cost = int(counts[foreign].sum()) / sum(len(self.sentences[i]) for i in foreign)
             self.warnings.append(
                 f"{where}: {len(foreign)} of {len(texts)} {kind} are not {_names(languages)}, the language of the text tower's vocabulary, "
                 f"such as '{_short(texts[foreign[0]])}' ({cost:.1f} tokens per character). Describe the classes in its language "
@@ -178,8 +191,8 @@ class Captions:
         unknown = getattr(tokenizer, "unknown_id", None)
         if unknown is None:
             return
-        lacking = [i for i, (row, n) in enumerate(zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)) if unknown in row[:n]]
-        if lacking:
+        lacking = rows_with(tokens, unknown)
+        if len(lacking):
             first = _short(self.sentences[lacking[0]])
             self.warnings.append(
                 f"{where}: {len(lacking)} of {len(self)} captions contain words or characters outside the vocabulary, such as '{first}'"
@@ -198,7 +211,7 @@ def _readable(text: str, languages: Sequence[str]) -> bool:
     """Is ``text`` in one of the languages? Digits and punctuation belong to all of them."""
     if is_chinese(text):
         return "zh" in languages
-    return "en" in languages or not any(c.isalpha() for c in text)
+    return "en" in languages or not any(map(str.isalpha, text))
 
 
 def _short(sentence: str, limit: int = 40) -> str:

@@ -46,6 +46,7 @@ from clipzoo.text_tables import aligned
 
 if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
+    from clipzoo.datasets.token_table import TokenCache
     from clipzoo.metrics.base import Metric
     from clipzoo.models.base import Model
 
@@ -162,7 +163,8 @@ def run(
             other weights and another order.
         earlier: Result of ``checkpoint.earlier_start``. The towers are built from it and get its weights before the features of a frozen
             tower are computed for the whole run.
-        features: Whether a frozen image tower may encode all images before training, if ``runtime.feature_cache`` allows it.
+        features: Whether a frozen image tower may encode all images before training, and tokens may be kept, if
+            ``runtime.feature_cache`` allows it.
         before_images: Function called before any image is read, with what the image tower requires.
 
     Raises:
@@ -177,7 +179,8 @@ def run(
     towers, num_classes = earlier and earlier["towers"], len(data.classes)
     net = model(config, device, num_classes=num_classes, channels_last=settings.channels_last, towers=towers)
     check_task(net, data)
-    tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, earlier)
+    cache = inputs.token_cache(settings.feature_cache, log) if features else None
+    tokens = ready(trainable(net, train_settings, settings.strategy), data, split, data_settings, log, earlier, cache)
     if train_settings.unfreeze is not None:
         unfreezing.to_last_stage(net, train_settings.unfreeze)  # again: a tower may have been needed for initialisation only
     if before_images is not None:
@@ -239,13 +242,21 @@ def run(
     )
 
 
-def ready(net: Model, data: Dataset, split: Split, settings: DataSettings, log: logging.Logger, earlier: dict | None) -> Tokens | None:
+def ready(
+    net: Model,
+    data: Dataset,
+    split: Split,
+    settings: DataSettings,
+    log: logging.Logger,
+    earlier: dict | None,
+    cache: TokenCache | None = None,
+) -> Tokens | None:
     """Initialise ``net`` from the data, or with its weights from an earlier start.
 
     Returns:
         The tokenised caption table; ``None`` for a model without a text tower.
     """
-    tokens = inputs.tokens_of(net, data, settings, log)
+    tokens = inputs.tokens_of(net, data, settings, log, cache)
     if earlier is not None:
         checkpoint.load_weights(net, earlier["model"], earlier["path"])
         for tower in net.children():

@@ -17,11 +17,13 @@ from clipzoo.datasets.augmentations.batched import BatchedAugmentation, batched
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.image_cache.cache import ImageCache
+from clipzoo.datasets.token_table import TokenCache
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine.checks import single_cases
 from clipzoo.errors import ConfigError
 from clipzoo.features.dataset import features_of_cases
 from clipzoo.features.store import FeatureStore
+from clipzoo.files import cache_folder, expanded_if_known
 from clipzoo.records.folds import Split
 from clipzoo.registries import SAMPLERS
 from clipzoo.runtime import distributed
@@ -34,12 +36,18 @@ if TYPE_CHECKING:
     from clipzoo.models.base import Model
 
 
-def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger) -> Tokens | None:
+def token_cache(where: str | None, log: logging.Logger) -> TokenCache | None:
+    """The cache of tokens for a value of ``runtime.feature_cache``, in whose folder it is; only the main process writes."""
+    folder = None if where is None else cache_folder() if where == "auto" else expanded_if_known(where)
+    return None if folder is None else TokenCache(folder / "tokens", lambda message: log.info(f"note: {message}"), distributed.is_main())
+
+
+def tokens_of(net: Model, data: Dataset, settings: DataSettings, log: logging.Logger, cache: TokenCache | None = None) -> Tokens | None:
     """The whole caption table, tokenised once by the model's tokenizer; ``None`` if it has no tokenizer."""
     if net.tokenizer is None:
         return None
-    captions = data.captions
-    tokens = captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=settings.allow_overlong_captions, classes=data.classes)
+    captions, overlong = data.captions, settings.allow_overlong_captions
+    tokens = captions.tokenise(net.tokenizer, "model.text_encoder", allow_overlong=overlong, classes=data.classes, cache=cache)
     if distributed.is_main():
         if captions.note:
             log.info(captions.note)

@@ -201,7 +201,7 @@ def check_same(folder: Path, config: Config, folds: Folds | None) -> None:
     found = differences(decisive(stored.config), decisive(config.plain()))
     if found:
         raise CheckpointError(f"{folder}: made with another config. Choose another --work-dir, or revert: {shortened(found, 6)}")
-    if folds is None:
+    if folds is None or folds.equals(folder / FOLDS_FILE):
         return
     old = Folds.read(folder / FOLDS_FILE)
     if old.digest != folds.digest:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from clipzoo.commands import typed
 from clipzoo.errors import DataError, LeakError, shortened
-from clipzoo.records.json_records import as_record, read_record, write_record
+from clipzoo.files import finite
+from clipzoo.records.json_records import as_record, read_plain, read_record, write_record
 from clipzoo.records.provenance import digest_of
 from clipzoo.text import clean_name
 
@@ -77,6 +78,10 @@ class Split:
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+
+    def plain(self) -> dict:
+        """The entry in ``folds.json``."""
+        return {"name": self.name, **{part: list(getattr(self, part)) for part in PARTS}}
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _FOLD_NAME.fullmatch(self.name):
@@ -159,19 +164,28 @@ class Folds:
 
     def write(self, path: str | Path) -> None:
         """Write ``folds.json`` atomically."""
-        write_record(
-            path,
-            {
-                "version": 1,
-                "digest": self.digest,
-                "spec": self.spec,
-                "exhaustive": self.exhaustive,
-                "notes": list(self.notes),
-                "classes": list(self.classes),
-                "cases": [c.plain() for c in self.cases],
-                "folds": [{"name": s.name, **{part: list(getattr(s, part)) for part in PARTS}} for s in self.splits],
-            },
-        )
+        write_record(path, self.plain())
+
+    def plain(self) -> dict:
+        """The content of ``folds.json``."""
+        return {
+            "version": 1,
+            "digest": self.digest,
+            "spec": self.spec,
+            "exhaustive": self.exhaustive,
+            "notes": list(self.notes),
+            "classes": list(self.classes),
+            "cases": [c.plain() for c in self.cases],
+            "folds": [s.plain() for s in self.splits],
+        }
+
+    def equals(self, path: str | Path) -> bool:
+        """Whether a sound ``folds.json`` holds exactly these folds, which is found out without building and verifying others.
+
+        Raises:
+            DataError: The file is missing or damaged.
+        """
+        return read_plain(path, _again(), DataError) == finite(self.plain())
 
     @classmethod
     def read(cls, path: str | Path) -> Folds:
@@ -181,7 +195,7 @@ class Folds:
             DataError: The file has another format, or its digest does not match its content.
             LeakError: See ``verify``.
         """
-        again = f"Create it again with: {typed('make_folds')}"
+        again = _again()
         content = read_record(_FoldsFile, path, again, DataError)
         for fold in content.folds:
             if {type(fold.get(part)) for part in PARTS} != {list} or not isinstance(fold.get("name"), str):
@@ -212,6 +226,10 @@ class _FoldsFile:
     classes: list[str]
     cases: list[dict]
     folds: list[dict]
+
+
+def _again() -> str:
+    return f"Create it again with: {typed('make_folds')}"
 
 
 def _verify_split(split: Split, groups: dict[str, str]) -> None:

@@ -64,12 +64,9 @@ def read_plain(path: str | Path, advice: str, error: type[ClipzooError] = Checkp
 
 def as_record(cls: type[T], content: Mapping, where: object, advice: str, error: type[ClipzooError] = CheckpointError) -> T:
     """Convert plain ``content`` to the dataclass; see ``read_record``."""
-    hints = _hints(cls)
-    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
-    known = {f.name for f in fields(cls)}
+    hints, needed, known, nested = _shape(cls)
     problems = [f"{name} is missing" for name in needed if name not in content]
     problems += [f"{name} is unknown" for name in content if name not in known]
-    nested = {f.name for f in fields(cls) if f.metadata.get("nan")}
     values = {name: _nested_nan(v) if name in nested else _with_nan(v, hints[name]) for name, v in content.items() if name in known}
     problems += [f"{name} is not {described(hints[name])}" for name, value in values.items() if not fits(value, hints[name])]
     if problems:
@@ -78,8 +75,10 @@ def as_record(cls: type[T], content: Mapping, where: object, advice: str, error:
 
 
 @cache
-def _hints(cls: type) -> dict:
-    return hints_of(cls)
+def _shape(cls: type) -> tuple[dict, list[str], set[str], set[str]]:
+    """Annotations, required fields, all fields, and those with ``NAN_INSIDE``."""
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    return hints_of(cls), needed, {f.name for f in fields(cls)}, {f.name for f in fields(cls) if f.metadata.get("nan")}
 
 
 def _nested_nan(value: object) -> object:

@@ -51,6 +51,17 @@ def test_training_takes_the_template_of_the_towers_language(config_of, heard, te
     assert loaded.class_captions[row] == (expected,), "and the checkpoint remembers it"
 
 
+def test_tokens_are_kept_in_the_folder_of_the_feature_cache(heard, monkeypatch, tmp_path):
+    log, lines = heard
+    monkeypatch.setenv("CLIPZOO_CACHE", str(tmp_path / "cache"))
+    assert inputs.token_cache(None, log) is None
+    assert inputs.token_cache("auto", log).folder == tmp_path / "cache" / "tokens"
+    kept = inputs.token_cache(str(tmp_path / "own"), log)
+    assert kept.folder == tmp_path / "own" / "tokens" and kept.writes
+    kept.note("something")
+    assert lines[-1] == "note: something"
+
+
 def test_baselines_ask_the_tower_that_reads(config_of, heard, monkeypatch, tmp_path):
     """The same data, and two text towers: each gets its own language."""
     root = write_class_folders(tmp_path / "images", classes=("disc", "square"), per_class=2)

@@ -98,6 +98,24 @@ def test_written_and_read_again(tmp_path):
     assert "正常" in path.read_text(encoding="utf-8")
 
 
+def test_a_file_equals_the_folds_that_it_was_written_from_and_no_others(tmp_path):
+    several = replace(folds(), cases=(Case("a1", None, "p", None, (1, -1)), *CASES[1:]))
+    for one in (folds(), several, replace(folds(), cases=(replace(CASES[0], part="train"), *CASES[1:]))):
+        one.write(tmp_path / "folds.json")
+        assert one.equals(tmp_path / "folds.json") and not replace(one, notes=()).equals(tmp_path / "folds.json")
+        assert not replace(one, splits=GOOD[::-1]).equals(tmp_path / "folds.json")
+    content = json.loads((tmp_path / "folds.json").read_text(encoding="utf-8"))
+    (tmp_path / "folds.json").write_text(json.dumps({**content, "notes": []}), encoding="utf-8")
+    with pytest.raises(DataError, match="damaged or edited.*make_folds"):
+        folds().equals(tmp_path / "folds.json")
+
+
+def test_an_entry_has_what_is_known_of_the_case():
+    for case in (CASES[0], replace(CASES[0], part="val"), replace(CASES[0], label=None, findings=(1, 0, -1))):
+        assert Case.from_plain(case.plain(), "x", "y") == case
+        assert list(case.plain()) == [key for key, value in vars(case).items() if key in ("id", "label", "group") or value is not None]
+
+
 def test_digest_changes_with_content_and_with_nothing_else():
     digest = folds().digest
     assert replace(folds(), notes=(), spec={"type": "FromFile"}).digest == digest

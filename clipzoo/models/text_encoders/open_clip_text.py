@@ -18,6 +18,7 @@ from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import recompute_layers
 from clipzoo.models.text_encoders.base import TextEncoder, padding_mask
 from clipzoo.models.text_encoders.clip_text import clip_text_layout
+from clipzoo.models.text_encoders.identity import hugging_face_settings, identity_of
 from clipzoo.models.text_encoders.tokenizer import ONE_AT_A_TIME, CLIPTokenizer, languages_of, portable_of, unknown_of
 from clipzoo.models.tower import groups_by_layer
 from clipzoo.models.weights.hf_files import files_of, opened
@@ -260,6 +261,18 @@ class OpenCLIPTokenizer:
         with ONE_AT_A_TIME:
             ids = own.tokenizer(own.clean_fn(sentence), add_special_tokens=not clips, verbose=False)["input_ids"]
         return len(ids) + 3 * clips
+
+    @property
+    def identity(self) -> str | None:
+        """See ``identity_of``; ``None`` if tokens are drawn at random, or made by Python code of transformers."""
+        own, about = self._tokenizer, [self.context_length, self.padding]
+        if self._hugging_face is None:
+            cleaned = own.clean_fn.__name__
+            return None if own.reduction_fn is not None else identity_of(self, *about, cleaned, list(own.encoder))
+        with ONE_AT_A_TIME:
+            settings = hugging_face_settings(self._hugging_face)
+        cleaned = [own.clean_fn.__name__, own.tokenizer_mode, own.strip_sep_token]
+        return None if settings is None else identity_of(self, *about, cleaned, settings)
 
     def portable(self) -> FastTokenizer | None:
         """See ``HFTokenizer.portable``; without open_clip's cleaning, except for CLIP's own tokenizer (``CLIPTokenizer.portable``)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import string
 import tempfile
 import threading
@@ -16,8 +17,9 @@ from annotated_types import Interval
 
 from clipzoo.config.arguments import checked
 from clipzoo.errors import ConfigError
-from clipzoo.models.layout.byte_pairs import tokenizer_files
+from clipzoo.models.layout.byte_pairs import merges, tokenizer_files
 from clipzoo.models.text_encoders import byte_pairs
+from clipzoo.models.text_encoders.identity import hugging_face_settings, identity_of
 from clipzoo.structures import Tokens
 from clipzoo.text import is_chinese
 
@@ -77,6 +79,11 @@ class CLIPTokenizer:
         """``count`` of each sentence."""
         return byte_pairs.encode(sentences)[1].tolist()
 
+    @property
+    def identity(self) -> str:
+        """See ``identity_of``."""
+        return identity_of(self, self.context_length, inspect.getsource(byte_pairs), merges())
+
     def portable(self) -> FastTokenizer:
         """See ``HFTokenizer.portable``; of ftfy's and open_clip's cleaning, only what replaces fixed characters (see ``_cleaning``)."""
         from tokenizers.normalizers import Sequence
@@ -131,6 +138,11 @@ class WordPieceTokenizer:
     def count(self, sentence: str) -> int:
         """Number of tokens of the whole sentence, including ``[CLS]`` and ``[SEP]``."""
         return len(_word_pieces().encode(sentence).ids)
+
+    @property
+    def identity(self) -> str:
+        """See ``identity_of``."""
+        return identity_of(self, self.context_length, list(character_vocabulary()))
 
     def portable(self) -> FastTokenizer:
         """See ``HFTokenizer.portable``."""
@@ -192,6 +204,13 @@ class HFTokenizer:
         """Number of tokens of the whole sentence, including special tokens."""
         with ONE_AT_A_TIME:
             return len(self.hugging_face(sentence, verbose=False)["input_ids"])
+
+    @property
+    def identity(self) -> str | None:
+        """See ``identity_of``; ``None`` if the tokenizer is Python code of transformers, which may do anything."""
+        with ONE_AT_A_TIME:
+            settings = hugging_face_settings(self.hugging_face)
+        return None if settings is None else identity_of(self, self.context_length, settings)
 
     def portable(self) -> FastTokenizer | None:
         """The same tokenizer for the library tokenizers, which truncates and pads; ``None`` if only transformers can run it."""

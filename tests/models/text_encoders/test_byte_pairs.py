@@ -57,7 +57,7 @@ def sentences_of_every_script(number, seed):
     rng, alphabets = random.Random(seed), scripts()
     for index in range(number):
         words = []
-        for _ in range(rng.randint(1, 12)):
+        for _ in range(rng.randint(1, 6)):
             alphabet = alphabets[(index if rng.random() < 0.8 else rng.randrange(len(alphabets))) % len(alphabets)]
             word = "".join(rng.choices(alphabet, k=rng.randint(1, 9)))
             words += [word.capitalize() if rng.random() < 0.2 else word] + rng.choices(SPECIAL, k=rng.random() < 0.4)
@@ -92,7 +92,7 @@ def test_a_hundred_thousand_sentences_of_every_script(reference):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("between", ["", " ", "a'", "字"])
+@pytest.mark.parametrize("between", ["", "字"])
 def test_the_whole_unicode_range(reference, between):
     """Sixteen at a time, in order; surrogates, which are no text, are replaced by ftfy."""
     codes = range(0, 0x110000, 16)

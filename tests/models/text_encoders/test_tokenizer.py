@@ -170,3 +170,20 @@ def test_the_portable_tokenizer_of_a_whole_context_fills_it_and_ignores_case(tmp
     assert encoded[0].ids == encoded[1].ids == whole(["左侧 X"]).ids[0].tolist() and len(encoded[0].ids) == 16
     own.backend_tokenizer.no_truncation()
     assert HFTokenizer(own, 5).portable().encode("左侧髋关节假体").ids == HFTokenizer(own, 5)(["左侧髋关节假体"]).ids[0].tolist()
+
+
+def test_an_identity_changes_with_what_changes_a_token_and_not_with_use(tmp_path):
+    from open_clip.tokenizer import SimpleTokenizer
+
+    chinese = list("一二三四五六七八")
+    made = [CLIPTokenizer(20), CLIPTokenizer(21), WordPieceTokenizer(20), OpenCLIPTokenizer(SimpleTokenizer(), 0)]
+    made += [OpenCLIPTokenizer(SimpleTokenizer(context_length=20), 0), OpenCLIPTokenizer(SimpleTokenizer(clean="whitespace"), 0)]
+    made += [kind(word_pieces(tmp_path / kind.__name__, chinese), 20) for kind in (HFTokenizer, WholeContextTokenizer)]
+    made += [HFTokenizer(word_pieces(tmp_path / "other", chinese[::-1]), 20)]
+    before = [tokenizer.identity for tokenizer in made]
+    assert len(set(before)) == len(made) and all(before)
+    for tokenizer in made:
+        tokenizer(["一二三" * 20]), tokenizer.count("一")
+    assert [tokenizer.identity for tokenizer in made] == before
+    assert HFTokenizer(word_pieces(tmp_path / "same", chinese), 20).identity == before[-3]
+    assert OpenCLIPTokenizer(SimpleTokenizer(reduction_mask="shuffle"), 0).identity is None, "its tokens are drawn"
