@@ -157,15 +157,20 @@ def test_other_losses_are_over_logits(name):
 def sources(tmp_path_factory, class_folders):
     """For every dataset, arguments that make a small one."""
     from clipzoo.datasets.samples.sample_data import create_sample_dataset
+    from clipzoo.datasets.shards.write import Sample, write_shards
 
     pairs = create_sample_dataset(tmp_path_factory.mktemp("sources") / "pairs", "pairs", 6)
     table = tmp_path_factory.mktemp("table") / "labels.csv"
     rows = [f"{path},{path.parent.name}" for path in sorted(class_folders.rglob("*.png"))]
     table.write_text("\n".join(["path,label", *rows]), encoding="utf-8")
     tiny = write_tiny_imagenet(tmp_path_factory.mktemp("tiny"), train=1, val=1, test=1)
+    shards = tmp_path_factory.mktemp("shards") / "new"
+    images = sorted(class_folders.rglob("*.png"))
+    write_shards(shards, [Sample(str(image), str(image), [f"一张 {image.stem}"]) for image in images], 4)
     return {
         "ImageFolderDataset": {"root": str(class_folders)},
         "PairsDataset": {"path": str(pairs)},
+        "ShardPairs": {"shards": str(shards)},
         "TableDataset": {"path": str(table)},
         "TinyImageNetDataset": {"root": str(tiny), "split": "trainval", "num_classes": 6},
     }

@@ -6,6 +6,7 @@ from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.pairs import PairsDataset
+from clipzoo.datasets.shards.dataset import ShardPairs
 from clipzoo.datasets.table import TableDataset
 from clipzoo.datasets.tiny_imagenet import TinyImageNetDataset, create_dataloaders
 from clipzoo.datasets.views import Views
@@ -16,6 +17,7 @@ __all__ = [
     "FileDataset",
     "ImageFolderDataset",
     "PairsDataset",
+    "ShardPairs",
     "TableDataset",
     "TinyImageNetDataset",
     "Views",

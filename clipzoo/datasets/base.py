@@ -213,6 +213,10 @@ class Dataset:
         """The path of the file whose bytes fully determine the image in ``row``; ``None`` if there is no such file, as here."""
         return None
 
+    def image_state(self, row: int) -> list | None:
+        """Plain values that change whenever the image in ``row`` may have changed, without reading it; ``None`` if unknown, as here."""
+        return None
+
     def content_digest(self, row: int) -> str:
         """Hexadecimal digest that changes with the image in ``row``; here, of its size and pixels.
 

@@ -13,7 +13,7 @@ from clipzoo.datasets.files.attributes import read_attributes
 from clipzoo.datasets.files.digests import FileDigests
 from clipzoo.datasets.files.images import decode, read_image
 from clipzoo.errors import DataError, LeakError
-from clipzoo.files import read_bytes
+from clipzoo.files import check_regular, read_bytes
 from clipzoo.records.folds import Case
 
 if TYPE_CHECKING:
@@ -91,6 +91,16 @@ class FileDataset(Dataset):
         """See ``Dataset.source_of``; ``None`` if a frame is chosen, or a subclass overrides how images are read or digested."""
         usual = reads_files(self) and type(self).content_digest is FileDataset.content_digest
         return self._paths[row] if usual and self.frame is None else None
+
+    def image_state(self, row: int) -> list | None:
+        """See ``Dataset.image_state``: path, size and times; ``None`` if the file is missing, or a subclass reads images itself."""
+        if not reads_files(self):
+            return None
+        try:
+            status = check_regular(self._paths[row])
+        except DataError:
+            return None
+        return [os.path.abspath(self._paths[row]), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
     def content_digest(self, row: int) -> str:
         """See ``Dataset.content_digest``; of the file's bytes, unless a frame is chosen or a subclass reads images itself."""

@@ -17,10 +17,11 @@ from clipzoo.datasets.files.folders import ImageFile, scan_class_folders, size_o
 from clipzoo.datasets.files.groups import groups_from_pattern, merge_groups
 from clipzoo.datasets.files.images import EXTENSIONS
 from clipzoo.datasets.files.pairs import SEPARATORS
+from clipzoo.datasets.shards.write import Sample, write_shards
 from clipzoo.datasets.splitters.base import carve, random_state
 from clipzoo.datasets.splitters.table import CaseTable
 from clipzoo.errors import DataError, did_you_mean, shortened
-from clipzoo.files import write_text
+from clipzoo.files import check_new, write_text
 from clipzoo.records.folds import Case
 from clipzoo.text import clean_path, csv_text, differences, is_formula
 
@@ -55,6 +56,7 @@ class Made:
         captions: Number of distinct captions.
         text: Content of the table.
         unlabelled: Number of other images, without an annotation.
+        num_shards: Number of shards, if ``path`` is a folder of them.
     """
 
     path: Path
@@ -63,10 +65,12 @@ class Made:
     captions: int
     text: str
     unlabelled: int = 0
+    num_shards: int = 0
 
     def __str__(self) -> str:
         others = f"; {self.unlabelled} images without a class are left out" if self.unlabelled else ""
-        return f"{self.path}: {self.images} images, {self.classes} classes, {self.captions} distinct captions{others}"
+        shards = f"{self.num_shards} shards, " * bool(self.num_shards)
+        return f"{self.path}: {shards}{self.images} images, {self.classes} classes, {self.captions} distinct captions{others}"
 
 
 def make_pairs(
@@ -84,6 +88,7 @@ def make_pairs(
     limit_per_class: int | None = None,
     seed: int = 0,
     force: bool = False,
+    shard_size: int | None = None,
 ) -> list[Made]:
     """Write a table for ``PairsDataset`` (and other programs that train CLIP) with one row per image and caption.
 
@@ -105,9 +110,11 @@ def make_pairs(
         limit_per_class: Maximum number of images per class, drawn at random.
         seed: Seed of all random draws.
         force: Whether to overwrite tables of different content.
+        shard_size: Number of images per shard: ``out`` and ``val_out`` are then new folders of WebDataset shards for ``ShardPairs``, with
+            the images in them, and ``columns`` is not used. ``None`` writes tables.
 
     Returns:
-        The tables that were written, or that already existed with exactly this content.
+        The tables or folders that were written, or tables that already existed with exactly this content.
 
     Raises:
         ConfigError: The template or pattern is invalid.
@@ -117,7 +124,7 @@ def make_pairs(
     paths = [Path(out), *([] if val_out is None else [Path(val_out)])]
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise DataError(f"{out}: used for both parts. Give val_out another name")
-    separators = [_separator(path, columns) for path in paths]
+    separators = [_separator(path, columns) for path in paths] if shard_size is None else []
     found, unlabelled = (scan_class_folders(Path(images))[0], 0) if annotations is None else _annotated(str(images), annotations)
     empty = [file.path for file in found if file.size == 0]
     if empty:
@@ -130,12 +137,29 @@ def make_pairs(
     if group_pattern is not None:
         groups = groups_from_pattern(group_pattern, list(groups), "group_pattern")
     parts = [found] if val_out is None else _divided(found, classes, groups, val_fraction, seed)
+    if shard_size is not None:
+        return _written_shards(paths, parts, captions, None if group_pattern is None else groups, shard_size)
     made = []
     for path, files, separator in zip(paths, parts, separators, strict=True):
         text = _table(path, str(images), files, captions, columns, separator, None if group_pattern is None else groups)
         used = {file.class_name for file in files}
         made.append(Made(path, len(files), len(used), len({caption for name in used for caption in captions[name]}), text, unlabelled))
     _write(made, force)
+    return made
+
+
+def _written_shards(
+    paths: Sequence[Path], parts: Sequence[list[ImageFile]], captions: dict[str, list[str]], groups: dict[str, str] | None, size: int
+) -> list[Made]:
+    """A folder of shards for every part."""
+    for path in paths:
+        check_new(path)
+    made = []
+    for path, files in zip(paths, parts, strict=True):
+        samples = (Sample(file.id, file.path, captions[file.class_name], None if groups is None else groups[file.id]) for file in files)
+        num_shards = write_shards(path, samples, size)
+        used = {file.class_name for file in files}
+        made.append(Made(path, len(files), len(used), len({c for name in used for c in captions[name]}), "", num_shards=num_shards))
     return made
 
 

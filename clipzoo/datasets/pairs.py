@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from clipzoo.config.arguments import Count, FilePath
+from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.captions import Captions
 from clipzoo.datasets.file_dataset import FileDataset, check_distinct
 from clipzoo.datasets.files.checks import refuse
@@ -37,8 +38,41 @@ class _Image:
     id: str = ""
 
 
+class PairSource(Dataset):
+    """A dataset of images with captions and without classes.
+
+    Attributes:
+        sources: What was read, for the log.
+    """
+
+    sources: tuple[str, ...] = ()
+
+    def describe(self) -> list[str]:
+        """Lines for the log: sources, numbers of images, groups and captions, captions per image, the given parts, then the notes."""
+        per_image = [len(self.captions_of(row)) for row in range(len(self))]
+        images_of = Counter(caption for row in range(len(self)) for caption in self.captions_of(row))
+        shared = {caption: n for caption, n in images_of.items() if n > 1}
+        num_groups = len({case.group for case in self.cases})
+        few, many = min(per_image), max(per_image)
+        lines = [
+            f"{type(self).__name__} {', '.join(self.sources)}",
+            f"{len(self)} images, {num_groups} groups, {len(self.captions)} distinct captions",
+            f"  captions per image: {few}"
+            if few == many
+            else f"  captions per image: {few} to {many}, {sum(per_image) / len(self):.2f} on average",
+        ]
+        if shared:
+            caption, most = max(shared.items(), key=lambda item: (item[1], -item[0]))
+            sentence = self.captions.sentences[caption]
+            lines.append(f"  captions of several images: {len(shared)}; '{sentence}' describes {most}")
+        parts = Counter(case.part for case in self.cases if case.part is not None)
+        if parts:
+            lines.append("  parts: " + "  ".join(f"{part} {parts[part]}" for part in PARTS if part in parts))
+        return lines + [f"note: {note}" for note in self.notes]
+
+
 @DATASETS.register_module()
-class PairsDataset(FileDataset):
+class PairsDataset(PairSource, FileDataset):
     """Images and sentences that describe them, without classes; evaluated by retrieval.
 
     A source is one of:
@@ -131,33 +165,10 @@ class PairsDataset(FileDataset):
             captions_of_case={image.id: [captions.add(caption) for caption in image.captions] for image in images},
             notes=notes + copied,
         )
-        self.sources: tuple[str, ...] = tuple(file.name for file in files)
+        self.sources = tuple(file.name for file in files)
         self.frame, self.attributes, self.given_groups = frame, dict(dicom.attributes), given_groups
         if attributes is not None:
             self.add_attributes(attributes, "the images' common folder")
-
-    def describe(self) -> list[str]:
-        """Lines for the log: sources, numbers of images, groups and captions, captions per image, the given parts, then the notes."""
-        per_image = [len(self.captions_of(row)) for row in range(len(self))]
-        images_of = Counter(caption for row in range(len(self)) for caption in self.captions_of(row))
-        shared = {caption: n for caption, n in images_of.items() if n > 1}
-        num_groups = len({case.group for case in self.cases})
-        few, many = min(per_image), max(per_image)
-        lines = [
-            f"{type(self).__name__} {', '.join(self.sources)}",
-            f"{len(self)} images, {num_groups} groups, {len(self.captions)} distinct captions",
-            f"  captions per image: {few}"
-            if few == many
-            else f"  captions per image: {few} to {many}, {sum(per_image) / len(self):.2f} on average",
-        ]
-        if shared:
-            caption, most = max(shared.items(), key=lambda item: (item[1], -item[0]))
-            sentence = self.captions.sentences[caption]
-            lines.append(f"  captions of several images: {len(shared)}; '{sentence}' describes {most}")
-        parts = Counter(case.part for case in self.cases if case.part is not None)
-        if parts:
-            lines.append("  parts: " + "  ".join(f"{part} {parts[part]}" for part in PARTS if part in parts))
-        return lines + [f"note: {note}" for note in self.notes]
 
 
 def _check_used(files: Sequence[PairsFile], keys: Keys, image_root: str | None) -> None:

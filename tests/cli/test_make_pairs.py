@@ -127,3 +127,25 @@ def test_the_door_in_tools_loads_no_torch(repo, class_folders, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert done.returncode == 0 and "36 images" in done.stdout and not imported & {"torch", "transformers", "PIL"}
+
+
+def test_shards(command, class_folders, config, tmp_path):
+    arguments = ("make_pairs", class_folders, "--out", tmp_path / "train", "--shards", "--shard-size", 10, "--group-pattern", "^(.+)[.]")
+    ended = command(*arguments, "--val-fraction", 0.25, "--val-out", tmp_path / "val")
+    assert ended.status == 0 and ended.out.splitlines() == [
+        f"written: {tmp_path / 'train'}: 3 shards, 27 images, 3 classes, 3 distinct captions",
+        f"written: {tmp_path / 'val'}: 1 shards, 9 images, 3 classes, 3 distinct captions",
+    ]
+    path = config(type="ShardPairs", shards=tmp_path / "train", test_shards=tmp_path / "val", group_key="group")
+    ended = command("make_folds", path, "--out", tmp_path / "folds.json")
+    assert ended.status == 0 and "36 images, 12 groups, 3 distinct captions" in ended.out
+    for more, message in (
+        ((), "already exists and will not be overwritten"),
+        (("--force",), "--force: shards are only written into new folders"),
+        (("--shard-size", 0), "shard_size: 0 is not allowed"),
+    ):
+        out = tmp_path / "new" if more else tmp_path / "train"
+        ended = command("make_pairs", class_folders, "--out", out, "--shards", *more)
+        assert ended.status == 2 and message in ended.err and len(ended.err.splitlines()) == 1 and not (tmp_path / "new").exists()
+    ended = command("make_pairs", class_folders, "--out", tmp_path / "a.csv", "--shard-size", 5)
+    assert ended.status == 2 and "--shard-size: only with --shards" in ended.err

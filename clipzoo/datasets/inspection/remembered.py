@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.base import Dataset
 from clipzoo.errors import CheckpointError, DataError
-from clipzoo.files import cache_folder, check_regular
+from clipzoo.files import cache_folder
 from clipzoo.records.json_records import read_record, write_record
 
 T = TypeVar("T")
 
 
-def record_of(images: FileDataset, folder: str, version: int) -> Path | None:
-    """The file that remembers a result about exactly these files: their ids, paths, sizes and times.
+def record_of(images: Dataset, folder: str, version: int) -> Path | None:
+    """The file that remembers a result about exactly these images: their ids and states (of files: paths, sizes and times).
 
     Args:
         images: Dataset of single images.
@@ -26,22 +25,19 @@ def record_of(images: FileDataset, folder: str, version: int) -> Path | None:
         version: Version of the code that makes the result.
 
     Returns:
-        The path, or ``None`` without a cache folder or if a file is missing.
+        The path, or ``None`` without a cache folder or if the state of an image is unknown.
     """
     from PIL import __version__ as pillow
 
     cache = cache_folder()
     if cache is None:
         return None
-    digest = hashlib.sha256(json.dumps([version, pillow, type(images).__qualname__, images.frame]).encode())
+    digest = hashlib.sha256(json.dumps([version, pillow, type(images).__qualname__, getattr(images, "frame", None)]).encode())
     for row, case in enumerate(images.cases):
-        path = images.path_of(row)
-        try:
-            status = check_regular(path)
-        except DataError:
+        state = images.image_state(row)
+        if state is None:
             return None
-        state = [case.id, os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        digest.update(json.dumps(state).encode())
+        digest.update(json.dumps([case.id, *state]).encode())
     return cache / folder / f"{digest.hexdigest()[:32]}.json"
 
 

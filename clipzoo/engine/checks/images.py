@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clipzoo.config.settings import DataSettings
-from clipzoo.datasets.file_dataset import FileDataset, reads_files
+from clipzoo.datasets.file_dataset import reads_files
 from clipzoo.datasets.inspection.damage import refuse_damaged, warnings_of
 from clipzoo.datasets.inspection.image_facts import MOST_WORKERS, FileFact, decoded_fact_of, facts_of
 from clipzoo.datasets.inspection.remembered import read_remembered, record_of, remember
@@ -59,7 +59,7 @@ def check_images(
 ) -> list[str]:
     """Decode every image file of the data once, of all parts, unless ``data.check_images`` is False. A collective operation.
 
-    Images that are not simply files are not checked here: the fingerprint of the data decodes them.
+    Images without a known state are not checked here: the fingerprint of the data decodes them.
 
     Args:
         data: Dataset, possibly with several images per case.
@@ -76,7 +76,8 @@ def check_images(
         DataError: Images cannot be decoded; the message names them.
     """
     images = data.single_images
-    if not reads_files(images) or not DataSettings.of(config).check_images:
+    can_check = reads_files(images) or images.image_state(0) is not None
+    if not can_check or not DataSettings.of(config).check_images:
         return []
     record = distributed.from_main(lambda: record_of(images, FOLDER, _VERSION))
     checked = distributed.from_main(lambda: read_remembered(CheckedImages, record))
@@ -88,7 +89,7 @@ def check_images(
     return checked.warnings
 
 
-def _decoded(images: FileDataset, cached: CachedImages | None, log: Logger, console: Console) -> Generator[None, None, CheckedImages]:
+def _decoded(images: Dataset, cached: CachedImages | None, log: Logger, console: Console) -> Generator[None, None, CheckedImages]:
     """The work of the main process; yields when a turn is over."""
     facts: list[FileFact] = []
     turn = time.monotonic()
