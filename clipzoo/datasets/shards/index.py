@@ -19,7 +19,6 @@ from clipzoo.datasets.files.images import EXTENSIONS
 from clipzoo.errors import CheckpointError, DataError, shortened
 from clipzoo.files import cache_folder, check_regular, decode_text, json_kind, parse_json, reason
 from clipzoo.records.json_records import read_record, write_record
-from clipzoo.text import visible
 
 FOLDER = "shards"  # in the cache folder
 _VERSION = 1  # a higher one indexes all shards again
@@ -160,28 +159,20 @@ def _members(path: str, size: int) -> Iterator[tuple[str, int, bytes]]:
                 raise DataError(f"{path}: compressed with {kind}, so that a sample cannot be read without all before it. Unpack it to .tar")
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as archive:
-                end = 0
                 for member in archive:
                     archive.members = []  # or it would keep them all
-                    end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK if member.isreg() else archive.offset
-                    if end > size:
-                        raise _truncated(path, visible(member.name))
                     if member.isreg():
                         file.seek(member.offset_data)
                         yield member.name, member.offset_data, file.read(member.size)
-            file.seek(end)
+                file.seek(archive.offset)
             if file.read(_BLOCK) != bytes(_BLOCK):  # every program that writes a tar file ends it with zeros
-                raise _truncated(path, "the end mark")
+                raise DataError(f"{path}: truncated: the end mark is missing. Write or copy the shard again")
     except tarfile.ReadError as error:
         if size == 0:
             raise DataError(f"{path}: the shard is empty (zero bytes). Write it again") from error
         raise DataError(f"{path}: not a tar file, or truncated or damaged ({error}). Write or copy it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason(error)})") from error
-
-
-def _truncated(path: str, what: str) -> DataError:
-    return DataError(f"{path}: truncated: {what} is incomplete or missing. Write or copy the shard again")
 
 
 def _described(path: str, key: str, members: dict[str, tuple[int, bytes]], keys: Keys) -> tuple[list[str], str | None]:
