@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MEASURE = "in_batch_"
 TEXT_CHUNK = 256  # sentences encoded at a time
+_PORTION = 1 << 14  # sentences looked at at a time
 
 
 def is_measure(name: str) -> bool:
@@ -70,6 +71,13 @@ class Tokens:
         if self.ids.dtype == torch.uint16:  # which torch cannot index on every device
             return Tokens(self.ids.view(torch.int16)[rows, :longest].long() & 0xFFFF, lengths)
         return Tokens(self.ids[rows, :longest].long(), lengths)
+
+    def distinct(self) -> Tensor:
+        """``[R]`` int64 ids that occur, in ascending order; a large table is not copied as int64."""
+        import torch
+
+        parts = [self.ids[first : first + _PORTION].long().unique() for first in range(0, len(self.ids), _PORTION)]
+        return torch.cat(parts).unique() if parts else self.ids.reshape(-1).long()
 
     def to(self, device, non_blocking: bool = False) -> Tokens:
         """The same tokens on ``device``."""

@@ -30,7 +30,7 @@ class Characters:
         return Tokens(ids, torch.tensor([len(row) for row in rows]))
 
 
-def sentences(number=900, seed=0, last="z"):
+def sentences(number=900, seed=0, last="zy"):
     rng = random.Random(seed)
     return ["".join(rng.choices("abcdefghijklmno髋关节", k=rng.randint(1, 9))) + f" {i}" * (i % 3) for i in range(number)] + [last]
 
@@ -64,6 +64,7 @@ def test_a_large_table_holds_the_same_tokens_in_a_small_dtype(large, tmp_path, l
         tokens, counts = tokenised(texts, Characters(), once)
         assert tokens.ids.dtype == dtype
         assert_same(tokens, counts, texts)
+        assert torch.equal(tokens.distinct(), Characters()(texts).ids.unique()) and tokens.distinct().dtype == torch.int64
     assert notes == [] and len(list((tmp_path / "tokens").iterdir())) == 1
 
 
@@ -78,6 +79,7 @@ def test_a_second_start_tokenises_nothing_and_another_one_does(large, tmp_path):
     for changed, tokenizer in (
         (texts[::-1], Characters()),
         (texts[:-1], Characters()),
+        ([*texts[:-2], texts[-2] + texts[-1][0], texts[-1][1:]], Characters()),
         ([*texts[:-2], "".join(texts[-2:])], Characters()),
         (texts, other),
     ):

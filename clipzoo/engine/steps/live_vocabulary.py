@@ -31,7 +31,7 @@ def live_table(net: Model, tokens: Tokens | None, optimizer: Optimizer) -> LiveE
         return None
     if optimizer.idle_step(torch.ones(()), torch.zeros(()), 1.0, 0.0) is None:
         return None
-    return tower.live_tokens(tokens.ids)
+    return tower.live_tokens(tokens.distinct())
 
 
 class LiveVocabulary:
