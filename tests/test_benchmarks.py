@@ -1,5 +1,6 @@
 """The benchmarks run, open_clip's own trainer included, and print what their README promises."""
 
+import json
 import os
 import subprocess
 import sys
@@ -101,6 +102,16 @@ def test_folds_side_by_side_prints_three_rows_and_equal_threads_give_equal_table
     assert "torch" in header and setting == "r18_bertzh_digits_5fold, 1 epoch, 1 round"
     assert [row[0].split()[0] for row in rows] == ["in", "in", "--jobs"] and all(float(row[2]) > 0 for row in rows)
     assert rows[1][1] == rows[2][1] and rows[1][5] == rows[2][5]
+
+
+@pytest.mark.slow
+def test_pairs_at_scale_prints_its_three_tables(smoke):
+    header, setting, rows = smoke("pairs_at_scale")
+    assert "tokenizers" in header and json.loads(setting)["pairs"] == 200
+    names = [row[0] for row in rows if not set(row[0]) <= set("-")]
+    assert names[:6] == ["Latin captions", "Chinese", "mixed", "accented Latin", "start", "first"]
+    assert names[6:] == ["second", "images", "shards", "files"]
+    assert all(float(cell.replace(",", "")) >= 0 for row in rows if row[0] in ("Chinese", "second", "shards") for cell in row[1:])
 
 
 @pytest.mark.slow
