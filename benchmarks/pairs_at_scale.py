@@ -248,7 +248,7 @@ def read(kind: str, source: str, decoded: bool) -> float:
     data = ShardPairs(source) if kind == "shards" else PairsDataset(source)
     rows = list(range(len(data)))
     random.Random(0).shuffle(rows)
-    one = data.read_image if decoded else data.read_bytes if kind == "shards" else lambda row: data.path_of(row).read_bytes()
+    one = data.read_image if decoded else data.encoded_image if kind == "shards" else lambda row: data.path_of(row).read_bytes()
     one(0)
     began = time.perf_counter()
     for row in rows:

@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.datasets.base import Dataset
-from clipzoo.datasets.file_dataset import reads_files
 from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
 from clipzoo.datasets.files.dicom.reading import read_elements
 from clipzoo.datasets.files.image_files import pixels_only
-from clipzoo.datasets.files.images import decode
 from clipzoo.errors import DAMAGE, ClipzooError
-from clipzoo.files import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -152,12 +149,12 @@ def decoded_fact_of(data: Dataset, row: int, keep: Callable[[bytes, Image.Image]
 def _fact(data: Dataset, row: int, completed: Callable[[FileFact, Image.Image], FileFact]) -> FileFact:
     fact = FileFact(data.cases[row].id)
     try:
-        if not reads_files(data):
+        if not data.reads_encoded:
             return completed(fact, data.read_image(row))
         fact = replace(fact, path=str(data.path_of(row)))
-        content = read_bytes(fact.path)
+        content = data.encoded_image(row)
         fact = replace(fact, size=len(content), digest=_digest(content), **_header(content))
-        return completed(replace(fact, incomplete=_is_cut(content)), decode(content, frame=data.frame))
+        return completed(replace(fact, incomplete=_is_cut(content)), data.decode_image(row, content))
     except ClipzooError as error:
         return replace(fact, error=str(error).removeprefix(f"{fact.path}: "))
 

@@ -101,12 +101,18 @@ class ShardPairs(PairSource):
         self.indexes, self.given_groups = indexes, given_groups
         self.sources = (f"{len(indexes)} shards, from {next(iter(indexes))}",)
 
-    def read_bytes(self, row: int) -> bytes:
-        """The content of the image file in ``row``.
+    @property
+    def reads_encoded(self) -> bool:
+        """See ``Dataset.reads_encoded``."""
+        return type(self).read_image is ShardPairs.read_image
 
-        Raises:
-            DataError: The shard is missing, or changed since it was indexed.
-        """
+    def encoded_digest(self, row: int) -> str:
+        """See ``Dataset.encoded_digest``; found when the shard was indexed."""
+        path, place = self._places[self.cases[row].id]
+        return self.indexes[path].digests[place]
+
+    def encoded_image(self, row: int) -> bytes:
+        """See ``Dataset.encoded_image``; refuses a shard that changed since it was indexed."""
         path, place = self._places[self.cases[row].id]
         index = self.indexes[path]
         try:
@@ -119,28 +125,29 @@ class ShardPairs(PairSource):
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({reason(error)})") from error
 
-    def read_image(self, row: int) -> Image.Image:
-        """See ``Dataset.read_image``."""
-        content = self.read_bytes(row)
+    def decode_image(self, row: int, content: bytes) -> Image.Image:
+        """See ``Dataset.decode_image``."""
         try:
             return decode(content)
         except DataError as error:
-            path, place = self._places[self.cases[row].id]
-            raise DataError(f"{path}: {self.indexes[path].names[place]}: {error}") from error
+            raise DataError(f"{self.path_of(row)}: {error}") from error
+
+    def read_image(self, row: int) -> Image.Image:
+        """See ``Dataset.read_image``."""
+        return self.decode_image(row, self.encoded_image(row))
 
     def path_of(self, row: int) -> Path:
         """The shard in place of a folder, and the name of the image in it: for its ending, and for people."""
         path, place = self._places[self.cases[row].id]
         return Path(path, self.indexes[path].names[place])
 
-    def image_state(self, row: int) -> list:
+    def image_state(self, row: int) -> list | None:
         """See ``Dataset.image_state``: the digest of the bytes, which holds for the unchanged shard."""
-        return [self.content_digest(row)]
+        return [self.encoded_digest(row)] if self.reads_encoded else None
 
     def content_digest(self, row: int) -> str:
-        """See ``Dataset.content_digest``; of the bytes, found when the shard was indexed."""
-        path, place = self._places[self.cases[row].id]
-        return self.indexes[path].digests[place]
+        """See ``Dataset.content_digest``; of the bytes."""
+        return self.encoded_digest(row) if self.reads_encoded else super().content_digest(row)
 
 
 def _parts(given: dict[str, list[str]]) -> dict[str, str]:

@@ -67,7 +67,7 @@ def test_shards_are_cases_with_images_and_distinct_captions(folder):
     assert [case.id for case in data.cases][:2] == ["00000.tar/000000000.png", "00000.tar/000000001.png"] and len(data) == 12
     assert len(data.captions) == 10 and captions_of(data)["00001.tar/000000004.png"] == ["一只猫"]
     for row in range(12):
-        assert data.read_image(row).getpixel((0, 0)) == (row, row, row) and data.read_bytes(row) == png(row)
+        assert data.read_image(row).getpixel((0, 0)) == (row, row, row) and data.encoded_image(row) == png(row)
     assert data.describe()[0] == f"ShardPairs 3 shards, from {folder}/00000.tar" and "describes 3" in data.describe()[3]
     assert data.task == "retrieval" and str(data.path_of(5)).endswith("00001.tar/000000005.png")
 
@@ -109,7 +109,7 @@ def test_long_and_foreign_names(tmp_path, format):
     name = name if format == tarfile.USTAR_FORMAT else f"{name}-髋关节"
     path = write_tar(tmp_path / "a.tar", [(f"{name}.png", png(7)), (f"{name}.txt", "a cat")], format)
     data = ShardPairs(str(path))
-    assert [case.id for case in data.cases] == [f"a.tar/{name}.png"] and data.read_bytes(0) == png(7)
+    assert [case.id for case in data.cases] == [f"a.tar/{name}.png"] and data.encoded_image(0) == png(7)
 
 
 def test_what_webdataset_writes_is_read_and_what_is_written_is_read_by_webdataset(tmp_path):
@@ -119,7 +119,7 @@ def test_what_webdataset_writes_is_read_and_what_is_written_is_read_by_webdatase
             writer.write({"__key__": f"sample{i}", "png": png(i), "txt": f"text {i}", "json": {"caption": f"text {i}", "patient": i // 2}})
     data = ShardPairs(str(tmp_path / "theirs-{000..002}.tar"), group_key="patient")
     assert [captions_of(data)[case.id] for case in data.cases] == [[f"text {i}"] for i in range(5)]
-    assert [case.group for case in data.cases] == ["0", "0", "1", "1", "2"] and [data.read_bytes(i) for i in range(5)] == [
+    assert [case.group for case in data.cases] == ["0", "0", "1", "1", "2"] and [data.encoded_image(i) for i in range(5)] == [
         *map(png, range(5))
     ]
 
@@ -148,7 +148,7 @@ def test_a_shard_is_read_once(folder, monkeypatch):
     first = ShardPairs(str(folder))
     monkeypatch.setattr(index, "_members", None)
     again = ShardPairs(str(folder))
-    assert again.cases == first.cases and captions_of(again) == captions_of(first) and again.read_bytes(3) == png(3)
+    assert again.cases == first.cases and captions_of(again) == captions_of(first) and again.encoded_image(3) == png(3)
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "version"])
@@ -168,7 +168,7 @@ def test_without_a_cache_folder(folder, tmp_path):
 def test_a_changed_shard_is_refused_while_it_is_used_and_indexed_again_at_the_next_start(folder):
     data = ShardPairs(str(folder))
     write_tar(folder / "00001.tar", [*samples(40), ("x.png", png(9)), ("x.txt", "new")])
-    assert data.read_bytes(0) == png(0)
+    assert data.encoded_image(0) == png(0)
     with pytest.raises(DataError, match="00001.tar: the shard changed since it was indexed. Start again"):
         data.read_image(5)
     assert len(ShardPairs(str(folder))) == 13
@@ -292,8 +292,20 @@ def test_damaged_images_are_found_at_the_start_and_sound_ones_remembered(folder,
     arguments = {"log": logging.getLogger("x"), "console": Console(quiet=True)}
     assert check_images(ShardPairs(str(folder)), config, **arguments) == []
     with monkeypatch.context() as patch:
-        patch.setattr(ShardPairs, "read_image", None)
+        patch.setattr(ShardPairs, "decode_image", None)
         assert check_images(ShardPairs(str(folder)), config, **arguments) == []
     write_tar(folder / "00009.tar", [("bad.png", png(3)[:40]), ("bad.txt", "a")])
     with pytest.raises(DataError, match="00009.tar.*bad.png"):
         check_images(ShardPairs(str(folder)), config, **arguments)
+
+
+def test_the_image_cache_keeps_images_of_shards(folder, tmp_path):
+    from clipzoo.datasets.image_cache.cache import ImageCache
+    from clipzoo.structures import Preprocessing
+
+    data, preprocessing = ShardPairs(str(folder)), Preprocessing(size=2)
+    kept = [ImageCache.of(str(tmp_path / "images"), 1.0).images(data, preprocessing) for _ in range(2)]
+    expected = [kept[0].fit(data.read_image(row)) for row in range(12)]
+    assert all(torch.equal(kept[0](row), expected[row]) for row in range(12)) and kept[0].after_batch() == []
+    data.decode_image = None
+    assert all(torch.equal(kept[1](row), expected[row]) for row in range(12)), "decoded once"
