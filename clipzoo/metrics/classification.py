@@ -152,14 +152,15 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[s
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """``[C, C]`` int64 counts: rows are true classes, columns predicted ones; cases with label -1 or with NaN are ignored."""
     known, num_classes = (labels >= 0) & ~np.isnan(probabilities).any(axis=1), probabilities.shape[1]
-    pairs = labels[known] * num_classes + probabilities[known].argmax(axis=1)
+    pairs = labels[known].astype(np.int64) * num_classes + probabilities[known].argmax(axis=1)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
 def _precision_recall_f1(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """``[3, C]`` precision, recall and F1 of every class; NaN for a class without cases."""
-    counts_CC = confusion_matrix(labels, probabilities)
-    right, cases, predicted = counts_CC.diagonal(), counts_CC.sum(axis=1), counts_CC.sum(axis=0)
+    choices, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    correct = labels[labels == choices]
+    right, cases, predicted = (np.bincount(each.astype(np.int64), minlength=num_classes) for each in (correct, labels, choices))
     precision, recall = right / predicted.clip(1), right / cases.clip(1)  # 0 for a class that was never predicted
     return np.where(cases > 0, [precision, recall, 2 * right / (cases + predicted).clip(1)], np.nan)
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -189,3 +190,23 @@ def test_every_metric_equals_scikit_learns(seed):
         metric = next(METRICS.get(key) for key in CLASSIFICATION if METRICS.get(key).name == name)()
         assert metric.compute(labels, probabilities) == pytest.approx(value, abs=1e-12), name
     assert (confusion_matrix(labels, probabilities) == reference.confusion_matrix(labels, predicted, labels=classes)).all()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint64])
+def test_the_type_of_labels_changes_nothing(kind):
+    """20 classes: a label times their number exceeds 8 bits."""
+    labels, probabilities = random_case(0, num_cases=300, num_classes=20)
+    for metric in (BalancedAccuracy(), MacroF1(), LogLoss()):
+        assert metric.compute(labels.astype(kind), probabilities) == metric.compute(labels, probabilities)
+    assert (confusion_matrix(labels.astype(kind), probabilities) == confusion_matrix(labels, probabilities)).all()
+    assert per_class(labels.astype(kind), probabilities, "abcdefghijklmnopqrst") == per_class(labels, probabilities, "abcdefghijklmnopqrst")
+
+
+def test_many_classes_need_little_memory():
+    """A matrix of 20 000 x 20 000 counts would take 3 GB."""
+    labels, probabilities = random_case(0, num_cases=10, num_classes=20_000)
+    tracemalloc.start()
+    MacroF1().compute(labels, probabilities)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
