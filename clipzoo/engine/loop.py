@@ -45,17 +45,7 @@ def fit(run: Run) -> None:
     error: BaseException | None = None
     run.call("before_fit")
     try:
-        with memory_advice(run):
-            while not run.ended or run.state.evaluating:
-                if run.state.batch or not run.state.evaluating:
-                    train_epoch(run)
-                end_epoch(run)
-    except Interrupted as stop:
-        error = stop
-        if stop.agreed:
-            check_finite(run)
-            checkpoint.save_latest(run)
-        raise
+        train(run)
     except BaseException as cause:
         error = cause
         raise
@@ -65,6 +55,21 @@ def fit(run: Run) -> None:
                 run.saver.close()
         finally:
             run.call("after_fit", error)
+
+
+def train(run: Run) -> None:
+    """All epochs that are left; if a signal ends them, the state between two batches is saved."""
+    try:
+        with memory_advice(run):
+            while not run.ended or run.state.evaluating:
+                if run.state.batch or not run.state.evaluating:
+                    train_epoch(run)
+                end_epoch(run)
+    except Interrupted as stop:
+        if stop.agreed:
+            check_finite(run)
+            checkpoint.save_latest(run)
+        raise
 
 
 def train_epoch(run: Run) -> None:

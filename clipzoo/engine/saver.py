@@ -6,9 +6,10 @@ A checkpoint is taken as a snapshot of all tensors, and written by a thread. ``c
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import torch
@@ -31,7 +32,6 @@ class Saver:
         self._write, self._best, self._latest, self._clock = write, best, latest, clock
         self._kept: dict | None = None  # the best weights that are not on disk yet
         self._job: Future | None = None
-        self._thread: ThreadPoolExecutor | None = None
         self._begun, self._cost = clock(), 0.0
 
     def keep_best(self, content: dict) -> None:
@@ -66,9 +66,7 @@ class Saver:
         if not background:
             self._write_both(best, content)
             return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "checkpoints")
-        self._job = self._thread.submit(self._write_both, best, snapshot(content))
+        self._job = _in_background(self._write_both, best, snapshot(content))
 
     def wait(self) -> None:
         """Wait until nothing is being written.
@@ -87,20 +85,29 @@ class Saver:
             DataError: A checkpoint could not be written.
         """
         best, self._kept = self._kept, None
-        try:
-            self.wait()
-            if best is not None:
-                self._write(self._best, best)
-        finally:
-            if self._thread is not None:
-                self._thread.shutdown()
-                self._thread = None
+        self.wait()
+        if best is not None:
+            self._write(self._best, best)
 
     def _write_both(self, best: dict | None, latest: dict) -> None:
         if best is not None:
             self._write(self._best, best)
         self._write(self._latest, latest)
         self._cost = self._clock() - self._begun
+
+
+def _in_background(function: Callable[..., None], *arguments: object) -> Future:
+    """Call a function in a thread that the end of the process does not wait for, unlike those of an executor."""
+    future: Future = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="checkpoints", daemon=True).start()
+    return future
 
 
 def snapshot(value: object, done: dict | None = None) -> object:

@@ -15,6 +15,7 @@ from clipzoo.files import file_sha256
 from clipzoo.hooks import Hook
 from clipzoo.records.folds import Split
 from clipzoo.runtime.log import make_log
+from clipzoo.signals import Stopped
 
 BEST, LATEST = Path("best"), Path("latest")
 
@@ -188,3 +189,30 @@ def test_a_killed_run_that_wrote_best_weights_of_later_than_its_latest_ends_the_
     CrossValidation(config, tmp_path / "killed", console=quiet).train(fold=1)
     for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv"):
         assert file_sha256(tmp_path / "whole" / "fold_1" / name) == file_sha256(tmp_path / "killed" / "fold_1" / name), name
+
+
+def test_a_second_signal_does_not_wait_for_checkpoints(make_runner, monkeypatch, saver, disk):
+    """Raised while the first one saves: neither are the best weights written, nor does the process wait for the thread that writes."""
+
+    class Watch(Hook):
+        def after_epoch(self, run):
+            run.interrupt.signal = 2
+
+        def after_fit(self, run, error):
+            ends.append(error)
+
+    def second(run, **options):
+        raise Stopped(2)
+
+    ends, runner = [], make_runner(train={"epochs": 5})
+    runner.run.hooks = [Watch()]
+    monkeypatch.setattr(checkpoint, "save_latest", second)
+    with pytest.raises(Stopped):
+        runner.fit()
+    assert isinstance(ends[0], Stopped) and runner.run.state.best_epoch == 1
+    assert not (runner.run.folder / checkpoint.BEST).exists()
+    disk.free.clear()
+    saver.save_latest(weights(1), background=True)
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "checkpoints"] == [True]
+    disk.free.set()
+    saver.close()
