@@ -12,6 +12,7 @@ from clipzoo.errors import BuildError, ConfigError
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Split
 from clipzoo.runtime.log import make_log
+from clipzoo.structures import Tokens
 
 MODEL = {
     "image_encoder": {"type": "TimmBackbone", "name": "test_vit", "image_size": 32},
@@ -78,3 +79,20 @@ def test_compiled_towers_train_as_others_do_and_resume_bitwise(make_runner, stop
     make_runner("stopped", **sections).fit()
     digests = [file_sha256(compiled.run.folder.parent / folder / checkpoint.LATEST) for folder in ("compiled", "stopped")]
     assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_every_size_is_compiled(make_runner, monkeypatch):
+    """Torch gives up after eight; which ones they are would depend on where a run was resumed."""
+    from torch._dynamo.testing import CompileCounter
+
+    compile_, counter = torch.compile, CompileCounter()
+    monkeypatch.setattr(torch, "compile", lambda function, mode, dynamic: compile_(function, backend=counter, dynamic=dynamic))
+    net = make_runner("run", train={"live_vocabulary": False}).run.model.train()
+    compile_towers(net, "default")
+    for count in (8, 12, 16):
+        for length in (8, 12, 16, 24):
+            net.text_encoder(Tokens(torch.ones(count, length, dtype=torch.int64), torch.full((count,), length)))
+    assert counter.frame_count == 12
+    none = net.text_encoder(Tokens(torch.ones(0, 8, dtype=torch.int64), torch.ones(0, dtype=torch.int64)))
+    assert none.shape == (0, 16) and counter.frame_count == 12, "a batch without findings has no captions"

@@ -19,6 +19,7 @@ from clipzoo.structures import Tokens
 
 _SMALLEST = 8  # captions, and tokens
 _STEPS_PER_DOUBLING = 2  # sizes 8, 12, 16, 24, 32, 48, 64 …
+_MOST_SIZES = 1024  # of one tower; with captions up to 1024 and tokens up to 128 there are 15 x 9
 
 
 def compile_towers(net: Model, mode: str) -> None:
@@ -31,9 +32,13 @@ def compile_towers(net: Model, mode: str) -> None:
     Raises:
         BuildError: The towers are not ones of clipzoo, or all of them are frozen.
     """
+    import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
 
     inductor.fallback_random = True  # the same dropout as without
+    limit = "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit"  # before torch 2.7
+    for name in (limit, f"accumulated_{limit}"):  # what is beyond them would not be compiled, and a restart meets sizes in another order
+        setattr(dynamo, name, max(getattr(dynamo, name), _MOST_SIZES))
     towers = [tower for tower in (net.image_tower, net.text_tower) if tower is not None and not tower.frozen]
     if not towers:
         raise BuildError(f"runtime.compile: {type(net).__name__} has no tower that is trained. Remove it")
@@ -49,7 +54,7 @@ class _InTraining:
         self.tower, self.compiled, self.plain = tower, compiled, tower.forward
 
     def __call__(self, inputs: Tensor | Tokens) -> Tensor:
-        if not (self.tower.training and torch.is_grad_enabled()):
+        if not (self.tower.training and torch.is_grad_enabled() and len(inputs)):  # a batch without findings has no captions
             return self.plain(inputs)
         if isinstance(self.tower, TextEncoder):
             return self.compiled(enlarged(inputs, self.tower.context_length))[: len(inputs)]
