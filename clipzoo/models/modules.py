@@ -14,8 +14,9 @@ def describe_parameters(module: nn.Module) -> str:
     Modules with ``num_idle`` hold that many further ones, which get no gradient (``LiveEmbedding``): ``', 25.2 M of unused tokens'``.
     """
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in module.parameters()) - trained
-    idle = sum(getattr(part, "num_idle", 0) for part in module.modules())
+    tables = [part for part in module.modules() if hasattr(part, "num_idle")]
+    idle = sum(table.num_idle for table in tables)
+    frozen = sum(p.numel() for p in module.parameters()) - trained - len(tables)  # the factor of the idle weights is none of the network
     unused = f", {_millions(idle)} of unused tokens" if idle else ""
     return f"{_millions(trained)} parameters trained, {_millions(frozen)} frozen{unused}"
 

@@ -93,6 +93,12 @@ class Optimizer:
         """
         return None
 
+    @property
+    def follows_idle(self) -> bool:
+        """Whether ``idle_step`` describes what ``make`` makes: a subclass with another ``make`` needs an ``idle_step`` of its own."""
+        own = (vars(kind) for kind in type(self).__mro__)
+        return "idle_step" in next(names for names in own if names.keys() & {"build", "make", "idle_step"})
+
 
 @OPTIMIZERS.register_module()
 class AdamW(Optimizer):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from clipzoo import optim
 from clipzoo.engine import build, checkpoint, loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.runner import Runner
@@ -182,8 +183,43 @@ def test_it_is_left_alone_where_it_would_not_help(make_run, config_of):
     tower.unfreeze(0)
     tower.unfreeze(None)
     assert tower.token_embedding.weight.requires_grad and not tower.token_embedding.factor.requires_grad
-    assert "25.2" not in tower.describe() and "of unused tokens" in tower.describe()
+    assert "25.2" not in tower.describe() and "trained, 0 frozen, 0.79 M of unused tokens" in tower.describe()
     assert make_run("timm", True, optimizer={"type": "timm", "opt": "lion"}).live is None
+
+
+def test_an_optimizer_of_a_plugin_says_itself_what_happens_to_idle_rows():
+    class Coupled(optim.AdamW):
+        """Decay as part of the gradient."""
+
+        def make(self, groups, fused):
+            return torch.optim.Adam(groups, lr=self.lr, betas=self.betas)
+
+    class Followed(Coupled):
+        def idle_step(self, factor, momentum, lr, weight_decay):
+            return factor, momentum
+
+    class Renamed(optim.AdamW):
+        def __init__(self, lr: float = 1e-3):
+            super().__init__(lr=lr)
+
+    follows = {kind.__name__: kind().follows_idle for kind in (Coupled, Followed, Renamed, optim.AdamW, optim.SGD)}
+    assert follows == {"Coupled": False, "Followed": True, "Renamed": True, "AdamW": True, "SGD": True}
+
+
+def test_a_plugins_optimizer_trains_the_whole_table(make_run, monkeypatch):
+    monkeypatch.setattr(optim.AdamW, "follows_idle", False)
+    assert make_run("run", True).live is None
+
+
+@pytest.mark.slow
+def test_it_is_compiled_in_one_piece():
+    from torch._dynamo.testing import CompileCounter
+
+    table = nn.Embedding(50, 4, padding_idx=0)
+    live, counter = LiveEmbedding(table, torch.tensor([0, 3, 7])).train(), CompileCounter()
+    compiled = torch.compile(live, backend=counter, fullgraph=True)
+    ids = torch.tensor([[3, 7, 0]])
+    assert torch.equal(compiled(ids), table(ids)) and torch.equal(compiled(ids), table(ids)) and counter.frame_count == 1
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def live_table(net: Model, tokens: Tokens | None, optimizer: Optimizer) -> LiveE
     tower = net.text_tower
     if tokens is None or not isinstance(tower, TextEncoder) or next(net.parameters()).device.type == "mps":  # it has no fp64
         return None
-    if optimizer.idle_step(torch.ones(()), torch.zeros(()), 1.0, 0.0) is None:
+    if not optimizer.follows_idle or optimizer.idle_step(torch.ones(()), torch.zeros(()), 1.0, 0.0) is None:
         return None
     return tower.live_tokens(tokens.distinct())
 

@@ -34,7 +34,7 @@ class LiveEmbedding(nn.Module):
         super().__init__()
         self.padding_idx = table.padding_idx
         origin = table.weight.detach()
-        self._kept = _Kept(origin, ids.to(origin.device))
+        self._kept = _Kept(origin, ids.to(origin.device), self.padding_idx)
         self.weight = nn.Parameter(origin[self.rows], requires_grad=table.weight.requires_grad)
         self.factor = nn.Parameter(torch.ones((), dtype=torch.float64, device=origin.device), requires_grad=False)
 
@@ -66,7 +66,7 @@ class LiveEmbedding(nn.Module):
         """
         places_NL = self._kept.places_V[ids]
         if self.training:
-            return F.embedding(places_NL, self.weight, self._padding_place)
+            return F.embedding(places_NL, self.weight, self._kept.padding_place)
         idle_NLD = self._idle(self.origin[ids])
         return torch.where((places_NL < 0)[..., None], idle_NLD, F.embedding(places_NL.clamp(min=0), self.weight))
 
@@ -76,13 +76,8 @@ class LiveEmbedding(nn.Module):
 
     def restart(self, origin: Tensor, factor: float) -> None:
         """Continue an earlier training: with its table before training, and its factor."""
-        self._kept = _Kept(origin.to(self.origin), self.rows)
+        self._kept = _Kept(origin.to(self.origin), self.rows, self.padding_idx)
         self.factor.fill_(factor)
-
-    @property
-    def _padding_place(self) -> int | None:
-        place = -1 if self.padding_idx is None else self._kept.padding_place(self.padding_idx)
-        return None if place < 0 else place
 
     def _idle(self, values: Tensor) -> Tensor:
         return values * self.factor.detach().to(values.dtype)
@@ -90,7 +85,7 @@ class LiveEmbedding(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LiveEmbedding:
         super()._apply(fn, recurse)
         origin = fn(self.origin)
-        self._kept = _Kept(origin, self.rows.to(origin.device))
+        self._kept = _Kept(origin, self.rows.to(origin.device), self.padding_idx)
         return self
 
     def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
@@ -113,19 +108,14 @@ class LiveEmbedding(nn.Module):
 
 
 class _Kept:
-    """What a copy of the module shares with it: tensors that are never written."""
+    """What a copy of the module shares with it: tensors that are never written, and where among ``rows`` the padding is."""
 
-    def __init__(self, origin: Tensor, rows: Tensor):
+    def __init__(self, origin: Tensor, rows: Tensor, padding: int | None):
         self.origin, self.rows = origin, rows
         self.places_V = torch.full((len(origin),), -1, dtype=torch.int64, device=origin.device)
         self.places_V[rows] = torch.arange(len(rows), device=origin.device)
-        self._places = {}
-
-    def padding_place(self, token: int) -> int:
-        """Where the row of ``token`` is in the rows in use; negative if it is not."""
-        if token not in self._places:
-            self._places[token] = int(self.places_V[token])
-        return self._places[token]
+        place = -1 if padding is None else int(self.places_V[padding])  # once: it waits for the device, and breaks a compiled graph
+        self.padding_place = None if place < 0 else place
 
     def __deepcopy__(self, memo: dict) -> _Kept:
         return self
