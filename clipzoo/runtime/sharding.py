@@ -121,7 +121,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, table: n
         dist.all_reduce(square)
         norm = (square + sum(gradient.square().sum() for gradient in gradients if not is_sharded(gradient))).sqrt()
     else:
-        norms = torch._foreach_norm([parameter.grad for parameter in parameters if parameter is not table])
+        others = [parameter.grad for parameter in parameters if parameter is not table]
+        norms = torch._foreach_norm(others) if others else []
         if table is not None and table.grad is not None:
             norms = [*norms, _norm_by_rows(table.grad)]
         norm = torch.stack([one.to(norms[0]) for one in norms]).norm() if norms else torch.zeros(())

@@ -262,3 +262,12 @@ if __name__ == "__main__":
     for module in ("sklearn.metrics", "torch.distributed.fsdp", "torch.distributed.tensor"):
         importlib.import_module(module)
     in_processes(WORLD, partial(run_quick if sys.argv[3] == "quick" else run_slow, Path(sys.argv[1]), where), where)
+
+
+@pytest.mark.parametrize("count", [1, 0])
+def test_clipping_of_the_token_table_alone_and_of_nothing(count):
+    """The only parameter with a gradient at a stage of train.unfreeze; or none has one."""
+    table = nn.Parameter(torch.zeros(3, 2))
+    table.grad = torch.full((3, 2), 2.0) if count else None
+    norm = sharding.clip_gradients([table, nn.Parameter(torch.zeros(2))], 1.0, table=table)
+    assert norm == pytest.approx(24**0.5 * count) and (not count or table.grad.norm() == pytest.approx(1.0))
