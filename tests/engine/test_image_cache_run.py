@@ -13,6 +13,7 @@ from clipzoo.datasets.inspection import image_facts
 from clipzoo.engine import checkpoint
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.dry_run import dry_run
+from clipzoo.errors import ConfigError
 
 NUM_IMAGES = 12
 
@@ -111,6 +112,16 @@ def test_a_cache_that_fails_is_one_line_and_changes_nothing(root, quiet, tmp_pat
     assert ("is damaged; what is damaged in it is decoded again" if fault == "damaged" else "cannot grow (File exists)") in line
     if fault == "damaged":
         assert trained(root, tmp_path / "again", quiet, **more) == expected and notes(tmp_path / "again") == []
+
+
+def test_a_cache_that_fails_while_batches_of_one_case_are_tried(root, quiet, tmp_path):
+    """The try comes before the first batch of a training; its answer is the one that a working cache gives."""
+    (tmp_path / "file").touch()
+    model = {"type": "ImageClassifier", "image_encoder": {"type": "TimmBackbone", "name": "test_resnet", "image_size": 32}}
+    data = {**tiny_config(root)["data"], "batch_size": 1, "check_images": False}
+    config = {**config_for(root).plain(), "model": model, "data": data, "runtime": {"device": "cpu", "image_cache": str(tmp_path / "file")}}
+    with pytest.raises(ConfigError, match="in a batch of one case, batch normalisation sees a single value"):
+        CrossValidation(Config.from_dict(config), tmp_path / "run", console=quiet).train(fold=1)
 
 
 def test_a_dry_run_keeps_nothing(root, quiet, tmp_path, cache):

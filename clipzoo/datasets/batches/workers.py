@@ -61,6 +61,7 @@ class Loader(DataLoader):
         options: Further arguments of ``DataLoader``.
 
     Attributes:
+        collate: The argument.
         watch: Object that is notified of waits.
     """
 
@@ -68,7 +69,7 @@ class Loader(DataLoader):
         options.setdefault("generator", torch.Generator())  # separate, so that loading does not use the run's generator
         workers = {"num_workers": num_workers, "persistent_workers": num_workers > 0, "worker_init_fn": _begin}
         super().__init__(dataset, collate_fn=_Sent(collate, dataset), **workers, **options)
-        self.name, self.seconds = name, timeout
+        self.collate, self.name, self.seconds = collate, name, timeout
         self.watch: Watch | None = None
 
     def __iter__(self) -> Iterator:

@@ -37,7 +37,7 @@ def check(net: Model, batches: EpochBatches, loader: Loader, device: torch.devic
     data = batches.dataset
     fewest = min(batches.rows.tolist(), key=lambda row: len(data.image_rows(row)))
     draw = next(iter(batches))[0]._replace(row=fewest)
-    names = single_valued(net, loader.collate_fn([loader.dataset[draw]]).to(device))
+    names = single_valued(net, loader.collate([loader.dataset[draw]]).to(device))
     if names:
         cases = len(batches.rows) // batches.world_size
         advice = "Use data.batch_size=2 or more"
