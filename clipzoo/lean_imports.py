@@ -111,6 +111,9 @@ class _StandIn(ModuleType):
     def __getattr__(self, attribute: str) -> object:
         if attribute.startswith("__"):
             raise AttributeError(attribute)
+        if attribute == "config":  # settings, which somebody wants to change
+            self._finder.leave()
+            return importlib.import_module(self.__name__).config
         if attribute in _DECORATORS:
             return _DECORATORS[attribute]
 

@@ -1,6 +1,8 @@
 """What a training does not load, and that it is there when somebody uses it after all."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 
@@ -56,6 +58,7 @@ with lean():
     import timm, torchvision.transforms.v2
     from transformers import BertConfig, BertModel
     import torchvision.ops.roi_align
+    assert "torch._dynamo" not in sys.modules or type(sys.modules["torch._dynamo"]).__name__ == "_StandIn"
 found = ["torch._dynamo" in sys.modules, any(type(finder).__name__ == "_Finder" for finder in sys.meta_path)]
 boxes = torch.tensor([[0.0, 0, 0, 4, 4]])
 torchvision.ops.roi_align(torch.rand(1, 3, 8, 8), boxes, 2)
@@ -65,6 +68,9 @@ found.append(is_compile_supported("cpu"))
 net = torch.nn.Linear(3, 3)
 x = torch.rand(2, 3)
 found.append(torch.equal(torch.compile(net, backend="eager")(x), net(x)))
+with lean():
+    torch._dynamo.config.cache_size_limit = 77
+found.append(torch._dynamo.config.cache_size_limit == 77)  # a setting is one of the compiler
 from torchvision import tv_tensors
 found.append(tv_tensors.wrap(x, like=tv_tensors.Image(x)).shape == x.shape)  # decorated with torch.compiler.disable
 found.append(type(sys.modules["torch._dynamo"]).__name__)
@@ -73,7 +79,7 @@ with lean():
 found.append(hasattr(torch._dynamo, "optimize"))
 print(json.dumps(found))
 """
-    assert run(code) == [False, False, True, True, True, "module", True]
+    assert run(code) == [False, False, True, True, True, True, "module", True]
 
 
 @pytest.mark.parametrize("kind", ["AdamW", "SGD"])
@@ -98,4 +104,7 @@ def test_optimizers_without_the_compiler_are_torchs(kind):
         again.load_state_dict(optimizer.state_dict())
         assert len(counted) == 3 and again.param_groups[1]["lr"] == 0.5
         ends.append(net.weight.detach())
+        copied = pickle.loads(pickle.dumps(optimizer))
+        assert type(copied) is type(optimizer) and copied.param_groups[1]["lr"] == 0.5
+        assert type(copy.deepcopy(optimizer)) is type(optimizer)
     assert torch.equal(*ends)

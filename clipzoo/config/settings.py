@@ -225,6 +225,9 @@ class RuntimeSettings(Settings):
     timeout: Annotated[float, Interval(gt=0, le=10_000_000)] = 1800.0
 
     def __post_init__(self) -> None:
+        for name in ("feature_cache", "image_cache"):
+            if getattr(self, name) == "":
+                raise ConfigError(f"runtime.{name}: the name of the folder is empty. Set 'auto', a folder, or None for no cache")
         if self.compile is not None and self.strategy == "fsdp":
             raise ConfigError("runtime.compile: not supported with runtime.strategy='fsdp'. Remove one of the two")
 

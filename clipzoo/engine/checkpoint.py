@@ -8,6 +8,7 @@ Not included: images (a checkpoint holds its classes and captions), compiled cod
 from __future__ import annotations
 
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from clipzoo.engine import work_dir
-from clipzoo.engine.saver import Saver
+from clipzoo.engine.saver import NEXT, Saver
 from clipzoo.engine.state import TrainState
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.files import write_atomically
@@ -265,6 +266,7 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], where: str 
 def resume(run: Run) -> bool:
     """Resume from ``checkpoint_latest.pth``, if it exists; return whether it does."""
     path = run.folder / LATEST
+    distributed.from_main(lambda: settle_best(run.folder))
     exists = distributed.gathered(path.exists())
     if any(exists) and not all(exists):
         raise CheckpointError(
@@ -274,6 +276,8 @@ def resume(run: Run) -> bool:
         return False
     content = read(path, kind="latest", advice=how_to_retrain(run.folder))
     run.provenance.check(content["provenance"], path, how_to_retrain(run.folder))
+    if run.live is not None:
+        content = run.live.adopted(content, run.model, run.optimizer)
     load_weights(run.model, content.get("raw_model", content["model"]), path)
     before = len(content["generators"])
     if before != run.world_size:
@@ -295,6 +299,8 @@ def resume(run: Run) -> bool:
             run.averaged.n_averaged.fill_(content["averages"])
         if run.live is not None:
             run.live.load_state_dict(content.get("live"), run.averaged)
+        elif content.get("live") is not None:
+            raise ValueError("train.live_vocabulary: it was trained with some rows of the token table, and now most of them are in use")
         restore_hooks(run, content["hooks"])
         run.meter.load_state_dict(content["meters"][distributed.rank()])
         run.stop_reason = content["stop_reason"]
@@ -305,6 +311,23 @@ def resume(run: Run) -> bool:
     if content["state"].keys() < asdict(TrainState()).keys() and run.state.best_epoch:
         run.state.notes.append(f"until step {run.state.step} trained by an earlier version, which kept the first of equally good epochs")
     return True
+
+
+def settle_best(folder: Path) -> None:
+    """Rename or delete best weights that a kill left under their first name: whether the latest checkpoint knows them decides.
+
+    Raises:
+        CheckpointError: One of the files is damaged.
+    """
+    following, latest = folder / (BEST + NEXT), folder / LATEST
+    if not following.exists():
+        return
+    known = read(latest, kind="latest", advice=how_to_retrain(folder), mmap=True)["state"]["best_step"] if latest.exists() else 0
+    found = read(following, kind="best", advice=how_to_retrain(folder), mmap=True)["state"]["best_step"]
+    if found == known:
+        os.replace(following, folder / BEST)
+    else:
+        following.unlink()
 
 
 def note_rounding(run: Run, before: dict) -> None:

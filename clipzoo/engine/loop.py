@@ -25,7 +25,7 @@ from clipzoo.engine.state import Run
 from clipzoo.engine.steps import unfreezing
 from clipzoo.engine.steps.grad_cache import autocast, cached_backward, on_device, synchronised, total
 from clipzoo.engine.waiting import Interrupted
-from clipzoo.errors import TrainingError
+from clipzoo.errors import DataError, TrainingError
 from clipzoo.runtime import distributed, sharding
 from clipzoo.runtime.seeds import derived_seed
 from clipzoo.structures import Batch
@@ -53,6 +53,10 @@ def fit(run: Run) -> None:
         try:
             if not isinstance(error, KeyboardInterrupt):  # which ends the process at once
                 run.saver.close()
+        except DataError as full:
+            if error is None:
+                raise
+            run.log.warning(f"warning: {full}")  # and the error itself comes last
         finally:
             run.call("after_fit", error)
 

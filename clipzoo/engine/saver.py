@@ -1,11 +1,13 @@
 """When checkpoints are written, and how training goes on meanwhile.
 
 A checkpoint is taken as a snapshot of all tensors, and written by a thread. ``checkpoint_best.pth`` is written only together with
-``checkpoint_latest.pth``, and before it: a run that resumes from the latest must find the best until then, and finds later ones again.
+``checkpoint_latest.pth``: a run that resumes from the latest must find the best until then, and finds later ones again. It has another name
+until the latest is there, so that a kill between the two leaves no best weights of a later time.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+NEXT = ".next"
 _LARGEST_SHARE = 1 / 20  # of the time that may be spent on checkpoints
 _LONGEST_LOSS = 60.0  # seconds after which one is written in any case
 
@@ -23,7 +26,7 @@ class Saver:
 
     Args:
         write: Writes a content to a path, atomically.
-        best: The path of the best weights.
+        best: The path of the best weights; ``NEXT`` is added to the name until the latest checkpoint is written.
         latest: The path of everything needed to resume.
         clock: Seconds that never go back.
     """
@@ -79,20 +82,21 @@ class Saver:
             job.result()
 
     def close(self) -> None:
-        """Write the best weights if they are only kept, after whatever is being written; the run has failed, or is done.
+        """Wait for what is being written, and forget the best weights that are kept: the run has failed, or is done.
 
         Raises:
             DataError: A checkpoint could not be written.
         """
-        best, self._kept = self._kept, None
+        self._kept = None
         self.wait()
-        if best is not None:
-            self._write(self._best, best)
 
     def _write_both(self, best: dict | None, latest: dict) -> None:
+        following = self._best.with_name(self._best.name + NEXT)
         if best is not None:
-            self._write(self._best, best)
+            self._write(following, best)
         self._write(self._latest, latest)
+        if best is not None:
+            os.replace(following, self._best)
         self._cost = self._clock() - self._begun
 
 

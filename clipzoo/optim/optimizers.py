@@ -30,7 +30,14 @@ def without_compiler(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Opti
 
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _WRAPPED}
     methods["step"] = torch.no_grad()(methods["step"])
+    methods["__reduce__"] = lambda optimizer: (_restored, (kind, optimizer.__getstate__()))  # pickle finds a class by its name
     return type(kind.__name__, (kind,), {**methods, "__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _restored(kind: type[torch.optim.Optimizer], state: dict) -> torch.optim.Optimizer:
+    made = without_compiler(kind).__new__(without_compiler(kind))
+    made.__setstate__(state)
+    return made
 
 
 LayerDecay = Annotated[float, Interval(gt=0, le=1)]

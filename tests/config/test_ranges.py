@@ -16,7 +16,7 @@ from clipzoo.config import Config
 from clipzoo.config.annotations import FieldsOf, fits, hints_of
 from clipzoo.config.arguments import argument_hints
 from clipzoo.config.checking import Problem, check, check_settings, check_spec
-from clipzoo.config.settings import SETTINGS
+from clipzoo.config.settings import SETTINGS, RuntimeSettings
 from clipzoo.errors import ConfigError
 from clipzoo.registries import TABLES
 
@@ -157,3 +157,10 @@ def test_the_check_lists_every_value_outside_its_range_at_once(class_folders):
         "optimizer.lr: -1 is not a number above 0",
         "schedule.warmup_epochs: -3 is not a number from 0 to 1000000",
     ]
+
+
+@pytest.mark.parametrize("key", ["feature_cache", "image_cache"])
+def test_a_cache_folder_without_a_name_is_refused(key):
+    """It would be the current folder."""
+    with pytest.raises(ConfigError, match=f"runtime.{key}: the name of the folder is empty. Set 'auto', a folder, or None"):
+        RuntimeSettings(**{key: ""})

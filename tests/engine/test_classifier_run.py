@@ -131,8 +131,8 @@ def test_a_run_that_left_only_its_best_weights_starts_anew(finished, unequal, tm
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "write", cut_off)
         CrossValidation(config, tmp_path, console=quiet).train(fold=1)
-    left = {path.name for path in (tmp_path / "fold_1").glob("*.pth")}
-    assert left == {"checkpoint_best.pth"}
+    left = {path.name for path in (tmp_path / "fold_1").glob("*.pth*")}
+    assert left == {"checkpoint_best.pth.next"}
     CrossValidation(config, tmp_path, console=quiet).train(fold=1)
     for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv"):
         assert (tmp_path / "fold_1" / name).read_bytes() == (whole / "fold_1" / name).read_bytes(), name

@@ -134,14 +134,48 @@ def test_a_restart_in_the_middle_is_bitwise(make_run, optimizer, stopped_at):
     assert max(len(value) for value in moments if value.ndim) < 49408, "and the moments of the rows in use"
 
 
-def test_other_rows_in_use_are_refused(make_run):
-    run = make_run("run", True)
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("nesterov", marks=pytest.mark.slow)])
+def test_a_run_that_an_earlier_version_began_goes_on(make_run, optimizer, stopped_at, monkeypatch):
+    """Its checkpoint has the moments of the whole table."""
+    sections = {"optimizer": OPTIMIZERS[optimizer], "double": True, "train": {"ema_decay": 0.8, "clip_grad": 0.05}}
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "live_table", lambda *_: None)
+        dense = make_run("dense", True, **sections)
+        loop.fit(dense)
+        with stopped_at(5):
+            loop.fit(make_run("begun", True, **sections))
+    run = make_run("begun", True, **sections)
+    assert dense.live is None and run.live is not None and checkpoint.resume(run)
     loop.fit(run)
-    content = torch.load(run.folder / checkpoint.LATEST, weights_only=True)
-    content["live"]["rows"] = content["live"]["rows"][1:]
-    checkpoint.write(run.folder / checkpoint.LATEST, content)
-    with pytest.raises(checkpoint.CheckpointError, match="does not match this run .*rows of the token table"):
-        checkpoint.resume(make_run("run", True))
+    assert run.state.step == dense.state.step
+    for ours, expected in ((run.model, dense.model), (run.averaged.module, dense.averaged.module)):
+        for name, value in expected.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
+def test_other_captions_are_in_use_after_a_change_of_the_data(make_run, optimizer, stopped_at, monkeypatch):
+    """As with --accept-changed-data: nothing is lost but the moments of rows that nothing trains any more."""
+    sections = {"optimizer": OPTIMIZERS[optimizer], "train": {"ema_decay": 0.8}}
+    with stopped_at(5):
+        loop.fit(make_run("run", True, **sections))
+    before = checkpoint.read(make_run("run", True, **sections).folder / checkpoint.LATEST)
+    rows = before["live"]["rows"]
+    other = torch.cat([rows[1:], torch.tensor([40_000])]).sort().values
+    monkeypatch.setattr(build, "live_table", lambda net, tokens, kind: net.text_encoder.live_tokens(other))
+    run = make_run("run", True, **sections)
+    assert torch.equal(run.live.table.rows, other) and checkpoint.resume(run)
+    table, average = TABLES["clip"], run.averaged.module.state_dict()[TABLES["clip"]]
+    torch.testing.assert_close(run.model.state_dict()[table], before["raw_model"][table], rtol=0, atol=0)
+    torch.testing.assert_close(average, before["model"][table], rtol=1e-6, atol=1e-8)
+    key = "exp_avg" if optimizer == "adamw" else "momentum_buffer"
+    parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    index = next(i for i, parameter in enumerate(parameters) if parameter is run.live.table.weight)
+    now, then = run.optimizer.state[run.live.table.weight][key], before["optimizer"]["state"][index][key]
+    assert torch.equal(now[other != 40_000], then[1:]), "rows that stay keep their moments"
+    expected = 0.0 if optimizer == "adamw" else run.live.momentum.item() * before["raw_model"][table][40_000]
+    torch.testing.assert_close(now[other == 40_000][0], torch.zeros(16) + expected, rtol=1e-5, atol=1e-9)
+    assert (run.live.momentum != 0) == (optimizer == "sgd")
 
 
 def test_sentences_with_other_tokens_are_read_as_before():

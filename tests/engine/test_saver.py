@@ -6,18 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipzoo.engine import build, checkpoint
+from clipzoo.engine import build, checkpoint, loop
+from clipzoo.engine import saver as saver_module
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.runner import Runner
-from clipzoo.engine.saver import Saver, snapshot
+from clipzoo.engine.saver import NEXT, Saver, snapshot
 from clipzoo.errors import DataError, TrainingError
 from clipzoo.files import file_sha256
 from clipzoo.hooks import Hook
 from clipzoo.records.folds import Split
 from clipzoo.runtime.log import make_log
 from clipzoo.signals import Stopped
-
-BEST, LATEST = Path("best"), Path("latest")
 
 
 class Clock:
@@ -43,6 +42,7 @@ class Disk:
             raise self.error
         self.clock.now += self.seconds
         self.written.append((path.name, content["w"].tolist()))
+        path.touch()
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def disk():
 
 
 @pytest.fixture
-def saver(disk):
-    return Saver(disk, BEST, LATEST, disk.clock)
+def saver(disk, tmp_path):
+    return Saver(disk, tmp_path / "best", tmp_path / "latest", disk.clock)
 
 
 def weights(*values: float) -> dict:
@@ -87,10 +87,10 @@ def test_training_goes_on_and_the_snapshot_is_what_was(saver, disk):
     saver.keep_best(weights(3.0))  # belongs to the next one
     disk.free.set()
     saver.wait()
-    assert disk.written == [("best", [1.0]), ("latest", [2.0])], "the best first"
+    assert disk.written == [("best.next", [1.0]), ("latest", [2.0])], "the best first"
     saver.save_latest(weights(4.0), background=False)
     saver.save_latest(weights(5.0), background=False)
-    assert disk.written[2:] == [("best", [3.0]), ("latest", [4.0]), ("latest", [5.0])], "best weights are written once"
+    assert disk.written[2:] == [("best.next", [3.0]), ("latest", [4.0]), ("latest", [5.0])], "best weights are written once"
 
 
 def test_what_cannot_be_written_in_the_background_is_told_at_the_next_occasion(saver, disk):
@@ -107,11 +107,11 @@ def test_what_cannot_be_written_in_the_background_is_told_at_the_next_occasion(s
     assert disk.written == [("latest", [3.0])]
 
 
-def test_at_the_end_of_a_failed_run_the_best_weights_are_written(saver, disk):
+def test_a_failed_run_leaves_no_best_weights_that_its_latest_checkpoint_does_not_know(saver, disk):
     saver.keep_best(weights(1))
     saver.close()
-    saver.close()
-    assert disk.written == [("best", [1.0])]
+    saver.save_latest(weights(2), background=False)
+    assert disk.written == [("latest", [2.0])]
 
 
 def test_a_snapshot_copies_every_tensor_and_nothing_else():
@@ -147,18 +147,20 @@ def test_files_do_not_depend_on_when_they_were_written(make_runner):
     assert digests[0] == digests[1]
 
 
-def test_a_failed_run_keeps_its_best_weights_and_a_full_disk_is_one_line(make_runner, monkeypatch):
+def test_the_files_of_a_failed_run_agree_and_a_full_disk_is_one_line(make_runner, monkeypatch):
     class Spoil(Hook):
         def after_epoch(self, run):
             if run.state.epoch == 2:
                 run.model.logit_scale.data.fill_(float("nan"))
 
-    runner = make_runner("spoilt", train={"epochs": 5}, runtime={"save_every": 1000})
+    runner = make_runner("spoilt", train={"epochs": 5})
     runner.run.hooks = [Spoil()]
+    runner.run.saver.is_due = lambda: runner.run.state.epoch == 1
     with pytest.raises(TrainingError, match="not finite"):
         runner.fit()
-    best = checkpoint.read(runner.run.folder / checkpoint.BEST, kind="best")
-    assert best["state"]["epoch"] in (0, 1, 2) and not (runner.run.folder / checkpoint.LATEST).exists()
+    best, latest = (checkpoint.read(runner.run.folder / name)["state"] for name in (checkpoint.BEST, checkpoint.LATEST))
+    assert best["best_step"] == latest["best_step"] == latest["step"] == runner.run.steps_per_epoch
+    assert {path.name for path in runner.run.folder.glob("*.pth*")} == {checkpoint.BEST, checkpoint.LATEST}
 
     def full(path, content):
         raise DataError(f"{path}: cannot be written (No space left on device). Free some space, or choose another folder")
@@ -170,25 +172,39 @@ def test_a_failed_run_keeps_its_best_weights_and_a_full_disk_is_one_line(make_ru
     assert runner.run.state.epoch < 4, "told soon after, not at the end"
 
 
-def test_a_killed_run_that_wrote_best_weights_of_later_than_its_latest_ends_the_same(config_of, tmp_path, quiet, monkeypatch):
-    """Killed between the two files of the third epoch."""
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_is_killed_beside_its_latest_checkpoint_ends_the_same(config_of, tmp_path, quiet, monkeypatch, moment):
+    """In the third epoch: before the latest checkpoint, or before the best weights have their name."""
     config = config_of(train={"epochs": 4}, runtime={"save_every": 1})
-    CrossValidation(config, tmp_path / "whole", console=quiet).train(fold=1)
-    original, saves = checkpoint.write, 0
+    folder, write, replace, saves = tmp_path / "killed" / "fold_1", checkpoint.write, saver_module.os.replace, 0
 
     def killed(path, content):
         nonlocal saves
         saves += path.name == checkpoint.LATEST
-        if saves == 3:
+        if saves == 3 and moment == "before":
             raise KeyboardInterrupt
-        original(path, content)
+        write(path, content)
+
+    def named(source, target):
+        if saves == 3 and str(source).endswith(NEXT):
+            raise KeyboardInterrupt
+        replace(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(checkpoint, "write", killed)
+        patch.setattr(saver_module.os, "replace", named)
+        patch.setattr(loop, "replaces", lambda *_: True)  # every epoch is the best so far
         CrossValidation(config, tmp_path / "killed", console=quiet).train(fold=1)
-    CrossValidation(config, tmp_path / "killed", console=quiet).train(fold=1)
+    assert (folder / (checkpoint.BEST + NEXT)).exists()
+    checkpoint.settle_best(folder)
+    best, latest = (checkpoint.read(folder / name)["state"] for name in (checkpoint.BEST, checkpoint.LATEST))
+    assert best["best_step"] == latest["best_step"] and not (folder / (checkpoint.BEST + NEXT)).exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "replaces", lambda *_: True)
+        CrossValidation(config, tmp_path / "whole again", console=quiet).train(fold=1)
+        CrossValidation(config, tmp_path / "killed", console=quiet).train(fold=1)
     for name in ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv"):
-        assert file_sha256(tmp_path / "whole" / "fold_1" / name) == file_sha256(tmp_path / "killed" / "fold_1" / name), name
+        assert file_sha256(tmp_path / "whole again" / "fold_1" / name) == file_sha256(folder / name), name
 
 
 def test_a_second_signal_does_not_wait_for_checkpoints(make_runner, monkeypatch, saver, disk):

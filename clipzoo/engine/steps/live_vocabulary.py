@@ -79,17 +79,64 @@ class LiveVocabulary:
         origin = self.table.origin.index_fill(0, self.table.rows, 0.0) if is_changed else None
         return {"rows": self.table.rows, "origin": origin, **factors}
 
+    def adopted(self, content: dict, net: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+        """A checkpoint as if it had been written with these rows in use: other captions were in use, or the whole table was trained.
+
+        Rows that were in use keep their moments; those that were not have the moments of idle rows. What was in use and no longer is
+        becomes idle, as nothing will train it any more.
+
+        Args:
+            content: Content of a latest checkpoint.
+            net: The model.
+            optimizer: Its optimizer.
+        """
+        state, rows = content.get("live"), self.table.rows.cpu()
+        if state is not None and torch.equal(state["rows"].cpu(), rows):
+            return content
+        name = next(f"{prefix}.weight" for prefix, module in net.named_modules() if module is self.table)
+        table, average = content.get("raw_model", content["model"])[name], content["model"][name]
+        earlier = torch.arange(len(table)) if state is None else state["rows"].cpu()
+        idle = torch.ones(len(table), dtype=torch.bool).index_fill_(0, rows if state is None else earlier, False)
+        index = next(i for i, one in enumerate(p for group in optimizer.param_groups for p in group["params"]) if one is self.table.weight)
+        moments = content["optimizer"]["state"].get(index, {})
+        if state is None:
+            momentum, share = (_multiple(value, table, idle) for value in (moments.get("momentum_buffer"), average))
+        else:
+            momentum, share = state["momentum"] / state["factor"], state.get("averaged", state["factor"]) / state["factor"]
+        place = torch.full((len(table),), -1).index_copy_(0, earlier, torch.arange(len(earlier)))[rows]
+        known = (place >= 0)[:, None]
+
+        def of_these(key: str, value: object) -> object:
+            if not isinstance(value, torch.Tensor) or value.ndim < 2:
+                return value
+            others = momentum * table[rows] if key == "momentum_buffer" else torch.zeros_like(table[rows])
+            return torch.where(known, value[place.clamp(min=0)], others.to(value.dtype))
+
+        own = {key: of_these(key, value) for key, value in moments.items()}
+        live = {"rows": rows, "origin": table.index_fill(0, rows, 0.0), "factor": 1.0, "momentum": momentum, "averaged": share}
+        changed = {**content["optimizer"]["state"], **({index: own} if moments else {})}
+        return {**content, "optimizer": {**content["optimizer"], "state": changed}, "live": live}
+
     def load_state_dict(self, state: dict | None, averaged: nn.Module | None) -> None:
         """Restore ``state_dict``, after the weights were loaded.
 
         Raises:
-            ValueError: The checkpoint was written with other rows in use.
+            ValueError: It does not belong to these rows.
         """
         if state is None or not torch.equal(state["rows"].to(self.table.rows), self.table.rows):
             raise ValueError("train.live_vocabulary: the rows of the token table in use are others")
         for table, factor in ((self.table, state["factor"]), *(() if averaged is None else ((_table_of(averaged), state["averaged"]),))):
             table.restart(table.origin if state["origin"] is None else state["origin"], factor)
         self.momentum.fill_(state["momentum"])
+
+
+def _multiple(value: torch.Tensor | None, table: torch.Tensor, idle: torch.Tensor) -> float:
+    """The factor between the idle rows of ``value`` and of ``table``, of which the former are a multiple."""
+    if value is None:
+        return 0.0
+    a, b = value[idle].double(), table[idle].double()
+    square = (b * b).sum()
+    return float((a * b).sum() / square) if square > 0 else 1.0
 
 
 def _table_of(net: nn.Module) -> LiveEmbedding:
