@@ -44,7 +44,11 @@ slow: $(VENV)/.installed-tests
 
 bench: $(VENV)/.installed-tests
 	$(BIN)/python benchmarks/class_captions.py
+	$(BIN)/python benchmarks/dual_encoder.py
+	$(BIN)/python benchmarks/five_folds.py --jobs 2
+	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/input_pipeline.py
+	$(BIN)/python benchmarks/pairs_at_scale.py
 	$(BIN)/python benchmarks/retrieval.py
 	$(BIN)/python benchmarks/frozen_tower.py
 	$(BIN)/python benchmarks/folds_side_by_side.py
