@@ -188,8 +188,8 @@ def main(argv: list[str] | None = None) -> None:
         found = measure(args, scratch)
     packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "timm", "clipzoo"))
     print(f"{machine()}; {packages}")
-    print(f"{args.images} images, {args.image_size} px, {args.folds} folds x {args.epochs} epochs{' '.join(['', *args.cfg_options])}")
-    print(f"\n{table(found)}\n\nfirst step {found['first_step']:.1f} s after the command")
+    sizes = f"{args.images} images, {args.image_size} px, {args.folds} folds x {args.epochs} epochs{' '.join(['', *args.cfg_options])}"
+    print(f"{sizes}; first step {found['first_step']:.1f} s after the command\n\n{table(found)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from tiny import tiny_config, write_class_folders
 from clipzoo.config import Config
 from clipzoo.datasets import file_dataset
 from clipzoo.datasets.files import images as reading
-from clipzoo.datasets.inspection import image_facts
 from clipzoo.engine import checkpoint
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.dry_run import dry_run
@@ -35,7 +34,7 @@ def decoded(monkeypatch) -> list[int]:
     """Sizes of the files that were decoded."""
     calls: list[int] = []
     original = reading.decode
-    for module in (reading, file_dataset, image_facts):
+    for module in (reading, file_dataset):
         monkeypatch.setattr(module, "decode", lambda content, **more: calls.append(len(content)) or original(content, **more))
     return calls
 

@@ -264,3 +264,10 @@ def test_predictions_of_all_folds_are_identical(config_of, tmp_path, quiet):
         CrossValidation(config, tmp_path / str(live), console=quiet).train()
         tables.append((tmp_path / str(live) / "oof_predictions.csv").read_bytes())
     assert tables[0] == tables[1]
+
+
+def test_hooks_of_the_table_stay_with_it(make_run):
+    """Hugging Face's gradient checkpointing puts one there, and a copy of the model for a moving average follows its handle."""
+    run = make_run("run", True, "bert", train={"epochs": 1, "gradient_checkpointing": True, "ema_decay": 0.9})
+    loop.fit(run)
+    assert run.live is not None and run.live.table._forward_hooks and run.state.step > 0

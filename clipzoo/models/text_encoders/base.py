@@ -52,6 +52,7 @@ class TextEncoder(Tower):
         if 2 * len(used) > table.num_embeddings:
             return None
         live = LiveEmbedding(table, used)
+        live.__dict__.update({name: hooks for name, hooks in vars(table).items() if name.startswith(("_forward", "_backward"))})
         self.set_submodule(self.token_table, live)
         self._fixed |= {f"{self.token_table}.factor"}
         return live
