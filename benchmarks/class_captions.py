@@ -58,8 +58,8 @@ class Task:
 Pass = Callable[[], None]
 
 
-def clipzoo_run(task: Task, precision: str, *, freeze_text: bool = False):
-    """A run as ``tools/train.py`` builds it, without folds, hooks and evaluation."""
+def run_of(task: Task, precision: str, image_encoder: dict, text_encoder: dict):
+    """A run of these towers as ``tools/train.py`` builds it, without folds, hooks and evaluation."""
     from rich.console import Console
 
     from clipzoo.config import Config
@@ -72,8 +72,8 @@ def clipzoo_run(task: Task, precision: str, *, freeze_text: bool = False):
         {
             "model": {
                 "type": "CLIP",
-                "image_encoder": {"type": "TimmBackbone", "name": IMAGE_TOWER, "image_size": task.image_size},
-                "text_encoder": {"type": "CLIPText", "variant": "ViT-B/32", "freeze": "all" if freeze_text else "none"},
+                "image_encoder": {"type": "TimmBackbone", "image_size": task.image_size, **image_encoder},
+                "text_encoder": text_encoder,
                 "embed_dim": TEXT["width"],
             },
             "data": {
@@ -87,13 +87,20 @@ def clipzoo_run(task: Task, precision: str, *, freeze_text: bool = False):
             "hooks": [],
             "runtime": {"device": "cpu", "precision": precision, "threads": task.threads, "image_cache": f"{task.scratch}/decoded"},
         },
-        "class_captions",
+        "benchmark",
     )
     console = Console(quiet=True)
     log = make_log(console, None)
     split = Split(name="fold_1", train=task.case_ids, val=(), test=())
     provenance = Provenance.of(config.plain(), "benchmark", "")
     return build.run(config, build.dataset(config), split, Path(task.scratch), log=log, console=console, provenance=provenance)
+
+
+def clipzoo_run(task: Task, precision: str, *, freeze_text: bool = False):
+    """``run_of`` the towers of this benchmark."""
+    return run_of(
+        task, precision, {"name": IMAGE_TOWER}, {"type": "CLIPText", "variant": "ViT-B/32", "freeze": "all" if freeze_text else "none"}
+    )
 
 
 def clipzoo_loop(task: Task, precision: str) -> Pass:
@@ -154,14 +161,20 @@ def open_clip_trainer(task: Task, precision: str) -> Pass:
 
 
 def image_tower(task: Task, precision: str) -> Pass:
-    """Forward, backward and AdamW of the image tower on batches that are in memory: no files, no text, no contrastive loss."""
+    """``alone`` of ResNet-18, on images in the memory order of convolutions."""
     import timm
     import torch
 
     run = clipzoo_run(task, "fp32")  # its images, and its memory allocator
     batches = [batch.images.contiguous(memory_format=torch.channels_last) for batch in run.train_loader]
-    del run
-    tower = timm.create_model(IMAGE_TOWER, num_classes=0).train()
+    return alone(timm.create_model(IMAGE_TOWER, num_classes=0), batches, precision)
+
+
+def alone(tower, batches: list, precision: str) -> Pass:
+    """Forward, backward and AdamW of an image tower on batches that are in memory: no files, no text, no contrastive loss."""
+    import torch
+
+    tower.train()
     optimizer = torch.optim.AdamW(tower.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
     def one_pass() -> None:
@@ -335,39 +348,52 @@ def machine() -> str:
     return platform.processor() or platform.machine()
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(argv: list[str] | None, description: str, smoke_size: int) -> argparse.Namespace:
+    """The command line of a race; ``smoke_size`` is the image size of ``--smoke``."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of class folders; default: draws JPEGs of 12 classes into a temporary folder")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--image-size", type=int, default=224, help="pixels")
     parser.add_argument("--steps", type=int, default=8, help="batches of one pass")
     parser.add_argument("--rounds", type=int, default=5, help="timed passes of each, in turns")
-    parser.add_argument("--num-workers", type=int, default=0, help="loader processes of clipzoo and open_clip")
+    parser.add_argument("--num-workers", type=int, default=0, help="loader processes of the trainers")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     parser.add_argument("--smoke", action="store_true", help="two steps on tiny images: does it run?")
     args = parser.parse_args(argv)
     if args.smoke:
-        args.batch_size, args.image_size, args.steps, args.rounds, args.threads = 4, 64, 2, 1, 1
+        args.batch_size, args.image_size, args.steps, args.rounds, args.threads = 4, smoke_size, 2, 1, 1
     return args
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run, and print the table."""
-    args = arguments(argv)
+def race(args: argparse.Namespace, makers: dict[str, Callable[[Task, str], Pass]], towers: str, packages: str, peer: str) -> None:
+    """Let the contenders of a benchmark take turns, and print the table.
+
+    Args:
+        args: Result of ``arguments``.
+        makers: Contenders by name; the last is the limit.
+        towers: What is trained, in words.
+        packages: Names of packages whose versions are printed, with blanks between.
+        peer: Name of the contender that the others are compared with.
+    """
     num_images = args.steps * args.batch_size
-    with tempfile.TemporaryDirectory(prefix="class_captions_", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(prefix="race_", ignore_cleanup_errors=True) as scratch:
         data = args.data or Path(scratch) / "images"
         if args.data is None:
             draw_class_folders(data, num_images, args.image_size)
         table = Path(scratch) / "captions.csv"
         ids = choose_images(data, table, num_images)
         task = Task(str(data), ids, str(table), scratch, args.batch_size, args.image_size, args.num_workers, args.threads)
-        contenders = raced(CONTENDERS, task, args.rounds)
-    packages = ("torch", "open_clip_torch", "timm", "clipzoo")
-    print(f"{machine()}, {args.threads} threads; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
-    print(f"{IMAGE_TOWER} x CLIP text ViT-B/32, batch {args.batch_size}, {args.image_size} px, {args.rounds} x {args.steps} steps\n")
-    print("\n".join(report(contenders, num_images, args.batch_size, "open_clip_train", "image tower alone")))
+        contenders = raced(makers, task, args.rounds)
+    versions = ", ".join(f"{name} {version(name)}" for name in packages.split())
+    print(f"{machine()}, {args.threads} threads; python {platform.python_version()}, {versions}")
+    print(f"{towers}, batch {args.batch_size}, {args.image_size} px, {args.rounds} x {args.steps} steps\n")
+    print("\n".join(report(contenders, num_images, args.batch_size, peer, list(makers)[-1])))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run, and print the table."""
+    towers, packages = f"{IMAGE_TOWER} x CLIP text ViT-B/32", "torch open_clip_torch timm clipzoo"
+    race(arguments(argv, __doc__, 64), CONTENDERS, towers, packages, "open_clip_train")
 
 
 if __name__ == "__main__":

@@ -7,70 +7,23 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
-import os
-import platform
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import (
-    LARGEST_GRADIENT,
-    LEARNING_RATE,
-    TEMPLATE,
-    WEIGHT_DECAY,
-    Pass,
-    Task,
-    choose_images,
-    draw_class_folders,
-    machine,
-    raced,
-    report,
-)
+from class_captions import LARGEST_GRADIENT, LEARNING_RATE, TEXT, WEIGHT_DECAY, Pass, Task, alone, arguments, race, run_of
 
-VIT = dict(hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768)  # timm's vit_tiny_patch16_224
+IMAGE_TOWER = "vit_tiny_patch16_224"
+VIT = dict(hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768)  # of IMAGE_TOWER
 BERT = dict(hidden_size=256, num_layers=4, num_heads=4)
-CONTEXT, EMBED = 64, 512
+CONTEXT = 64
 PEER, LIMIT = "HF Trainer", "image tower alone"
 
 
 def clipzoo_run(task: Task, precision: str):
-    """A run as ``tools/train.py`` builds it, without folds, hooks and evaluation."""
-    from rich.console import Console
-
-    from clipzoo.config import Config
-    from clipzoo.engine import build
-    from clipzoo.records.folds import Split
-    from clipzoo.records.provenance import Provenance
-    from clipzoo.runtime.log import make_log
-
-    config = Config.from_dict(
-        {
-            "model": {
-                "type": "CLIP",
-                "image_encoder": {"type": "TimmBackbone", "name": "vit_tiny_patch16_224", "image_size": task.image_size},
-                "text_encoder": {"type": "BERT", "pretrained": False, "max_length": CONTEXT, **BERT},
-                "embed_dim": EMBED,
-            },
-            "data": {
-                "dataset": {"type": "ImageFolderDataset", "root": task.data, "template": TEMPLATE},
-                "batch_size": task.batch_size,
-                "num_workers": task.num_workers,
-            },
-            "splits": {"type": "Holdout"},
-            "optimizer": {"type": "AdamW", "lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY},
-            "train": {"epochs": 1000, "clip_grad": LARGEST_GRADIENT},
-            "hooks": [],
-            "runtime": {"device": "cpu", "precision": precision, "threads": task.threads, "image_cache": f"{task.scratch}/decoded"},
-        },
-        "dual_encoder",
-    )
-    console = Console(quiet=True)
-    split = Split(name="fold_1", train=task.case_ids, val=(), test=())
-    outputs = {"log": make_log(console, None), "console": console, "provenance": Provenance.of(config.plain(), "benchmark", "")}
-    return build.run(config, build.dataset(config), split, Path(task.scratch), **outputs)
+    """``run_of`` the towers of this benchmark."""
+    return run_of(task, precision, {"name": IMAGE_TOWER}, {"type": "BERT", "pretrained": False, "max_length": CONTEXT, **BERT})
 
 
 def clipzoo_loop(task: Task, precision: str) -> Pass:
@@ -146,7 +99,9 @@ def trainer(task: Task, precision: str) -> Pass:
         intermediate_size=4 * BERT["hidden_size"],
         max_position_embeddings=CONTEXT,
     )
-    config = VisionTextDualEncoderConfig.from_vision_text_configs(ViTConfig(image_size=task.image_size, **VIT), text, projection_dim=EMBED)
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(
+        ViTConfig(image_size=task.image_size, **VIT), text, projection_dim=TEXT["width"]
+    )
     settings = TrainingArguments(
         output_dir=tempfile.mkdtemp(dir=task.scratch),
         per_device_train_batch_size=task.batch_size,
@@ -172,25 +127,12 @@ def trainer(task: Task, precision: str) -> Pass:
 
 
 def image_tower(task: Task, precision: str) -> Pass:
-    """Forward, backward and AdamW of the image tower on batches that are in memory: no files, no text, no contrastive loss."""
+    """``alone`` of the ViT."""
     import timm
-    import torch
 
     run = clipzoo_run(task, "fp32")  # its images, and its memory allocator
-    batches = [batch.images for batch in run.train_loader]
-    del run
-    tower = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=task.image_size).train()
-    optimizer = torch.optim.AdamW(tower.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-
-    def one_pass() -> None:
-        for images in batches:
-            optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                features = tower(images)
-            features.float().square().mean().backward()
-            optimizer.step()
-
-    return one_pass
+    tower = timm.create_model(IMAGE_TOWER, num_classes=0, img_size=task.image_size)
+    return alone(tower, [batch.images for batch in run.train_loader], precision)
 
 
 CONTENDERS = {"clipzoo": clipzoo_loop, PEER: trainer, LIMIT: image_tower}
@@ -198,31 +140,7 @@ CONTENDERS = {"clipzoo": clipzoo_loop, PEER: trainer, LIMIT: image_tower}
 
 def main(argv: list[str] | None = None) -> None:
     """Run, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of class folders; default: draws JPEGs of 12 classes into a temporary folder")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--image-size", type=int, default=224, help="pixels")
-    parser.add_argument("--steps", type=int, default=8, help="batches of one pass")
-    parser.add_argument("--rounds", type=int, default=5, help="timed passes of each, in turns")
-    parser.add_argument("--num-workers", type=int, default=0, help="loader processes of clipzoo and the Trainer")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    parser.add_argument("--smoke", action="store_true", help="two steps on tiny images: does it run?")
-    args = parser.parse_args(argv)
-    if args.smoke:
-        args.batch_size, args.image_size, args.steps, args.rounds, args.threads = 4, 32, 2, 1, 1
-    num_images = args.steps * args.batch_size
-    with tempfile.TemporaryDirectory(prefix="dual_encoder_", ignore_cleanup_errors=True) as scratch:
-        data = args.data or Path(scratch) / "images"
-        if args.data is None:
-            draw_class_folders(data, num_images, args.image_size)
-        table = Path(scratch) / "captions.csv"
-        ids = choose_images(data, table, num_images)
-        task = Task(str(data), ids, str(table), scratch, args.batch_size, args.image_size, args.num_workers, args.threads)
-        contenders = raced(CONTENDERS, task, args.rounds)
-    packages = ("torch", "transformers", "timm", "clipzoo")
-    print(f"{machine()}, {args.threads} threads; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
-    print(f"ViT-Ti/16 x BERT of 4 layers, batch {args.batch_size}, {args.image_size} px, {args.rounds} x {args.steps} steps\n")
-    print("\n".join(report(contenders, num_images, args.batch_size, PEER, LIMIT)))
+    race(arguments(argv, __doc__, 32), CONTENDERS, "ViT-Ti/16 x BERT of 4 layers", "torch transformers timm clipzoo", PEER)
 
 
 if __name__ == "__main__":

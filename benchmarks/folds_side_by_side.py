@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from class_captions import machine
+
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "clip" / "r18_bertzh_digits_5fold.py"
 
@@ -81,14 +83,6 @@ def report(found: list[Contender]) -> Iterator[str]:
         spread = f"{min(one.seconds):.1f} ... {max(one.seconds):.1f}"
         cells = (one.name, str(one.threads), f"{median:.1f}", spread, f"{best / median:.2f}", one.digest)
         yield f"| {' | '.join(cells)} |"
-
-
-def machine() -> str:
-    """The processor's name, as people know it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

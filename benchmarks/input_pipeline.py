@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from class_captions import machine
+
 KINDS = ("jpeg", "png", "png16")
 AUGMENTATION = "standard"
 REFERENCE = "torchvision"
@@ -218,16 +220,6 @@ def report(kind: str, speed: dict[str, list[float]]) -> Iterator[str]:
             f"{medians[name] / medians[own]:.2f}",
         )
         yield f"| {' | '.join(cells)} |"
-
-
-def machine() -> str:
-    """The processor's name, as people know it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        if names:
-            return names[0].partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -6,16 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipzoo.engine import build, checkpoint, loop
+from clipzoo.engine import checkpoint, loop
 from clipzoo.engine import saver as saver_module
 from clipzoo.engine.cross_validation import CrossValidation
-from clipzoo.engine.runner import Runner
 from clipzoo.engine.saver import NEXT, Saver, snapshot
 from clipzoo.errors import DataError, TrainingError
 from clipzoo.files import file_sha256
 from clipzoo.hooks import Hook
-from clipzoo.records.folds import Split
-from clipzoo.runtime.log import make_log
 from clipzoo.signals import Stopped
 
 
@@ -122,18 +119,6 @@ def test_a_snapshot_copies_every_tensor_and_nothing_else():
     assert copy["c"] == "x" and copy["d"] == 3 and not copy["a"][1]["b"].requires_grad
     value["a"][0].add_(1)
     assert copy["a"][0].tolist() == [0.0, 0.0]
-
-
-@pytest.fixture
-def make_runner(config_of, tmp_path, quiet):
-    def make(folder: str = "run", **sections) -> Runner:
-        config = config_of(hooks=[], **sections)
-        data = build.dataset(config)
-        ids = tuple(case.id for case in data.cases)
-        split = Split("fold_1", train=ids[:24], val=ids[24:], test=ids[:6])
-        return Runner(config, data, split, tmp_path / folder, log=make_log(quiet, None), console=quiet)
-
-    return make
 
 
 def test_files_do_not_depend_on_when_they_were_written(make_runner):

@@ -53,9 +53,6 @@ class LiveVocabulary:
         self.group = holds.index(True)  # a number: loading a state replaces the groups
         optimizer.register_step_post_hook(self._follow)
 
-    def __str__(self) -> str:
-        return f"{len(self.table.rows)} of {len(self.table.origin)} rows"
-
     def _follow(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         if self.table.weight.grad is None:  # not trained at this stage of train.unfreeze: not decayed either
             return
