@@ -50,6 +50,18 @@ class ProcessError(ClipzooError):
     """A process that this one depends on (a data loader worker or another training process) died, hangs, or cannot be started."""
 
 
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """The first line of an error's message, at most ``limit`` characters; the error's type if there is no message.
+
+    >>> first_line(ValueError('no such axis.\\nIt has two'))
+    'no such axis'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0][:limit] if lines else type(error).__name__).rstrip(".")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the known name closest to ``name``, or an empty string.
 

@@ -64,7 +64,7 @@ def differences(a: str, b: str) -> str:
 
 
 def lookalike(name: str, known: Iterable[str]) -> str:
-    """A sentence about the known name that looks like ``name``, and the characters that differ; empty if there is no such name.
+    r"""A sentence about the known name that looks like ``name``, and the characters that differ; empty if there is no such name.
 
     >>> lookalike('big\u00a0cat', ['big cat'])
     " 'big\\xa0cat' and 'big cat' differ: U+00A0 NO-BREAK SPACE, or U+0020 SPACE."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from clipzoo.errors import ClipzooError
+from clipzoo.errors import ClipzooError, first_line
 from clipzoo.models.weights.hub import without_network
 from clipzoo.registries import MODELS, SLOTS, TEXT_ENCODERS
 from clipzoo.structures import Tokenizer
@@ -27,4 +27,4 @@ def tokenizer_of(model: object) -> tuple[Tokenizer | None, str]:
         with without_network():
             return TEXT_ENCODERS.build(tower).tokenizer, ""
     except ClipzooError as error:
-        return None, str(error).partition("\n")[0]
+        return None, first_line(error, 2000)

@@ -12,14 +12,14 @@ import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import torch
 
 from clipzoo.engine import work_dir
 from clipzoo.engine.saver import NEXT, Saver
 from clipzoo.engine.state import TrainState
-from clipzoo.errors import CheckpointError, DataError
+from clipzoo.errors import CheckpointError, DataError, first_line
 from clipzoo.files import write_atomically
 from clipzoo.models.layout.states import differences, not_finite, shapes_of
 from clipzoo.models.tower import Tower
@@ -185,7 +185,7 @@ def read(
     except DataError as error:
         raise CheckpointError(f"{error}. {advice}") from error
     except Exception as error:  # torch raises many types for a broken archive
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0][:160]
+        reason = first_line(error).split(". ")[0]
         raise CheckpointError(f"{path}: not a complete checkpoint ({reason}). {advice}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of clipzoo ({FORMAT})")
@@ -347,6 +347,22 @@ def restore_hooks(run: Run, saved: list) -> None:
             hook.load_state_dict(found[1])
 
 
+class _Writer:
+    """A file for ``torch.save``, which only says at which byte the system refused to write; ``error`` says why."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.error = file, None
+        self.flush = file.flush
+
+    def write(self, data: bytes) -> int:
+        """See ``io.BufferedIOBase.write``."""
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+
 def write(path: Path, content: dict) -> None:
     """Write a sealed checkpoint atomically.
 
@@ -356,10 +372,11 @@ def write(path: Path, content: dict) -> None:
 
     def fill(temporary: Path) -> None:
         with open(temporary, "wb") as file:  # given a path, torch.save would store the name of the temporary file
+            writer = _Writer(file)
             try:
-                torch.save(_canonical({key: value for key, value in content.items() if key != "digest"}), file)
+                torch.save(_canonical({key: value for key, value in content.items() if key != "digest"}), writer)
             except RuntimeError as error:  # how torch reports a failed write: 'unexpected pos 704 vs 598'
-                raise OSError(f"torch could not save it: {str(error).splitlines()[0]}") from error
+                raise writer.error or OSError(f"torch could not save it: {first_line(error)}") from error
         seal(temporary)
 
     write_atomically(path, fill)

@@ -25,7 +25,7 @@ from clipzoo.engine.epochs import inner, wise_ft
 from clipzoo.engine.fingerprint import Fingerprint, compare_fingerprint, keep_fingerprint, recorded
 from clipzoo.engine.finished import FinishedFold, read_fold
 from clipzoo.engine.runner import Runner
-from clipzoo.errors import ConfigError
+from clipzoo.errors import ConfigError, first_line
 from clipzoo.files import file_sha256
 from clipzoo.records.folds import Folds, Split
 from clipzoo.records.inner import INNER_RESULT_FILE, EpochChoice, InnerResult
@@ -361,8 +361,9 @@ class CrossValidation:
                     HOOKS.build(spec).after_cross_validation(summary, self.folder, log)
                 except Exception as error:
                     name = spec if isinstance(spec, str) else spec["type"]
-                    why = (str(error).strip() or type(error).__name__).splitlines()[0]
-                    log.warning(f"warning: {name}: its work after the cross-validation failed ({why}). The results are complete")
+                    log.warning(
+                        f"warning: {name}: its work after the cross-validation failed ({first_line(error)}). The results are complete"
+                    )
         finally:
             close_log(log)
 

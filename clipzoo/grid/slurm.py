@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from clipzoo.errors import BuildError, ConfigError
+from clipzoo.errors import BuildError, ConfigError, first_line
 from clipzoo.grid.remote import RemoteJob, prepared
 from clipzoo.grid.running import Grid, Outcome
 from clipzoo.signals import Interrupt
@@ -50,9 +50,9 @@ def run_on_slurm(grid: Grid, options: Mapping[str, object], at_once: int | None 
         executor = submitit.AutoExecutor(folder=grid.folder.absolute() / "slurm", cluster=cluster)
         executor.update_parameters(**{"name": "clipzoo", **limit, **options})
     except RuntimeError as error:
-        raise BuildError(f"--launcher slurm: {_first_line(error)}. Start it where sbatch and srun are") from error
+        raise BuildError(f"--launcher slurm: {first_line(error)}. Start it where sbatch and srun are") from error
     except (NameError, TypeError, ValueError) as error:
-        raise ConfigError(f"--launcher-options: {_first_line(error)}") from error
+        raise ConfigError(f"--launcher-options: {first_line(error)}") from error
     todo = prepared(grid)
     with Interrupt().listening() as interrupt:
         with executor.batch():  # one job array
@@ -78,10 +78,6 @@ def _outcome(grid: Grid, job: Any, handle: Any) -> Outcome:
     try:
         return grid.outcome(job, *handle.result())
     except UncompletedJobError as error:
-        return Outcome(job, "stopped", 0.0, f"{_first_line(error)}; run the same command to resume")
+        return Outcome(job, "stopped", 0.0, f"{first_line(error)}; run the same command to resume")
     except Exception as error:  # of the job: submitit raises it again here
-        return Outcome(job, "failed", 0.0, f"{_first_line(error)} (see {handle.paths.stderr})")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        return Outcome(job, "failed", 0.0, f"{first_line(error)} (see {handle.paths.stderr})")

@@ -30,7 +30,7 @@ from clipzoo.config.settings import EvaluationSettings
 from clipzoo.engine import build, work_dir
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.epochs.inner import hooks_without, number_of
-from clipzoo.errors import BuildError, CheckpointError, ConfigError, DataError, TrainingError, shortened
+from clipzoo.errors import BuildError, CheckpointError, ConfigError, DataError, TrainingError, first_line, shortened
 from clipzoo.files import write_text
 from clipzoo.grid.space import Dimension, overrides
 from clipzoo.records.json_records import read_record, write_record
@@ -179,7 +179,7 @@ class Tuner:
             config = self.config_of(parameters, hooks=hooks_without(self.base, _NOT_KEPT))
             value, is_whole = self.score(trial, CrossValidation(config, folder, console=self.console))
         except (ConfigError, BuildError, TrainingError) as error:
-            message = str(error).splitlines()[0]
+            message = first_line(error, 2000)
             trial.set_user_attr("error", message)
             self.study.tell(trial, state=TrialState.FAIL)
             self.say(f"{name}: failed: {message}")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipzoo.errors import first_line
 from clipzoo.hooks.tracker import COLUMNS, Ending, Start, Tracker
 from clipzoo.registries import HOOKS
 from clipzoo.text import csv_text
@@ -100,8 +101,7 @@ class MLflowHook(Tracker):
         except MlflowException as error:
             if error.error_code not in _REFUSED:
                 raise
-            why = str(error).splitlines()[0]
-            start.log.warning(f"warning: MLflowHook: the config's {param.key} is refused and not sent ({why})")
+            start.log.warning(f"warning: MLflowHook: the config's {param.key} is refused and not sent ({first_line(error)})")
 
     def send(self, values: Mapping[str, float], at: int) -> None:
         """See ``Tracker.send``."""

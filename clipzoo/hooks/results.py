@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipzoo.config.arguments import NotNegative
+from clipzoo.errors import first_line
 from clipzoo.files import finite, read_json, write_json
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.pace import Pace
@@ -165,8 +166,7 @@ def never_fatal(run: Run, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # drawing depends on fonts, styles and disks
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        run.log.warning(f"warning: {run.folder / FOLDER / what} was not written: {reason}")
+        run.log.warning(f"warning: {run.folder / FOLDER / what} was not written: {first_line(error)}")
 
 
 def heading(run: Run) -> str:

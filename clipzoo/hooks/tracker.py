@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from clipzoo.engine.waiting import Interrupted
 from clipzoo.engine.work_dir import read_experiment
-from clipzoo.errors import BuildError, CheckpointError
+from clipzoo.errors import BuildError, CheckpointError, first_line
 from clipzoo.hooks.base import Hook
 from clipzoo.hooks.flat_config import Flat, flat
 from clipzoo.hooks.row_file import numbers_of_epoch, numbers_of_history, place
@@ -236,8 +236,7 @@ class Tracker(Hook):
             return call(*arguments)
         except Exception as error:  # whatever a tracker or its server does, the training goes on
             self._sent, self._has_failed = None, True
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self._log.warning(f"warning: {type(self).__name__}: {what} failed ({why}). Nothing more is sent in this run")
+            self._log.warning(f"warning: {type(self).__name__}: {what} failed ({first_line(error)}). Nothing more is sent in this run")
             if self._is_open:
                 self._is_open = False
                 with suppress(Exception):  # the warning has been given

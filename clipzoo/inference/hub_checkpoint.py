@@ -9,10 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from clipzoo.engine import checkpoint
-from clipzoo.errors import CheckpointError, DataError
+from clipzoo.errors import CheckpointError, DataError, first_line
 from clipzoo.files import file_sha256, json_kind, read_json, write_text
 from clipzoo.models.export.folder import write_safetensors
-from clipzoo.models.weights.files import first_line
 from clipzoo.scoring.card.first_weights import without_paths
 
 CONFIG, WEIGHTS = "clipzoo_config.json", "clipzoo_model.safetensors"

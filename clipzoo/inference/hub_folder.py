@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from clipzoo.engine import checkpoint
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, first_line
 from clipzoo.files import new_folder, write_text
 from clipzoo.inference.export import drop_test_views, trained_model, warn_of_test_views
 from clipzoo.inference.hub_checkpoint import read_hub_checkpoint, write_hub_checkpoint
@@ -15,7 +15,6 @@ from clipzoo.inference.model_card import described_model
 from clipzoo.inference.restore import checkpoint_model
 from clipzoo.models.base import Model
 from clipzoo.models.export import from_model, wraps_towers, write_open_clip, write_open_clip_towers
-from clipzoo.models.weights.files import first_line
 from clipzoo.scoring.card.described import Described
 from clipzoo.scoring.card.model_card import Usage, model_card, usage_of
 

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, first_line
 from clipzoo.files import check_new, new_folder, write_json, write_text
 from clipzoo.inference.classifier import LoadedClassifier
 from clipzoo.inference.clip import LoadedCLIP
 from clipzoo.inference.model import LoadedModel
 from clipzoo.models.export.onnx import IMAGE, TEXT, check_packages, mask_of, write_image_graph, write_text_graph
-from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_files import files_of, write_files
 from clipzoo.structures import Batch
 from clipzoo.text import visible

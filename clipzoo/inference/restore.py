@@ -16,7 +16,7 @@ from clipzoo.config.plugins import are_names, import_plugins, not_imported
 from clipzoo.config.settings import RuntimeSettings
 from clipzoo.engine import build, checkpoint, work_dir
 from clipzoo.engine.finished import check_checkpoint
-from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, shortened
+from clipzoo.errors import BuildError, CheckpointError, ClipzooError, ConfigError, did_you_mean, first_line, shortened
 from clipzoo.files import expanded, natural
 from clipzoo.inference.hub_checkpoint import CONFIG as HUB_CONFIG
 from clipzoo.inference.hub_checkpoint import WEIGHTS as HUB_WEIGHTS
@@ -25,7 +25,7 @@ from clipzoo.inference.hub_classes import HubClasses
 from clipzoo.models.catalogue import with_prefix
 from clipzoo.models.layout.json_file import read_object
 from clipzoo.models.tower import Tower
-from clipzoo.models.weights.files import first_line, kind_of_weights
+from clipzoo.models.weights.files import kind_of_weights
 from clipzoo.models.weights.hf_clip import KINDS
 from clipzoo.models.weights.hub import from_hub, hub_folder, is_hub_name
 from clipzoo.models.weights.torch_archive import pickle_mentions

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipzoo.config.registry import Registry
-from clipzoo.errors import BuildError, ConfigError, RegistryError
+from clipzoo.errors import BuildError, ConfigError, RegistryError, first_line
 from clipzoo.models.catalogue import CATALOGUE, SEE_PAGE, Published
 from clipzoo.models.layout.open_clip import WEIGHTS as OPEN_CLIP_WEIGHTS
 from clipzoo.models.tower import Tower
@@ -81,7 +81,7 @@ def unusable(name: str) -> str | None:
         with without_network():
             _build(_specs(name))
     except (BuildError, ConfigError, RegistryError) as error:
-        return str(error).partition("\n")[0]
+        return first_line(error, 2000)
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from clipzoo.config.arguments import NotNegative, Positive, collected
-from clipzoo.errors import ConfigError, did_you_mean, shortened
+from clipzoo.errors import ConfigError, did_you_mean, first_line, shortened
 from clipzoo.optim.optimizers import LayerDecay, Optimizer
 from clipzoo.registries import OPTIMIZERS
 
@@ -87,8 +87,7 @@ def _made(
     try:
         return optim.create_optimizer_v2(parameters, opt, lr=lr, weight_decay=weight_decay, filter_bias_and_bn=False, **arguments)
     except Exception as error:  # of many kinds: a wrong value, or a package that is missing
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{where}.opt: timm cannot make {opt} with {dict(arguments)}: {reason}") from error
+        raise ConfigError(f"{where}.opt: timm cannot make {opt} with {dict(arguments)}: {first_line(error)}") from error
 
 
 def spelled(text: str) -> dict | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipzoo.errors import ClipzooError
+from clipzoo.errors import ClipzooError, first_line
 from clipzoo.explain import explain, explain_classes
 from clipzoo.inference.load import load_one
 from clipzoo.report.content.records import RunRecords
@@ -82,7 +82,7 @@ def _noted(fold: str, notes: list[str]) -> Iterator[None]:
     try:
         yield
     except (ClipzooError, RuntimeError) as error:  # a tower that cannot be explained, or too little memory
-        notes.append(f"{fold}: {str(error).splitlines()[0]}")
+        notes.append(f"{fold}: {first_line(error, 2000)}")
 
 
 def explain_cases(

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from clipzoo.config.settings import RuntimeSettings
-from clipzoo.errors import BuildError, ProcessError
+from clipzoo.errors import BuildError, ProcessError, first_line
 from clipzoo.runtime.launchers import Launcher, Place, place_of
 
 T = TypeVar("T")
@@ -62,9 +62,8 @@ def process_group(launcher: Launcher, device: str = "auto", timeout: float = Run
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo", init_method=place.meeting, **here)
     except (dist.DistError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
         raise BuildError(
-            f"--launcher {launcher}: process {place.rank} of {place.world_size} cannot connect to {place.meeting} ({reason}). "
+            f"--launcher {launcher}: process {place.rank} of {place.world_size} cannot connect to {place.meeting} ({first_line(error)}). "
             "Set another address with MASTER_ADDR, or another port with MASTER_PORT (PORT for the scripts in tools/)"
         ) from error
     try:
@@ -73,7 +72,7 @@ def process_group(launcher: Launcher, device: str = "auto", timeout: float = Run
     except RuntimeError as error:
         if not is_lost(error):
             raise
-        reason = str(error).splitlines()[0].rpartition("] ")[2][:120]
+        reason = first_line(error).rpartition("] ")[2][:120]
         raise ProcessError(
             f"process {place.rank} of {place.world_size}: another process died, or did not answer for runtime.timeout = {timeout:g} s "
             f"({reason}). See their output; raise the timeout if one is merely slow. Start again to resume from the last checkpoint"

@@ -4,6 +4,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import resource
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -242,6 +244,20 @@ def test_a_checkpoint_that_cannot_be_written_is_one_clear_line(tmp_path, monkeyp
     with pytest.raises(DataError, match=r"c.pth: cannot be written \(torch could not save it: .*Choose another folder"):
         checkpoint.write(tmp_path / "c.pth", {})
     assert [path.name for path in tmp_path.iterdir()] == ["c.pth"] and (tmp_path / "c.pth").read_bytes() == b"before"
+
+
+def test_a_full_disk_is_called_one(tmp_path):
+    """A limit of the file size stands for it: torch itself only says 'unexpected pos'."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(DataError, match=r"c.pth: cannot be written \(File too large\)"):
+            checkpoint.write(tmp_path / "c.pth", {"weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_external_set_is_scored_as_the_test_part_was(config_of, tmp_path, quiet):

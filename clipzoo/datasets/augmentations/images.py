@@ -13,7 +13,7 @@ from annotated_types import Interval
 
 from clipzoo.config.arguments import Share, collected
 from clipzoo.datasets.transforms import Transform, compose
-from clipzoo.errors import ConfigError, RegistryError, did_you_mean, shortened
+from clipzoo.errors import ConfigError, RegistryError, did_you_mean, first_line, shortened
 from clipzoo.registries import AUGMENTATIONS
 
 if TYPE_CHECKING:
@@ -199,8 +199,7 @@ def _transform(name: str, arguments: Mapping[str, object], size: int, where: str
         with torch.random.fork_rng(devices=[]):
             result = made(torch.full((3, size, size), 0.5))
     except Exception as error:  # torchvision raises errors of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{where}.type: {name} refuses {dict(arguments) or 'to work without arguments'}: {reason}") from error
+        raise ConfigError(f"{where}.type: {name} refuses {dict(arguments) or 'to work without arguments'}: {first_line(error)}") from error
     if not isinstance(result, torch.Tensor) or result.shape != (3, size, size) or not result.is_floating_point():
         found = f"{list(result.shape)} {result.dtype}" if isinstance(result, torch.Tensor) else type(result).__name__
         raise ConfigError(f"{where}.type: {name} makes {found} of an image of {[3, size, size]}. Augmentation must keep size and type")

@@ -21,7 +21,7 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from clipzoo import signals
-from clipzoo.errors import ClipzooError, ProcessError
+from clipzoo.errors import ClipzooError, ProcessError, first_line
 
 TIMEOUT = 1800.0  # seconds; default of runtime.timeout
 _SLICE = 1.0  # seconds of a wait, after which signals and dead workers are noticed
@@ -144,7 +144,7 @@ class _Workers(_MultiProcessingDataLoaderIter):
             self.check()
             raise ProcessError(
                 f"data.num_workers: cannot receive from the worker processes of the {self.loader.name} "
-                f"({(str(error) or type(error).__name__).splitlines()[0][:160]}). Use fewer workers, or raise the limit of open files: "
+                f"({first_line(error)}). Use fewer workers, or raise the limit of open files: "
                 "ulimit -n 65536"
             ) from error
         finally:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipzoo.config.arguments import FilePath, Whole, Width
-from clipzoo.errors import BuildError, ConfigError
+from clipzoo.errors import BuildError, ConfigError, first_line
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.spatial import FeatureMap, Patches, Pooling, Spatial
 from clipzoo.models.layout.image_processor import clip_preprocessing, image_preprocessing, usual_preprocessing
@@ -19,7 +19,6 @@ from clipzoo.models.layout.modules import shapes_on_meta
 from clipzoo.models.lora import Adapters
 from clipzoo.models.modules import evaluating
 from clipzoo.models.recompute import recompute_layers
-from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_clip import build_side, check_exportable, kind_of, read_side
 from clipzoo.models.weights.hf_files import config_file, opened
 from clipzoo.models.weights.hub import local_name

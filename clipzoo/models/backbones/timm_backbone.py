@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Whole, Width
-from clipzoo.errors import BuildError, ConfigError, did_you_mean, shortened
+from clipzoo.errors import BuildError, ConfigError, did_you_mean, first_line, shortened
 from clipzoo.lean_imports import lean
 from clipzoo.models.backbones.base import Backbone
 from clipzoo.models.backbones.efficientnet_names import is_efficientnet_pytorch, to_timm
@@ -27,7 +27,7 @@ from clipzoo.models.layout.open_clip import OpenCLIPTower
 from clipzoo.models.layout.states import check_finite, copied, load_strictly
 from clipzoo.models.lora import Adapters
 from clipzoo.models.recompute import let_timm_recompute
-from clipzoo.models.weights.files import first_line, read_state_dict
+from clipzoo.models.weights.files import read_state_dict
 from clipzoo.models.weights.hub import explained, from_hub, hub_file, names_of
 from clipzoo.registries import BACKBONES
 from clipzoo.structures import Preprocessing

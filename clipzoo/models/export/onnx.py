@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, first_line
 from clipzoo.models.base import Model
 from clipzoo.models.export.pixels import Pixels
-from clipzoo.models.weights.files import first_line
 from clipzoo.structures import Batch, Tokens
 
 IMAGE, TEXT = "image.onnx", "text.onnx"

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipzoo.errors import BuildError
+from clipzoo.errors import BuildError, first_line
 from clipzoo.files import new_folder, write_json
 from clipzoo.models.export.folder import write_safetensors
 from clipzoo.models.export.open_clip import preprocess_config, text_config, vision_config
 from clipzoo.models.layout.from_model import activation, image_tower, linear, logit_bias, merged, refuse_bias, text_tower
 from clipzoo.models.layout.open_clip import CONFIG, TOWER_FOLDER, WEIGHTS, OpenCLIPTower
-from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_files import write_files
 from clipzoo.structures import Tokens
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clipzoo.config.arguments import FilePath, Layers, Share, Whole, Width
-from clipzoo.errors import BuildError, ConfigError
+from clipzoo.errors import BuildError, ConfigError, first_line
 from clipzoo.lean_imports import lean
 from clipzoo.models.layout.modules import bert as network
 from clipzoo.models.layout.open_clip import OpenCLIPTower
@@ -22,7 +22,6 @@ from clipzoo.models.text_encoders.base import TextEncoder, padding_mask, pool
 from clipzoo.models.text_encoders.hf_text import check_files, encoder_in_open_clip, longest_context
 from clipzoo.models.text_encoders.tokenizer import HFTokenizer, MaxLength, WordPieceTokenizer, character_vocabulary, check_context
 from clipzoo.models.tower import groups_by_layer
-from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hf_files import files_of, folder_of, opened
 from clipzoo.models.weights.hugging_face import read_config, read_model, read_tokenizer, where_from
 from clipzoo.models.weights.source import joint_weights

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clipzoo.errors import BuildError, DataError
+from clipzoo.errors import BuildError, DataError, first_line
 from clipzoo.files import check_regular, expanded
 from clipzoo.models.layout.states import check_finite
 from clipzoo.models.weights.torch_archive import is_script, verify_archive
@@ -24,12 +24,6 @@ _CONTAINERS = ("state_dict", "model", "model_state_dict")
 _DEEPEST = 10  # nesting levels of containers
 # Leading prefixes; and, inside names, what torch.compile adds for a part of a network, also around or inside DistributedDataParallel.
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)(?:module\.)*_orig_mod\.(?:module\.|_orig_mod\.)*")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters."""
-    lines = str(error).strip().splitlines()
-    return (lines[0][:200] if lines else type(error).__name__).rstrip(".")
 
 
 def read_state_dict(path: str | Path, where: str) -> dict[str, Tensor]:

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipzoo.errors import BuildError
-from clipzoo.models.weights.files import first_line
+from clipzoo.errors import BuildError, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from clipzoo.commands import typed
-from clipzoo.errors import BuildError, ClipzooError, did_you_mean
+from clipzoo.errors import BuildError, ClipzooError, did_you_mean, first_line
 from clipzoo.models.catalogue import REPOSITORIES, is_repository_name
-from clipzoo.models.weights.files import first_line
 
 # A hub that does not answer within this time is treated as absent; its own client would retry for 45 seconds.
 _REACH_SECONDS = 3.0

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from clipzoo.errors import BuildError, ClipzooError
+from clipzoo.errors import BuildError, ClipzooError, first_line
 from clipzoo.lean_imports import lean
 from clipzoo.models.layout.open_clip import CONFIG
-from clipzoo.models.weights.files import first_line
 from clipzoo.models.weights.hub import from_hub, hub_file, hub_folder
 from clipzoo.models.weights.transformers_format import PROCESSORS, WEIGHTS, image_processor, parts_of, read_weights
 

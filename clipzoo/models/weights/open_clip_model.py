@@ -11,10 +11,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from clipzoo.errors import BuildError, DataError, did_you_mean, shortened
+from clipzoo.errors import BuildError, DataError, did_you_mean, first_line, shortened
 from clipzoo.files import read_json
 from clipzoo.models.layout.open_clip import CONFIG, WEIGHTS, preprocessing_of
-from clipzoo.models.weights.files import first_line, read_state_dict
+from clipzoo.models.weights.files import read_state_dict
 from clipzoo.models.weights.hub import from_hub, hub_folder, local_name
 from clipzoo.models.weights.open_clip_format import weights_in
 from clipzoo.models.weights.source import openai_preprocessing, published_file, space_of

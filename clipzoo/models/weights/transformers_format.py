@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from clipzoo.errors import BuildError, DataError, shortened
+from clipzoo.errors import BuildError, DataError, first_line, shortened
 from clipzoo.files import read_text
 from clipzoo.models.layout.byte_pairs import check_vocabulary
 from clipzoo.models.layout.clip_weights import CHINESE_CONTEXT, OPENAI_MEAN, OPENAI_STD, CLIPWeights
@@ -18,7 +18,7 @@ from clipzoo.models.layout.image_processor import clip_preprocessing
 from clipzoo.models.layout.json_file import as_object, check_sizes, read_object
 from clipzoo.models.layout.sizes import CLIP_VOCABULARY, bert_sizes, check_joint, scalars, text_sizes, vision_sizes
 from clipzoo.models.layout.transformers import BLOCK, TEXT, TOKENIZER_FILES, VISION, bert_config
-from clipzoo.models.weights.files import first_line, read_file, tensors
+from clipzoo.models.weights.files import read_file, tensors
 from clipzoo.structures import Preprocessing
 
 if TYPE_CHECKING:
