@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from class_captions import LARGEST_GRADIENT, LEARNING_RATE, TEXT, WEIGHT_DECAY, Pass, Task, alone, arguments, race, run_of
+from racing import LARGEST_GRADIENT, LEARNING_RATE, WEIGHT_DECAY, WIDTH, Pass, Task, alone, arguments, race, run_of
 
 IMAGE_TOWER = "vit_tiny_patch16_224"
 VIT = dict(hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768)  # of IMAGE_TOWER
@@ -99,9 +99,7 @@ def trainer(task: Task, precision: str) -> Pass:
         intermediate_size=4 * BERT["hidden_size"],
         max_position_embeddings=CONTEXT,
     )
-    config = VisionTextDualEncoderConfig.from_vision_text_configs(
-        ViTConfig(image_size=task.image_size, **VIT), text, projection_dim=TEXT["width"]
-    )
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(ViTConfig(image_size=task.image_size, **VIT), text, projection_dim=WIDTH)
     settings = TrainingArguments(
         output_dir=tempfile.mkdtemp(dir=task.scratch),
         per_device_train_batch_size=task.batch_size,

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from class_captions import machine
+from common import machine
 
 TOWERS = {
     "grad_cam": {"type": "TimmBackbone", "name": "resnet10t", "image_size": 96},

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import machine
+from common import machine
 
 DATA = ("digits", "radiographs")
 CASES, TEST_CASES, INNER_FOLDS = 80, 150, 3

@@ -19,7 +19,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import TEXT, draw_class_folders, machine
+from class_captions import TEXT
+from common import draw_class_folders, machine
 
 PLAIN = "plain PyTorch"
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--classes", type=int, default=12)
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=4)
@@ -76,10 +78,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="one epoch on tiny images: does it run?")
     args = parser.parse_args(argv)
     if args.smoke:
-        args.images, args.image_size, args.batch_size, args.epochs, args.rounds, args.threads = 180, 32, 12, 1, 1, 1
+        args.images, args.classes, args.image_size, args.batch_size = 60, 3, 32, 12
+        args.epochs, args.rounds, args.threads = 1, 1, 1
     with tempfile.TemporaryDirectory(prefix="five_folds_", ignore_cleanup_errors=True) as name:
         scratch = Path(name)
-        draw_class_folders(scratch / "images", args.images, args.image_size)
+        draw_class_folders(scratch / "images", args.images, args.image_size, args.classes)
         todo = commands(args, scratch, scratch / "images")
         seconds = {who: [] for who in todo}
         for _ in range(args.rounds):
@@ -87,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
                 seconds[who].append(seconds_of(command, scratch))
     packages = ("torch", "timm", "open_clip_torch", "scikit-learn", "clipzoo")
     print(f"{machine()}, {args.threads} threads; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
-    sizes = f"{args.images} images, {args.image_size} px, 5 folds x {args.epochs} epochs, {args.rounds} rounds"
+    sizes = f"{args.images} images of {args.classes} classes, {args.image_size} px, 5 folds x {args.epochs} epochs, {args.rounds} rounds"
     print(f"ResNet-18 x CLIP text ViT-B/32, {sizes}\n")
     print(f"| contender | seconds (median) | min ... max | x {PLAIN} |\n|---|---:|---:|---:|")
     peer = statistics.median(seconds[PLAIN])

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import machine
+from common import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "clip" / "r18_bertzh_digits_5fold.py"

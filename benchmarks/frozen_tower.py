@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import draw_class_folders, machine
+from common import draw_class_folders, machine
 
 TOWER = "resnet18"
 LEARNING_RATE = 1e-2

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import TEMPLATE, draw_class_folders
+from common import draw_class_folders
+from racing import TEMPLATE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -258,7 +259,7 @@ def main(argv: list[str] | None = None) -> None:
     rows, device = ROWS, "cuda"
     if args.smoke:
         args.images, args.image_size, args.num_workers, args.steps, args.epochs = 48, 32, 0, 1, 1
-        rows, device = [("test_vit", 4, "bf16")], "cpu"
+        rows, device = [("test_vit", 4, "fp32")], "cpu"
     elif not torch.cuda.is_available():
         raise SystemExit("this benchmark needs an NVIDIA GPU; --smoke runs a tiny tower on the CPU")
     name = "CPU" if device == "cpu" else f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import machine
+from common import machine
 
 KINDS = ("jpeg", "png", "png16")
 AUGMENTATION = "standard"

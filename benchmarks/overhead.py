@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.smoke:
         args.images, args.epochs, args.folds = 48, 2, 2
-    from class_captions import draw_class_folders, machine
+    from common import draw_class_folders, machine
 
     with tempfile.TemporaryDirectory(prefix="overhead_", ignore_cleanup_errors=True) as name:
         scratch = Path(name)

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from class_captions import machine
+from common import machine
 
 QUESTIONS = ("tokens", "start", "reading")
 PER_IMAGE = 5  # captions of an image, as in COCO

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from class_captions import machine
+from common import machine
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -43,14 +43,14 @@ def test_dual_encoder_prints_the_three_rows(smoke):
 @pytest.mark.slow
 def test_five_folds_prints_both_rows(smoke):
     header, setting, rows = smoke("five_folds")
-    assert "scikit-learn" in header and setting.endswith("180 images, 32 px, 5 folds x 1 epochs, 1 rounds")
+    assert "scikit-learn" in header and setting.endswith("60 images of 3 classes, 32 px, 5 folds x 1 epochs, 1 rounds")
     assert [row[0] for row in rows] == ["clipzoo", "plain PyTorch"] and float(rows[1][3]) == 1
 
 
 @pytest.mark.slow
 def test_gpu_prints_a_row_on_the_processor(smoke):
     header, setting, rows = smoke("gpu")
-    assert header.startswith("CPU") and "32 px" in setting and rows[0][:3] == ["test_vit", "4", "bf16"]
+    assert header.startswith("CPU") and "32 px" in setting and rows[0][:3] == ["test_vit", "4", "fp32"]
     assert float(rows[0][3]) > 0 and 0 < float(rows[0][4]) <= 100 and rows[0][7] == "0"
 
 

@@ -21,6 +21,7 @@ def run(code: str, *arguments: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow  # a process that imports everything
 def test_a_training_loads_no_compiler_and_no_tracker(class_folders, tmp_path):
     """With a BERT from transformers, both default optimizers, the default hooks, and a checkpoint."""
     config = tmp_path / "tiny.py"
