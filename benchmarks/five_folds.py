@@ -32,7 +32,7 @@ def config_of(args: argparse.Namespace, data: Path) -> str:
     image_encoder=dict(type="ResNet", depth=18, image_size={args.image_size}), text_encoder="clip:ViT-B/32:scratch")
 data = dict(dataset=dict(type="ImageFolderDataset", root={str(data)!r}, template="a photo of a {{class_name}}"),
     batch_size={args.batch_size}, num_workers={args.num_workers})
-splits = dict(type="StratifiedGroupKFold", num_folds=5)
+splits = dict(type="StratifiedGroupKFold", num_folds={args.folds})
 optimizer = dict(type="AdamW", lr=1e-4, weight_decay=0.01)
 train = dict(epochs={args.epochs})
 runtime = dict(device="cpu"{"" if args.jobs else f", threads={args.threads}"})
@@ -49,7 +49,7 @@ def commands(args: argparse.Namespace, scratch: Path, data: Path) -> dict[str, l
     return {"clipzoo --jobs": [*train, "--jobs", str(args.jobs)], **named} if args.jobs else named
 
 
-KEYS = ("image_size", "batch_size", "num_workers", "epochs", "threads")
+KEYS = ("folds", "image_size", "batch_size", "num_workers", "epochs", "threads")
 
 
 def seconds_of(command: list[str], scratch: Path) -> float:
@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--classes", type=int, default=12)
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--num-workers", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -78,8 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="one epoch on tiny images: does it run?")
     args = parser.parse_args(argv)
     if args.smoke:
-        args.images, args.classes, args.image_size, args.batch_size = 60, 3, 32, 12
-        args.epochs, args.rounds, args.threads = 1, 1, 1
+        args.images, args.classes, args.image_size, args.batch_size = 48, 3, 32, 12
+        args.folds, args.epochs, args.rounds, args.threads = 2, 1, 1, 1
     with tempfile.TemporaryDirectory(prefix="five_folds_", ignore_cleanup_errors=True) as name:
         scratch = Path(name)
         draw_class_folders(scratch / "images", args.images, args.image_size, args.classes)
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
                 seconds[who].append(seconds_of(command, scratch))
     packages = ("torch", "timm", "open_clip_torch", "scikit-learn", "clipzoo")
     print(f"{machine()}, {args.threads} threads; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
-    sizes = f"{args.images} images of {args.classes} classes, {args.image_size} px, 5 folds x {args.epochs} epochs, {args.rounds} rounds"
+    sizes = f"{args.images} images of {args.classes} classes, {args.image_size} px, {args.folds} folds x {args.epochs} epochs, {args.rounds} rounds"
     print(f"ResNet-18 x CLIP text ViT-B/32, {sizes}\n")
     print(f"| contender | seconds (median) | min ... max | x {PLAIN} |\n|---|---:|---:|---:|")
     peer = statistics.median(seconds[PLAIN])

@@ -82,7 +82,7 @@ def main() -> None:
     labels, scores = np.array(folder.targets), []
     options = {"batch_size": task["batch_size"], "num_workers": task["num_workers"]}
     loss_function = open_clip.ClipLoss()
-    for fold, (rest, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=42).split(labels, labels)):
+    for fold, (rest, test) in enumerate(StratifiedKFold(task["folds"], shuffle=True, random_state=42).split(labels, labels)):
         train, val = train_test_split(rest, test_size=0.1, stratify=labels[rest], random_state=42)
         model = Model(task["width"], task["text"])
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)

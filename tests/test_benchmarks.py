@@ -43,7 +43,7 @@ def test_dual_encoder_prints_the_three_rows(smoke):
 @pytest.mark.slow
 def test_five_folds_prints_both_rows(smoke):
     header, setting, rows = smoke("five_folds")
-    assert "scikit-learn" in header and setting.endswith("60 images of 3 classes, 32 px, 5 folds x 1 epochs, 1 rounds")
+    assert "scikit-learn" in header and setting.endswith("48 images of 3 classes, 32 px, 2 folds x 1 epochs, 1 rounds")
     assert [row[0] for row in rows] == ["clipzoo", "plain PyTorch"] and float(rows[1][3]) == 1
 
 
