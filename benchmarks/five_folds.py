@@ -91,7 +91,8 @@ def main(argv: list[str] | None = None) -> None:
                 seconds[who].append(seconds_of(command, scratch))
     packages = ("torch", "timm", "open_clip_torch", "scikit-learn", "clipzoo")
     print(f"{machine()}, {args.threads} threads; python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
-    sizes = f"{args.images} images of {args.classes} classes, {args.image_size} px, {args.folds} folds x {args.epochs} epochs, {args.rounds} rounds"
+    images = f"{args.images} images of {args.classes} classes, {args.image_size} px"
+    sizes = f"{images}, {args.folds} folds x {args.epochs} epochs, {args.rounds} rounds"
     print(f"ResNet-18 x CLIP text ViT-B/32, {sizes}\n")
     print(f"| contender | seconds (median) | min ... max | x {PLAIN} |\n|---|---:|---:|---:|")
     peer = statistics.median(seconds[PLAIN])

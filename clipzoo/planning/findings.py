@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from statistics import median
 
-from clipzoo.datasets.file_dataset import FileDataset
+from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.files.dicom.detect import HEAD, is_dicom
 from clipzoo.datasets.group_hint import group_hint
 from clipzoo.errors import DataError, shortened
@@ -34,7 +34,7 @@ class Findings:
     """
 
     source: Source
-    data: FileDataset
+    data: Dataset
     facts: dict[str, object]
     language: str
     lines: tuple[tuple[str, str], ...]
@@ -70,7 +70,7 @@ def look(source: Source) -> Findings:
     return Findings(source, data, facts, language, lines, (*source.notes, *data.notes, *notes))
 
 
-def _with_groups(source: Source, data: FileDataset) -> tuple[Source, FileDataset, list[str]]:
+def _with_groups(source: Source, data: Dataset) -> tuple[Source, Dataset, list[str]]:
     """Group by the names of files if nothing else does and they look like it: a patient in two parts makes scores too good."""
     ids = {case.id for case in data.cases}
     if any(case.group not in ids for case in data.cases) or "groups" in source.spec:
@@ -84,14 +84,14 @@ def _with_groups(source: Source, data: FileDataset) -> tuple[Source, FileDataset
     return source, DATASETS.build(source.spec), [note]
 
 
-def _groups_per_class(data: FileDataset) -> dict[int | None, int]:
+def _groups_per_class(data: Dataset) -> dict[int | None, int]:
     groups: dict[int | None, set[str]] = defaultdict(set)
     for case in data.cases:
         groups[case.label].add(case.group)
     return {label: len(found) for label, found in groups.items()}
 
 
-def _check_classes(source: Source, data: FileDataset, groups: dict[int | None, int]) -> None:
+def _check_classes(source: Source, data: Dataset, groups: dict[int | None, int]) -> None:
     where = source.spec.get("root", source.spec.get("path"))
     if len(data.classes) < 2:
         raise DataError(f"{where}: only one class, '{data.classes[0]}'. Classification needs at least two: add another one")
@@ -102,14 +102,14 @@ def _check_classes(source: Source, data: FileDataset, groups: dict[int | None, i
         raise DataError(f"{where}: only one {one} in class {shortened(few, 5)}: {advice}")
 
 
-def _mixed(data: FileDataset) -> bool:
+def _mixed(data: Dataset) -> bool:
     labels: dict[str, set[int | None]] = defaultdict(set)
     for case in data.cases:
         labels[case.group].add(case.label)
     return any(len(found) > 1 for found in labels.values())
 
 
-def _images(data: FileDataset) -> tuple[int, bool, str]:
+def _images(data: Dataset) -> tuple[int, bool, str]:
     """Median longer side, whether all are grey, and the formats, of a sample of the images."""
     import numpy as np
 
@@ -120,18 +120,17 @@ def _images(data: FileDataset) -> tuple[int, bool, str]:
         sides.append(max(image.size))
         small = np.asarray(image.resize((32, 32)), dtype=np.int16)
         grey &= bool(np.ptp(small, axis=2).max() <= _COLOUR)
-        kinds[_format(data.path_of(row))] += 1
+        kinds[_format(data, row)] += 1
     return int(median(sides)), grey, ", ".join(kind for kind, _ in kinds.most_common())
 
 
-def _format(path: os.PathLike) -> str:
-    with open(path, "rb") as stream:
-        if is_dicom(stream.read(HEAD)):
-            return "DICOM"
-    return os.path.splitext(path)[1].lower().lstrip(".") or "no ending"
+def _format(data: Dataset, row: int) -> str:
+    if data.reads_encoded and is_dicom(data.encoded_image(row)[:HEAD]):
+        return "DICOM"
+    return os.path.splitext(data.path_of(row))[1].lower().lstrip(".") or "no ending"
 
 
-def _lines(facts: dict, data: FileDataset, groups: dict[int | None, int], images: str, language: str) -> tuple[tuple[str, str], ...]:
+def _lines(facts: dict, data: Dataset, groups: dict[int | None, int], images: str, language: str) -> tuple[tuple[str, str], ...]:
     num_groups = len({case.group for case in data.cases})
     patients = f"{num_groups} patients or other groups" if facts["repeated"] == "yes" else "no groups: every image counts as a patient"
     lines = [("data", str(facts["data"])), ("images", f"{len(data)}; {images}"), ("patients", patients)]

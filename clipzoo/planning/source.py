@@ -1,8 +1,12 @@
-"""Which kind of data a path holds: class folders, given parts, a table with labels, or image–text pairs; as a spec for ``data.dataset``."""
+"""Which kind of data a path holds, as a spec for ``data.dataset``: class folders, given parts, a table with labels, pairs, or shards."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import json
 import os
+import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +15,7 @@ from clipzoo.datasets.files.folders import entries, is_image, supported, walk
 from clipzoo.datasets.files.pairs import CAPTION_KEYS, IMAGE_KEYS
 from clipzoo.datasets.files.tables.columns import Columns
 from clipzoo.datasets.files.tables.sheet import Sheet, read_sheet
+from clipzoo.datasets.shards.paths import expanded_braces, shard_paths
 from clipzoo.errors import BuildError, ConfigError, DataError, shortened
 from clipzoo.files import natural, near, parse_json, read_text
 
@@ -18,7 +23,8 @@ Kind = Literal["class folders", "given parts", "table", "pairs"]
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
 _OWN_TABLES = ("groups.csv", "attributes.csv")  # beside class folders; they have no labels
 _INDEXES = ("data.json", "captions.json")
-_EXPECTED = "Expected class folders, a table with the columns path and label (CSV, TSV, XLSX), or image-text pairs (JSON, CSV)"
+_EXPECTED = "Expected class folders, a table with the columns path and label (CSV, TSV, XLSX), or image-text pairs (JSON, CSV, shards)"
+_SHARD = ".tar"
 
 
 @dataclass(frozen=True)
@@ -49,15 +55,21 @@ def find_source(path: str, images: str | None = None) -> Source:
         ConfigError: ``images`` is given for class folders.
         DataError: Nothing here is a data set, or it is ambiguous which one is meant.
     """
-    if not os.path.lexists(path):
+    if os.path.isdir(path):
+        source = _of_folder(path)
+    elif os.path.lexists(path):
+        source = _of_file(path)
+    elif glob.has_magic(path) or expanded_braces(path) != [path]:
+        source = _of_shards(path)
+    else:
         raise DataError(f"{path}: no such file or folder.{near(path)} {_EXPECTED}")
-    source = _of_folder(path) if os.path.isdir(path) else _of_file(path)
     if images is None:
         return source
     if not os.path.isdir(images):
         raise DataError(f"--images: {images}: no such folder.{near(images)}")
-    if source.kind in ("class folders", "given parts"):
-        raise ConfigError(f"--images: {path} has {source.kind}, which contain their images. Remove --images, or name a table")
+    if source.kind in ("class folders", "given parts") or source.spec["type"] == "ShardPairs":
+        kind = "shards" if source.spec["type"] == "ShardPairs" else source.kind
+        raise ConfigError(f"--images: {path} has {kind}, which contain their images. Remove --images, or name a table")
     return Source(source.kind, {**source.spec, "image_root": images}, source.notes)
 
 
@@ -65,8 +77,12 @@ def _of_file(path: str) -> Source:
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".json":
         return Source("pairs", {"type": "PairsDataset", "path": path, **_json_group(path)})
+    if suffix == _SHARD:
+        return _of_shards(path)
     if suffix not in _TABLES:
-        raise DataError(f"{path}: not a table or a list of pairs. Supported: .json, {', '.join(_TABLES)}, or a folder. {_EXPECTED}")
+        raise DataError(
+            f"{path}: not a table or a list of pairs. Supported: .json, {_SHARD}, {', '.join(_TABLES)}, or a folder. {_EXPECTED}"
+        )
     source = _of_table(path, read_sheet(path, _score))
     if source is None:
         columns = shortened(read_sheet(path, _score).columns)
@@ -108,6 +124,16 @@ def _json_group(path: str) -> dict[str, str]:
     return _group_key(first) if isinstance(first, dict) else {}
 
 
+def _of_shards(path: str) -> Source:
+    """Shards; the first ``.json`` of the first one tells the key of the group."""
+    group = {}
+    with contextlib.suppress(OSError, tarfile.TarError, ValueError), tarfile.open(shard_paths(path)[0], "r:") as shard:
+        described = next((member for member in shard if member.isfile() and member.name.lower().endswith(".json")), None)
+        first = json.load(shard.extractfile(described)) if described is not None else None
+        group = _group_key(first) if isinstance(first, dict) else {}
+    return Source("pairs", {"type": "ShardPairs", "shards": path, **group})
+
+
 def _of_folder(path: str) -> Source:
     inside = {entry.name: entry for entry in entries(path)}
     folders = sorted((name for name, entry in inside.items() if entry.is_dir()), key=natural)
@@ -120,6 +146,8 @@ def _of_folder(path: str) -> Source:
     table = _table_in(path, [name for name in inside if name not in folders], len(folders))
     if table is not None and (table.kind == "table" or len(folders) < 2):
         return table
+    if any(name.lower().endswith(_SHARD) for name in inside if name not in folders):
+        return _of_shards(path)
     return _of_class_folders(path, folders)
 
 

@@ -116,6 +116,21 @@ def test_pairs(command, tmp_path):
     assert config.data.dataset == {"type": "PairsDataset", "path": str(tmp_path / "图文")} and "evaluation" not in config
 
 
+@pytest.mark.fast_cases(1)
+@pytest.mark.parametrize("named", ["{}", "{}/{{00000..00001}}.tar", "{}/*.tar", "{}/00000.tar"])
+def test_shards(command, tmp_path, named):
+    """Also their groups; a path that holds images takes no ``--images``."""
+    write_class_folders(tmp_path / "imgs", per_class=12)
+    shards = tmp_path / "分片"
+    made = command("make_pairs", tmp_path / "imgs", "--out", shards, "--shards", "--shard-size", 20, "--group-pattern", "^(.+)[.]")
+    assert made.status == 0, made.err
+    path = named.format(shards)
+    assert command("init", path).status == 0
+    config = trains(command, *TINY_TOWER)
+    assert config.data.dataset == {"type": "ShardPairs", "shards": path, "group_key": "group"}
+    assert "has shards, which contain their images" in command("init", path, "--images", tmp_path, "--force").err
+
+
 @pytest.mark.slow
 def test_pairs_in_a_table_with_patients(command, tmp_path):
     rows = write_images(tmp_path / "imgs")
