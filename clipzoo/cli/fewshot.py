@@ -158,7 +158,7 @@ def predict(arguments: argparse.Namespace) -> int:
         command_line.say(f"note: {note}")
     for problem in predicted.failed:
         command_line.say(f"error: {problem}")
-    left_out = f", {len(predicted.failed)} unreadable query image(s) skipped" if predicted.failed else ""
+    left_out = f", unreadable query images skipped: {len(predicted.failed)}" if predicted.failed else ""
     command_line.say(f"written: {arguments.result}{left_out}")
     return 2 if predicted.failed else 0
 

@@ -12,15 +12,15 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "n_images": ("{n} images", " {n} 张图像"),
     "cases_of_images": ("{cases} cases of {images} images", "{cases} 个病例（{images} 张图像）"),
     "about_classes": (
-        "{images}{groups} in {classes} classes were each scored once, in {folds} fold(s), by a model that was not trained on them.",
+        "{images}{groups} in {classes} classes were each scored once by a model that was not trained on them (folds: {folds}).",
         "{classes} 个类别的{images}{groups}，在 {folds} 折中各由未用它训练的模型评分一次。",
     ),
     "about_findings": (
-        "{images}{groups} with {classes} findings were each scored once, in {folds} fold(s), by a model that was not trained on them.",
+        "{images}{groups} with {classes} findings were each scored once by a model that was not trained on them (folds: {folds}).",
         "{classes} 种征象的{images}{groups}，在 {folds} 折中各由未用它训练的模型评分一次。",
     ),
     "about_pairs": (
-        "{images}{groups} with their captions were each scored once, in {folds} fold(s), by a model that was not trained on them.",
+        "{images}{groups} with their captions were each scored once by a model that was not trained on them (folds: {folds}).",
         "{images}{groups}及其描述，在 {folds} 折中各由未用它们训练的模型评分一次。",
     ),
     "of_groups": (" of {groups} groups (patients)", "（{groups} 组，即病人）"),

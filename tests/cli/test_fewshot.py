@@ -137,7 +137,7 @@ def test_a_corrupt_query_image_is_named_and_all_others_predicted(fewshot, traine
     broken.write_bytes(broken.read_bytes()[:60])
     ended = fewshot("predict", trained, folder, tmp_path / "out.csv")
     assert ended.status == 2
-    assert f"error: {broken}: " in ended.err and "1 unreadable query image(s) skipped" in ended.err
+    assert f"error: {broken}: " in ended.err and "unreadable query images skipped: 1" in ended.err
     rows = rows_of(tmp_path / "out.csv")
     assert len(rows) == 11 and ("task1", broken.name) not in {(row["task"], row["image"]) for row in rows}
 
