@@ -48,7 +48,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "metric_mean_auroc": ("Mean AUROC", "平均 AUROC"),
     "metric_mean_average_precision": ("Mean average precision", "平均 AP"),
     "metric_micro_f1": ("Micro F1", "微平均 F1"),
-    "more_notes": ("{n} more remarks", "其余 {n} 条说明"),
+    "more_notes": ("More remarks: {n}", "其余 {n} 条说明"),
     # --- warnings ---
     "warn_optimistic": (
         "Optimistic: the reported cases also chose the epoch (splits.select_on_test).",
