@@ -82,10 +82,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.smoke:
         args.images, args.classes, args.image_size, args.batch_size = 48, 3, 32, 12
         args.folds, args.epochs, args.rounds, args.threads = 2, 1, 1, 1
-    if math.ceil(args.images * (1 - 1 / args.folds) * 0.1) < args.classes:  # scikit-learn's
-        raise SystemExit(
-            f"--images: {args.images} are too few for {args.classes} classes. {14 * args.classes} will do"
-        )
+    if math.ceil(args.images * (1 - 1 / args.folds) * 0.1) < args.classes:  # the script's split refuses it
+        raise SystemExit(f"--images: {args.images} are too few for {args.classes} classes. {14 * args.classes} will do")
     with tempfile.TemporaryDirectory(prefix="five_folds_", ignore_cleanup_errors=True) as name:
         scratch = Path(name)
         draw_class_folders(scratch / "images", args.images, args.image_size, args.classes)

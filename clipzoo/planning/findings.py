@@ -116,18 +116,17 @@ def _images(data: Dataset) -> tuple[int, bool, str]:
     step = max(1, len(data) // _LOOKED_AT)
     sides, grey, kinds = [], True, Counter()
     for row in range(0, len(data), step):
-        image = data.read_image(row)
+        content = data.encoded_image(row)
+        image = data.decode_image(row, content)
         sides.append(max(image.size))
         small = np.asarray(image.resize((32, 32)), dtype=np.int16)
         grey &= bool(np.ptp(small, axis=2).max() <= _COLOUR)
-        kinds[_format(data, row)] += 1
+        kinds[_format(content, data.path_of(row))] += 1
     return int(median(sides)), grey, ", ".join(kind for kind, _ in kinds.most_common())
 
 
-def _format(data: Dataset, row: int) -> str:
-    if data.reads_encoded and is_dicom(data.encoded_image(row)[:HEAD]):
-        return "DICOM"
-    return os.path.splitext(data.path_of(row))[1].lower().lstrip(".") or "no ending"
+def _format(content: bytes, path: os.PathLike) -> str:
+    return "DICOM" if is_dicom(content[:HEAD]) else os.path.splitext(path)[1].lower().lstrip(".") or "no ending"
 
 
 def _lines(facts: dict, data: Dataset, groups: dict[int | None, int], images: str, language: str) -> tuple[tuple[str, str], ...]:

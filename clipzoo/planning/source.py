@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import tarfile
@@ -15,7 +14,7 @@ from clipzoo.datasets.files.folders import entries, is_image, supported, walk
 from clipzoo.datasets.files.pairs import CAPTION_KEYS, IMAGE_KEYS
 from clipzoo.datasets.files.tables.columns import Columns
 from clipzoo.datasets.files.tables.sheet import Sheet, read_sheet
-from clipzoo.datasets.shards.paths import expanded_braces, shard_paths
+from clipzoo.datasets.shards.paths import shard_paths
 from clipzoo.errors import BuildError, ConfigError, DataError, shortened
 from clipzoo.files import natural, near, parse_json, read_text
 
@@ -57,10 +56,8 @@ def find_source(path: str, images: str | None = None) -> Source:
     """
     if os.path.isdir(path):
         source = _of_folder(path)
-    elif os.path.lexists(path):
+    elif os.path.lexists(path) or path.endswith(_SHARD):  # braces or a glob of shards
         source = _of_file(path)
-    elif glob.has_magic(path) or expanded_braces(path) != [path]:
-        source = _of_shards(path)
     else:
         raise DataError(f"{path}: no such file or folder.{near(path)} {_EXPECTED}")
     if images is None:
@@ -146,7 +143,7 @@ def _of_folder(path: str) -> Source:
     table = _table_in(path, [name for name in inside if name not in folders], len(folders))
     if table is not None and (table.kind == "table" or len(folders) < 2):
         return table
-    if any(name.lower().endswith(_SHARD) for name in inside if name not in folders):
+    if any(name.endswith(_SHARD) for name in inside if name not in folders):
         return _of_shards(path)
     return _of_class_folders(path, folders)
 
