@@ -52,7 +52,7 @@ def run_on_ray(grid: Grid, options: Mapping[str, object], at_once: int | None = 
                 try:
                     grid.note(grid.outcome(job, *ray.get(reference)))
                 except ray.exceptions.RayError as error:
-                    grid.note(Outcome(job, "failed", 0.0, f"{first_line(error)}; run the same command to resume"))
+                    grid.note(Outcome(job, "failed", 0.0, f"{first_line(error, 2000)}; run the same command to resume"))
         for reference in running:
             ray.cancel(reference)
         ray.wait(list(running), num_returns=len(running), timeout=60) if running else None

@@ -50,9 +50,9 @@ def run_on_slurm(grid: Grid, options: Mapping[str, object], at_once: int | None 
         executor = submitit.AutoExecutor(folder=grid.folder.absolute() / "slurm", cluster=cluster)
         executor.update_parameters(**{"name": "clipzoo", **limit, **options})
     except RuntimeError as error:
-        raise BuildError(f"--launcher slurm: {first_line(error)}. Start it where sbatch and srun are") from error
+        raise BuildError(f"--launcher slurm: {first_line(error, 2000)}. Start it where sbatch and srun are") from error
     except (NameError, TypeError, ValueError) as error:
-        raise ConfigError(f"--launcher-options: {first_line(error)}") from error
+        raise ConfigError(f"--launcher-options: {first_line(error, 2000)}") from error
     todo = prepared(grid)
     with Interrupt().listening() as interrupt:
         with executor.batch():  # one job array
@@ -78,6 +78,6 @@ def _outcome(grid: Grid, job: Any, handle: Any) -> Outcome:
     try:
         return grid.outcome(job, *handle.result())
     except UncompletedJobError as error:
-        return Outcome(job, "stopped", 0.0, f"{first_line(error)}; run the same command to resume")
+        return Outcome(job, "stopped", 0.0, f"{first_line(error, 2000)}; run the same command to resume")
     except Exception as error:  # of the job: submitit raises it again here
-        return Outcome(job, "failed", 0.0, f"{first_line(error)} (see {handle.paths.stderr})")
+        return Outcome(job, "failed", 0.0, f"{first_line(error, 2000)} (see {handle.paths.stderr})")

@@ -72,7 +72,7 @@ def process_group(launcher: Launcher, device: str = "auto", timeout: float = Run
     except RuntimeError as error:
         if not is_lost(error):
             raise
-        reason = first_line(error).rpartition("] ")[2][:120]
+        reason = first_line(error, 2000).rpartition("] ")[2][:120]
         raise ProcessError(
             f"process {place.rank} of {place.world_size}: another process died, or did not answer for runtime.timeout = {timeout:g} s "
             f"({reason}). See their output; raise the timeout if one is merely slow. Start again to resume from the last checkpoint"
