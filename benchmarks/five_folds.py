@@ -67,12 +67,12 @@ def seconds_of(command: list[str], scratch: Path) -> float:
 def main(argv: list[str] | None = None) -> None:
     """Run, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=240)
+    parser.add_argument("--images", type=int, default=168)
     parser.add_argument("--classes", type=int, default=12)
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--num-workers", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--jobs", type=int, default=0, help="also with so many folds side by side")

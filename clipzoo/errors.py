@@ -51,15 +51,18 @@ class ProcessError(ClipzooError):
 
 
 def first_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of an error's message, at most ``limit`` characters; the error's type if there is no message.
+    """The first line of an error's message; the error's type if there is no message. Other libraries' are cut to ``limit`` characters.
 
     >>> first_line(ValueError('no such axis.\\nIt has two'))
     'no such axis'
     >>> first_line(KeyError())
     'KeyError'
+    >>> len(first_line(ValueError('x' * 500))), len(first_line(ConfigError('x' * 500)))
+    (200, 500)
     """
     lines = str(error).strip().splitlines()
-    return (lines[0][:limit] if lines else type(error).__name__).rstrip(".")
+    line = lines[0] if lines else type(error).__name__
+    return (line if isinstance(error, ClipzooError) else line[:limit]).rstrip(".")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from rich.console import Console
 
-from clipzoo.baselines.predictions import Frozen, predict_folds
+from clipzoo.baselines.predictions import Frozen, jobs_for, predict_folds
 from clipzoo.baselines.retraining import widening_of
 from clipzoo.baselines.towers import ClassTexts, build_tower, class_texts, describe
 from clipzoo.config import Config
@@ -41,7 +41,6 @@ from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, FoldResult
 from clipzoo.records.tables import PredictionTable
 from clipzoo.registries import LOSSES, SAMPLERS
 from clipzoo.runtime import device
-from clipzoo.runtime.jobs import shares
 from clipzoo.runtime.log import close_log, make_log
 from clipzoo.runtime.seeds import derived_seed, seed_everything
 from clipzoo.scoring.baselines import DESCRIPTIONS, FOLDER, Comparison, Record, folder_of
@@ -63,7 +62,7 @@ class Options:
         only: Names of methods; empty for all.
         batch_size: Number of images encoded at once.
         num_workers: Number of processes that read images; ``None`` uses the config's.
-        jobs: Number of processes that learn side by side; ``'auto'`` for one per core.
+        jobs: Number of processes that learn side by side; ``'auto'`` for as many as cores and memory allow.
     """
 
     image_encoder: str | None = None
@@ -136,10 +135,11 @@ class Baselines:
             todo = self._not_done(record, texts, log)
             if todo:
                 known = self._frozen(tower, texts, log)
+                jobs = jobs_for(known, self.options.jobs, len(self.folds.splits), log)
                 work_dir.open_experiment(self.folder, self.config, self.folds)
                 self.fingerprint = keep_fingerprint(self.folder, self.fingerprint)
                 for name, kind in todo.items():
-                    self._make(name, kind(), known, record, log)
+                    self._make(name, kind(), known, record, jobs, log)
             log.info(f"baselines in {time.perf_counter() - started:.1f} s -> {self.folder / FOLDER}")
         finally:
             close_log(log)
@@ -252,11 +252,10 @@ class Baselines:
             log.info(f"note: features are not kept: {store.why}")
         return normalised(table)
 
-    def _make(self, name: str, probe: Probe, known: Frozen, record: Record, log: logging.Logger) -> None:
+    def _make(self, name: str, probe: Probe, known: Frozen, record: Record, jobs: int, log: logging.Logger) -> None:
         """Train and score one method on all folds, and write its results, the record last."""
         results, tables, chosen = [], [], {}
         folds_of: dict[str, list[str]] = {}  # folds of every note
-        jobs = shares.num_jobs(self.options.jobs, len(self.folds.splits))
         fits, started = predict_folds(probe, self.data, self.folds.splits, known, jobs=jobs), time.perf_counter()
         for split, (table, chosen[split.name], remarks) in zip(self.folds.splits, fits, strict=True):
             for note in remarks:

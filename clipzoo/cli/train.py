@@ -93,6 +93,7 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
     """Train the folds of one cross-validation, and print its summary if all are done."""
     from clipzoo.engine.cross_validation import CrossValidation
     from clipzoo.engine.side_by_side.folds import train_side_by_side
+    from clipzoo.engine.side_by_side.measured import tell_the_grid
     from clipzoo.engine.waiting import Interrupted
     from clipzoo.runtime.distributed import is_main
 
@@ -104,6 +105,7 @@ def train_folds(config: Config, folder: Path, arguments: argparse.Namespace) -> 
         if is_main():
             command_line.show("\n".join(lines))
         return 0
+    tell_the_grid(validation)
     try:
         accept = arguments.accept_changed_data
         summary = train_side_by_side(validation, arguments.jobs, arguments.fold, accept_changed_data=accept)

@@ -27,4 +27,4 @@ def tokenizer_of(model: object) -> tuple[Tokenizer | None, str]:
         with without_network():
             return TEXT_ENCODERS.build(tower).tokenizer, ""
     except ClipzooError as error:
-        return None, first_line(error, 2000)
+        return None, first_line(error)

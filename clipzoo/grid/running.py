@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from clipzoo.grid.jobs import Job, in_order
 from clipzoo.records.results import SUMMARY_FILE
+from clipzoo.runtime.jobs.room import Room
 from clipzoo.runtime.jobs.scheduler import End, SideBySide, Task
 from clipzoo.runtime.jobs.shares import Slot
 from clipzoo.signals import Interrupt, described
@@ -59,28 +61,37 @@ class Grid:
         by_name = {job.name: job for job in self.jobs}
 
         def start(task: Task, slot: Slot) -> subprocess.Popen | End:
-            return self.start(by_name[task.name], slot)
+            return self.start(by_name[task.name], slot, room)
 
         def ended(task: Task, status: int, seconds: float) -> End:
+            room.leave(task.name)
             return self.note(self.outcome(by_name[task.name], status, seconds))
 
-        with Interrupt().listening() as interrupt:
-            SideBySide(slots, start, ended).run([Task(job.name, device=job.device) for job in self.jobs], interrupt)
+        def may_start(task: Task, slot: Slot) -> bool:
+            return self.is_done(by_name[task.name]) or room.has_room(slot)
+
+        with tempfile.TemporaryDirectory(prefix="clipzoo-grid-") as scratch, Interrupt().listening() as interrupt:
+            room = Room(Path(scratch), self.tell)
+            tasks = [Task(job.name, device=job.device) for job in self.jobs]
+            SideBySide(slots, start, ended, may_start=may_start).run(tasks, interrupt)
         return self.in_order()
 
-    def start(self, job: Job, slot: Slot) -> subprocess.Popen | End:
+    def start(self, job: Job, slot: Slot, room: Room) -> subprocess.Popen | End:
         """Start a job's process, unless the job is done."""
         if self.is_done(job):
             return self.skip(job)
         self.tell(f"{job.name}: started on {slot.device}")
-        around = {**os.environ, **slot.environment, "PYTHONIOENCODING": "utf-8"}
+        around = {**os.environ, **slot.environment, **room.enter(job.name, slot), "PYTHONIOENCODING": "utf-8"}
         try:
             with open(self.log_of(job), "w", encoding="utf-8") as output:
                 streams = {"stdout": output, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
                 # In a separate session: otherwise Ctrl-C would reach the job twice, and the second one ends it immediately.
-                return subprocess.Popen(self.command(job, slot.device), env=around, start_new_session=True, **streams)
+                process = subprocess.Popen(self.command(job, slot.device), env=around, start_new_session=True, **streams)
         except OSError as error:
+            room.leave(job.name)
             return self.note(Outcome(job, "failed", 0.0, f"{self.log_of(job)}: {error.strerror or error}"))
+        room.started(job.name, process.pid)
+        return process
 
     def is_done(self, job: Job) -> bool:
         """Whether the job was finished earlier."""

@@ -179,7 +179,7 @@ class Tuner:
             config = self.config_of(parameters, hooks=hooks_without(self.base, _NOT_KEPT))
             value, is_whole = self.score(trial, CrossValidation(config, folder, console=self.console))
         except (ConfigError, BuildError, TrainingError) as error:
-            message = first_line(error, 2000)
+            message = first_line(error)
             trial.set_user_attr("error", message)
             self.study.tell(trial, state=TrialState.FAIL)
             self.say(f"{name}: failed: {message}")

@@ -81,7 +81,7 @@ def unusable(name: str) -> str | None:
         with without_network():
             _build(_specs(name))
     except (BuildError, ConfigError, RegistryError) as error:
-        return first_line(error, 2000)
+        return first_line(error)
     return None
 
 

@@ -82,7 +82,7 @@ def _noted(fold: str, notes: list[str]) -> Iterator[None]:
     try:
         yield
     except (ClipzooError, RuntimeError) as error:  # a tower that cannot be explained, or too little memory
-        notes.append(f"{fold}: {first_line(error, 2000)}")
+        notes.append(f"{fold}: {first_line(error)}")
 
 
 def explain_cases(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 
 import numpy as np
 import pytest
 
-from clipzoo.baselines.predictions import Frozen, predict_folds
+from clipzoo.baselines.predictions import Frozen, jobs_for, predict_folds
 from clipzoo.baselines.run import Baselines, Options
 from clipzoo.engine import build
-from clipzoo.errors import ProcessError
+from clipzoo.errors import BuildError, ProcessError
 from clipzoo.probes.base import FittedProbe, Probe
+from clipzoo.runtime.jobs import memory, shares
 
 
 @pytest.mark.slow
@@ -50,3 +52,19 @@ def test_a_killed_process_is_one_line(config_of):
     known = Frozen(np.eye(len(data), dtype=np.float32))
     with pytest.raises(ProcessError, match="--jobs: a process that learned a baseline was killed"):
         list(predict_folds(Deadly(), data, splits, known, jobs=2))
+
+
+def test_no_more_processes_than_the_memory_holds(monkeypatch, caplog):
+    log = logging.getLogger("memory")
+    caplog.set_level(logging.INFO)
+    known = Frozen(np.zeros((2**20, 128), np.float32))  # 512 MiB
+    monkeypatch.setattr(shares, "cores", lambda: 8)
+    monkeypatch.setattr(memory, "available", lambda: 20 * 2**30)
+    with pytest.raises(BuildError, match=r"--jobs 3: a process that learns a baseline takes about 8\.1 GiB of memory, and 20\.0 GiB are"):
+        jobs_for(known, 3, 5, log)
+    assert jobs_for(known, 2, 5, log) == 2 and not caplog.messages
+    assert jobs_for(known, "auto", 5, log) == 2 and caplog.messages[0].endswith("are free: 2 at a time")
+    monkeypatch.setattr(memory, "available", lambda: 2**30)
+    assert jobs_for(known, "auto", 5, log) == 1 and jobs_for(known, 1, 5, log) == 1, "this process learns anyway"
+    monkeypatch.setattr(memory, "available", lambda: None)
+    assert jobs_for(known, "auto", 5, log) == 5

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from clipzoo.records.folds import Split
 
 _TURN = 0.05  # seconds to wait for a message
-_SPARE = 0.9  # share of the free memory that may be planned with
 
 
 def train_side_by_side(
@@ -200,7 +199,7 @@ class FoldsSideBySide:
             child.memory = content
             self.let_begin()
         elif kind == "memory" and not self.is_open:
-            self.open(**content)
+            self.open(memory.Taken(**content))
         elif kind == "done":
             child.is_done = True
         elif kind == "error":
@@ -219,18 +218,18 @@ class FoldsSideBySide:
             if child.memory is not None and not child.has_begun and (self.is_open or not any(other.has_begun for other in self.working)):
                 child.begin()
 
-    def open(self, used: int, gpu_used: int, gpu_free: int) -> None:
+    def open(self, taken: memory.Taken) -> None:
         """The first process knows how much memory it takes: let as many others begin as there is room for.
 
         Raises:
             BuildError: The user asked for more.
         """
         self.is_open = True
-        fit = fitting(self.number, used, memory.available(), [child.memory or 0 for child in self.working if not child.has_begun])
-        where, need, free = "memory", used, memory.available()
-        on_gpu = fitting_gpu(self.number, gpu_used, gpu_free)
+        fit = fitting(self.number, taken.used, memory.available(), [child.memory or 0 for child in self.working if not child.has_begun])
+        where, need, free = "memory", taken.used, memory.available()
+        on_gpu = fitting_gpu(self.number, taken.gpu_used, taken.gpu_free)
         if on_gpu < fit:
-            fit, where, need, free = on_gpu, "GPU memory", gpu_used, gpu_free
+            fit, where, need, free = on_gpu, "GPU memory", taken.gpu_used, taken.gpu_free
         if fit < self.number:
             line = f"a run takes {memory.in_words(need)} of {where}, and {memory.in_words(free)} are free beside the first"
             if self.is_asked_for:
@@ -297,7 +296,7 @@ def fitting(number: int, need: int, free: int | None, ready: list[int]) -> int:
     """
     if free is None:
         return number
-    room, fit = _SPARE * free, 1
+    room, fit = memory.SPARE * free, 1
     for index in range(number - 1):
         room -= max(need - (ready[index] if index < len(ready) else 0), 0)
         if room < 0:
@@ -310,4 +309,4 @@ def fitting_gpu(number: int, need: int, free: int) -> int:
     """How many of ``number`` processes fit on the GPUs, which take turns; ``free`` is what the first one's GPU has left."""
     if not need:
         return number
-    return max(device.num_gpus(), 1) * (1 + int(_SPARE * free / need))
+    return max(device.num_gpus(), 1) * (1 + int(memory.SPARE * free / need))

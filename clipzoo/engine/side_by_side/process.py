@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import logging
 
     from clipzoo.engine.cross_validation import CrossValidation
-    from clipzoo.engine.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ def train(order: FoldOrder, parent: Parent) -> None:
 
     from clipzoo.config import Config
     from clipzoo.engine.cross_validation import CrossValidation
+    from clipzoo.engine.side_by_side.measured import watch_memory
     from clipzoo.engine.waiting import Interrupted
     from clipzoo.errors import DataError
     from clipzoo.runtime.log import close_log, make_log
@@ -64,7 +64,7 @@ def train(order: FoldOrder, parent: Parent) -> None:
     if validation.folds.digest != order.folds:
         raise DataError(f"{order.folder}: the data changed while the training started. Start again")
     validation.introduced = not order.introduces
-    validation.began = lambda runner: watch_memory(runner, parent)
+    validation.began = lambda runner: watch_memory(runner, parent.tell_memory)
     log = make_log(parent.console, None)
     try:
         for name in parent.tasks():
@@ -83,29 +83,3 @@ def train_run(validation: CrossValidation, name: str, log: logging.Logger) -> No
         for part in validation.inner.get(split.name, ()):
             if part.name == name:
                 validation.train_inner(part, split, log)
-
-
-class _Measured:
-    """A ``Watch`` that tells the parent the memory of this process once, after the first optimizer step."""
-
-    def __init__(self, runner: Runner, parent: Parent):
-        self.watch, self.run, self.parent = runner.loaders[0].watch, runner.run, parent
-        self.first_step, self.told = runner.run.state.step, False
-
-    def waits(self, seconds: float) -> None:
-        """See ``Watch.waits``."""
-        self.watch.waits(seconds)
-        if not self.told and self.run.state.step > self.first_step:
-            self.told = True
-            self.parent.tell_memory()
-
-    def note(self, line: str) -> None:
-        """See ``Watch.note``."""
-        self.watch.note(line)
-
-
-def watch_memory(runner: Runner, parent: Parent) -> None:
-    """Let a run tell the parent how much memory it takes, once it knows: weights, gradients, moments and activations are there then."""
-    measured = _Measured(runner, parent)
-    for loader in runner.loaders:
-        loader.watch = measured

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 _CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))  # version 2, version 1
+SPARE = 0.9  # share of the free memory that may be planned with
 _CONTEXT = 2**29  # bytes of a GPU that the driver takes for each process, about
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Memory that a process has taken.
+
+    Attributes:
+        used: The most bytes that it has used.
+        gpu_used: The most bytes that it has used on its GPU; 0 without one.
+        gpu_free: Bytes that are free on that GPU now.
+    """
+
+    used: int
+    gpu_used: int = 0
+    gpu_free: int = 0
+
+    @classmethod
+    def now(cls) -> Taken:
+        """What this process has taken so far."""
+        return cls(used(), gpu_used(), gpu_available())
 
 
 def available(system: Path = Path("/")) -> int | None:
@@ -39,6 +61,11 @@ def _left_in(cgroup: Path, limit: str, usage: str) -> int | None:
 def used() -> int:
     """The largest number of bytes that this process has used, with the present memory of its child processes."""
     return _peak() + sum(_proportional(pid) for pid in _children(os.getpid()))
+
+
+def used_by(pid: int) -> int:
+    """Bytes that another process and its child processes use now; 0 where nothing tells (not Linux), or if it has ended."""
+    return _proportional(pid) + sum(_proportional(child) for child in _children(pid))
 
 
 def _peak() -> int:

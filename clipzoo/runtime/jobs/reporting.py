@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from queue import SimpleQueue
 from typing import Any
 
@@ -76,7 +77,7 @@ class Parent:
 
     def tell_memory(self) -> None:
         """Say how much memory this process has needed so far, and how much of its GPU is free now."""
-        self.send("memory", {"used": memory.used(), "gpu_used": memory.gpu_used(), "gpu_free": memory.gpu_available()})
+        self.send("memory", asdict(memory.Taken.now()))
 
 
 @contextmanager

@@ -63,6 +63,7 @@ class SideBySide:
         start: Starts the process of a task; or returns how the task ended without one.
         ended: Called with a task, its exit status and its seconds; decides how it ended.
         turn: Called again and again in between, and waits for a moment.
+        may_start: Whether a task may start in a slot while others run; asked again in every turn. Without others, it may.
         patience: Seconds after which processes that were asked to end are killed.
     """
 
@@ -70,6 +71,7 @@ class SideBySide:
     start: Callable[[Task, Slot], Process | End]
     ended: Callable[[Task, int, float], End]
     turn: Callable[[], None] = lambda: time.sleep(_TURN)
+    may_start: Callable[[Task, Slot], bool] = lambda task, slot: True
     patience: float = PATIENCE
 
     def run(self, tasks: Sequence[Task], interrupt: Interrupt) -> dict[str, End]:
@@ -124,7 +126,8 @@ class SideBySide:
 
     def fits(self, task: Task, slot: Slot) -> bool:
         """Whether the task may start in this slot now."""
-        return task.device in (None, slot.device) and all(self.ends.get(name) is End.WELL for name in task.after)
+        fits = task.device in (None, slot.device) and all(self.ends.get(name) is End.WELL for name in task.after)
+        return fits and (not self.running or self.may_start(task, slot))
 
     def collect(self) -> None:
         """Note the processes that have ended."""

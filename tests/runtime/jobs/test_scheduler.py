@@ -92,6 +92,13 @@ def test_a_task_may_need_no_process():
     assert ends == {"x": End.WELL, "y": End.BADLY, "z": End.WELL}
 
 
+def test_a_task_that_may_not_start_beside_others_waits_for_their_end():
+    machine = Machine({"x": FakeProcess(2), "y": FakeProcess(1), "z": FakeProcess(1)})
+    machine.running.may_start = lambda task, slot: task.name == "z"
+    assert machine.run(*map(Task, "xyz")) == dict.fromkeys("xyz", End.WELL)
+    assert machine.starts == [(0, "x", "a"), (0, "z", "b"), (2, "y", "a")]
+
+
 def test_a_task_that_has_not_begun_is_started_again_elsewhere():
     processes = {"x": FakeProcess(3), "y": FakeProcess(1, status=99), "z": FakeProcess(1)}
     machine = Machine(processes)
