@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from functools import partial
 
 from clipzoo.cli import command_line, model_arguments
 
@@ -46,7 +45,7 @@ def check_data(arguments: argparse.Namespace) -> int:
 
     folder = arguments.out or command_line.default_work_dir(config) / "data_check"
     workers = arguments.workers or min(os.cpu_count() or 1, _MOST_WORKERS)
-    report = checked(config, language=arguments.lang, workers=workers, progress=partial(command_line.progress, "images"), out=str(folder))
+    report = checked(config, language=arguments.lang, workers=workers, progress=command_line.progress, out=str(folder))
     write(report, folder, page(report))
     command_line.show(f"{text(report)}\n{folder / PAGE_FILE}")
     return exit_status(report.findings, arguments.strict)

@@ -175,13 +175,12 @@ def _in_a_line(error: Exception) -> str:
     return line if isinstance(error, ClipzooError) and line else f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
-def progress(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+def progress(what: str, total: int, unit: str = "images") -> AbstractContextManager[Callable[[int], None]]:
     """A bar on standard error; see ``clipzoo.runtime.progress.shown``."""
-    from clipzoo.runtime.log import make_console, make_log
-    from clipzoo.runtime.progress import shown
+    from clipzoo.runtime.log import make_console
+    from clipzoo.runtime.progress import shown_alone
 
-    console = make_console()
-    return shown(what, total, console, make_log(console, None))
+    return shown_alone(what, total, unit, console=make_console())
 
 
 def say(text: str) -> None:

@@ -30,7 +30,7 @@ def make_folds(arguments: argparse.Namespace) -> None:
     check(config, ("data", "splits"))
     if arguments.out is not None and arguments.out.exists():
         raise DataError(f"{arguments.out}: already exists. Choose another path with --out")
-    data = build_dataset(config)
+    data = build_dataset(config, show=command_line.progress)
     folds = build_folds(config, data)
     rows = []
     for split in folds.splits:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
@@ -28,13 +27,13 @@ from clipzoo.doctor.texts import audit
 from clipzoo.doctor.tokenizers import tokenizer_of
 from clipzoo.doctor.words import Language, Words
 from clipzoo.errors import ConfigError, DataError
+from clipzoo.watching import Show
 
 if TYPE_CHECKING:
     from clipzoo.config import Config
     from clipzoo.datasets.base import Dataset
     from clipzoo.records.folds import Folds
 
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 _ROOTS = ("root", "val_root", "test_root")  # arguments of datasets that list folders
 _FEW = 4  # formats or classes on one line
 
@@ -77,7 +76,7 @@ class _Collected:
 
 
 def check_data(
-    config: Config, *, language: Language = "en", workers: int = 1, progress: Progress | None = None, out: str | None = None
+    config: Config, *, language: Language = "en", workers: int = 1, progress: Show | None = None, out: str | None = None
 ) -> Report:
     """Check the data, the folds and the captions of a config. Damaged images and data that training refuses are findings, not errors.
 
@@ -85,14 +84,14 @@ def check_data(
         config: A config whose sections ``data`` and ``splits`` are checked; ``model`` is optional.
         language: Language of the findings.
         workers: Threads that decode images.
-        progress: Function from the number of images to a context manager, whose value is called with the number done.
+        progress: Shows the progress of long work.
         out: Folder for the report, which must not be inside the data; ``None`` for none.
 
     Raises:
         ConfigError: ``out`` is inside the data.
     """
     collected = _Collected(Words(language))
-    data = _dataset(config, collected, out)
+    data = _dataset(config, collected, out, progress)
     if data is None:
         return Report(config.name, collected.words, tuple(collected.findings))
     images, folds = data.single_images, _folds(config, data, collected)
@@ -113,7 +112,7 @@ def check_data(
     return Report(config.name, collected.words, tuple(findings), tuple(collected.lines), table, images, tuple(facts), borders)
 
 
-def _dataset(config: Config, collected: _Collected, out: str | None) -> Dataset | None:
+def _dataset(config: Config, collected: _Collected, out: str | None, progress: Show | None) -> Dataset | None:
     """The dataset, with the files that training refuses; ``None``, and a finding, if it cannot be built even so.
 
     Raises:
@@ -123,7 +122,7 @@ def _dataset(config: Config, collected: _Collected, out: str | None) -> Dataset 
     _refuse_inside((spec[name] for name in _ROOTS if isinstance(spec.get(name), str)), out)
     with refusals_listed() as refused:
         try:
-            data = build_dataset(config)
+            data = build_dataset(config, show=progress)
         except DataError as error:
             collected.add("error", "dataset", error)
             return None
@@ -137,10 +136,10 @@ def _dataset(config: Config, collected: _Collected, out: str | None) -> Dataset 
     return data
 
 
-def _look(images: Dataset, workers: int, progress: Progress | None) -> list[FileFact]:
+def _look(images: Dataset, workers: int, progress: Show | None) -> list[FileFact]:
     if progress is None:
         return look_at(images, workers)
-    with progress(len(images)) as advance:
+    with progress("images", len(images), "images") as advance:
         return look_at(images, workers, advance)
 
 

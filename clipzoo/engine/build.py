@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ from clipzoo.registries import (
 )
 from clipzoo.runtime import device as runtime
 from clipzoo.runtime import distributed, sharding
+from clipzoo.runtime.progress import shown_alone
 from clipzoo.runtime.seeds import derived_seed, seed_everything
 from clipzoo.scoring.units import Unit
 from clipzoo.structures import Preprocessing, Tokens
@@ -53,14 +55,16 @@ if TYPE_CHECKING:
 DEFAULT_HOOKS = ["ConsoleHook", "HistoryHook", "TensorBoardHook", "MetricsCSVHook", "ResultsHook"]
 
 
-def dataset(config: Config, *, is_dry: bool = False) -> Dataset:
+def dataset(config: Config, *, console: Console | None = None, is_dry: bool = False) -> Dataset:
     """Build the dataset of section ``data``. With ``data.near_duplicates`` a collective operation: the main process searches.
 
     Args:
         config: A checked config.
+        console: Console that shows the progress of long work; ``None`` for none.
         is_dry: Whether nothing may be written, also not in the cache folder.
     """
-    return build_dataset(config, run=distributed.in_turns, is_dry=is_dry)
+    show = None if console is None else partial(shown_alone, console=console)
+    return build_dataset(config, run=distributed.in_turns, is_dry=is_dry, show=show)
 
 
 def folds(config: Config, data: Dataset) -> Folds:

@@ -72,7 +72,7 @@ class CrossValidation:
         self.config, self.folder, self.tuned = config, Path(folder), tuned
         self.console = console or make_console(quiet=not distributed.is_main())
         device.choose_device(config.get("runtime", {}).get("device", "auto"))
-        self.dataset = build.dataset(config, is_dry=is_dry)
+        self.dataset = build.dataset(config, console=self.console, is_dry=is_dry)
         build.metrics(EvaluationSettings.of(config), self.dataset)
         self.folds: Folds = build.folds(config, self.dataset)
         check_decisions(config, self.dataset, self.folds.splits)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
-from clipzoo.runtime.log import PipedConsole
+from clipzoo.runtime.log import PipedConsole, close_log, make_log
 from clipzoo.text import visible
 
 _PAUSE = 0.1  # seconds between two messages about the same bar
@@ -137,6 +137,17 @@ def shown(
         yield bar
     finally:
         bars.close()
+
+
+@contextmanager
+def shown_alone(what: str, total: int, unit: str = "images", *, console: Console) -> Iterator[Callable[[int], None]]:
+    """``shown``, for work before there is a log."""
+    log = make_log(console, None)
+    try:
+        with shown(what, total, console, log, unit=unit) as done:
+            yield done
+    finally:
+        close_log(log)
 
 
 def clock(seconds: float) -> str:

@@ -14,6 +14,7 @@ from clipzoo.datasets.inspection.image_facts import MOST_WORKERS, FileFact, fact
 from clipzoo.datasets.inspection.remembered import read_remembered, record_of, remember
 from clipzoo.datasets.inspection.similar import MOST_PAIRS, find_pairs
 from clipzoo.errors import DataError, shortened
+from clipzoo.watching import working
 
 FOLDER = "near_duplicates"  # in the cache folder
 _VERSION = 1  # of the search; a higher one searches again
@@ -75,11 +76,13 @@ def _search(images: Dataset, is_dry: bool) -> Search:
         return known.pairs
     facts: list[FileFact] = []
     turn = time.monotonic()
-    for portion in facts_of(images, range(len(images)), min(os.cpu_count() or 1, MOST_WORKERS), fact_of):
-        facts += portion
-        if time.monotonic() - turn > _TURN_SECONDS:
-            yield
-            turn = time.monotonic()
+    with working("near duplicates", len(images), "images") as done:
+        for portion in facts_of(images, range(len(images)), min(os.cpu_count() or 1, MOST_WORKERS), fact_of):
+            facts += portion
+            done(len(facts))
+            if time.monotonic() - turn > _TURN_SECONDS:
+                yield
+                turn = time.monotonic()
     found = find_pairs(facts)
     if sum(pair.kind in ("near", "mirrored") for pair in found) >= MOST_PAIRS:
         raise DataError(

@@ -14,7 +14,7 @@ from clipzoo.datasets.files.groups import groups_from_pattern
 from clipzoo.datasets.files.images import decode
 from clipzoo.datasets.group_hint import group_note
 from clipzoo.datasets.pairs import PairSource
-from clipzoo.datasets.shards.index import Keys, ShardIndex, shard_index
+from clipzoo.datasets.shards.index import Keys, ShardIndex, shard_indexes
 from clipzoo.datasets.shards.paths import shard_paths
 from clipzoo.errors import ConfigError, DataError, LeakError, shortened
 from clipzoo.files import reason
@@ -73,7 +73,7 @@ class ShardPairs(PairSource):
             part: shard_paths(named) for part, named in zip(PARTS, (shards, val_shards, test_shards), strict=True) if named is not None
         }
         part_of = _parts(given)
-        indexes = {path: shard_index(path, Keys(caption_key, group_key)) for path in part_of}
+        indexes = shard_indexes(part_of, Keys(caption_key, group_key))
         notes = _notes(indexes, skip_incomplete)
         top = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in indexes])
         captions, cases, captions_of_case = Captions(), [], {}

@@ -11,7 +11,8 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from clipzoo.datasets.captions import clean
@@ -19,6 +20,7 @@ from clipzoo.datasets.files.images import EXTENSIONS
 from clipzoo.errors import CheckpointError, DataError, shortened
 from clipzoo.files import cache_folder, check_regular, decode_text, json_kind, parse_json, reason
 from clipzoo.records.json_records import read_record, write_record
+from clipzoo.watching import working
 
 FOLDER = "shards"  # in the cache folder
 _VERSION = 1  # a higher one indexes all shards again
@@ -69,28 +71,38 @@ class ShardIndex:
     ignored: int
 
 
-def shard_index(path: str, keys: Keys) -> ShardIndex:
-    """The index of a shard: the one in the cache folder if the shard is unchanged, or else a new one.
+def shard_indexes(paths: Iterable[str], keys: Keys) -> dict[str, ShardIndex]:
+    """The index of each shard: the one in the cache folder if the shard is unchanged, or else a new one.
 
     Raises:
-        DataError: The shard is missing, truncated, compressed or no tar file, or a sample is not as described above.
+        DataError: A shard is missing, truncated, compressed or no tar file, or a sample is not as described above.
     """
-    status = check_regular(path)
+    found = {path: _kept(path, keys) for path in paths}
+    new = [path for path, index in found.items() if index is None]
+    with working("shards are read once", len(new), "shards") as done:
+        for number, path in enumerate(new, 1):
+            found[path] = _indexed(path, keys, check_regular(path))
+            _keep(path, keys, found[path])
+            done(number)
+    return found
+
+
+def _kept(path: str, keys: Keys) -> ShardIndex | None:
+    status, record = check_regular(path), _record(path, keys)
+    if record is None or not record.exists():
+        return None
+    try:
+        found = read_record(ShardIndex, record, "")
+    except CheckpointError:  # damaged: made again
+        return None
+    return found if (found.size, found.modified) == (status.st_size, status.st_mtime_ns) else None
+
+
+def _keep(path: str, keys: Keys, made: ShardIndex) -> None:
     record = _record(path, keys)
-    if record is not None and record.exists():
-        try:
-            found = read_record(ShardIndex, record, "")
-            if (found.size, found.modified) == (status.st_size, status.st_mtime_ns):
-                return found
-        except CheckpointError:  # damaged: made again
-            pass
-    made = _indexed(path, keys, status)
     if record is not None:
-        try:
+        with suppress(DataError):  # full or not writable: indexed again at the next start
             write_record(record, asdict(made))
-        except DataError:  # full or not writable: indexed again at the next start
-            pass
-    return made
 
 
 def _record(path: str, keys: Keys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -96,8 +97,17 @@ def test_folds_keep_copies_together_and_say_so(root, tmp_path, monkeypatch):
 def test_the_search_is_remembered_until_a_file_changes(root, monkeypatch, cache):
     looked = []
     monkeypatch.setattr(near_duplicates, "facts_of", lambda *given: looked.append(1) or image_facts.facts_of(*given))
-    first = groups_of(build_dataset(config_for(root)))
-    assert groups_of(build_dataset(config_for(root))) == first and len(looked) == 1
+    shown = []
+
+    def show(*work):
+        shown.append(work)
+        return nullcontext(shown.append)
+
+    data = build_dataset(config_for(root), show=show)
+    first = groups_of(data)
+    assert shown[0] == ("near duplicates", len(data), "images") and shown[-1] == len(data), "the first search takes long"
+    del shown[:]
+    assert groups_of(build_dataset(config_for(root), show=show)) == first and len(looked) == 1 and not shown
     (root / COPIES["b/03.png"]).unlink()
     assert len(set(groups_of(build_dataset(config_for(root))).values())) == 12 and len(looked) == 2
     (root / "a" / "00.png").write_bytes((root / "a" / "00.png").read_bytes()[:900])

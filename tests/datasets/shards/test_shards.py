@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from clipzoo.datasets.shards.paths import expanded_braces, shard_paths
 from clipzoo.datasets.shards.write import Sample, write_shards
 from clipzoo.datasets.splitters import AsGiven, StratifiedGroupKFold
 from clipzoo.errors import ConfigError, DataError, LeakError
+from clipzoo.watching import shown_by
 
 
 @pytest.fixture(autouse=True)
@@ -144,8 +146,20 @@ def test_what_webdataset_writes_is_read_and_what_is_written_is_read_by_webdatase
     assert not (tmp_path / "odd").exists(), "a folder appears when all of it is written"
 
 
-def test_a_shard_is_read_once(folder, monkeypatch):
-    first = ShardPairs(str(folder))
+def test_a_shard_is_read_once_and_the_progress_is_shown(folder, monkeypatch):
+    seen: list = []
+
+    @contextmanager
+    def show(what, total, unit):
+        seen.append((what, total, unit))
+        yield seen.append
+
+    with shown_by(show):
+        first = ShardPairs(str(folder))
+        number = len(list(folder.iterdir()))
+        assert seen == [("shards are read once", number, "shards"), *range(1, number + 1)]
+        ShardPairs(str(folder))
+        assert len(seen) == 1 + number, "nothing to do, nothing to show"
     monkeypatch.setattr(index, "_members", None)
     again = ShardPairs(str(folder))
     assert again.cases == first.cases and captions_of(again) == captions_of(first) and again.encoded_image(3) == png(3)
