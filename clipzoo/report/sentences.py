@@ -129,9 +129,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "leaderboard": ("Leaderboard", "排行榜"),
     "leaderboard_caption": ("Runs by {metric}", "按{metric}排序的运行"),
     "epoch_choice": ("scored epoch", "评分轮次"),
+    "epoch_of_all": ("Scored epoch of every run: {selection}.", "各次运行的评分轮次：{selection}。"),
     "several_runs": (
-        "{runs} runs on the same {cases} cases of {groups} groups (patients).",
-        "{runs} 次运行，相同的 {cases} 个病例，{groups} 组（病人）。",
+        "{runs} runs on the same {cases} cases{groups}.",
+        "{runs} 次运行，相同的 {cases} 个病例{groups}。",
     ),
     "many_runs": (
         "The best of several runs looks better than it is, as chance helped to choose it. Say how many were tried.",

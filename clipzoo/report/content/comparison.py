@@ -31,7 +31,7 @@ def with_baselines(run: RunRecords) -> dict[str, Any] | None:
 
 
 def of_runs(runs: Sequence[RunRecords], metric: str | None = None) -> dict[str, Any]:
-    """Every pair of runs on the same cases, or each with the best if there are many.
+    """Every pair of runs on the same cases, the better one first, or each with the best if there are many.
 
     Raises:
         DataError: The runs are not of the same cases, or of findings.
@@ -39,15 +39,13 @@ def of_runs(runs: Sequence[RunRecords], metric: str | None = None) -> dict[str, 
     """
     finished = [FinishedRun(run.name, run.summary, run.scored) for run in runs]
     metric = metric or runs[0].metric
-    pairs = list(combinations(range(len(runs)), 2))
-    if len(runs) > MOST_PAIRS:
-        values = [run.summary.pooled.get(metric, math.nan) for run in runs]
-        if all(map(math.isnan, values)):
-            raise DataError(f"report: {metric} is undefined for every run, so that there is no best one to compare with")
-        sign = 1 if compare(finished[:2], [], metric).greater_is_better else -1
-        best = int(np.nanargmax([sign * value for value in values]))
-        pairs = [(best, other) for other in range(len(runs)) if other != best]
-    return plain(compare(finished, pairs, metric))
+    values = [run.summary.pooled.get(metric, math.nan) for run in runs]
+    if len(runs) > MOST_PAIRS and all(map(math.isnan, values)):
+        raise DataError(f"report: {metric} is undefined for every run, so that there is no best one to compare with")
+    sign = -1 if compare(finished[:2], [], metric).greater_is_better else 1
+    order = sorted(range(len(runs)), key=lambda run: (math.isnan(values[run]), sign * values[run]))
+    pairs = combinations(order, 2) if len(runs) <= MOST_PAIRS else ((order[0], other) for other in order[1:])
+    return plain(compare(finished, list(pairs), metric))
 
 
 def plain(found: RunComparison) -> dict[str, Any]:

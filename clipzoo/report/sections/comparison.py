@@ -81,7 +81,12 @@ def leaderboard(content: dict[str, Any], words: Words) -> Section:
     for warning, names in doubted.items():
         whose = "" if len(names) == len(content["leaderboard"]) else f"{words.listed(names)}: "
         blocks.append(Paragraph(whose + warning, "warning"))
-    blocks.append(Paragraph(words("several_runs", runs=len(found["runs"]), cases=found["num_cases"], groups=found["num_groups"])))
+    groups = words("of_groups", groups=found["num_groups"]) if found["num_groups"] < found["num_cases"] else ""
+    blocks.append(Paragraph(words("several_runs", runs=len(found["runs"]), cases=found["num_cases"], groups=groups)))
+    selections = [words.selection(row["selection"]) for row in content["leaderboard"]]
+    differ = len(set(selections)) > 1
+    if not differ:
+        blocks.append(Paragraph(words("epoch_of_all", selection=selections[0])))
     pictures = forest([tuple(row["values"][metric]) for row in content["leaderboard"]], None)
     others = [name for name in found["runs"][0]["values"] if name != metric]
     rows = [
@@ -90,11 +95,11 @@ def leaderboard(content: dict[str, Any], words: Words) -> Section:
             Cell(words.value(*row["values"][metric]), strong=place == 0),
             Cell(svg=picture),
             *(words.value(*row["values"][name]) for name in others),
-            Cell(words.selection(row["selection"]), wraps=True),
+            *([Cell(selection, wraps=True)] if differ else []),
         ]
-        for place, (row, picture) in enumerate(zip(content["leaderboard"], pictures, strict=True))
+        for place, (row, picture, selection) in enumerate(zip(content["leaderboard"], pictures, selections, strict=True))
     ]
-    header = [words("run"), words.metric(metric), "", *map(words.metric, others), words("epoch_choice")]
+    header = [words("run"), words.metric(metric), "", *map(words.metric, others), *([words("epoch_choice")] if differ else [])]
     blocks.append(Table(words("leaderboard_caption", metric=words.metric(metric, inside=True)), header, rows))
     return Section("leaderboard", words("leaderboard"), [*blocks, Paragraph(words("many_runs"), "note")])
 
