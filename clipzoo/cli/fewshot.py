@@ -233,9 +233,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
         scale = prediction.logit_scale_of(loaded)
         points = episodes.evaluate(features, pool, probes, text=text, logit_scale=scale, progress=advance)
     drawn = f"{plan.episodes} episodes of {plan.way} out of {len(pool.usable)} classes, {plan.query} queries per class"
-    command_line.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points)]))
+    notes = episodes.remarks(points)
+    command_line.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points), *(f"note: {note}" for note in notes)]))
     if arguments.out is not None:
         _write(arguments, points, pool, data, features)
+        _write_about(arguments, loaded.source, pool, data, notes)
 
 
 def _dataset(arguments: argparse.Namespace) -> ImageFolderDataset:
@@ -278,11 +280,12 @@ def table(points: list[Point]) -> str:
 
 def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool, data: ImageFolderDataset, features: np.ndarray) -> None:
     from clipzoo.fewshot import episodes, shot_curve
+    from clipzoo.records.few_shot import CURVE_FILE, EPISODES_FILE
 
     folder = arguments.out
     contents = {
-        "fewshot_curve.csv": episodes.curve_csv(points, pool.plan),
-        "episodes.csv": episodes.episodes_csv(points, pool, data.classes),
+        CURVE_FILE: episodes.curve_csv(points, pool.plan),
+        EPISODES_FILE: episodes.episodes_csv(points, pool, data.classes),
         "fewshot_curve.png": shot_curve.shot_curve(points, pool.plan, arguments.data.resolve().name),
     }
     if arguments.features:
@@ -290,6 +293,24 @@ def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool
     for name, content in contents.items():
         output_file.write_new(folder / name, content, "--out", arguments.force)
     command_line.say(f"written: {', '.join(str(folder / name) for name in contents)}")
+
+
+def _write_about(arguments: argparse.Namespace, model: str, pool: EpisodePool, data: ImageFolderDataset, notes: list[str]) -> None:
+    """Write what the tables are about, for a report."""
+    from clipzoo.records.few_shot import AboutEpisodes
+    from clipzoo.runtime.environment import environment
+
+    AboutEpisodes(
+        model=model,
+        data=arguments.data.resolve().name,
+        images=len(data),
+        groups=len({case.group for case in data.cases}),
+        classes=[data.classes[label] for label in pool.usable],
+        query=pool.plan.query,
+        seed=pool.plan.seed,
+        notes=[*data.notes, *pool.notes, *notes],
+        versions=environment()["packages"],
+    ).write(arguments.out)
 
 
 def _archive(features: np.ndarray, data: ImageFolderDataset) -> bytes:

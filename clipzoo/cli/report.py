@@ -125,9 +125,9 @@ def show_comparison(config: Config, folder: Path, metric: str) -> None:
 
 def is_few_shot(folder: Path) -> bool:
     """Whether the folder holds the curve of ``fewshot evaluate --out``."""
-    from clipzoo.report.content.few_shot import FILE
+    from clipzoo.records.few_shot import CURVE_FILE
 
-    return (folder / FILE).exists()
+    return (folder / CURVE_FILE).exists()
 
 
 def runs_in(folders: list[Path]) -> list[Path]:

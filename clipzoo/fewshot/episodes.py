@@ -6,6 +6,7 @@ Legend: N images · D width of the features · W classes of an episode · E epis
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from clipzoo.errors import ConfigError, DataError, shortened
 from clipzoo.probes import Examples, Probe
+from clipzoo.records.few_shot import CURVE_COLUMNS, EPISODES_COLUMNS
 from clipzoo.text import csv_bytes
 
 _TRIES = 100  # attempts to draw an episode whose groups span classes
@@ -148,11 +150,13 @@ class Point:
         method: Name of the method.
         shot: Support images per class.
         accuracies: ``[E]`` accuracies, one per episode, in order.
+        notes: What the method remarked in any of the episodes.
     """
 
     method: str
     shot: int
     accuracies: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -206,6 +210,7 @@ def evaluate(
     """
     plan = pool.plan
     accuracy = np.empty((len(probes), len(plan.shots), plan.episodes))
+    notes: dict[tuple[int, int], dict[str, None]] = defaultdict(dict)
     wanted = np.repeat(np.arange(plan.way), plan.query)
     for number in range(plan.episodes):
         episode = pool.draw(number)
@@ -216,22 +221,36 @@ def evaluate(
             labels = np.repeat(np.arange(plan.way), shot)
             examples = Examples(features[rows], labels, plan.way, pool.groups[rows], of_class, logit_scale)
             for line, probe in enumerate(probes):
-                found = probe.fit(examples).predict(queries).argmax(axis=1)
+                fitted = probe.fit(examples)
+                found = fitted.predict(queries).argmax(axis=1)
                 accuracy[line, column, number] = (found == wanted).mean()
+                notes[line, column].update(dict.fromkeys(fitted.notes))
         if progress is not None:
             progress(number + 1)
-    return [Point(p.name, s, accuracy[line, column]) for line, p in enumerate(probes) for column, s in enumerate(plan.shots)]
+    return [
+        Point(probe.name, shot, accuracy[line, column], tuple(notes[line, column]))
+        for line, probe in enumerate(probes)
+        for column, shot in enumerate(plan.shots)
+    ]
+
+
+def remarks(points: Sequence[Point]) -> list[str]:
+    """What the methods remarked, with the shots and methods that it is about."""
+    about: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for point in points:
+        for note in point.notes:
+            about[point.shot, note].append(point.method)
+    return [f"{', '.join(methods)}, {shot} per class: {note}" for (shot, note), methods in about.items()]
 
 
 def curve_csv(points: Sequence[Point], plan: Plan) -> bytes:
     """``method,shot,way,episodes,mean,ci95_low,ci95_high,sd``."""
-    header = ["method", "shot", "way", "episodes", "mean", "ci95_low", "ci95_high", "sd"]
     rows = [[p.method, p.shot, plan.way, plan.episodes, *(f"{v:.6f}" for v in (p.mean, *p.interval, p.sd))] for p in points]
-    return csv_bytes([header, *rows])
+    return csv_bytes([CURVE_COLUMNS, *rows])
 
 
 def episodes_csv(points: Sequence[Point], pool: EpisodePool, classes: Sequence[str]) -> bytes:
     """``episode,classes,method,shot,accuracy``; the class names of an episode are separated by |."""
     names = ["|".join(classes[label] for label in pool.draw(number).classes) for number in range(pool.plan.episodes)]
     rows = [[n, names[n], p.method, p.shot, f"{p.accuracies[n]:.6f}"] for n in range(pool.plan.episodes) for p in points]
-    return csv_bytes([["episode", "classes", "method", "shot", "accuracy"], *rows])
+    return csv_bytes([EPISODES_COLUMNS, *rows])

@@ -317,11 +317,22 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "折外特征的二维投影（{method}），每折一幅，因为各折模型的特征空间不同。菱形是各类别的描述，按其自身均值居中。",
     ),
     # --- few shots ---
-    "few_shot_intro": (
-        "{episodes} episodes of {way} classes each; chance {chance}. Intervals are over the random choice of episodes from these images, "
-        "not over other images.",
-        "{episodes} 个任务，每个含 {way} 个类别；随机水平 {chance}。置信区间针对从这些图像中随机抽取任务，而非其他图像。",
+    "few_shot_about": (
+        "{model}, tested on {images} images of {classes} classes in {data}.",
+        "{model}，在 {data} 的 {images} 张图像（{classes} 个类别）上测试。",
     ),
+    "few_shot_intro": (
+        "{episodes} episodes of {way} classes with {query} queries each; chance {chance}. Intervals are over the random choice of episodes "
+        "from these images, not over other images.",
+        "{episodes} 个任务，每个含 {way} 个类别，每类 {query} 张查询图像；随机水平 {chance}。"
+        "置信区间针对从这些图像中随机抽取任务，而非其他图像。",
+    ),
+    "few_shot_paired": (
+        "All methods were tested on the same episodes, so the difference from {first} of each episode counts, and its interval is narrower "
+        "than those of the curves suggest.",
+        "所有方法在相同的任务上测试，因此按每个任务与 {first} 的差值计算，其区间比曲线的区间更窄。",
+    ),
+    "classes_of_episodes": ("classes of the episodes", "任务所选的类别"),
     "few_shot_caption": ("Mean accuracy (95 % interval)", "平均准确率（95 % 置信区间）"),
     "few_shot_chart": ("Accuracy over the number of shots", "准确率随样本数的变化"),
     "shots": ("images per class", "每类图像数"),

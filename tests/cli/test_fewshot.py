@@ -15,8 +15,9 @@ from few_shot_files import write_tasks
 
 import clipzoo
 from clipzoo.fewshot.episodes import EpisodePool, Plan
+from clipzoo.records.few_shot import AboutEpisodes
 
-FILES = {"fewshot_curve.csv", "fewshot_curve.png", "episodes.csv"}
+FILES = {"fewshot_curve.csv", "fewshot_curve.png", "episodes.csv", "fewshot.json"}
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +217,9 @@ def test_evaluate_shows_and_writes_what_numpy_finds(fewshot, trained, class_fold
     assert [row["method"] for row in curve] == methods and [row["shot"] for row in curve] == ["1", "4"] * 3
     for row in curve:
         assert any(line.split()[:3] == [row["method"], row["shot"], f"{float(row['mean']):.4f}"] for line in ended.out.splitlines())
+    assert "note: linear, 1 per class: a class has one example: nothing could be chosen" in ended.out
+    about = AboutEpisodes.read(tmp_path / "out")
+    assert about.images == 36 and len(about.classes) == 3 and about.query == 5 and about.model in ended.out
     kept = np.load(tmp_path / "out" / "features.npz")
     features, labels = kept["features"], kept["labels"]
     assert np.allclose(features, clipzoo.load(trained, device="cpu").encode_image([class_folders / i for i in kept["images"]]), atol=1e-5)

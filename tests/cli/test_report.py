@@ -7,9 +7,14 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from run_files import table_of, write_run
+from scipy import stats
 from tiny import write_pairs
+
+from clipzoo.fewshot.episodes import Plan, Point, curve_csv
+from clipzoo.records.few_shot import AboutEpisodes
 
 PICTURE = re.compile(r'<img src="data:image/jpeg;base64,')
 
@@ -38,13 +43,33 @@ def test_one_run_and_several(command, tmp_path):
 
 
 def test_few_shot_episodes(command, tmp_path):
-    curve = "method,shot,way,episodes,mean,ci95_low,ci95_high,sd\nlinear,1,5,60,0.5,0.45,0.55,0.1\nlinear,5,5,60,0.7,0.66,0.74,0.1\n"
-    (tmp_path / "here" / "fs").mkdir()
-    (tmp_path / "here/fs/fewshot_curve.csv").write_text(curve, encoding="utf-8")
+    folder = tmp_path / "here" / "fs"
+    folder.mkdir()
+    accuracies = {("linear", 1): [0.4, 0.6, 0.5], ("linear", 5): [0.7, 0.7, 0.7]}
+    accuracies |= {("tip", 1): [0.5, 0.65, 0.65], ("tip", 5): [0.6, 0.8, 0.7]}
+    points = [Point(method, shot, np.array(values)) for (method, shot), values in accuracies.items()]
+    curve = curve_csv(points, Plan(way=5, shots=(1, 5), query=15, episodes=3)).decode()
+    rows = [f"{n},a|b|c|d|e,{point.method},{point.shot},{point.accuracies[n]:.6f}" for n in range(3) for point in points]
+    (folder / "fewshot_curve.csv").write_text(curve, encoding="utf-8")
+    (folder / "episodes.csv").write_text("\n".join(["episode,classes,method,shot,accuracy", *rows]), encoding="utf-8")
+    about = AboutEpisodes("塔 <b>", "髋", 90, 80, [*"abcdef"], 15, 3, ["tip, 1 per class: alpha=1 was taken"], {"torch": "9.9"})
+    ended = command("report", "fs")
+    assert ended.status == 2 and "fs/fewshot.json" in ended.err and "Run fewshot evaluate --out again" in ended.err
+    about.write(folder)
     assert command("report", "fs").out.split() == ["fs/report.html", "fs/report.json"]
-    content, page = report_of(tmp_path / "here/fs")
-    assert [point["mean"] for point in content["points"]] == [0.5, 0.7] and "0.700 (0.660–0.740)" in page and "chance 0.200" in page
-    (tmp_path / "here/fs/fewshot_curve.csv").write_text(curve.replace("0.7,", "x,"), encoding="utf-8")
+    content, page = report_of(folder)
+    assert [point["mean"] for point in content["points"]] == [0.5, 0.7, 0.6, 0.7] and "chance 0.200" in page
+    for text in ("0.700 (0.700–0.700)", "塔 &lt;b&gt;, tested on 90 images of 6 classes in 髋.", "15 queries", "alpha=1 was taken", "9.9"):
+        assert text in page, text
+    one, five = content["differences"]
+    assert (one["first"], one["second"], one["shot"], one["difference"], five["difference"]) == ("tip", "linear", 1, 0.1, 0.0)
+    spread = stats.t.interval(0.95, 2, 0.1, stats.sem([0.1, 0.05, 0.15]))  # scipy, of the paired differences
+    assert [one["low"], one["high"]] == pytest.approx(spread, abs=1e-6) and "tip − linear" in page
+    assert command("report", "fs", "--lang", "zh", "--out", "zh").status == 0 and "每类 15 张查询图像" in report_of(tmp_path / "here/zh")[1]
+    (folder / "episodes.csv").write_text("\n".join(["episode,classes,method,shot,accuracy", *rows[:-1]]), encoding="utf-8")
+    ended = command("report", "fs")
+    assert ended.status == 2 and "fs/episodes.csv: other episodes than fewshot_curve.csv" in ended.err
+    (folder / "fewshot_curve.csv").write_text(curve.replace(",0.7", ",x", 1), encoding="utf-8")
     ended = command("report", "fs")
     assert ended.status == 2 and ended.err.startswith("error: fs/fewshot_curve.csv: damaged (") and ended.err.count("\n") == 1
 

@@ -2,38 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipzoo.errors import DataError
-from clipzoo.records.table_file import read_rows
+import numpy as np
 
-FILE = "fewshot_curve.csv"
-_COLUMNS = ["method", "shot", "way", "episodes", "mean", "ci95_low", "ci95_high", "sd"]
+from clipzoo.errors import DataError
+from clipzoo.fewshot.episodes import interval
+from clipzoo.records.few_shot import CURVE_COLUMNS, CURVE_FILE, EPISODES_COLUMNS, EPISODES_FILE, AboutEpisodes
+from clipzoo.records.table_file import read_rows
 
 
 def few_shot_content(folder: Path) -> dict[str, Any]:
-    """The points of the curves, from the file that ``fewshot evaluate --out`` wrote.
+    """The points of the curves and what they are about, from the files that ``fewshot evaluate --out`` wrote.
 
     Raises:
-        DataError: The file is missing or damaged.
+        DataError: A file is missing or damaged, or they do not belong together.
     """
-    path = folder / FILE
-    header, numbered = read_rows(path)
-    rows = [cells for _, cells in numbered]
-    if header != _COLUMNS or not rows or any(len(row) != len(_COLUMNS) for row in rows):
-        raise DataError(f"{path}: not a curve of few-shot episodes. Run fewshot evaluate --out again")
-    try:
-        points = [{"method": row[0], **dict(zip(_COLUMNS[1:4], map(int, row[1:4]), strict=True)), **_numbers(row)} for row in rows]
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}). Run fewshot evaluate --out again") from error
+    points = [
+        {"method": row[0], **dict(zip(CURVE_COLUMNS[1:4], map(int, row[1:4]), strict=True)), **_numbers(row)}
+        for row in _rows(folder / CURVE_FILE, CURVE_COLUMNS)
+    ]
+    accuracies: dict[tuple[str, int], list[float]] = {(point["method"], point["shot"]): [] for point in points}
+    for row in _rows(folder / EPISODES_FILE, EPISODES_COLUMNS):
+        accuracies.setdefault((row[2], int(row[3])), []).append(float(row[4]))
+    for point in points:
+        own = accuracies[point["method"], point["shot"]]
+        if len(own) != point["episodes"] or abs(np.mean(own) - point["mean"]) > 1e-5:
+            raise DataError(f"{folder / EPISODES_FILE}: other episodes than {CURVE_FILE}. Run fewshot evaluate --out again")
     return {
         "format": "clipzoo report of few-shot episodes",
-        "version": 1,
+        "version": 2,
         "name": folder.resolve().name,
         "kind": "few-shot",
+        "about": asdict(AboutEpisodes.read(folder)),
         "points": points,
+        "differences": differences({place: np.array(values) for place, values in accuracies.items()}),
     }
+
+
+def differences(accuracies: dict[tuple[str, int], np.ndarray]) -> list[dict[str, Any]]:
+    """Each method minus the first one, episode by episode: all methods see the same episodes.
+
+    Args:
+        accuracies: ``[E]`` accuracies of a method with a number of shots.
+
+    Returns:
+        Mean differences with 95 % intervals over episodes.
+    """
+    methods = list(dict.fromkeys(method for method, _ in accuracies))
+    found = []
+    for method in methods[1:]:
+        for shot in dict.fromkeys(shot for name, shot in accuracies if name == method):
+            paired = accuracies[method, shot] - accuracies[methods[0], shot]
+            low, high = interval(paired)
+            numbers = {"difference": float(paired.mean()), "low": low, "high": high}
+            found.append({"first": method, "second": methods[0], "shot": shot, **{name: round(v, 6) for name, v in numbers.items()}})
+    return found
+
+
+def _rows(path: Path, columns: list[str]) -> list[list[str]]:
+    header, numbered = read_rows(path)
+    rows = [cells for _, cells in numbered]
+    if header != columns or not rows or any(len(row) != len(columns) for row in rows):
+        raise DataError(f"{path}: not a table of few-shot episodes. Run fewshot evaluate --out again")
+    where = columns.index("shot")
+    for row in rows:
+        try:
+            [int(row[where]), *map(float, row[where + 1 :])]
+        except ValueError as error:
+            raise DataError(f"{path}: damaged ({error}). Run fewshot evaluate --out again") from error
+    return rows
 
 
 def _numbers(row: list[str]) -> dict[str, float]:
