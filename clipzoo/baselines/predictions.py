@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from clipzoo.datasets.base import Dataset
     from clipzoo.metrics import Metric
 
-# Bytes that a process takes which learns: before any features, and for each byte of them. Measured for 5 000 to 60 000 cases of 128 to 512
-# features; the nearest neighbours take most.
-_PROCESS, _COPIES = 600 * 2**20, 15
+_PROCESS = 600 * 2**20  # bytes of a process that learns, without features
 
 
 @dataclass(frozen=True)
@@ -134,14 +132,21 @@ def predict_folds(
         yield PredictionTable(*columns, labels=data.labels[rows], probabilities=probabilities), found, notes
 
 
-def jobs_for(known: Frozen, wanted: int | Literal["auto"], num_folds: int, log: logging.Logger) -> int:
+def jobs_for(kinds: Iterable[type[Probe]], num_bytes: int, wanted: int | Literal["auto"], num_folds: int, log: logging.Logger) -> int:
     """The number of processes that learn side by side: as many as asked for, or as cores and memory allow.
+
+    Args:
+        kinds: Methods; the largest counts.
+        num_bytes: Size of the features of all cases.
+        wanted: The number asked for.
+        num_folds: Number of folds.
+        log: Receives a line if there are fewer than cores.
 
     Raises:
         BuildError: The memory is too small for ``wanted`` processes.
     """
     number, free = shares.num_jobs(wanted, num_folds), memory.available()
-    need = _PROCESS + _COPIES * known.features.nbytes
+    need = _PROCESS + max(kind.copies for kind in kinds) * num_bytes
     fit = number if free is None else max(1, int(memory.SPARE * free / need))
     if number <= fit:
         return number

@@ -134,8 +134,9 @@ class Baselines:
             record = self._record(tower, skipped)
             todo = self._not_done(record, texts, log)
             if todo:
+                size = len(self.data) * tower.num_features * np.dtype(np.float32).itemsize
+                jobs = jobs_for(todo.values(), size, self.options.jobs, len(self.folds.splits), log)  # before images are encoded
                 known = self._frozen(tower, texts, log)
-                jobs = jobs_for(known, self.options.jobs, len(self.folds.splits), log)
                 work_dir.open_experiment(self.folder, self.config, self.folds)
                 self.fingerprint = keep_fingerprint(self.folder, self.fingerprint)
                 for name, kind in todo.items():

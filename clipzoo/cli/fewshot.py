@@ -12,6 +12,7 @@ from clipzoo.commands import typed
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Sequence
 
     import numpy as np
     from rich.console import Console
@@ -226,9 +227,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
             prediction.check_texts_are_read(probes, arguments.class_texts, arguments.template)
         prediction.require_text_side(loaded, probes)
         features = _features(arguments, loaded, data, console, log)
-        text = None
+        text, texts = None, []
         if any(probe.needs_text for probe in probes):
-            text = prediction.text_features(loaded, sentences or prediction.default_sentences(loaded, data.classes))
+            texts = sentences or prediction.default_sentences(loaded, data.classes)
+            text = prediction.text_features(loaded, texts)
     with progress.shown("episodes", plan.episodes, console, log, unit="episodes") as advance:
         scale = prediction.logit_scale_of(loaded)
         points = episodes.evaluate(features, pool, probes, text=text, logit_scale=scale, progress=advance)
@@ -237,7 +239,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     command_line.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points), *(f"note: {note}" for note in notes)]))
     if arguments.out is not None:
         _write(arguments, points, pool, data, features)
-        _write_about(arguments, loaded.source, pool, data, notes)
+        _write_about(arguments, loaded.source, pool, data, notes, texts)
 
 
 def _dataset(arguments: argparse.Namespace) -> ImageFolderDataset:
@@ -295,21 +297,34 @@ def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool
     command_line.say(f"written: {', '.join(str(folder / name) for name in contents)}")
 
 
-def _write_about(arguments: argparse.Namespace, model: str, pool: EpisodePool, data: ImageFolderDataset, notes: list[str]) -> None:
+def _write_about(
+    arguments: argparse.Namespace,
+    model: str,
+    pool: EpisodePool,
+    data: ImageFolderDataset,
+    notes: list[str],
+    texts: Sequence[Sequence[str]],
+) -> None:
     """Write what the tables are about, for a report."""
-    from clipzoo.records.few_shot import AboutEpisodes
+    import numpy as np
+
+    from clipzoo.files import file_sha256
+    from clipzoo.records.few_shot import CURVE_FILE, EPISODES_FILE, AboutEpisodes
     from clipzoo.runtime.environment import environment
 
+    rows, around = np.flatnonzero(np.isin(data.labels, pool.usable)), environment()
     AboutEpisodes(
         model=model,
         data=arguments.data.resolve().name,
-        images=len(data),
-        groups=len({case.group for case in data.cases}),
+        images=len(rows),
+        groups=len({data.cases[row].group for row in rows}),
         classes=[data.classes[label] for label in pool.usable],
         query=pool.plan.query,
         seed=pool.plan.seed,
         notes=[*data.notes, *pool.notes, *notes],
-        versions=environment()["packages"],
+        texts={data.classes[label]: list(texts[label]) for label in pool.usable} if texts else {},
+        versions={"clipzoo": around["clipzoo"], **around["packages"]},
+        files={name: file_sha256(arguments.out / name) for name in (CURVE_FILE, EPISODES_FILE)},
     ).write(arguments.out)
 
 

@@ -6,9 +6,9 @@ Legend: N images · D width of the features · W classes of an episode · E epis
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -150,13 +150,13 @@ class Point:
         method: Name of the method.
         shot: Support images per class.
         accuracies: ``[E]`` accuracies, one per episode, in order.
-        notes: What the method remarked in any of the episodes.
+        notes: What the method remarked, with the number of episodes in which it did.
     """
 
     method: str
     shot: int
     accuracies: np.ndarray
-    notes: tuple[str, ...] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -210,7 +210,7 @@ def evaluate(
     """
     plan = pool.plan
     accuracy = np.empty((len(probes), len(plan.shots), plan.episodes))
-    notes: dict[tuple[int, int], dict[str, None]] = defaultdict(dict)
+    notes: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
     wanted = np.repeat(np.arange(plan.way), plan.query)
     for number in range(plan.episodes):
         episode = pool.draw(number)
@@ -224,23 +224,24 @@ def evaluate(
                 fitted = probe.fit(examples)
                 found = fitted.predict(queries).argmax(axis=1)
                 accuracy[line, column, number] = (found == wanted).mean()
-                notes[line, column].update(dict.fromkeys(fitted.notes))
+                notes[line, column].update(fitted.notes)
         if progress is not None:
             progress(number + 1)
     return [
-        Point(probe.name, shot, accuracy[line, column], tuple(notes[line, column]))
+        Point(probe.name, shot, accuracy[line, column], dict(notes[line, column]))
         for line, probe in enumerate(probes)
         for column, shot in enumerate(plan.shots)
     ]
 
 
 def remarks(points: Sequence[Point]) -> list[str]:
-    """What the methods remarked, with the shots and methods that it is about."""
-    about: dict[tuple[int, str], list[str]] = defaultdict(list)
+    """What the methods remarked, with method and shot, and the number of episodes unless it is all."""
+    found = []
     for point in points:
-        for note in point.notes:
-            about[point.shot, note].append(point.method)
-    return [f"{', '.join(methods)}, {shot} per class: {note}" for (shot, note), methods in about.items()]
+        for note, count in point.notes.items():
+            episodes = "" if count == len(point.accuracies) else f", in {count} of {len(point.accuracies)} episodes"
+            found.append(f"{point.method}, {point.shot} per class{episodes}: {note}")
+    return found
 
 
 def curve_csv(points: Sequence[Point], plan: Plan) -> bytes:

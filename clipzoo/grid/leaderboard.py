@@ -16,6 +16,7 @@ from clipzoo.grid.jobs import Job
 from clipzoo.grid.running import Outcome
 from clipzoo.records.results import OUT_OF_FOLD_FILE, SUMMARY_FILE, Summary
 from clipzoo.records.tables import read_table
+from clipzoo.runtime.log import make_console
 from clipzoo.scoring.runs import SIGNIFICANT, FinishedRun, compare
 from clipzoo.text import csv_text
 from clipzoo.text_tables import markdown, number, p_text
@@ -33,7 +34,7 @@ def sorting(config: Config, metric: str | None) -> tuple[str, bool]:
     Raises:
         ConfigError: The config does not include the metric.
     """
-    measured, selector = build.metrics(EvaluationSettings.of(config), build.dataset(config))
+    measured, selector = build.metrics(EvaluationSettings.of(config), build.dataset(config, console=make_console()))
     known = {m.name: m.greater_is_better for m in measured}
     metric = metric or selector.name
     if metric not in known:

@@ -59,6 +59,7 @@ class Grid:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         by_name = {job.name: job for job in self.jobs}
+        done = {job.name for job in self.jobs if self.is_done(job)}  # asked here, not for every job in every turn
 
         def start(task: Task, slot: Slot) -> subprocess.Popen | End:
             return self.start(by_name[task.name], slot, room)
@@ -68,7 +69,7 @@ class Grid:
             return self.note(self.outcome(by_name[task.name], status, seconds))
 
         def may_start(task: Task, slot: Slot) -> bool:
-            return self.is_done(by_name[task.name]) or room.has_room(slot)
+            return task.name in done or room.has_room(slot)
 
         with tempfile.TemporaryDirectory(prefix="clipzoo-grid-") as scratch, Interrupt().listening() as interrupt:
             room = Room(Path(scratch), self.tell)

@@ -36,6 +36,7 @@ from clipzoo.grid.space import Dimension, overrides
 from clipzoo.records.json_records import read_record, write_record
 from clipzoo.records.provenance import decisive
 from clipzoo.records.tuning import SEARCH_FILE, Search, Tuned
+from clipzoo.runtime.log import make_console
 from clipzoo.text import csv_text
 from clipzoo.text_tables import aligned, number
 
@@ -87,7 +88,7 @@ class Tuner:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.base = Config.load(self.config, self.options)
         import_plugins(self.base.get("plugins", []))
-        self.data = build.dataset(self.base)
+        self.data = build.dataset(self.base, console=self.console or make_console())
         self.folds = build.folds(self.base, self.data)
         self.selector = build.metrics(EvaluationSettings.of(self.base), self.data)[1]
         check_validates(self.base, self.folds.splits)

@@ -120,11 +120,13 @@ class Probe:
         name: Name of the method, in tables and on the command line.
         needs_text: Whether it uses ``Examples.text``.
         needs_examples: Whether it learns from images.
+        copies: Bytes that it takes while it learns, at most, for each byte of features; measured for 5 000 to 60 000 examples.
     """
 
     name: ClassVar[str]
     needs_text: ClassVar[bool] = False
     needs_examples: ClassVar[bool] = True
+    copies: ClassVar[int] = 15
 
     def fit(self, examples: Examples) -> FittedProbe:
         """Learn from ``examples`` only. The same examples give the same result.

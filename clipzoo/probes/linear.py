@@ -43,6 +43,7 @@ class LinearProbe(Probe):
     """
 
     name = "linear"
+    copies = 10
 
     def __init__(self, c: Positive | None = None):
         self.c = c

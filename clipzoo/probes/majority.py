@@ -16,6 +16,7 @@ class MajorityClass(Probe):
     """
 
     name = "majority"
+    copies = 3
 
     def learn(self, examples: Examples) -> FittedProbe:
         """See ``Probe.fit``."""

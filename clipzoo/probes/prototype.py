@@ -28,6 +28,7 @@ class Prototype(Probe):
     """
 
     name = "prototype"
+    copies = 7
 
     def __init__(self, temperature: Positive | None = None):
         self.temperature = temperature

@@ -14,6 +14,7 @@ class ZeroShot(Probe):
     """
 
     name = "zero_shot"
+    copies = 3
     needs_text = True
     needs_examples = False
 

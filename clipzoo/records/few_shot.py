@@ -6,11 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clipzoo.errors import DataError
+from clipzoo.files import file_sha256
 from clipzoo.records.json_records import read_record, write_record
 
 CURVE_FILE, EPISODES_FILE, ABOUT_FILE = "fewshot_curve.csv", "episodes.csv", "fewshot.json"
 CURVE_COLUMNS = ["method", "shot", "way", "episodes", "mean", "ci95_low", "ci95_high", "sd"]
 EPISODES_COLUMNS = ["episode", "classes", "method", "shot", "accuracy"]
+
+_ADVICE = "Run fewshot evaluate --out again"
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,15 @@ class AboutEpisodes:
     Attributes:
         model: The model, as ``clipzoo.load`` describes it.
         data: Name of the folder of images.
-        images: Number of images in it.
-        groups: Number of groups; support and query of an episode share none.
-        classes: Classes that the episodes choose from.
+        images: Number of images of the classes below.
+        groups: Number of their groups; support and query of an episode share none.
+        classes: Classes that the episodes choose from; others have too few images.
         query: Queries of each class in an episode.
         seed: Seed of the episodes.
         notes: Remarks on the data and on the methods.
-        versions: Version of every library that decides.
+        texts: Sentences of each class, for methods that read them; empty if none does.
+        versions: Version of clipzoo and of every library that decides.
+        files: SHA-256 of each table.
     """
 
     model: str
@@ -37,7 +42,9 @@ class AboutEpisodes:
     query: int
     seed: int
     notes: list[str]
+    texts: dict[str, list[str]]
     versions: dict[str, str]
+    files: dict[str, str]
 
     def write(self, folder: Path) -> None:
         """Write ``folder/fewshot.json``."""
@@ -48,6 +55,10 @@ class AboutEpisodes:
         """Read ``folder/fewshot.json``.
 
         Raises:
-            DataError: The file is missing or damaged.
+            DataError: The file is missing or damaged, or a table is not the one that it is about.
         """
-        return read_record(cls, folder / ABOUT_FILE, "Run fewshot evaluate --out again", DataError)
+        found = read_record(cls, folder / ABOUT_FILE, _ADVICE, DataError)
+        for name, digest in found.files.items():
+            if file_sha256(folder / name) != digest:
+                raise DataError(f"{folder / name}: not the table that {ABOUT_FILE} is about. {_ADVICE}")
+        return found

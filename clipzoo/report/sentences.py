@@ -318,8 +318,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     # --- few shots ---
     "few_shot_about": (
-        "{model}, tested on {images} images of {classes} classes in {data}.",
-        "{model}，在 {data} 的 {images} 张图像（{classes} 个类别）上测试。",
+        "{model}, tested on {images} images{groups} of {classes} classes in {data}.",
+        "{model}，在 {data} 的 {images} 张图像{groups}（{classes} 个类别）上测试。",
     ),
     "few_shot_intro": (
         "{episodes} episodes of {way} classes with {query} queries each; chance {chance}. Intervals are over the random choice of episodes "
@@ -328,10 +328,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "置信区间针对从这些图像中随机抽取任务，而非其他图像。",
     ),
     "few_shot_paired": (
-        "All methods were tested on the same episodes, so the difference from {first} of each episode counts, and its interval is narrower "
-        "than those of the curves suggest.",
-        "所有方法在相同的任务上测试，因此按每个任务与 {first} 的差值计算，其区间比曲线的区间更窄。",
+        "Methods are compared episode by episode, as all saw the same episodes. Each interval is for one comparison, without a correction "
+        "for several.",
+        "各方法使用相同的任务，因此逐个任务比较。每个区间只针对一次比较，没有做多重比较校正。",
     ),
+    "texts_caption": ("Texts of the classes", "各类别的描述"),
+    "texts": ("texts", "描述"),
     "classes_of_episodes": ("classes of the episodes", "任务所选的类别"),
     "few_shot_caption": ("Mean accuracy (95 % interval)", "平均准确率（95 % 置信区间）"),
     "few_shot_chart": ("Accuracy over the number of shots", "准确率随样本数的变化"),

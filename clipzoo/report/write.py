@@ -97,10 +97,10 @@ def write_comparison(folders: Sequence[Path], names: Sequence[str], options: Opt
 
 
 def write_few_shot(folder: Path, options: Options, *, out: Path | None = None) -> Path:
-    """Write ``report.json`` and ``report.html`` of few-shot episodes, from ``fewshot_curve.csv``.
+    """Write ``report.json`` and ``report.html`` of few-shot episodes, from the files of ``fewshot evaluate --out``.
 
     Raises:
-        DataError: The file is damaged, or the report cannot be written.
+        DataError: A file is damaged, or the report cannot be written.
     """
     content = few_shot_content(folder)
     return _write(content, few_shot_page(content, Words(options.language)), out or folder)

@@ -13,6 +13,7 @@ from clipzoo.baselines.predictions import Frozen, jobs_for, predict_folds
 from clipzoo.baselines.run import Baselines, Options
 from clipzoo.engine import build
 from clipzoo.errors import BuildError, ProcessError
+from clipzoo.probes import KNearest, Prototype
 from clipzoo.probes.base import FittedProbe, Probe
 from clipzoo.runtime.jobs import memory, shares
 
@@ -57,14 +58,15 @@ def test_a_killed_process_is_one_line(config_of):
 def test_no_more_processes_than_the_memory_holds(monkeypatch, caplog):
     log = logging.getLogger("memory")
     caplog.set_level(logging.INFO)
-    known = Frozen(np.zeros((2**20, 128), np.float32))  # 512 MiB
+    kinds, size = [Prototype, KNearest], 512 * 2**20
     monkeypatch.setattr(shares, "cores", lambda: 8)
     monkeypatch.setattr(memory, "available", lambda: 20 * 2**30)
     with pytest.raises(BuildError, match=r"--jobs 3: a process that learns a baseline takes about 8\.1 GiB of memory, and 20\.0 GiB are"):
-        jobs_for(known, 3, 5, log)
-    assert jobs_for(known, 2, 5, log) == 2 and not caplog.messages
-    assert jobs_for(known, "auto", 5, log) == 2 and caplog.messages[0].endswith("are free: 2 at a time")
+        jobs_for(kinds, size, 3, 5, log)
+    assert jobs_for(kinds[:1], size, 4, 5, log) == 4, "another method takes less"
+    assert jobs_for(kinds, size, 2, 5, log) == 2 and not caplog.messages
+    assert jobs_for(kinds, size, "auto", 5, log) == 2 and caplog.messages[0].endswith("are free: 2 at a time")
     monkeypatch.setattr(memory, "available", lambda: 2**30)
-    assert jobs_for(known, "auto", 5, log) == 1 and jobs_for(known, 1, 5, log) == 1, "this process learns anyway"
+    assert jobs_for(kinds, size, "auto", 5, log) == 1 and jobs_for(kinds, size, 1, 5, log) == 1, "this process learns anyway"
     monkeypatch.setattr(memory, "available", lambda: None)
-    assert jobs_for(known, "auto", 5, log) == 5
+    assert jobs_for(kinds, size, "auto", 5, log) == 5

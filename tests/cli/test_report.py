@@ -14,6 +14,7 @@ from scipy import stats
 from tiny import write_pairs
 
 from clipzoo.fewshot.episodes import Plan, Point, curve_csv
+from clipzoo.files import file_sha256
 from clipzoo.records.few_shot import AboutEpisodes
 
 PICTURE = re.compile(r'<img src="data:image/jpeg;base64,')
@@ -52,14 +53,23 @@ def test_few_shot_episodes(command, tmp_path):
     rows = [f"{n},a|b|c|d|e,{point.method},{point.shot},{point.accuracies[n]:.6f}" for n in range(3) for point in points]
     (folder / "fewshot_curve.csv").write_text(curve, encoding="utf-8")
     (folder / "episodes.csv").write_text("\n".join(["episode,classes,method,shot,accuracy", *rows]), encoding="utf-8")
-    about = AboutEpisodes("塔 <b>", "髋", 90, 80, [*"abcdef"], 15, 3, ["tip, 1 per class: alpha=1 was taken"], {"torch": "9.9"})
+    files = {name: file_sha256(folder / name) for name in ("fewshot_curve.csv", "episodes.csv")}
+    note = "tip, 1 per class, in 2 of 3 episodes: alpha=1 was taken"
+    about = AboutEpisodes("塔 <b>", "髋", 90, 80, [*"abcdef"], 15, 3, [note], {"a": ["一张图"]}, {"torch": "9.9"}, files)
     ended = command("report", "fs")
     assert ended.status == 2 and "fs/fewshot.json" in ended.err and "Run fewshot evaluate --out again" in ended.err
     about.write(folder)
     assert command("report", "fs").out.split() == ["fs/report.html", "fs/report.json"]
     content, page = report_of(folder)
     assert [point["mean"] for point in content["points"]] == [0.5, 0.7, 0.6, 0.7] and "chance 0.200" in page
-    for text in ("0.700 (0.700–0.700)", "塔 &lt;b&gt;, tested on 90 images of 6 classes in 髋.", "15 queries", "alpha=1 was taken", "9.9"):
+    for text in (
+        "0.700 (0.700–0.700)",
+        "塔 &lt;b&gt;, tested on 90 images of 80 groups (patients) of 6 classes in 髋.",
+        "15 queries",
+        note,
+        "9.9",
+        "一张图",
+    ):
         assert text in page, text
     one, five = content["differences"]
     assert (one["first"], one["second"], one["shot"], one["difference"], five["difference"]) == ("tip", "linear", 1, 0.1, 0.0)
@@ -68,7 +78,7 @@ def test_few_shot_episodes(command, tmp_path):
     assert command("report", "fs", "--lang", "zh", "--out", "zh").status == 0 and "每类 15 张查询图像" in report_of(tmp_path / "here/zh")[1]
     (folder / "episodes.csv").write_text("\n".join(["episode,classes,method,shot,accuracy", *rows[:-1]]), encoding="utf-8")
     ended = command("report", "fs")
-    assert ended.status == 2 and "fs/episodes.csv: other episodes than fewshot_curve.csv" in ended.err
+    assert ended.status == 2 and "fs/episodes.csv: not the table that fewshot.json is about. Run" in ended.err
     (folder / "fewshot_curve.csv").write_text(curve.replace(",0.7", ",x", 1), encoding="utf-8")
     ended = command("report", "fs")
     assert ended.status == 2 and ended.err.startswith("error: fs/fewshot_curve.csv: damaged (") and ended.err.count("\n") == 1
@@ -79,7 +89,7 @@ def test_few_shot_episodes(command, tmp_path):
     [
         (["none"], "error: none: no such folder. Pass a finished work dir, or a baseline such as WORK_DIR/baselines/linear\n"),
         (["empty"], "error: empty: its folds are not all finished. Pass a finished work dir"),
-        (["run", "other"], "error: comparison: run has 40 cases, other has 44. Both must score the same cases\n"),
+        (["run", "other"], "error: comparison: other has 44 cases, run has 40. Both must score the same cases\n"),
         (["run", "again", "--metric", "acuracy"], "error: --metric: run has no 'acuracy'. Did you mean 'accuracy'?"),
         (["run", "--metric", "accuracy"], "error: --metric: only for a comparison of several runs."),
         (["run", "--latex"], "error: --latex, --markdown: only for a training run, which has methods to describe. Remove the option\n"),

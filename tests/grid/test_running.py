@@ -27,12 +27,14 @@ if 'bad' in name:
     print('error: model.loss: something is wrong')
     print('a line after it')
     sys.exit(2)
+time.sleep(0.5 if 'late' in name else 0)
 told = pathlib.Path(os.environ['CLIPZOO_MEMORY'])
 told.with_suffix('.tmp').write_text('{"used": %d}' % (2**60 if 'huge' in name else 2**20))
 told.with_suffix('.tmp').rename(told)
+reported = time.time()
 time.sleep(1.5 if 'long' in name else 0.3)
 folder.mkdir(parents=True)
-(folder / 'times.txt').write_text(f'{device} {start} {time.time()}')
+(folder / 'times.txt').write_text(f'{device} {start} {time.time()} {reported}')
 """
 
 
@@ -70,32 +72,35 @@ def test_jobs_share_the_devices_and_a_failed_one_stops_no_other(fake_training, f
     assert any(line.startswith("[6/6]") for line in said) and any("bad: failed after" in line for line in said)
     times = {name: (tmp_path / "grid" / name / "times.txt").read_text().split() for name in "abcd"}
     assert times["c"][0] == times["d"][0] == "second"
-    spans = sorted((device, float(start), float(end)) for device, start, end in times.values())
+    spans = sorted((device, float(start), float(end)) for device, start, end, _ in times.values())
     for one, other in zip(spans, spans[1:], strict=False):
         assert one[0] != other[0] or one[2] <= other[1], "one job at a time on each device"
 
 
-def span(folder: Path, name: str) -> tuple[float, float]:
-    """When a job began and ended."""
+def span(folder: Path, name: str) -> tuple[float, float, float]:
+    """When a job began, ended, and reported its memory."""
     return tuple(map(float, (folder / name / "times.txt").read_text().split()[1:]))
 
 
 def test_a_device_named_twice_runs_two_jobs_and_the_second_waits_for_the_memory_of_the_first(fake_training, tmp_path):
     said: list[str] = []
-    run([job("long_a"), job("b")], tmp_path / "grid", ["cpu", "cpu"], said.append)
-    (start_a, end_a), (start_b, end_b) = (span(tmp_path / "grid", name) for name in ("long_a", "b"))
-    assert start_a < start_b < end_b < end_a and not any("memory" in line for line in said)
+    run([job("late_long_a"), job("b")], tmp_path / "grid", ["cpu", "cpu"], said.append)
+    (start_a, end_a, told_a), (start_b, end_b, _) = (span(tmp_path / "grid", name) for name in ("late_long_a", "b"))
+    assert start_a < told_a <= start_b < end_b < end_a
+    assert [line for line in said if "memory" in line] == [
+        "a job starts beside others when they have made a step and reported what memory they take"
+    ]
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux tells how much memory is free")
 def test_jobs_for_which_there_is_no_memory_run_one_after_another(fake_training, finished_job, tmp_path):
     said: list[str] = []
     finished_job(tmp_path / "grid" / "done", accuracy=0.5)
-    outcomes = run([job("huge_a"), job("huge_b"), job("done")], tmp_path / "grid", ["cpu", "cpu"], said.append)
+    outcomes = run([job("huge_long_a"), job("huge_b"), job("done")], tmp_path / "grid", ["cpu", "cpu"], said.append)
     assert [outcome.status for outcome in outcomes] == ["done", "done", "skipped"]
-    assert span(tmp_path / "grid", "huge_a")[1] <= span(tmp_path / "grid", "huge_b")[0]
-    assert [line for line in said if "memory" in line][0].startswith("a job takes up to 1073741824.0 GiB of memory, and ")
-    assert sum("memory" in line for line in said) == 1
+    assert span(tmp_path / "grid", "huge_long_a")[1] <= span(tmp_path / "grid", "huge_b")[0]
+    assert [line for line in said if "of memory" in line][0].startswith("a job takes up to 1073741824.0 GiB of memory, and ")
+    assert sum("of memory" in line for line in said) == 1
     assert said.index("huge_b: started on cpu") > next(i for i, line in enumerate(said) if "done: skipped" in line), "needs no memory"
 
 

@@ -79,7 +79,7 @@ def shard_indexes(paths: Iterable[str], keys: Keys) -> dict[str, ShardIndex]:
     """
     found = {path: _kept(path, keys) for path in paths}
     new = [path for path, index in found.items() if index is None]
-    with working("shards are read once", len(new), "shards") as done:
+    with working("indexing shards", len(new), "shards") as done:
         for number, path in enumerate(new, 1):
             found[path] = _indexed(path, keys, check_regular(path))
             _keep(path, keys, found[path])

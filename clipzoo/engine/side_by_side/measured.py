@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
 
 class _Measured:
-    """A ``Watch`` that calls ``tell`` once, after the first optimizer step."""
+    """A ``Watch`` that calls ``tell`` once, after the first optimizer step of this process; a resumed run has made others before."""
 
     def __init__(self, runner: Runner, tell: Callable[[], None]):
         self.watch, self.run, self.tell = runner.loaders[0].watch, runner.run, tell
-        self.first_step, self.told = runner.run.state.step, False
+        self.first_step: int | None = None  # before it; known when the first batch is awaited
+        self.told = False
 
     def waits(self, seconds: float) -> None:
         """See ``Watch.waits``."""
         self.watch.waits(seconds)
-        if not self.told and self.run.state.step > self.first_step:
+        step = self.run.state.step
+        self.first_step = step if self.first_step is None else self.first_step
+        if not self.told and step > self.first_step:
             self.told = True
             self.tell()
 

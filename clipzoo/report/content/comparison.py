@@ -15,6 +15,7 @@ from clipzoo.records.tables import PredictionTable
 from clipzoo.report.content.records import RunRecords
 from clipzoo.scoring.baselines import Comparison, compare_with_trained
 from clipzoo.scoring.runs import SIGNIFICANT, FinishedRun, RunComparison, compare
+from clipzoo.statistics.directions import greater_is_better
 
 MOST_PAIRS = 10  # runs of which every pair is compared; of more, each with the best
 MOST_DISAGREEMENTS = 12
@@ -42,7 +43,7 @@ def of_runs(runs: Sequence[RunRecords], metric: str | None = None) -> dict[str, 
     values = [run.summary.pooled.get(metric, math.nan) for run in runs]
     if len(runs) > MOST_PAIRS and all(map(math.isnan, values)):
         raise DataError(f"report: {metric} is undefined for every run, so that there is no best one to compare with")
-    sign = -1 if compare(finished[:2], [], metric).greater_is_better else 1
+    sign = -1 if greater_is_better(metric) else 1
     order = sorted(range(len(runs)), key=lambda run: (math.isnan(values[run]), sign * values[run]))
     pairs = combinations(order, 2) if len(runs) <= MOST_PAIRS else ((order[0], other) for other in order[1:])
     return plain(compare(finished, list(pairs), metric))

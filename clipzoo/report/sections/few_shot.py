@@ -14,7 +14,8 @@ def answer(content: dict[str, Any], words: Words) -> Section:
     points, about = content["points"], content["about"]
     way, number = points[0]["way"], points[0]["episodes"]
     numbers = {"way": way, "episodes": number, "query": about["query"], "chance": words.number(1 / way)}
-    what = {"model": about["model"], "data": about["data"], "images": about["images"], "classes": len(about["classes"])}
+    groups = words("of_groups", groups=about["groups"]) if about["groups"] < about["images"] else ""
+    what = {**about, "groups": groups, "classes": len(about["classes"])}
     blocks: list[Block] = [Paragraph(words("few_shot_about", **what)), Paragraph(words("few_shot_intro", **numbers))]
     blocks += [_table(points, words), Figures([_curve(points, words)])]
     if found := content["differences"]:
@@ -28,7 +29,11 @@ def reproducibility(content: dict[str, Any], words: Words) -> Section:
     about = content["about"]
     facts = [[words("classes_of_episodes"), Cell(words.listed(about["classes"]), wraps=True)], [words("groups"), str(about["groups"])]]
     facts += [[words("seed_of", name="--seed"), str(about["seed"])], *([name, version] for name, version in about["versions"].items())]
-    return Section("reproducibility", words("reproducibility_title"), [Table(words("facts_caption"), [words("what"), ""], facts)])
+    tables = [Table(words("facts_caption"), [words("what"), ""], facts)]
+    if about["texts"]:
+        rows = [[name, Cell(words.joined(texts), wraps=True)] for name, texts in about["texts"].items()]
+        tables.append(Table(words("texts_caption"), [words("class"), words("texts")], rows, folded=True))
+    return Section("reproducibility", words("reproducibility_title"), tables)
 
 
 def _table(points: list[dict[str, Any]], words: Words) -> Table:

@@ -4,8 +4,8 @@
     CLIPZOO_MEMORY, the name of a file       →
                                              ←  that file, after the first step: a ``Taken`` as JSON
 
-A job that is to run beside others starts when the memory has room for the largest job known so far. While no job has told, it waits, and on
-a GPU also while one of those there has not.
+Jobs that share a device start one after another: the next one waits until those before it have made a step and reported what they take,
+and until the largest job so far would fit beside them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clipzoo.runtime.jobs.memory import Taken
 from clipzoo.runtime.jobs.shares import GPUS, Slot
 
 FILE = "CLIPZOO_MEMORY"
-_PAUSE = 0.25  # seconds from a refusal to the next look: the schedule asks more often, and for every job that waits
+_PAUSE = 0.5  # seconds from a refusal to the next look: the schedule asks more often, and for every job that waits
 
 
 def tell() -> None:
@@ -35,12 +35,18 @@ def tell() -> None:
 
 @dataclass
 class _Job:
-    """A job that runs: the file that it writes, its GPU, its process, and what it said."""
+    """A job that runs: the file that it writes, its device, its process, and what it reported, when."""
 
     file: Path
-    gpu: str
+    device: str
     pid: int = 0
     taken: Taken | None = None
+    reported: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has reported."""
+        return self.taken is not None
 
 
 @dataclass
@@ -49,22 +55,23 @@ class Room:
 
     Attributes:
         folder: Empty folder for the files of the jobs.
-        say: Receives the line that a job must wait for memory, once.
+        say: Receives a line, once, when a job must wait for a report, and once when it must wait for memory.
+        need: Most memory that any job has taken so far, also a finished one; ``None`` while no job has reported.
     """
 
     folder: Path
     say: Callable[[str], None]
-    need: Taken | None = None  # of the largest job so far
+    need: Taken | None = None
     gpus: dict[str, int] = field(default_factory=dict)  # bytes of each that jobs can use
     jobs: dict[str, _Job] = field(default_factory=dict)
     number: int = 0  # of jobs so far
-    refused: dict[str, float] = field(default_factory=dict)  # when, by GPU
-    has_said: bool = False
+    refused: dict[str, float] = field(default_factory=dict)  # when, by device
+    said: set[str] = field(default_factory=set)
 
     def enter(self, name: str, slot: Slot) -> dict[str, str]:
         """The variables that a job gets which is to start in this slot."""
         self.number += 1
-        self.jobs[name] = _Job(self.folder / f"{self.number}.json", _gpu_of(slot))
+        self.jobs[name] = _Job(self.folder / f"{self.number}.json", _device_of(slot))
         return {FILE: str(self.jobs[name].file)}
 
     def started(self, name: str, pid: int) -> None:
@@ -77,52 +84,73 @@ class Room:
         self.jobs.pop(name, None)
 
     def listen(self) -> None:
-        """Read what jobs have written since."""
+        """Read what jobs have reported since; each training of a job, such as a fold, reports once."""
         for job in self.jobs.values():
-            if job.taken is None and job.file.exists():
-                job.taken = Taken(**read_json(job.file))
-                known = self.need or job.taken
-                self.need = Taken(max(known.used, job.taken.used), max(known.gpu_used, job.taken.gpu_used))
-                beside = [other.taken for other in self.jobs.values() if other.gpu == job.gpu and other.taken is not None]
-                self.gpus[job.gpu] = job.taken.gpu_free + sum(taken.gpu_used for taken in beside)
+            modified = job.file.stat().st_mtime_ns if job.file.exists() else 0
+            if modified == job.reported:
+                continue
+            job.reported, new = modified, Taken(**read_json(job.file))
+            job.taken = _most(new, job.taken)
+            self.need = _most(new, self.need)
+            beside = [other.taken for other in self.jobs.values() if other.device == job.device and other.taken is not None]
+            self.gpus[job.device] = new.gpu_free + sum(taken.gpu_used for taken in beside)
 
     def has_room(self, slot: Slot) -> bool:
-        """Whether one more job fits beside those that run."""
-        gpu, now = _gpu_of(slot), time.monotonic()
-        if now < self.refused.get(gpu, -_PAUSE) + _PAUSE:
+        """Whether one more job may start in this slot, beside those that run."""
+        device, now = _device_of(slot), time.monotonic()
+        if now < self.refused.get(device, -_PAUSE) + _PAUSE:
             return False
-        if has_room := self.fits(gpu):
-            self.refused.pop(gpu, None)
+        if has_room := self.fits(device):
+            self.refused.pop(device, None)
         else:
-            self.refused[gpu] = now
+            self.refused[device] = now
         return has_room
 
-    def fits(self, gpu: str) -> bool:
-        """Whether one more job fits on this GPU."""
+    def fits(self, device: str) -> bool:
+        """Whether one more job fits on this device."""
         self.listen()
-        beside = [job for job in self.jobs.values() if job.gpu == gpu]
-        if self.need is None or (self.need.gpu_used and any(job.taken is None for job in beside)):
-            return False
-        growing = sum(max(self.need.used - memory.used_by(job.pid), 0) for job in self.jobs.values() if job.taken is None)
+        beside = [job for job in self.jobs.values() if job.device == device]
+        if beside and (self.need is None or (_is_gpu(device) and not all(job.is_known for job in beside))):
+            return self.wait("a report", "a job starts beside others when they have made a step and reported what memory they take")
+        if self.need is None:  # nobody else is on that GPU
+            return True
+        used, growing = self.need.used, sum(self.growth(job) for job in self.jobs.values())
         free = memory.available()
-        if free is not None and memory.SPARE * free < self.need.used + growing:
-            return self.wait("memory", self.need.used, free - growing)
-        if self.need.gpu_used and beside:
-            free = self.gpus[gpu] - sum(job.taken.gpu_used for job in beside)
-            if memory.SPARE * free < self.need.gpu_used:
-                return self.wait("GPU memory", self.need.gpu_used, free)
+        if free is not None and memory.SPARE * free < used + growing:
+            return self.wait_for("memory", used, free - growing)
+        gpu_used = self.need.gpu_used
+        if _is_gpu(device) and beside:
+            free = self.gpus[device] - sum(job.taken.gpu_used for job in beside)
+            if memory.SPARE * free < gpu_used:
+                return self.wait_for("GPU memory", gpu_used, free)
         return True
 
-    def wait(self, where: str, need: int, free: int) -> bool:
-        """There is no room: say so the first time."""
-        if not self.has_said:
-            self.has_said = True
-            running = f"{len(self.jobs)} running job{'s' * (len(self.jobs) > 1)}"
-            line = f"a job takes up to {memory.in_words(need)} of {where}, and {memory.in_words(max(free, 0))} are free beside {running}"
-            self.say(f"{line}: the next one waits for room")
+    def growth(self, job: _Job) -> int:
+        """Bytes that a running job may still take: at the start, and again where one of its trainings ends and the next begins."""
+        return max((job.taken or self.need).used - memory.used_by(job.pid), 0)
+
+    def wait_for(self, where: str, need: int, free: int) -> bool:
+        """There is no room."""
+        running = f"{len(self.jobs)} running job{'s' * (len(self.jobs) > 1)}"
+        line = f"a job takes up to {memory.in_words(need)} of {where}, and {memory.in_words(max(free, 0))} are free beside {running}"
+        return self.wait(where, f"{line}: the next one waits for room")
+
+    def wait(self, what: str, line: str) -> bool:
+        """Refuse; the first time with a line."""
+        if what not in self.said:
+            self.said.add(what)
+            self.say(line)
         return False
 
 
-def _gpu_of(slot: Slot) -> str:
+def _most(one: Taken, other: Taken | None) -> Taken:
+    return one if other is None else Taken(max(one.used, other.used), max(one.gpu_used, other.gpu_used), one.gpu_free)
+
+
+def _device_of(slot: Slot) -> str:
     """The name of a slot's GPU, or of its device."""
-    return slot.environment.get(GPUS, slot.device)
+    return f"cuda:{slot.environment[GPUS]}" if GPUS in slot.environment else slot.device
+
+
+def _is_gpu(device: str) -> bool:
+    return device.startswith("cuda")

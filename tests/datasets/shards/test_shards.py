@@ -157,7 +157,7 @@ def test_a_shard_is_read_once_and_the_progress_is_shown(folder, monkeypatch):
     with shown_by(show):
         first = ShardPairs(str(folder))
         number = len(list(folder.iterdir()))
-        assert seen == [("shards are read once", number, "shards"), *range(1, number + 1)]
+        assert seen == [("indexing shards", number, "shards"), *range(1, number + 1)]
         ShardPairs(str(folder))
         assert len(seen) == 1 + number, "nothing to do, nothing to show"
     monkeypatch.setattr(index, "_members", None)
