@@ -318,8 +318,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     # --- few shots ---
     "few_shot_about": (
-        "{model}, tested on {images} images{groups} of {classes} classes in {data}.",
-        "{model}，在 {data} 的 {images} 张图像{groups}（{classes} 个类别）上测试。",
+        "{model}, tested on {images} images{groups} of {classes} classes (folder {data}).",
+        "{model}，在文件夹 {data} 的 {images} 张图像{groups}（{classes} 个类别）上测试。",
     ),
     "few_shot_intro": (
         "{episodes} episodes of {way} classes with {query} queries each; chance {chance}. Intervals are over the random choice of episodes "

@@ -64,7 +64,7 @@ def test_few_shot_episodes(command, tmp_path):
     assert [point["mean"] for point in content["points"]] == [0.5, 0.7, 0.6, 0.7] and "chance 0.200" in page
     for text in (
         "0.700 (0.700–0.700)",
-        "塔 &lt;b&gt;, tested on 90 images of 80 groups (patients) of 6 classes in 髋.",
+        "塔 &lt;b&gt;, tested on 90 images of 80 groups (patients) of 6 classes (folder 髋).",
         "15 queries",
         note,
         "9.9",

@@ -67,7 +67,7 @@ def _differences(found: list[dict[str, Any]], words: Words) -> Table:
     rows = [
         [
             f"{row['first']} − {row['second']}",
-            words("n_shots", n=row["shot"]),
+            str(row["shot"]),
             words.difference(row["difference"], row["low"], row["high"]),
             Cell(svg=picture),
         ]
