@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -238,8 +239,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     notes = episodes.remarks(points)
     command_line.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points), *(f"note: {note}" for note in notes)]))
     if arguments.out is not None:
-        _write(arguments, points, pool, data, features)
-        _write_about(arguments, loaded.source, pool, data, notes, texts)
+        about = _about(arguments, loaded.source, pool, data, notes, texts)
+        _write(arguments, points, pool, data, features, about)
 
 
 def _dataset(arguments: argparse.Namespace) -> ImageFolderDataset:
@@ -280,9 +281,17 @@ def table(points: list[Point]) -> str:
     return f"{aligned(['method', 'shot', 'accuracy', '95 % interval', 'sd'], rows)}\n\n{meaning}"
 
 
-def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool, data: ImageFolderDataset, features: np.ndarray) -> None:
+def _write(
+    arguments: argparse.Namespace,
+    points: list[Point],
+    pool: EpisodePool,
+    data: ImageFolderDataset,
+    features: np.ndarray,
+    about: dict[str, object],
+) -> None:
+    """Write the tables, then what they are about, with their digests."""
     from clipzoo.fewshot import episodes, shot_curve
-    from clipzoo.records.few_shot import CURVE_FILE, EPISODES_FILE
+    from clipzoo.records.few_shot import ABOUT_FILE, CURVE_FILE, EPISODES_FILE, AboutEpisodes
 
     folder = arguments.out
     contents = {
@@ -294,38 +303,37 @@ def _write(arguments: argparse.Namespace, points: list[Point], pool: EpisodePool
         contents["features.npz"] = _archive(features, data)
     for name, content in contents.items():
         output_file.write_new(folder / name, content, "--out", arguments.force)
-    command_line.say(f"written: {', '.join(str(folder / name) for name in contents)}")
+    digests = {name: hashlib.sha256(contents[name]).hexdigest() for name in (CURVE_FILE, EPISODES_FILE)}
+    AboutEpisodes(**about, files=digests).write(folder)
+    command_line.say(f"written: {', '.join(str(folder / name) for name in (*contents, ABOUT_FILE))}")
 
 
-def _write_about(
+def _about(
     arguments: argparse.Namespace,
     model: str,
     pool: EpisodePool,
     data: ImageFolderDataset,
     notes: list[str],
     texts: Sequence[Sequence[str]],
-) -> None:
-    """Write what the tables are about, for a report."""
+) -> dict[str, object]:
+    """What the tables are about: the fields of ``AboutEpisodes``, without the digests."""
     import numpy as np
 
-    from clipzoo.files import file_sha256
-    from clipzoo.records.few_shot import CURVE_FILE, EPISODES_FILE, AboutEpisodes
     from clipzoo.runtime.environment import environment
 
     rows, around = np.flatnonzero(np.isin(data.labels, pool.usable)), environment()
-    AboutEpisodes(
-        model=model,
-        data=arguments.data.resolve().name,
-        images=len(rows),
-        groups=len({data.cases[row].group for row in rows}),
-        classes=[data.classes[label] for label in pool.usable],
-        query=pool.plan.query,
-        seed=pool.plan.seed,
-        notes=[*data.notes, *pool.notes, *notes],
-        texts={data.classes[label]: list(texts[label]) for label in pool.usable} if texts else {},
-        versions={"clipzoo": around["clipzoo"], **around["packages"]},
-        files={name: file_sha256(arguments.out / name) for name in (CURVE_FILE, EPISODES_FILE)},
-    ).write(arguments.out)
+    return {
+        "model": model,
+        "data": arguments.data.resolve().name,
+        "images": len(rows),
+        "groups": len({data.cases[row].group for row in rows}),
+        "classes": [data.classes[label] for label in pool.usable],
+        "query": pool.plan.query,
+        "seed": pool.plan.seed,
+        "notes": [*data.notes, *pool.notes, *notes],
+        "texts": {data.classes[label]: list(texts[label]) for label in pool.usable} if texts else {},
+        "versions": {"clipzoo": around["clipzoo"], **around["packages"]},
+    }
 
 
 def _archive(features: np.ndarray, data: ImageFolderDataset) -> bytes:

@@ -44,9 +44,8 @@ def comparison_page(content: dict[str, Any], words: Words, pictures: Pictures) -
 
 def few_shot_page(content: dict[str, Any], words: Words) -> str:
     """The page of few-shot episodes."""
-    return _render(
-        words("title", name=content["name"]), {}, [few_shot.answer(content, words), few_shot.reproducibility(content, words)], words
-    )
+    sections: list[Section | None] = [few_shot.answer(content, words), few_shot.reproducibility(content, words)]
+    return _render(words("title", name=content["name"]), {}, sections, words)
 
 
 def _render(title: str, headline: dict[str, str], sections: list[Section | None], words: Words) -> str:

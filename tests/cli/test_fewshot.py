@@ -233,6 +233,20 @@ def test_evaluate_shows_and_writes_what_numpy_finds(fewshot, trained, class_fold
     assert float(curve[1]["mean"]) == pytest.approx(np.mean(naive), abs=1e-6)
 
 
+def test_the_record_counts_only_classes_that_episodes_choose_from(fewshot, trained, class_folders, tmp_path):
+    shutil.copytree(class_folders, tmp_path / "images")
+    small = sorted((tmp_path / "images").iterdir())[0]
+    for image in sorted(small.iterdir())[2:]:
+        image.unlink()
+    ended = fewshot(
+        "evaluate", trained, tmp_path / "images", "--way", 2, "--shot", 1, "--query", 3, "--episodes", 3, "--out", tmp_path / "o"
+    )
+    assert ended.status == 0 and str(tmp_path / "o" / "fewshot.json") in ended.err.splitlines()[-1], ended.err
+    about = AboutEpisodes.read(tmp_path / "o")
+    assert (about.images, about.groups, len(about.classes)) == (24, 24, 2) and small.name not in about.classes
+    assert list(about.texts) == about.classes and any("1 classes left out" in note for note in about.notes)
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_and_the_order_of_methods_no_others(fewshot, trained, class_folders, tmp_path):
     options = ("--way", 2, "--shot", 2, "--query", 3, "--episodes", 6)

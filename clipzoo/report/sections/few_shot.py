@@ -19,7 +19,7 @@ def answer(content: dict[str, Any], words: Words) -> Section:
     blocks: list[Block] = [Paragraph(words("few_shot_about", **what)), Paragraph(words("few_shot_intro", **numbers))]
     blocks += [_table(points, words), Figures([_curve(points, words)])]
     if found := content["differences"]:
-        blocks += [_differences(found, words), Paragraph(words("few_shot_paired", first=found[0]["second"]))]
+        blocks += [_differences(found, words), Paragraph(words("few_shot_paired"))]
     blocks += [Paragraph(note, "note", english=True) for note in about["notes"]]
     return Section("answer", words("answer"), blocks)
 

@@ -43,11 +43,6 @@ class _Job:
     taken: Taken | None = None
     reported: int = 0
 
-    @property
-    def is_known(self) -> bool:
-        """Whether it has reported."""
-        return self.taken is not None
-
 
 @dataclass
 class Room:
@@ -110,7 +105,7 @@ class Room:
         """Whether one more job fits on this device."""
         self.listen()
         beside = [job for job in self.jobs.values() if job.device == device]
-        if beside and (self.need is None or (_is_gpu(device) and not all(job.is_known for job in beside))):
+        if beside and (self.need is None or (_is_gpu(device) and any(job.taken is None for job in beside))):
             return self.wait("a report", "a job starts beside others when they have made a step and reported what memory they take")
         if self.need is None:  # nobody else is on that GPU
             return True
@@ -118,11 +113,10 @@ class Room:
         free = memory.available()
         if free is not None and memory.SPARE * free < used + growing:
             return self.wait_for("memory", used, free - growing)
-        gpu_used = self.need.gpu_used
         if _is_gpu(device) and beside:
             free = self.gpus[device] - sum(job.taken.gpu_used for job in beside)
-            if memory.SPARE * free < gpu_used:
-                return self.wait_for("GPU memory", gpu_used, free)
+            if memory.SPARE * free < self.need.gpu_used:
+                return self.wait_for("GPU memory", self.need.gpu_used, free)
         return True
 
     def growth(self, job: _Job) -> int:
