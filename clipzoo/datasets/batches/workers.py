@@ -28,6 +28,8 @@ _SLICE = 1.0  # seconds of a wait, after which signals and dead workers are noti
 _RESERVE = 2**28  # bytes of shared memory kept free
 _GRACE = 3.0  # seconds for a worker to end when asked to
 _KILLED = 5.0  # seconds for a killed worker to disappear, unless it hangs in a system read
+_LOOK = 0.02  # seconds between two looks for a dying worker
+_DYING = 2.0  # seconds between the closing of a dying worker's sockets and its end, at most
 
 _NO_SHARED_MEMORY = (
     "note: /dev/shm has no room for the batches of the worker processes, so pipes are used, which are slower. "
@@ -141,7 +143,7 @@ class _Workers(_MultiProcessingDataLoaderIter):
             self.check()
             found, data = super()._try_get_data(_SLICE)
         except (OSError, EOFError, RuntimeError) as error:
-            self.check()
+            self.look_for_the_dying()
             raise ProcessError(
                 f"data.num_workers: cannot receive from the worker processes of the {self.loader.name} "
                 f"({first_line(error)}). Use fewer workers, or raise the limit of open files: "
@@ -159,8 +161,20 @@ class _Workers(_MultiProcessingDataLoaderIter):
         try:
             return super()._next_data()
         except (OSError, EOFError, RuntimeError):  # also from the thread that pins memory
-            self.check()
+            self.look_for_the_dying()
             raise
+
+    def look_for_the_dying(self) -> None:
+        """Refuse to wait for a worker that is dead or about to be: the system closes the sockets of a process before it ends it.
+
+        Raises:
+            ProcessError: A worker is dead.
+        """
+        end = time.monotonic() + _DYING
+        self.check()
+        while time.monotonic() < end:
+            time.sleep(_LOOK)
+            self.check()
 
     def check(self) -> None:
         """Refuse to wait for a dead worker.

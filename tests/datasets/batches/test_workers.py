@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from clipzoo.datasets.batches import workers
 from clipzoo.datasets.batches.workers import Loader, Parcel, tensors_of
@@ -139,6 +141,33 @@ def test_a_message_that_a_dead_worker_has_half_sent_is_not_waited_for(monkeypatc
         with pytest.raises(ProcessError, match="signal 9"):
             list(batches)
         killer.wait(timeout=20)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError(), RuntimeError("unable to open")])
+def test_a_dying_worker_that_has_closed_its_sockets_is_named(monkeypatch, error):
+    """The system closes them first, so that an error of the reception comes before the death that caused it."""
+    with closing(loader_of(Cases())) as loader:
+        batches = iter(loader)
+        next(batches)
+        (child,) = multiprocessing.active_children()
+
+        def fails(self, timeout):
+            threading.Timer(0.3, os.kill, (child.pid, signal.SIGKILL)).start()
+            raise error
+
+        monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", fails)
+        with pytest.raises(ProcessError, match=r"one of 1 worker processes for the test cases was killed by signal 9"):
+            list(batches)
+
+
+def test_an_error_of_the_reception_from_living_workers_is_one_line(monkeypatch):
+    def fails(self, timeout):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(workers, "_DYING", 0.1)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", fails)
+    with closing(loader_of(Cases())) as loader, pytest.raises(ProcessError, match=r"cannot receive .*Too many open files.*ulimit -n"):
+        values(loader)
 
 
 def test_the_wait_for_a_batch_has_an_end_and_a_worker_that_hangs_is_killed(monkeypatch):
