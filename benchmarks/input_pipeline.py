@@ -89,15 +89,15 @@ class Clipzoo:
         task: The task.
         augmentation: As in a config.
         cached: Whether to use an image cache, which is new.
-        on_device: Whether to augment whole batches, in this process.
+        one_by_one: Whether to augment image by image, as with an augmentation without batched form.
     """
 
-    def __init__(self, task: Task, augmentation: str | None = AUGMENTATION, *, cached: bool = False, on_device: bool = False):
+    def __init__(self, task: Task, augmentation: str | None = AUGMENTATION, *, cached: bool = False, one_by_one: bool = False):
         import numpy as np
 
         from clipzoo.datasets import ImageFolderDataset
         from clipzoo.datasets.augmentations import augmentation_of
-        from clipzoo.datasets.augmentations.batched import batched
+        from clipzoo.datasets.augmentations.batched import training_transform
         from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
         from clipzoo.datasets.batches.samplers import RandomSampler
         from clipzoo.datasets.image_cache.cache import ImageCache
@@ -109,22 +109,22 @@ class Clipzoo:
             data.encoded_digest(row)  # a training knows them from the fingerprint of its data
         cache = ImageCache.of(tempfile.mkdtemp(dir=task.scratch), 4.0) if cached else None
         common = {"num_workers": task.num_workers, "pin_memory": False, "cache": cache}
-        self.finish = batched(augmentation_of(augmentation), preprocessing) if on_device else lambda batch: batch
         self.batches, self.epoch = None, 0
         if augmentation is None:
             transform = evaluation_transform(preprocessing)
             self.loader = eval_loader(data, np.arange(len(data)), transform, batch_size=task.batch_size, **common)
             return
         self.batches = EpochBatches(data, np.arange(len(data)), RandomSampler(), batch_size=task.batch_size, seed=0)
-        transform = self.finish.transform if on_device else augmentation_of(augmentation).build(preprocessing)
-        self.loader = train_loader(data, self.batches, transform, None, all_captions=False, **common)
+        made = augmentation_of(augmentation)
+        transform, augment = (made.build(preprocessing), None) if one_by_one else training_transform(made, preprocessing)
+        self.loader = train_loader(data, self.batches, transform, None, all_captions=False, augment=augment, **common)
 
     def __call__(self) -> int:
         """An epoch."""
         if self.batches is not None:
             self.batches.set_epoch(self.epoch)
             self.epoch += 1
-        return sum(len(self.finish(batch)) for batch in self.loader)
+        return sum(len(batch) for batch in self.loader)
 
     def close(self) -> None:
         """End the workers."""
@@ -158,7 +158,7 @@ CONTENDERS: dict[str, Callable[[Task], Epoch]] = {
     "clipzoo without cache": Clipzoo,
     "clipzoo, first epoch": FirstEpoch,
     "clipzoo, later epochs": lambda task: Clipzoo(task, cached=True),
-    "clipzoo, later epochs, augment_on_device": lambda task: Clipzoo(task, cached=True, on_device=True),
+    "clipzoo, later epochs, one by one": lambda task: Clipzoo(task, cached=True, one_by_one=True),
     "evaluation without cache": lambda task: Clipzoo(task, None),
     "evaluation, later passes": lambda task: Clipzoo(task, None, cached=True),
 }

@@ -82,7 +82,7 @@ def test_retrieval_prints_the_three_rows_and_the_recalls_agree(smoke):
 def test_input_pipeline_prints_every_loader_for_every_kind_of_file(smoke):
     header, setting, rows = smoke("input_pipeline")
     assert "torchvision" in header and "timm" in header and setting.startswith("8 images of 80 x 80 to 32 px")
-    ours = ["clipzoo without cache", "clipzoo, first epoch", "clipzoo, later epochs", "clipzoo, later epochs, augment_on_device"]
+    ours = ["clipzoo without cache", "clipzoo, first epoch", "clipzoo, later epochs", "clipzoo, later epochs, one by one"]
     names = ["torchvision", "timm", *ours, "evaluation without cache", "evaluation, later passes"]
     assert [row[:2] for row in rows] == [[kind, name] for kind in ("jpeg", "png", "png16") for name in names]
     assert all(float(row[2]) > 0 for row in rows) and all(float(row[4]) == 1 for row in rows if row[1] == "torchvision")

@@ -40,8 +40,8 @@ class DataSettings(Settings):
         batch_size: Cases per step and per process.
         augmentation: ``'none'``, ``'minimal'``, ``'standard'``, a spec for AUGMENTATIONS, or a list of them that are applied one after the
             other. Applied in training only.
-        augment_on_device: Whether augmentation is applied to whole batches on the device, with the same random numbers, instead of to
-            single images by the workers; the result is the same up to rounding. For augmentations that have a batched form.
+        augment_on_device: Whether the device augments the batches, instead of the process that reads them; random numbers are the same,
+            and pixels up to rounding. For augmentations that have a batched form.
         sampler: Spec for SAMPLERS; ``None`` visits every training case once per epoch.
         num_workers: Data loader processes; 0 loads in the training process. Results do not depend on it.
         eval_batch_size: Cases per step in evaluation; ``None`` means twice ``batch_size``.

@@ -237,7 +237,7 @@ def run(
             "runtime.threads": torch.get_num_threads(),
             "runtime.feature_cache": "used" if fed.features is not None else None,
             "runtime.compile": settings.compile,
-            "data.augment_on_device": "used" if data_settings.augment_on_device else None,
+            "data.augment_on_device": "used" if fed.augmentation is not None and device.type != "cpu" else None,
         },
         averaged=averaged,
         live=None if live is None else LiveVocabulary(live, kind, optimizer),

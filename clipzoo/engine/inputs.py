@@ -13,7 +13,7 @@ from rich.console import Console
 
 from clipzoo.config.settings import DataSettings, RuntimeSettings, TrainSettings
 from clipzoo.datasets.augmentations import Mixing, augmentation_of, is_none, mixings_of
-from clipzoo.datasets.augmentations.batched import BatchedAugmentation, batched
+from clipzoo.datasets.augmentations.batched import BatchedAugmentation, training_transform
 from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.image_cache.cache import ImageCache
@@ -187,14 +187,15 @@ def of(
         "timeout": timeout,
         "cache": images,
     }
-    augmentation = augmentation_of(settings.augmentation)
-    on_device = batched(augmentation, net.preprocessing) if settings.augment_on_device else None
+    on_device = settings.augment_on_device
+    transform, augment = training_transform(augmentation_of(settings.augmentation), net.preprocessing, one_by_one=not on_device)
     train = train_loader(
         data,
         batches,
-        augmentation.build(net.preprocessing) if on_device is None else on_device.transform,
+        transform,
         tokens,
         all_captions=net.captions == "all",
+        augment=None if on_device else augment,
         features=table if _unchanged(settings) else None,
         **common,
     )
@@ -215,7 +216,7 @@ def of(
     }
     single_cases.check(net, batches, train, device)
     warn_of_double_balance(net, batches.sampler, log)
-    return Inputs(tokens, table, batches, train, scored, on_device)
+    return Inputs(tokens, table, batches, train, scored, augment if on_device else None)
 
 
 def mixings(net: Model, settings: DataSettings, train: TrainSettings) -> list[Mixing]:

@@ -75,6 +75,23 @@ def test_it_equals_the_per_image_path_up_to_rounding(data, spec, fit):
         assert not torch.equal(one_by_one.images[:8], one_by_one.images[8:16]), "drawn anew in every epoch"
 
 
+@pytest.mark.parametrize("size", [31, 189])  # torch sums more than 2**15 values in parallel
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec != "none"], ids=str)
+def test_a_pixel_depends_neither_on_its_batch_nor_on_threads(data, spec, size, monkeypatch):
+    augmentation = batched(augmentation_of(spec), Preprocessing(size=size))
+    reader, collate = CaseReader(data, augmentation.transform), Collate(data, None)
+    samples = [reader[Draw(row % len(data), row)] for row in range(23)]
+    alone = torch.cat([augmentation(collate([sample])).images for sample in samples])
+    threads = torch.get_num_threads()
+    try:
+        for count, at_once in [(1, 1), (1, 5), (2, 2), (2, 23), (3, 7), (5, 23)]:
+            torch.set_num_threads(count)
+            monkeypatch.setattr("clipzoo.datasets.augmentations.batched._PIXELS", at_once * size**2 // count)
+            assert torch.equal(augmentation(collate(samples)).images, alone), (count, at_once)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_pixels_that_are_not_interpolated_are_the_same_except_at_ties(data):
     """With the nearest pixel, rounding decides only where two are equally near."""
     one_by_one, together = both(data, EVERYTHING[1], Preprocessing(size=32))

@@ -1,4 +1,6 @@
-"""``data.augment_on_device`` in a run: the losses of the per-image path up to rounding, and restarts to the last bit."""
+"""Augmentation of whole batches in a run: the losses of the per-image path up to rounding, and to the last bit those of the device, if it
+is the CPU, of workers, and of a restart.
+"""
 
 import hashlib
 import json
@@ -10,7 +12,10 @@ from clipzoo.engine import loop
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.engine.dry_run import dry_run
 
-ON_DEVICE = {"augmentation": "standard", "augment_on_device": True}
+STANDARD = {"augmentation": "standard"}
+ON_DEVICE = {**STANDARD, "augment_on_device": True}
+# A step without batched form, which changes nothing.
+ONE_BY_ONE = {"augmentation": ["standard", {"type": "RandomErasing", "p": 0}]}
 CACHED = {"train": {"accumulation": 2, "grad_cache": True}, "runtime": {"precision": "bf16"}}
 FILES = ("checkpoint_latest.pth", "checkpoint_best.pth", "history.json", "predictions.csv")
 
@@ -43,33 +48,35 @@ def first_losses(monkeypatch):
 
 
 def test_a_step_has_the_loss_of_the_per_image_path(config_of, tmp_path, quiet, first_losses):
-    for data in ({"augmentation": "standard"}, ON_DEVICE, {"augmentation": "none"}):
+    for data in (STANDARD, ON_DEVICE, ONE_BY_ONE, {"augmentation": "none"}):
         dry_run(validation(config_of, tmp_path / "run", quiet, data=data))
-    one_by_one, together, other = first_losses
+    together, on_device, one_by_one, other = first_losses
+    assert on_device == together
     assert abs(one_by_one - together) < 1e-5 < abs(one_by_one - other)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, CACHED], ids=["plain", "cached"])
-def test_a_stopped_run_goes_on_bit_for_bit_and_workers_change_nothing(config_of, tmp_path, quiet, stopped_at, more):
+def test_a_stopped_run_goes_on_bit_for_bit_and_neither_workers_nor_the_device_change_anything(config_of, tmp_path, quiet, stopped_at, more):
     validation(config_of, tmp_path / "whole", quiet, **more).train(fold=1)
     with stopped_at(2):
         validation(config_of, tmp_path / "stopped", quiet, **more).train(fold=1)
     validation(config_of, tmp_path / "stopped", quiet, **more).train(fold=1)
     assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
-    with_workers = validation(config_of, tmp_path / "workers", quiet, data={**ON_DEVICE, "num_workers": 2}, **more)
-    with_workers.train(fold=1)
-    assert digests(tmp_path / "workers")["history.json"] == digests(tmp_path / "whole")["history.json"]
-    one_by_one = validation(config_of, tmp_path / "one_by_one", quiet, data={"augmentation": "standard"}, **more)
-    one_by_one.train(fold=1)
+    for number, data in enumerate((STANDARD, {**STANDARD, "num_workers": 2}, {**ON_DEVICE, "num_workers": 2})):
+        validation(config_of, tmp_path / f"{number}", quiet, data=data, **more).train(fold=1)
+        assert digests(tmp_path / f"{number}")["history.json"] == digests(tmp_path / "whole")["history.json"]
+    validation(config_of, tmp_path / "one_by_one", quiet, data=ONE_BY_ONE, **more).train(fold=1)
     np.testing.assert_allclose(losses(tmp_path / "whole"), losses(tmp_path / "one_by_one"), atol=0.02 if more else 2e-3)
 
 
 @pytest.mark.slow
-def test_a_change_between_two_starts_is_noted(config_of, tmp_path, quiet, stopped_at):
+def test_a_change_between_two_starts_is_noted_only_where_it_changes_rounding(config_of, tmp_path, quiet, stopped_at):
     splits = {"num_folds": 2}
     validation(config_of, tmp_path / "run", quiet, splits=splits).train(fold=2)
     with stopped_at(3):
         validation(config_of, tmp_path / "run", quiet, splits=splits).train(fold=1)
-    summary = validation(config_of, tmp_path / "run", quiet, splits=splits, data={"augmentation": "standard"}).train()
-    assert any("data.augment_on_device was used and is None" in note for note in summary.notes)
+    summary = validation(config_of, tmp_path / "run", quiet, splits=splits, data=STANDARD).train()
+    assert not any("augment_on_device" in note for note in summary.notes)
+    result = tmp_path / "run" / "fold_1" / "result.json"
+    assert '"data.augment_on_device": null' in result.read_text(encoding="utf-8")

@@ -1,8 +1,13 @@
-"""Augmentation of whole batches on the device (``data.augment_on_device``): the same random numbers, applied to all images at once.
+"""Augmentation of whole batches: the random numbers of the per-image path, applied to all images at once.
 
-The process that reads an image draws its numbers, in the order and from the generator of the per-image path, and sends them with the
-scaled uint8 pixels: a quarter of the bytes of the finished image. The training process does the arithmetic. It equals the per-image path up
-to rounding: sums over an image are formed in another order, and the coordinates of a rotated pixel differ in their last bits.
+The process that reads an image draws its numbers, in the order and from the generator of the per-image path. The arithmetic follows when
+the batch is complete, in the same process; or, with ``data.augment_on_device``, on the device, where the scaled uint8 pixels are a quarter
+of the bytes to move. It equals the per-image path up to rounding: sums over an image are formed in another order, and the coordinates of a
+rotated pixel differ in their last bits.
+
+On CPUs an image is the same to the last bit whatever else is in its batch, however many threads there are, and in whichever process: every
+operation below rounds once per value, and sums over an image are formed row by row: torch's sum to a single number depends on the number
+of threads.
 
 A step of ``Augmentation.steps`` has a batched form if it is a transform of torchvision listed in ``FORMS``, or has a method ``batched``
 that returns a ``BatchedStep``.
@@ -24,10 +29,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from clipzoo.datasets.augmentations.images import Augmentation
+    from clipzoo.datasets.transforms import Transform
     from clipzoo.structures import Batch, Preprocessing
 
 
-_PER_THREAD = 2  # images at once on a CPU, whose cache holds no more: 1.0 ms per image of 224 px, and 2.8 ms with 32 at once
+# Pixels at once per thread of a CPU, whose cache holds no more: two images of 224 px take 1.0 ms each, and 32 at once 2.8 ms.
+_PIXELS = 2 * 224 * 224
+
+
+class NoBatchedForm(ConfigError):
+    """An augmentation can only be applied image by image."""
 
 
 class Drawn(NamedTuple):
@@ -90,8 +101,8 @@ class BatchedJitter:
         is_first, brightness, contrast = (number.view(-1, 1, 1, 1) for number in numbers_BP.unbind(1))
         images_BCHW = images_BCHW.mul_(torch.where(is_first > 0, brightness, 1.0)).clamp_(0, 1)
         red, green, blue = images_BCHW.unbind(1)
-        grey_BHW = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-        mean_B111 = (grey_BHW.sum((1, 2)) / inside_B1HW.sum((1, 2, 3))).view(-1, 1, 1, 1)
+        grey_BHW = red.mul(0.2989).add_(green.mul(0.587)).add_(blue.mul(0.114))
+        mean_B111 = (grey_BHW.sum(2).sum(1) / inside_B1HW.sum((1, 2, 3))).view(-1, 1, 1, 1)
         images_BCHW = images_BCHW.mul_(contrast).add_(inside_B1HW * (mean_B111 * (1 - contrast))).clamp_(0, 1)
         return images_BCHW.mul_(torch.where(is_first > 0, 1.0, brightness)).clamp_(0, 1)
 
@@ -177,7 +188,7 @@ class BatchedAugmentation:
         square: Steps on the padded image.
 
     Attributes:
-        transform: Function from an RGB image to ``Drawn``.
+        transform: Function from an RGB image to ``Drawn``: what the reader of an image does.
     """
 
     def __init__(self, preprocessing: Preprocessing, colour: Sequence[BatchedStep], square: Sequence[BatchedStep]):
@@ -204,7 +215,9 @@ class BatchedAugmentation:
         if batch.draws is None:
             return batch
         with torch.no_grad(), torch.autocast(batch.images.device.type, enabled=False):
-            at_once = _PER_THREAD * torch.get_num_threads() if batch.images.device.type == "cpu" else len(batch.images)
+            at_once = len(batch.images)
+            if batch.images.device.type == "cpu":
+                at_once = max(1, _PIXELS * torch.get_num_threads() // self.preprocessing.size**2)
             parts = zip(batch.images.split(at_once), batch.draws.split(at_once), strict=True)
             return replace(batch, images=torch.cat([self._finished(*part) for part in parts]), draws=None)
 
@@ -228,12 +241,34 @@ def batched(augmentation: Augmentation, preprocessing: Preprocessing) -> Batched
     """The batched form of an augmentation.
 
     Raises:
-        ConfigError: One of its steps has none.
+        NoBatchedForm: One of its steps has none.
     """
     if not hasattr(augmentation, "steps"):
         raise _no_form(type(augmentation).__name__)
     colour, square = ([_form(step) for step in steps] for steps in augmentation.steps(preprocessing))
     return BatchedAugmentation(preprocessing, colour, square)
+
+
+def training_transform(
+    augmentation: Augmentation, preprocessing: Preprocessing, *, one_by_one: bool = True
+) -> tuple[Transform, BatchedAugmentation | None]:
+    """What is done to each training image, and to each batch of them; ``None`` for nothing, if the augmentation has no batched form.
+
+    Args:
+        augmentation: The augmentation.
+        preprocessing: What the image tower requires.
+        one_by_one: Whether an augmentation without batched form may be applied image by image.
+
+    Raises:
+        NoBatchedForm: It has none, and ``one_by_one`` is false.
+    """
+    try:
+        augment = batched(augmentation, preprocessing)
+    except NoBatchedForm:
+        if not one_by_one:
+            raise
+        return augmentation.build(preprocessing), None
+    return augment.transform, augment
 
 
 def _form(step: object) -> BatchedStep:
@@ -245,8 +280,8 @@ def _form(step: object) -> BatchedStep:
     return made
 
 
-def _no_form(name: str) -> ConfigError:
-    return ConfigError(
+def _no_form(name: str) -> NoBatchedForm:
+    return NoBatchedForm(
         f"data.augment_on_device: {name} has no batched form. Remove data.augment_on_device, or use 'none', 'minimal', 'standard', "
         "RandomAffine, RandomHorizontalFlip, RandomVerticalFlip, or ColorJitter of brightness and contrast"
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
@@ -202,7 +203,8 @@ class CaseReader(torch.utils.data.Dataset):
             return error  # ``Loader`` raises it: torch re-raises a worker's exception with all tracebacks in its message
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed would also record the call stack for an uninitialised GPU
-            tensors = [self._finish(image) for image in images]
+            with _one_thread():
+                tensors = [self._finish(image) for image in images]
         several = self.dataset.single_images is not self.dataset
         return draw.row, _joined(tensors, torch.stack) if several else tensors[0], draw.caption
 
@@ -213,6 +215,17 @@ class CaseReader(torch.utils.data.Dataset):
     def _chosen(self, draw: Draw) -> Sequence[int]:
         rows = self.dataset.image_rows(draw.row)
         return rows if self.most is None or len(rows) <= self.most else random.Random(draw.seed).sample(rows, self.most)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a worker process: the sum of an image, as for its contrast, depends on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class FeatureReader(torch.utils.data.Dataset):
@@ -237,16 +250,29 @@ class Collate:
         tokens: The whole tokenised caption table; ``None`` for batches without text (evaluation, and models without a text tower).
         all_captions: Whether every batch contains the whole caption table, for losses that compare with all captions.
         of_features: Whether the samples are features instead of images.
+        augment: Function applied to every batch; see ``BatchedAugmentation``.
     """
 
-    def __init__(self, dataset: Dataset, tokens: Tokens | None, *, all_captions: bool = False, of_features: bool = False):
-        self.dataset, self.tokens, self.all_captions, self.of_features = dataset, tokens, all_captions, of_features
+    def __init__(
+        self,
+        dataset: Dataset,
+        tokens: Tokens | None,
+        *,
+        all_captions: bool = False,
+        of_features: bool = False,
+        augment: Callable[[Batch], Batch] | None = None,
+    ):
+        self.dataset, self.tokens, self.all_captions, self.of_features, self.augment = dataset, tokens, all_captions, of_features, augment
         self.caption_labels = None if tokens is None else _caption_labels(dataset, len(tokens))
 
     def __call__(self, samples: Sequence[tuple[int, torch.Tensor, int] | ClipzooError]) -> Batch | ClipzooError:
         for sample in samples:
             if isinstance(sample, ClipzooError):
                 return sample
+        batch = self._batch(samples)
+        return batch if self.augment is None else self.augment(batch)
+
+    def _batch(self, samples: Sequence[tuple[int, torch.Tensor, int]]) -> Batch:
         rows = [row for row, _, _ in samples]
         values = [value for _, value, _ in samples]
         common: dict[str, torch.Tensor | None] = {"cases": torch.tensor(rows)}
@@ -308,6 +334,7 @@ def train_loader(
     all_captions: bool,
     num_workers: int,
     pin_memory: bool,
+    augment: Callable[[Batch], Batch] | None = None,
     features: torch.Tensor | None = None,
     timeout: float = TIMEOUT,
     cache: ImageCache | None = None,
@@ -315,11 +342,13 @@ def train_loader(
     """A loader of training batches; call ``batches.set_epoch`` before each epoch.
 
     Args:
+        transform: See ``CaseReader``.
+        augment: Function applied to every batch by the process that has read it: a ``BatchedAugmentation`` whose ``transform`` is used.
         features: ``[N, F]`` features of all cases, used instead of images; ``transform`` and ``num_workers`` are then ignored.
         timeout: Maximum seconds that worker processes may take per batch.
         cache: See ``CaseReader``.
     """
-    collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None)
+    collate = Collate(dataset, tokens, all_captions=all_captions, of_features=features is not None, augment=augment)
     options = {"pin_memory": pin_memory, "name": "training cases", "timeout": timeout}
     return _loader(_reader(dataset, transform, features, cache, dataset.most_images), batches, collate, num_workers, **options)
 

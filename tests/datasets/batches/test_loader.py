@@ -18,15 +18,18 @@ import torch
 from PIL import Image
 
 from clipzoo.config import Config
+from clipzoo.datasets import ImageFolderDataset
+from clipzoo.datasets.augmentations import augmentation_of
+from clipzoo.datasets.augmentations.batched import training_transform
 from clipzoo.datasets.base import Dataset
-from clipzoo.datasets.batches.loader import CaseReader, Collate, Draw, EpochBatches, eval_loader
+from clipzoo.datasets.batches.loader import CaseReader, Collate, Draw, EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import DistinctCaptionSampler, RandomSampler, WeightedSampler
 from clipzoo.datasets.captions import Captions
 from clipzoo.engine import build
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import BuildError, ConfigError, DataError
 from clipzoo.records.folds import Case, Split
-from clipzoo.structures import Tokens
+from clipzoo.structures import Preprocessing, Tokens
 
 
 def data_of(captions, labels=None):
@@ -242,6 +245,26 @@ def test_a_damaged_image_is_one_line_also_from_a_worker(num_workers):
     with pytest.raises(DataError) as caught, closing(loader):
         next(batches)
     assert str(caught.value) == "1.png: damaged"
+
+
+@pytest.mark.parametrize(
+    "spec", ["standard", ["standard", {"type": "RandomEqualize", "p": 1}], {"type": "ColorJitter", "contrast": 0.9, "hue": 0.1}]
+)
+def test_a_worker_makes_the_pixels_of_the_training_process(spec, class_folders):
+    """A worker has one thread; torch's sum of an image of this size depends on their number."""
+    data, preprocessing, found = ImageFolderDataset(str(class_folders)), Preprocessing(size=224), []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for num_workers in (0, 1):
+            transform, augment = training_transform(augmentation_of(spec), preprocessing)
+            batches = EpochBatches(data, np.arange(len(data)), RandomSampler(), batch_size=5, seed=0)
+            options = {"all_captions": False, "num_workers": num_workers, "pin_memory": False, "augment": augment}
+            with closing(train_loader(data, batches, transform, None, **options)) as loader:
+                found.append(torch.cat([batch.images for batch in loader]))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
 
 
 def read_all_but_the_second(row):
