@@ -67,7 +67,7 @@ def test_looking_changes_neither_the_model_nor_a_random_number(make_run):
     run = make_run(batch_size=2)
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     drawn, modes = torch.get_rng_state(), [module.training for module in run.model.modules()]
-    batch = run.train_loader.collate_fn([run.train_loader.dataset[draw] for draw in next(iter(run.batches))[:1]])
+    batch = run.train_loader.collate([run.train_loader.dataset[draw] for draw in next(iter(run.batches))[:1]])
     names = single_cases.single_valued(run.model, batch)
     assert names and len(set(names)) == len(names) < len(single_cases.learning_norms(run.model))
     after = run.model.state_dict()
@@ -77,7 +77,7 @@ def test_looking_changes_neither_the_model_nor_a_random_number(make_run):
 
 def test_the_named_layers_are_those_that_torch_refuses(make_run):
     run = make_run(batch_size=2)
-    batch = run.train_loader.collate_fn([run.train_loader.dataset[draw] for draw in next(iter(run.batches))[:1]])
+    batch = run.train_loader.collate([run.train_loader.dataset[draw] for draw in next(iter(run.batches))[:1]])
     first = single_cases.single_valued(run.model, batch)[0]
     seen = []
     for name, module in run.model.named_modules():

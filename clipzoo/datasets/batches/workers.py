@@ -6,9 +6,6 @@ the worker left unanswered.
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import pickle
 import signal
 import threading
 import time
@@ -21,20 +18,15 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from clipzoo import signals
+from clipzoo.datasets.batches.parcels import Parcel
 from clipzoo.errors import ClipzooError, ProcessError, first_line
 
 TIMEOUT = 1800.0  # seconds; default of runtime.timeout
 _SLICE = 1.0  # seconds of a wait, after which signals and dead workers are noticed
-_RESERVE = 2**28  # bytes of shared memory kept free
 _GRACE = 3.0  # seconds for a worker to end when asked to
 _KILLED = 5.0  # seconds for a killed worker to disappear, unless it hangs in a system read
 _LOOK = 0.02  # seconds between two looks for a dying worker
 _DYING = 2.0  # seconds between the closing of a dying worker's sockets and its end, at most
-
-_NO_SHARED_MEMORY = (
-    "note: /dev/shm has no room for the batches of the worker processes, so pipes are used, which are slower. "
-    "In Docker, start the container with --shm-size=8g or --ipc=host"
-)
 
 
 class Watch(Protocol):
@@ -79,16 +71,12 @@ class Loader(DataLoader):
         while True:
             if self.watch is not None:
                 self.watch.waits(0.0)
-            batch = next(batches, None)
-            if isinstance(batch, Noted):
-                for line in batch.notes:
-                    self.say(line)
-                batch = batch.batch
-            if batch is None:
+            parcel = next(batches, None)
+            if parcel is None:
                 return
-            if isinstance(batch, Parcel):
-                batch = batch.opened()
-                self.say(_NO_SHARED_MEMORY)
+            for line in parcel.notes:
+                self.say(line)
+            batch = parcel.opened()
             if isinstance(batch, ClipzooError):
                 raise batch
             yield batch
@@ -246,98 +234,16 @@ def _obituary(loader: Loader, pid: int | None, status: int) -> str:
     return f"data.num_workers: one of {loader.num_workers} worker processes for the {loader.name} {died} (process {pid}). {advice}"
 
 
-class Parcel:
-    """A batch sent through a pipe.
-
-    Args:
-        batch: Any picklable object.
-    """
-
-    def __init__(self, batch: object):
-        self.content: bytes | None = pickle.dumps(batch)
-        self.batch: Any = None
-
-    def opened(self) -> Any:
-        """The batch."""
-        if self.content is not None:
-            self.batch, self.content = pickle.loads(self.content), None
-        return self.batch
-
-    def pin_memory(self) -> Parcel:
-        """The same parcel with its batch in page-locked memory; the DataLoader calls this."""
-        if hasattr(self.opened(), "pin_memory"):
-            self.batch = self.batch.pin_memory()
-        return self
-
-
-@dataclasses.dataclass
-class Noted:
-    """A batch with lines for the user from the worker process that made it.
-
-    Attributes:
-        batch: The batch, or a ``Parcel`` with it.
-        notes: The lines.
-    """
-
-    batch: Any
-    notes: list[str]
-
-    def pin_memory(self) -> Noted:
-        """The same with the batch in page-locked memory; the DataLoader calls this."""
-        if hasattr(self.batch, "pin_memory"):
-            self.batch = self.batch.pin_memory()
-        return self
-
-
 class _Sent:
-    """Lets a worker send its batches in shared memory, or as a parcel when that is full.
-
-    Torch would do so in a thread of the worker whose errors are lost: the batch would then be waited for forever.
-    """
+    """What a process does with the samples of a batch."""
 
     def __init__(self, collate: Callable, dataset: object):
         self.collate = collate
         self.after_batch = getattr(dataset, "after_batch", list)
 
-    def __call__(self, samples: list) -> Any:
-        batch, in_worker = self.collate(samples), torch.utils.data.get_worker_info() is not None
-        notes = self.after_batch()
-        sent = self._sent(batch) if in_worker else batch
-        return Noted(sent, notes) if notes else sent
-
-    def _sent(self, batch: Any) -> Any:
-        tensors = list(tensors_of(batch))
-        if not has_room(sum(tensor.nbytes for tensor in tensors)):
-            return Parcel(batch)
-        try:
-            for tensor in tensors:
-                tensor.share_memory_()
-        except RuntimeError:  # another process was faster
-            return Parcel(batch)
-        return batch
-
-
-def has_room(size: int) -> bool:
-    """Does ``/dev/shm`` have room for ``size`` more bytes, besides the reserve for other libraries and later workers' semaphores?"""
-    try:
-        found = os.statvfs("/dev/shm")
-    except (AttributeError, OSError):  # other systems keep shared memory elsewhere
-        return True
-    return found.f_bavail * found.f_frsize - size >= min(found.f_blocks * found.f_frsize // 4, _RESERVE)
-
-
-def tensors_of(value: object) -> Iterator[torch.Tensor]:
-    """All tensors in a batch, in dataclasses, sequences and dicts of any depth."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from tensors_of(getattr(value, field.name))
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from tensors_of(part)
-    elif isinstance(value, dict):
-        yield from tensors_of(list(value.values()))
+    def __call__(self, samples: list) -> Parcel:
+        parcel = Parcel(self.collate(samples), self.after_batch())
+        return parcel if torch.utils.data.get_worker_info() is None else parcel.pack()
 
 
 def _begin(_: int) -> None:

@@ -13,10 +13,9 @@ import pytest
 import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from clipzoo.datasets.batches import workers
-from clipzoo.datasets.batches.workers import Loader, Parcel, tensors_of
+from clipzoo.datasets.batches import parcels, workers
+from clipzoo.datasets.batches.workers import Loader
 from clipzoo.errors import DataError, ProcessError
-from clipzoo.structures import Batch, Tokens
 
 
 class Cases(torch.utils.data.Dataset):
@@ -130,7 +129,7 @@ def test_a_worker_that_dies_between_two_batches_interrupts_nothing_but_the_next_
 @pytest.mark.slow
 def test_a_message_that_a_dead_worker_has_half_sent_is_not_waited_for(monkeypatch):
     """The worker is stopped while it sends much more than a pipe holds, and killed while this process reads."""
-    monkeypatch.setattr(workers, "has_room", lambda size: False)
+    monkeypatch.setattr(parcels, "has_room", lambda size: False)
     with closing(loader_of(Cases(size=2**22))) as loader:
         batches = iter(loader)
         next(batches)
@@ -207,7 +206,8 @@ def test_signals_to_workers_are_the_parents_affair():
 
 
 def test_batches_without_room_in_shared_memory_come_through_pipes(monkeypatch):
-    monkeypatch.setattr(workers, "has_room", lambda size: False)
+    monkeypatch.setattr(parcels, "LARGE", 4)
+    monkeypatch.setattr(parcels, "has_room", lambda size: False)
     with closing(loader_of(Cases(), num_workers=2)) as loader:
         loader.watch = Heard()
         assert values(loader) == WHOLE
@@ -218,34 +218,10 @@ def test_shared_memory_that_another_process_took_first_is_no_error(monkeypatch):
     def full(tensor):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
+    monkeypatch.setattr(parcels, "LARGE", 4)
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     with closing(loader_of(Cases())) as loader:
         assert values(loader) == WHOLE
-
-
-@pytest.mark.parametrize(
-    ("total", "free", "size", "expected"), [(64, 64, 47, True), (64, 64, 49, False), (9999, 300, 40, True), (9999, 300, 50, False)]
-)
-def test_how_much_of_shared_memory_is_left_free(monkeypatch, total, free, size, expected):
-    found = os.statvfs_result((2**20, 2**20, total, free, free, 0, 0, 0, 0, 255))
-    monkeypatch.setattr(os, "statvfs", lambda path: found)
-    assert workers.has_room(size * 2**20) is expected
-
-
-def test_a_system_without_dev_shm_keeps_shared_memory_elsewhere(monkeypatch):
-    def missing(path):
-        raise FileNotFoundError(path)
-
-    monkeypatch.setattr(os, "statvfs", missing)
-    assert workers.has_room(2**40)
-
-
-def test_every_tensor_of_a_batch_is_found_and_a_parcel_is_pinned_once():
-    tokens = Tokens(torch.zeros(2, 3), torch.ones(2))
-    batch = Batch(torch.zeros(2, 3), torch.zeros(2), torch.zeros(2), text=tokens)
-    assert len(list(tensors_of({"a": [batch, (torch.zeros(1), "text")]}))) == 6
-    parcel = Parcel({"a": torch.arange(3)})
-    assert parcel.pin_memory() is parcel and parcel.opened()["a"].tolist() == [0, 1, 2]
 
 
 def test_workers_that_cannot_be_started_are_one_line(monkeypatch):
