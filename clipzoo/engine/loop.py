@@ -81,7 +81,7 @@ def train_epoch(run: Run) -> None:
     state, started = run.state, time.perf_counter()
     begin_stage(run)
     run.parallel.train()
-    run.batches.set_epoch(state.epoch, start=state.batch)
+    run.batches.set_epoch(state.epoch, start=state.batch, end=run.total_epochs)
     if state.batch == 0:
         run.meter.reset()
         state.metrics, run.epoch_evaluation = {}, None

@@ -4,6 +4,7 @@ processes, worker processes and restarts.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -73,14 +74,25 @@ class EpochBatches:
     ):
         self.dataset, self.rows, self.sampler = dataset, rows, sampler
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.epoch, self.start = 0, 0
+        self.epoch, self.start, self.end = 0, 0, 1
         self.distinct = getattr(sampler, "distinct", "case")
         if self.distinct not in ("case", "caption"):
             raise BuildError(f"{type(sampler).__name__}.distinct: {self.distinct!r} is neither 'case' nor 'caption'")
 
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Go to ``epoch``, counted from 0, skipping its first ``start`` batches (consumed before a restart)."""
-        self.epoch, self.start = epoch, start
+    def set_epoch(self, epoch: int, start: int = 0, end: int = 0) -> None:
+        """Go to ``epoch``, counted from 0, skipping its first ``start`` batches (consumed before a restart).
+
+        Args:
+            epoch: The epoch.
+            start: Number of batches to skip.
+            end: Epoch before which worker processes may read ahead: those that have read this epoch begin with the next one.
+        """
+        self.epoch, self.start, self.end = epoch, start, max(end, epoch + 1)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epoch and number of the next batch."""
+        return self.epoch, self.start
 
     def __len__(self) -> int:
         """Number of batches per epoch, the same in all epochs.
@@ -110,9 +122,14 @@ class EpochBatches:
         return min(len(self) * self.joint_size, len(self.rows) // self.world_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        positions, seeds, sizes = self._arranged()
+        """The batches of the epoch, and of those up to ``end``."""
+        starts = [self.start, *[0] * (self.end - self.epoch - 1)]
+        return itertools.chain.from_iterable(map(self._epoch, range(self.epoch, self.end), starts))
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[list[Draw]]:
+        positions, seeds, sizes = self._arranged(epoch)
         ends = np.cumsum(sizes)
-        for batch in range(self.start, len(self)):
+        for batch in range(start, len(self)):
             first = ends[batch] - sizes[batch]
             mine = slice(first + self.rank, first + sizes[batch] // self.world_size * self.world_size, self.world_size)
             yield [
@@ -120,10 +137,10 @@ class EpochBatches:
                 for row, s in zip(self.rows[positions[mine]].tolist(), seeds[mine].tolist(), strict=True)
             ]
 
-    def _arranged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Positions and seeds of this epoch's draws for all processes, joint batch by joint batch, and the sizes of the joint batches."""
-        rng = generator(self.seed, self.epoch, 0, 0)
-        positions, seeds = self._drawn(self.epoch)
+    def _arranged(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions and seeds of the epoch's draws for all processes, joint batch by joint batch, and the sizes of the joint batches."""
+        rng = generator(self.seed, epoch, 0, 0)
+        positions, seeds = self._drawn(epoch)
         if self.distinct == "case":
             positions = arrange.without_repeats(positions, self.joint_size, len(self.rows), rng)
             return positions, seeds, arrange.cut(len(positions), self.joint_size)
@@ -133,7 +150,7 @@ class EpochBatches:
             positions, seeds = self._drawn(0)
             captions = self._captions(positions, seeds)
         ranks = generator(self.seed).permutation(len(self.rows))[positions]
-        places = arrange.fitting(captions, ranks, len(self), self.joint_size, self.epoch)
+        places = arrange.fitting(captions, ranks, len(self), self.joint_size, epoch)
         sizes = arrange.share_out(len(places), len(self))
         places = places[arrange.deal(captions[places], sizes, rng)]
         return positions[places], seeds[places], sizes

@@ -65,9 +65,12 @@ class Loader(DataLoader):
         super().__init__(dataset, collate_fn=_Sent(collate, dataset), **workers, **options)
         self.collate, self.name, self.seconds = collate, name, timeout
         self.watch: Watch | None = None
+        self._stream: Iterator | None = None  # of parcels from several passes
+        self._next: tuple[int, int] | None = None  # the place of its next batch
+        self._end = 0  # the pass before which it ends
 
     def __iter__(self) -> Iterator:
-        batches = super().__iter__()
+        batches = self._parcels()
         while True:
             if self.watch is not None:
                 self.watch.waits(0.0)
@@ -81,6 +84,22 @@ class Loader(DataLoader):
                 raise batch
             yield batch
 
+    def _parcels(self) -> Iterator[Parcel]:
+        """One pass. If the batch sampler says where it is (``EpochBatches.place``), workers may be ahead of it, in its next pass."""
+        place = getattr(self.batch_sampler, "place", None)
+        if place is None:
+            yield from super().__iter__()
+            return
+        if place != self._next:
+            self._stream, self._end = super().__iter__(), self.batch_sampler.end
+        epoch, start = place
+        for batch in range(start, len(self)):
+            self._next = None  # whatever interrupts the wait, the stream is not used again
+            parcel = next(self._stream)
+            ends = batch + 1 == len(self)
+            self._next = (epoch, batch + 1) if not ends else (epoch + 1, 0) if epoch + 1 < self._end else None
+            yield parcel
+
     def say(self, line: str) -> None:
         """Pass a note on to the user."""
         if self.watch is not None:
@@ -89,6 +108,7 @@ class Loader(DataLoader):
     def close(self) -> None:
         """End the worker processes, if any."""
         workers, self._iterator = self._iterator, None
+        self._stream = self._next = None
         if workers is not None:
             workers.end()
 
