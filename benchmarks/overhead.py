@@ -115,11 +115,11 @@ def watch(clock: Clock) -> None:
 
 
 def config_of(args: argparse.Namespace, data: Path) -> str:
-    """A config file with default settings, except for the sizes, one thread, and reading in the training process."""
+    """A config file with default settings, except for the sizes and one thread."""
     return f"""model = dict(type="CLIP", embed_dim=64,
     image_encoder=dict(type="CLIPVision", image_size={args.image_size}, patch_size=8, width=64, layers=2, heads=2, output_dim=64),
     text_encoder=dict(type="BERT", pretrained=False, pooling="mean", hidden_size=64, num_layers=1, num_heads=2))
-data = dict(dataset=dict(type="ImageFolderDataset", root={str(data)!r}), batch_size=16, num_workers=0)
+data = dict(dataset=dict(type="ImageFolderDataset", root={str(data)!r}), batch_size=16)
 splits = dict(type="StratifiedGroupKFold", num_folds={args.folds})
 train = dict(epochs={args.epochs})
 runtime = dict(device="cpu", threads=1)
