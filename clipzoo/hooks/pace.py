@@ -18,12 +18,11 @@ class Pace:
 
     def __init__(self, seconds: float = 0.0, share: float = 0.02, clock: Callable[[], float] = time.monotonic):
         self._seconds, self._share, self._clock = seconds, share, clock
-        self._took = 0.0
         self.start()
 
     def start(self) -> None:
-        """Begin to count the time; what the work took before, as in another fold, is still known."""
-        self._ended = self._clock()
+        """Begin to count the time."""
+        self._ended, self._took = self._clock(), 0.0
 
     def is_due(self) -> bool:
         """Whether enough time has passed since the last time."""
