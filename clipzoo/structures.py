@@ -141,7 +141,7 @@ class Batch:
         partner: ``[B]`` int64 case of the batch that each image is mixed with; ``None`` if images are not mixed.
         share: Scalar float32 in [0, 1]: the share that each mixed image keeps of its own case.
         num_images: ``[B]`` int64, at least 1, for data with several images per case (``Views``): how many each has, I in total.
-        draws: ``[I, P]`` float32 random numbers for augmentation on the device; ``None`` if it is done.
+        draws: ``[I, P]`` float32 random numbers of an augmentation that is still to be done; ``None`` if it is done.
     """
 
     images: Tensor

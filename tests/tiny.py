@@ -70,3 +70,18 @@ def tiny_config(root: Path, **sections) -> dict:
     for section, values in sections.items():
         config[section] = {**config.get(section, {}), **values} if isinstance(values, dict) else values
     return config
+
+
+def data_of(captions, labels=None):
+    """A dataset without images, with these caption ids per row."""
+    from clipzoo.datasets.base import Dataset
+    from clipzoo.datasets.captions import Captions
+    from clipzoo.records.folds import Case
+
+    table = Captions()
+    for i in range(1 + max(map(max, captions))):
+        table.add(f"caption {i}")
+    ids = [f"{i:06d}" for i in range(len(captions))]
+    labels = [0] * len(captions) if labels is None else labels
+    cases = [Case(id=i, label=int(label), group=i) for i, label in zip(ids, labels, strict=True)]
+    return Dataset(cases, ["a", "b", "c"], captions=table, captions_of_case=dict(zip(ids, captions, strict=True)))

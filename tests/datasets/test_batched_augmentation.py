@@ -1,20 +1,22 @@
 """Augmentation of whole batches: the same random numbers as image by image, and the same pixels up to rounding."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny import tiny_config
+from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import affine
 
 from clipzoo.config import Config
 from clipzoo.datasets import ImageFolderDataset, Views
 from clipzoo.datasets.augmentations import augmentation_of
-from clipzoo.datasets.augmentations.batched import batched, inverse_affine
-from clipzoo.datasets.augmentations.images import Augmentation
+from clipzoo.datasets.augmentations.batched import batched, inverse_affine, training_transform
+from clipzoo.datasets.augmentations.images import Augmentation, StandardAugmentation
 from clipzoo.datasets.batches.loader import CaseReader, Collate, Draw
 from clipzoo.datasets.image_cache.cache import ImageCache
 from clipzoo.engine.cross_validation import CrossValidation
@@ -183,6 +185,33 @@ def test_an_augmentation_without_a_batched_form_is_one_clear_line(spec, name, cl
     with pytest.raises(ConfigError, match=rf"^data.augment_on_device: {name} has no batched form\. Remove[^\n]*$"):
         CrossValidation(Config.from_dict(config, "tiny"), tmp_path / "run", console=quiet).train(fold=1)
     assert not (tmp_path / "run").exists()
+
+
+class OfItsOwn(StandardAugmentation):
+    """A plugin that does more than its steps."""
+
+    def build(self, preprocessing):
+        return lambda image: torch.full((3, preprocessing.size, preprocessing.size), 7.0)
+
+
+class OnlyBuild(Augmentation):
+    """A plugin without steps."""
+
+    build = OfItsOwn.build
+
+
+@pytest.mark.parametrize(
+    "augmentation", [OfItsOwn(), OnlyBuild(), SimpleNamespace(steps=3, build=OnlyBuild().build)], ids=lambda made: type(made).__name__
+)
+def test_an_augmentation_that_builds_its_own_transform_is_applied_image_by_image(augmentation, data):
+    transform, augment = training_transform(augmentation, Preprocessing(size=8))
+    assert augment is None and (CaseReader(data, transform)[Draw(0, 0)][1] == 7).all()
+
+
+def test_transforms_of_the_first_version_are_applied_image_by_image(data):
+    steps = _Steps([transforms.ColorJitter(0.2, 0.2)], [transforms.RandomAffine(10)])
+    transform, augment = training_transform(steps, Preprocessing(size=8))
+    assert augment is None and CaseReader(data, transform)[Draw(0, 0)][1].shape == (3, 8, 8)
 
 
 def test_a_class_without_steps_is_one_clear_line():

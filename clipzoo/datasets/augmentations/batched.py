@@ -22,13 +22,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from clipzoo.datasets.augmentations.images import Augmentation
 from clipzoo.datasets.transforms import FitThen, PadToSquare
 from clipzoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from clipzoo.datasets.augmentations.images import Augmentation
     from clipzoo.datasets.transforms import Transform
     from clipzoo.structures import Batch, Preprocessing
 
@@ -70,7 +70,7 @@ class BatchedStep(Protocol):
         """
 
     def apply(self, images_BCHW: Tensor, numbers_BP: Tensor, inside_B1HW: Tensor) -> Tensor:
-        """The changed images, in [0, 1].
+        """The changed images, in [0, 1]. Each must depend on nothing but itself and its numbers: a batch may come in parts.
 
         Args:
             images_BCHW: Images in [0, 1], padded with 0; may be changed in place.
@@ -243,7 +243,7 @@ def batched(augmentation: Augmentation, preprocessing: Preprocessing) -> Batched
     Raises:
         NoBatchedForm: One of its steps has none.
     """
-    if not hasattr(augmentation, "steps"):
+    if getattr(type(augmentation), "build", None) is not Augmentation.build:  # it is more than its steps
         raise _no_form(type(augmentation).__name__)
     colour, square = ([_form(step) for step in steps] for steps in augmentation.steps(preprocessing))
     return BatchedAugmentation(preprocessing, colour, square)
@@ -273,7 +273,7 @@ def training_transform(
 
 def _form(step: object) -> BatchedStep:
     name = type(step).__name__
-    is_torchvision = type(step).__module__.startswith("torchvision.")
+    is_torchvision = type(step).__module__.startswith("torchvision.transforms.v2.")
     made = FORMS[name](step) if is_torchvision and name in FORMS else step.batched() if hasattr(step, "batched") else None
     if made is None:
         raise _no_form(f"{name} with these arguments" if is_torchvision and name in FORMS else name)

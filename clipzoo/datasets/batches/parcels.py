@@ -1,8 +1,10 @@
 """How a batch gets from the worker process that made it to the training process.
 
-Torch sends every tensor as a file, for which the receiver connects to the worker: 0.4 ms each, of which a batch of captions has nine. Here
-the small ones travel as one block of bytes through the queue, and only large ones in shared memory; also these through the queue when that
-is full. Torch would find that out in a thread of the worker whose errors are lost, and the batch would be waited for forever.
+Torch sends every tensor as a file, for which the receiver connects to the worker: 0.4 ms each, and a batch of captions has nine. Here small
+tensors travel as one block of bytes through the queue, and large ones in shared memory; if that is full, through the queue. Torch would
+notice a full shared memory only in a thread of the worker whose errors are lost, and the batch would be waited for forever.
+
+Nothing here is part of a reference cycle: a batch is freed when its last user lets go of it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
 LARGE = 2**18  # bytes of a tensor for which shared memory is faster than the queue
+_SMALL = 2**12  # bytes of a tensor that shares a block: whoever keeps it keeps the block
 _ALIGNED = 64  # bytes
 _RESERVE = 2**28  # bytes of shared memory kept free
 
@@ -28,18 +30,19 @@ NO_SHARED_MEMORY = (
 
 
 class _Place(NamedTuple):
-    """Where a small tensor lies in the block: first byte, type, shape, and strides in elements."""
+    """Where a tensor lies in a parcel: number of the block, first byte, type, shape, and strides in elements."""
 
+    block: int
     first: int
     dtype: torch.dtype
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def view(self, block: torch.Tensor) -> torch.Tensor:
-        """The tensor in the block, which it shares."""
+    def view(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """The tensor in its block, which it shares."""
         elements = 1 + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides, strict=True))
         size = elements * self.dtype.itemsize if 0 not in self.shape else 0
-        return block[self.first : self.first + size].view(self.dtype).as_strided(self.shape, self.strides)
+        return blocks[self.block][self.first : self.first + size].view(self.dtype).as_strided(self.shape, self.strides)
 
 
 class Parcel:
@@ -54,37 +57,45 @@ class Parcel:
         self.batch, self.notes = batch, notes
         self.skeleton: bytes | None = None  # the batch without its tensors, if it is packed
         self.tensors: list[torch.Tensor | _Place] = []
-        self.block: bytes | torch.Tensor = b""
+        self.blocks: list[bytes | torch.Tensor] = []  # all small tensors, then each larger one that is not in shared memory
 
     def pack(self) -> Parcel:
         """The same, ready to be sent; for the process that made the batch."""
-        found: list[torch.Tensor] = []
-        self.skeleton, self.batch = _pickled(self.batch, found), None
+        stream = io.BytesIO()
+        pickler = _Pickler(stream)
+        pickler.dump(self.batch)
+        found = [tensor.resolve_conj().resolve_neg() for tensor in pickler.found]
+        self.skeleton, self.batch = stream.getvalue(), None
         large = {number: tensor for number, tensor in enumerate(found) if tensor.nbytes >= LARGE}
         shared = _shared(large)
         if len(shared) < len(large):
             self.notes = [*self.notes, NO_SHARED_MEMORY]
-        end, copies = 0, []
+        sizes, copies = [0], []
         for number, tensor in enumerate(found):
             if number in shared:
                 self.tensors.append(shared[number])
                 continue
+            block = 0 if tensor.nbytes <= _SMALL else len(sizes)
             strides = torch.empty_like(tensor, device="meta").stride()  # kept where no memory lies between the values
-            self.tensors.append(_Place(end, tensor.dtype, tuple(tensor.shape), strides))
+            self.tensors.append(_Place(block, sizes[0] if block == 0 else 0, tensor.dtype, tuple(tensor.shape), strides))
             copies.append((self.tensors[-1], tensor))
-            end += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
-        block = torch.empty(end, dtype=torch.uint8)
+            if block:
+                sizes.append(tensor.nbytes)
+            else:
+                sizes[0] += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
+        blocks = [torch.empty(size, dtype=torch.uint8) for size in sizes]
         for place, tensor in copies:
-            place.view(block).copy_(tensor)
-        self.block = block.numpy().tobytes()
+            place.view(blocks).copy_(tensor)
+        self.blocks = [block.numpy().tobytes() for block in blocks]
         return self
 
     def opened(self) -> Any:
         """The batch."""
         if self.skeleton is not None:
-            block = self._block()
-            tensors = [one.view(block) if isinstance(one, _Place) else one for one in self.tensors]
-            self.batch, self.skeleton = _unpickled(self.skeleton, tensors.__getitem__), None
+            blocks = [_writable(block) for block in self.blocks]
+            tensors = [one.view(blocks) if isinstance(one, _Place) else one for one in self.tensors]
+            self.batch, self.skeleton = _Unpickler(self.skeleton, tensors).load(), None
+            self.tensors, self.blocks = [], []
         return self.batch
 
     def pin_memory(self) -> Parcel:
@@ -92,42 +103,49 @@ class Parcel:
         if self.skeleton is None:
             self.batch = pin_memory(self.batch)
         else:
-            self.block = self._block().pin_memory()
+            self.blocks = [_writable(block).pin_memory() for block in self.blocks]
             self.tensors = [one if isinstance(one, _Place) else one.pin_memory() for one in self.tensors]
         return self
 
-    def _block(self) -> torch.Tensor:
-        if isinstance(self.block, torch.Tensor):
-            return self.block
-        block = torch.empty(len(self.block), dtype=torch.uint8)  # aligned, and writable
-        block.numpy()[:] = np.frombuffer(self.block, np.uint8)
+
+def _writable(block: bytes | torch.Tensor) -> torch.Tensor:
+    """The bytes in memory that is aligned and may be written to."""
+    if isinstance(block, torch.Tensor):
         return block
+    copy = torch.empty(len(block), dtype=torch.uint8)
+    copy.numpy()[:] = np.frombuffer(block, np.uint8)
+    return copy
 
 
-def _pickled(batch: object, found: list[torch.Tensor]) -> bytes:
-    """The batch without its tensors, which are appended to ``found``."""
-    numbers: dict[int, int] = {}
+class _Pickler(pickle.Pickler):
+    """Pickles a batch without its tensors, which it finds.
 
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value: object) -> int | None:
-            if type(value) is not torch.Tensor or value.requires_grad or value.layout is not torch.strided or value.is_cuda:
-                return None
-            if id(value) not in numbers:
-                numbers[id(value)] = len(found)
-                found.append(value)
-            return numbers[id(value)]
+    Attributes:
+        found: The tensors.
+    """
 
-    stream = io.BytesIO()
-    Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(batch)
-    return stream.getvalue()
+    def __init__(self, stream: io.BytesIO):
+        super().__init__(stream, pickle.HIGHEST_PROTOCOL)
+        self.found: list[torch.Tensor] = []
+        self.numbers: dict[int, int] = {}
+
+    def persistent_id(self, value: object) -> int | None:
+        """The number of a tensor."""
+        if type(value) is not torch.Tensor or value.requires_grad or value.layout is not torch.strided or value.device.type != "cpu":
+            return None
+        if id(value) not in self.numbers:
+            self.numbers[id(value)] = len(self.found)
+            self.found.append(value)
+        return self.numbers[id(value)]
 
 
-def _unpickled(skeleton: bytes, tensor: Callable[[int], torch.Tensor]) -> Any:
-    class Unpickler(pickle.Unpickler):
-        def persistent_load(self, number: int) -> torch.Tensor:
-            return tensor(number)
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, skeleton: bytes, tensors: list[torch.Tensor]):
+        super().__init__(io.BytesIO(skeleton))
+        self.tensors = tensors
 
-    return Unpickler(io.BytesIO(skeleton)).load()
+    def persistent_load(self, number: int) -> torch.Tensor:
+        return self.tensors[number]
 
 
 def _shared(tensors: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:

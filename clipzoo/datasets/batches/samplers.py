@@ -26,7 +26,7 @@ class Sampler(Protocol):
     """
 
     def order(self, labels: np.ndarray, epoch: int, seed: int) -> np.ndarray:
-        """Positions to visit in ``epoch``.
+        """Positions to visit in ``epoch``. It may be called before the epoch begins, so that worker processes can read ahead.
 
         Args:
             labels: ``[N]`` int64 classes of the training part only; -1 for none.

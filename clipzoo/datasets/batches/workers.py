@@ -6,6 +6,7 @@ the worker left unanswered.
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from clipzoo import signals
 from clipzoo.datasets.batches.parcels import Parcel
-from clipzoo.errors import ClipzooError, ProcessError, first_line
+from clipzoo.errors import BuildError, ClipzooError, ProcessError, first_line
 
 TIMEOUT = 1800.0  # seconds; default of runtime.timeout
 _SLICE = 1.0  # seconds of a wait, after which signals and dead workers are noticed
@@ -68,6 +69,7 @@ class Loader(DataLoader):
         self._stream: Iterator | None = None  # of parcels from several passes
         self._next: tuple[int, int] | None = None  # the place of its next batch
         self._end = 0  # the pass before which it ends
+        self._turn: object = None  # of the iterator that reads it
 
     def __iter__(self) -> Iterator:
         batches = self._parcels()
@@ -90,10 +92,16 @@ class Loader(DataLoader):
         if place is None:
             yield from super().__iter__()
             return
+        if not self.num_workers:
+            yield from itertools.islice(super().__iter__(), len(self) - place[1])
+            return
         if place != self._next:
             self._stream, self._end = super().__iter__(), self.batch_sampler.end
+        mine = self._turn = object()
         epoch, start = place
         for batch in range(start, len(self)):
+            if self._turn is not mine:
+                raise BuildError(f"the loader of the {self.name} was closed or started again; this pass of it has ended")
             self._next = None  # whatever interrupts the wait, the stream is not used again
             parcel = next(self._stream)
             ends = batch + 1 == len(self)
@@ -108,7 +116,7 @@ class Loader(DataLoader):
     def close(self) -> None:
         """End the worker processes, if any."""
         workers, self._iterator = self._iterator, None
-        self._stream = self._next = None
+        self._stream = self._next = self._turn = None
         if workers is not None:
             workers.end()
 
@@ -165,12 +173,14 @@ class _Workers(_MultiProcessingDataLoaderIter):
         self.patience(time.monotonic() - self.since)
         return False, None
 
-    def _next_data(self) -> Any:
+    def _get_data(self) -> Any:
         try:
-            return super()._next_data()
-        except (OSError, EOFError, RuntimeError):  # also from the thread that pins memory
+            return super()._get_data()
+        except RuntimeError as error:  # of the thread that pins memory
             self.look_for_the_dying()
-            raise
+            raise ProcessError(
+                f"data.num_workers: cannot receive from the worker processes of the {self.loader.name} ({first_line(error)})"
+            ) from error
 
     def look_for_the_dying(self) -> None:
         """Refuse to wait for a worker that is dead or about to be: the system closes the sockets of a process before it ends it.

@@ -16,31 +16,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import data_of
 
 from clipzoo.config import Config
 from clipzoo.datasets import ImageFolderDataset
 from clipzoo.datasets.augmentations import augmentation_of
 from clipzoo.datasets.augmentations.batched import training_transform
-from clipzoo.datasets.base import Dataset
 from clipzoo.datasets.batches.loader import CaseReader, Collate, Draw, EpochBatches, eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import DistinctCaptionSampler, RandomSampler, WeightedSampler
-from clipzoo.datasets.captions import Captions
 from clipzoo.engine import build
 from clipzoo.engine.runner import Runner
 from clipzoo.errors import BuildError, ConfigError, DataError
-from clipzoo.records.folds import Case, Split
+from clipzoo.records.folds import Split
 from clipzoo.structures import Preprocessing, Tokens
-
-
-def data_of(captions, labels=None):
-    """A dataset without images, with these caption ids per row."""
-    table = Captions()
-    for i in range(1 + max(map(max, captions))):
-        table.add(f"caption {i}")
-    ids = [f"{i:06d}" for i in range(len(captions))]
-    labels = [0] * len(captions) if labels is None else labels
-    cases = [Case(id=i, label=int(label), group=i) for i, label in zip(ids, labels, strict=True)]
-    return Dataset(cases, ["a", "b", "c"], captions=table, captions_of_case=dict(zip(ids, captions, strict=True)))
 
 
 def random_data(seed):

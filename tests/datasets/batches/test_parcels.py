@@ -1,9 +1,11 @@
 """Batches on their way from a worker: what arrives is what was sent, whichever way it goes."""
 
 import copy
+import gc
 import os
 import pickle
 import random
+import weakref
 from multiprocessing.reduction import ForkingPickler
 from types import SimpleNamespace
 
@@ -12,20 +14,22 @@ import torch
 from torchvision import tv_tensors
 
 from clipzoo.datasets.batches import parcels
-from clipzoo.datasets.batches.parcels import Parcel
+from clipzoo.datasets.batches.parcels import NO_SHARED_MEMORY, Parcel
 from clipzoo.structures import Batch, Tokens
 
 
 def sent(batch, notes=()):
-    """What arrives, through a pickle as in a queue, and the parcel."""
+    """What arrives, through a pickle as in a queue, and what the parcel was made of."""
     parcel = pickle.loads(bytes(ForkingPickler.dumps(Parcel(batch, list(notes)).pack())))
-    return parcel.opened(), parcel
+    made_of = SimpleNamespace(tensors=parcel.tensors, blocks=parcel.blocks, notes=parcel.notes)
+    return parcel.opened(), made_of
 
 
 def same(one, other):
     """Equal to the last bit, in type, shape, and order in memory."""
     assert type(one) is type(other) and one.dtype is other.dtype and one.shape == other.shape
-    assert torch.equal(one.contiguous().reshape(-1).view(torch.uint8), other.contiguous().reshape(-1).view(torch.uint8))
+    first, second = (tensor.resolve_conj().contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other))
+    assert torch.equal(first, second)
     if torch.empty_like(one).stride() == one.stride():
         assert one.stride() == other.stride()
 
@@ -37,6 +41,7 @@ TENSORS = {
     "bools": lambda: torch.rand(7) > 0.5,
     "scalar": lambda: torch.tensor(2.5, dtype=torch.float64),
     "complex": lambda: torch.randn(3, dtype=torch.complex64),
+    "conjugate": lambda: torch.randn(30, dtype=torch.complex64).conj(),
     "empty": lambda: torch.empty(4, 0, 3),
     "channels last": lambda: torch.randn(2, 3, 5, 4).to(memory_format=torch.channels_last),
     "transposed": lambda: torch.randn(3, 6).T,
@@ -107,8 +112,35 @@ def test_only_large_tensors_use_shared_memory_and_small_ones_do_not_keep_them():
     batch = Batch(torch.rand(2, 3, 224, 224), torch.arange(2), torch.zeros(2), text=tokens)
     found, parcel = sent(batch)
     assert [isinstance(one, torch.Tensor) for one in parcel.tensors] == [True, False, False, False, False]
-    assert found.images.is_shared() and not found.labels.is_shared() and len(parcel.block) == 5 * 64 - 64
+    assert found.images.is_shared() and not found.labels.is_shared() and len(parcel.blocks[0]) == 4 * 64 and len(parcel.blocks) == 1
     assert torch.equal(found.images, batch.images) and torch.equal(found.labels, batch.labels) and torch.equal(found.text.ids, tokens.ids)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_who_keeps_a_small_tensor_does_not_keep_the_images(size, monkeypatch):
+    """An evaluation keeps the cases and labels of all batches."""
+    monkeypatch.setattr(parcels, "has_room", lambda size: False)
+    batch = Batch(torch.rand(16, 3, size, size), torch.arange(16), torch.arange(16))
+    found, parcel = sent(batch)
+    assert found.cases.untyped_storage().nbytes() == found.labels.untyped_storage().nbytes() == 2 * 128
+    assert torch.equal(found.images, batch.images) and (NO_SHARED_MEMORY in parcel.notes) == (size == 224)
+
+
+@pytest.mark.parametrize("side", ["sender", "receiver"])
+def test_a_batch_is_freed_when_its_last_user_lets_go_of_it(side):
+    gc.collect()
+    gc.disable()
+    try:
+        images = torch.rand(2, 3, 224, 224)
+        parcel = Parcel({"images": images, "labels": torch.arange(3)}, []).pack()
+        if side == "receiver":
+            parcel = pickle.loads(bytes(ForkingPickler.dumps(parcel)))
+            images = parcel.opened()["images"]
+        seen = weakref.ref(images)
+        del images, parcel
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_parcel_is_pinned_in_few_pieces(monkeypatch):

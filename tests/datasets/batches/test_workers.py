@@ -142,6 +142,32 @@ def test_a_message_that_a_dead_worker_has_half_sent_is_not_waited_for(monkeypatc
         killer.wait(timeout=20)
 
 
+def test_an_error_of_a_plugin_is_raised_at_once_and_as_it_is(monkeypatch):
+    def looked(self):
+        raise AssertionError("nobody is dying")
+
+    monkeypatch.setattr(workers._Workers, "look_for_the_dying", looked)
+    with closing(loader_of(Cases(missing))) as loader, pytest.raises(FileNotFoundError, match="of a plugin"):
+        values(loader)
+
+
+def missing():
+    raise FileNotFoundError("of a plugin")
+
+
+def test_the_end_of_the_thread_that_pins_is_one_line(monkeypatch):
+    def ended(self):
+        raise RuntimeError("Pin memory thread exited unexpectedly")
+
+    monkeypatch.setattr(workers, "_DYING", 0.1)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_get_data", ended)
+    with (
+        closing(loader_of(Cases())) as loader,
+        pytest.raises(ProcessError, match=r"cannot receive .*\(Pin memory thread exited unexpectedly\)"),
+    ):
+        values(loader)
+
+
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError(), RuntimeError("unable to open")])
 def test_a_dying_worker_that_has_closed_its_sockets_is_named(monkeypatch, error):
     """The system closes them first, so that an error of the reception comes before the death that caused it."""
