@@ -98,7 +98,8 @@ class Clipzoo:
         from clipzoo.datasets import ImageFolderDataset
         from clipzoo.datasets.augmentations import augmentation_of
         from clipzoo.datasets.augmentations.batched import training_transform
-        from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
+        from clipzoo.datasets.batches.epochs import EpochBatches
+        from clipzoo.datasets.batches.loader import eval_loader, train_loader
         from clipzoo.datasets.batches.samplers import RandomSampler
         from clipzoo.datasets.image_cache.cache import ImageCache
         from clipzoo.datasets.transforms import evaluation_transform

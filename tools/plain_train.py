@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from clipzoo.datasets.augmentations import MinimalAugmentation
-from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
+from clipzoo.datasets.batches.epochs import EpochBatches
+from clipzoo.datasets.batches.loader import eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.image_folder import ImageFolderDataset
 from clipzoo.datasets.splitters import StratifiedGroupKFold

@@ -14,7 +14,8 @@ from rich.console import Console
 from clipzoo.config.settings import DataSettings, RuntimeSettings, TrainSettings
 from clipzoo.datasets.augmentations import Mixing, augmentation_of, is_none, mixings_of
 from clipzoo.datasets.augmentations.batched import BatchedAugmentation, training_transform
-from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
+from clipzoo.datasets.batches.epochs import EpochBatches
+from clipzoo.datasets.batches.loader import eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.image_cache.cache import ImageCache
 from clipzoo.datasets.token_table import TokenCache

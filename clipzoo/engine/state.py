@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clipzoo.datasets.augmentations import Mixing
     from clipzoo.datasets.augmentations.batched import BatchedAugmentation
     from clipzoo.datasets.base import Dataset
-    from clipzoo.datasets.batches.loader import EpochBatches
+    from clipzoo.datasets.batches.epochs import EpochBatches
     from clipzoo.datasets.batches.workers import Loader
     from clipzoo.engine.evaluation import Evaluation, Evaluator
     from clipzoo.engine.saver import Saver

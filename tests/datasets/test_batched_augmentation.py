@@ -17,7 +17,8 @@ from clipzoo.datasets import ImageFolderDataset, Views
 from clipzoo.datasets.augmentations import augmentation_of
 from clipzoo.datasets.augmentations.batched import batched, inverse_affine, training_transform
 from clipzoo.datasets.augmentations.images import Augmentation, StandardAugmentation
-from clipzoo.datasets.batches.loader import CaseReader, Collate, Draw
+from clipzoo.datasets.batches.epochs import Draw
+from clipzoo.datasets.batches.loader import CaseReader, Collate
 from clipzoo.datasets.image_cache.cache import ImageCache
 from clipzoo.engine.cross_validation import CrossValidation
 from clipzoo.errors import ConfigError

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from clipzoo.config import Config
-from clipzoo.datasets.batches.loader import Collate, Draw, EpochBatches
+from clipzoo.datasets.batches.epochs import Draw, EpochBatches
+from clipzoo.datasets.batches.loader import Collate
 from clipzoo.datasets.batches.samplers import RandomSampler, WeightedSampler
 from clipzoo.engine.checks.decisions import check_decisions
 from clipzoo.errors import ConfigError, DataError

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from clipzoo.datasets import ImageFolderDataset, PairsDataset, TableDataset, Views
-from clipzoo.datasets.batches.loader import CaseReader, Draw, eval_loader
+from clipzoo.datasets.batches.epochs import Draw
+from clipzoo.datasets.batches.loader import CaseReader, eval_loader
 from clipzoo.datasets.transforms import evaluation_transform
 from clipzoo.engine import fingerprint
 from clipzoo.errors import ConfigError, DataError

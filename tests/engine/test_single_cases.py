@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from clipzoo.datasets.base import Dataset
-from clipzoo.datasets.batches.loader import EpochBatches
+from clipzoo.datasets.batches.epochs import EpochBatches
 from clipzoo.datasets.batches.samplers import DistinctCaptionSampler, RandomSampler
 from clipzoo.datasets.captions import Captions
 from clipzoo.engine import build, loop

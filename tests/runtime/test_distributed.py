@@ -20,7 +20,7 @@ from processes import in_processes, launch
 from tiny import tiny_config, write_pairs
 
 from clipzoo.config import Config
-from clipzoo.datasets.batches.loader import EpochBatches
+from clipzoo.datasets.batches.epochs import EpochBatches
 from clipzoo.datasets.batches.samplers import DistinctCaptionSampler, RandomSampler, WeightedSampler
 from clipzoo.engine import build, checkpoint
 from clipzoo.engine.evaluation import evaluate

@@ -1,7 +1,7 @@
 """Samplers: the order in which an epoch visits the training cases, a pure function of their labels, the seed and the epoch.
 
 There is no state to save: epoch 7 is the same after a restart, in any fold, and on every process of a distributed run. For how the order
-becomes batches, see ``loader.EpochBatches``.
+becomes batches, see ``epochs.EpochBatches``.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from clipzoo.models.modules import evaluating
 from clipzoo.runtime import distributed
 
 if TYPE_CHECKING:
-    from clipzoo.datasets.batches.loader import EpochBatches
+    from clipzoo.datasets.batches.epochs import EpochBatches
     from clipzoo.datasets.batches.workers import Loader
     from clipzoo.models.base import Model
     from clipzoo.structures import Batch

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import data_of
 
-from clipzoo.datasets.batches.loader import EpochBatches
+from clipzoo.datasets.batches.epochs import EpochBatches
 from clipzoo.datasets.batches.samplers import DistinctCaptionSampler, RandomSampler
 from clipzoo.datasets.batches.workers import Loader
 from clipzoo.engine.cross_validation import CrossValidation

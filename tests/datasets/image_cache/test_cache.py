@@ -15,7 +15,8 @@ from tiny_imagenet_layout import write_tiny_imagenet
 
 from clipzoo.datasets import ImageFolderDataset, PairsDataset, TableDataset, TinyImageNetDataset, Views
 from clipzoo.datasets.augmentations import augmentation_of
-from clipzoo.datasets.batches.loader import CaseReader, Draw, eval_loader
+from clipzoo.datasets.batches.epochs import Draw
+from clipzoo.datasets.batches.loader import CaseReader, eval_loader
 from clipzoo.datasets.files import images as reading
 from clipzoo.datasets.image_cache import geometry
 from clipzoo.datasets.image_cache.cache import ImageCache

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from clipzoo.datasets import ShardPairs
-from clipzoo.datasets.batches.loader import EpochBatches, eval_loader, train_loader
+from clipzoo.datasets.batches.epochs import EpochBatches
+from clipzoo.datasets.batches.loader import eval_loader, train_loader
 from clipzoo.datasets.batches.samplers import RandomSampler
 from clipzoo.datasets.shards import index
 from clipzoo.datasets.shards.paths import expanded_braces, shard_paths
