@@ -328,9 +328,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "置信区间针对从这些图像中随机抽取任务，而非其他图像。",
     ),
     "few_shot_paired": (
-        "Methods are compared episode by episode, as all saw the same episodes. Each interval is for one comparison, without a correction "
-        "for several.",
-        "各方法使用相同的任务，因此逐个任务比较。每个区间只针对一次比较，没有做多重比较校正。",
+        "Methods are compared episode by episode, as all saw the same episodes: Student's t over the differences. Each interval is for one "
+        "comparison; the last column corrects p for all of them. Both speak of other episodes of these images, not of other images.",
+        "各方法使用相同的任务，因此逐个任务比较：对差值用 Student t 检验。每个区间只针对一次比较；最后一列的 p 值已对全部比较做校正。"
+        "两者说的都是同一批图像的其他任务，而非其他图像。",
     ),
     "texts_caption": ("Texts of the classes", "各类别的描述"),
     "texts": ("texts", "描述"),

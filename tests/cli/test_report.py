@@ -75,6 +75,10 @@ def test_few_shot_episodes(command, tmp_path):
     assert (one["first"], one["second"], one["shot"], one["difference"], five["difference"]) == ("tip", "linear", 1, 0.1, 0.0)
     spread = stats.t.interval(0.95, 2, 0.1, stats.sem([0.1, 0.05, 0.15]))  # scipy, of the paired differences
     assert [one["low"], one["high"]] == pytest.approx(spread, abs=1e-6) and "tip − linear" in page
+    p_values = [stats.ttest_1samp(paired, 0).pvalue for paired in ([0.1, 0.05, 0.15], [-0.1, 0.1, 0.0])]
+    assert [row["p_value"] for row in (one, five)] == pytest.approx(p_values, abs=1e-12)
+    assert [row["adjusted_p_value"] for row in (one, five)] == pytest.approx([min(2 * p_values[0], 1), 1]) and "p (Holm)" in page
+    assert f"{2 * p_values[0]:.3f}" in page
     assert command("report", "fs", "--lang", "zh", "--out", "zh").status == 0 and "每类 15 张查询图像" in report_of(tmp_path / "here/zh")[1]
     (folder / "episodes.csv").write_text("\n".join(["episode,classes,method,shot,accuracy", *rows[:-1]]), encoding="utf-8")
     ended = command("report", "fs")

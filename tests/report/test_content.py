@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from run_files import table_of, write_run
+from scipy import stats
 from sklearn import metrics
 
 from clipzoo.errors import CheckpointError, DataError
@@ -19,6 +20,7 @@ from clipzoo.report.content.answer import chance_recalls, warnings
 from clipzoo.report.content.cases import certain, mistakes, searches
 from clipzoo.report.content.comparison import disagreements, of_runs, verdict
 from clipzoo.report.content.curves import reliability
+from clipzoo.report.content.few_shot import p_value
 from clipzoo.report.content.records import RunRecords
 from clipzoo.report.content.whole import comparison_content, run_content
 
@@ -231,3 +233,9 @@ def test_temperatures_belong_to_cases_which_are_joined_afterwards(tmp_path):
     for found, probabilities in ((before, raw), (after, table.probabilities)):
         mean = probabilities.reshape(40, 2, 2).mean(axis=1)
         assert np.average(found["scores"], weights=found["counts"]) == pytest.approx(mean.max(axis=1).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("paired", "expected"), [([0.0, 0.0, 0.0], 1.0), ([0.1, 0.1, 0.1], 0.0), ([-0.2, 0.1, 0.3, 0.0], None)])
+def test_the_p_value_of_episodes_is_students(paired, expected):
+    expected = stats.ttest_1samp(paired, 0).pvalue if expected is None else expected
+    assert p_value(np.array(paired)) == pytest.approx(expected, abs=1e-12)

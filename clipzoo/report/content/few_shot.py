@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from clipzoo.errors import DataError
 from clipzoo.fewshot.episodes import interval
 from clipzoo.records.few_shot import CURVE_COLUMNS, CURVE_FILE, EPISODES_COLUMNS, EPISODES_FILE, AboutEpisodes
 from clipzoo.records.table_file import read_rows
+from clipzoo.statistics.multiplicity import holm
 
 
 def few_shot_content(folder: Path) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def differences(accuracies: dict[tuple[str, int], np.ndarray]) -> list[dict[str,
         accuracies: ``[E]`` accuracies of a method with a number of shots.
 
     Returns:
-        Mean differences with 95 % intervals over episodes.
+        Mean differences with 95 % intervals over episodes, p-values of the paired t-test, and those after Holm's correction over all.
     """
     methods = list(dict.fromkeys(method for method, _ in accuracies))
     found = []
@@ -53,8 +55,21 @@ def differences(accuracies: dict[tuple[str, int], np.ndarray]) -> list[dict[str,
             paired = accuracies[method, shot] - accuracies[methods[0], shot]
             low, high = interval(paired)
             numbers = {"difference": float(paired.mean()), "low": low, "high": high}
-            found.append({"first": method, "second": methods[0], "shot": shot, **{name: round(v, 6) for name, v in numbers.items()}})
+            rounded = {name: round(value, 6) for name, value in numbers.items()}
+            found.append({"first": method, "second": methods[0], "shot": shot, **rounded, "p_value": p_value(paired)})
+    for row, adjusted in zip(found, holm([row["p_value"] for row in found]).tolist(), strict=True):
+        row["adjusted_p_value"] = adjusted
     return found
+
+
+def p_value(paired: np.ndarray) -> float:
+    """Two-sided p-value of Student's t-test that the mean of ``[E]`` differences is 0; it is below 0.05 where ``interval`` excludes 0."""
+    spread = float(paired.std(ddof=1)) / math.sqrt(len(paired))
+    if spread == 0:
+        return float(not paired.any())
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(len(paired) - 1, -abs(float(paired.mean())) / spread))
 
 
 def _rows(path: Path, columns: list[str]) -> list[list[str]]:

@@ -70,8 +70,10 @@ def _differences(found: list[dict[str, Any]], words: Words) -> Table:
             str(row["shot"]),
             words.difference(row["difference"], row["low"], row["high"]),
             Cell(svg=picture),
+            words.p(row["p_value"]),
+            words.p(row["adjusted_p_value"]),
         ]
         for row, picture in zip(found, pictures, strict=True)
     ]
-    header = [words("pair"), words("shots"), words("difference_with", level="95"), ""]
+    header = [words("pair"), words("shots"), words("difference_with", level="95"), "", "p", words("p_holm")]
     return Table(words("pairs_caption", metric=words("mean_accuracy")), header, rows)
