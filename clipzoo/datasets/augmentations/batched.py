@@ -5,9 +5,9 @@ the batch is complete, in the same process; or, with ``data.augment_on_device``,
 of the bytes to move. It equals the per-image path up to rounding: sums over an image are formed in another order, and the coordinates of a
 rotated pixel differ in their last bits.
 
-On CPUs an image is the same to the last bit whatever else is in its batch, however many threads there are, and in whichever process: every
-operation below rounds once per value, and sums over an image are formed row by row: torch's sum to a single number depends on the number
-of threads.
+On CPUs an image is the same to the last bit whatever else is in its batch, however many threads there are, and in whichever process. Every
+operation below rounds once per value, and an image is summed row by row, as torch's sum to a single number depends on the number of
+threads.
 
 A step of ``Augmentation.steps`` has a batched form if it is a transform of torchvision listed in ``FORMS``, or has a method ``batched``
 that returns a ``BatchedStep``.

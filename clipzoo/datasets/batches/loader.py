@@ -1,6 +1,4 @@
-"""Conversion of cases to batches. The content of a batch is a pure function of (seed, epoch, position), independent of the number of
-processes, worker processes and restarts.
-"""
+"""From the draws of an epoch to batches: reading, transforming and putting together. Equal draws give equal batches, in any process."""
 
 from __future__ import annotations
 

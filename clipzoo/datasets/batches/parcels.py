@@ -75,14 +75,15 @@ class Parcel:
             if number in shared:
                 self.tensors.append(shared[number])
                 continue
-            block = 0 if tensor.nbytes <= _SMALL else len(sizes)
+            block = 0
+            if tensor.nbytes > _SMALL:
+                block = len(sizes)
+                sizes.append(0)
             strides = torch.empty_like(tensor, device="meta").stride()  # kept where no memory lies between the values
-            self.tensors.append(_Place(block, sizes[0] if block == 0 else 0, tensor.dtype, tuple(tensor.shape), strides))
-            copies.append((self.tensors[-1], tensor))
-            if block:
-                sizes.append(tensor.nbytes)
-            else:
-                sizes[0] += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
+            place = _Place(block, sizes[block], tensor.dtype, tuple(tensor.shape), strides)
+            sizes[block] += -(-tensor.nbytes // _ALIGNED) * _ALIGNED
+            self.tensors.append(place)
+            copies.append((place, tensor))
         blocks = [torch.empty(size, dtype=torch.uint8) for size in sizes]
         for place, tensor in copies:
             place.view(blocks).copy_(tensor)
@@ -150,7 +151,7 @@ class _Unpickler(pickle.Unpickler):
 
 def _shared(tensors: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
     """The tensors in shared memory; none of them if it has no room for all."""
-    if not has_room(sum(tensor.nbytes for tensor in tensors.values())):
+    if not tensors or not has_room(sum(tensor.nbytes for tensor in tensors.values())):
         return {}
     whole = {number: one if one.untyped_storage().nbytes() == one.nbytes else one.clone() for number, one in tensors.items()}
     try:

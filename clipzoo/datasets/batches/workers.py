@@ -159,12 +159,7 @@ class _Workers(_MultiProcessingDataLoaderIter):
             self.check()
             found, data = super()._try_get_data(_SLICE)
         except (OSError, EOFError, RuntimeError) as error:
-            self.look_for_the_dying()
-            raise ProcessError(
-                f"data.num_workers: cannot receive from the worker processes of the {self.loader.name} "
-                f"({first_line(error)}). Use fewer workers, or raise the limit of open files: "
-                "ulimit -n 65536"
-            ) from error
+            raise self.unreceived(error, ". Use fewer workers, or raise the limit of open files: ulimit -n 65536") from error
         finally:
             _Workers.waiting = None
         if found:
@@ -177,10 +172,14 @@ class _Workers(_MultiProcessingDataLoaderIter):
         try:
             return super()._get_data()
         except RuntimeError as error:  # of the thread that pins memory
-            self.look_for_the_dying()
-            raise ProcessError(
-                f"data.num_workers: cannot receive from the worker processes of the {self.loader.name} ({first_line(error)})"
-            ) from error
+            raise self.unreceived(error) from error
+
+    def unreceived(self, error: Exception, advice: str = "") -> ProcessError:
+        """The error of a reception that failed while all workers live."""
+        self.look_for_the_dying()
+        return ProcessError(
+            f"data.num_workers: cannot receive from the worker processes of the {self.loader.name} ({first_line(error)}){advice}"
+        )
 
     def look_for_the_dying(self) -> None:
         """Refuse to wait for a worker that is dead or about to be: the system closes the sockets of a process before it ends it.

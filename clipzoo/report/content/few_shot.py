@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from clipzoo.fewshot.episodes import interval
 from clipzoo.records.few_shot import CURVE_COLUMNS, CURVE_FILE, EPISODES_COLUMNS, EPISODES_FILE, AboutEpisodes
 from clipzoo.records.table_file import read_rows
 from clipzoo.statistics.multiplicity import holm
+from clipzoo.statistics.paired.paired_tests import corrected_t
 
 
 def few_shot_content(folder: Path) -> dict[str, Any]:
@@ -64,12 +64,7 @@ def differences(accuracies: dict[tuple[str, int], np.ndarray]) -> list[dict[str,
 
 def p_value(paired: np.ndarray) -> float:
     """Two-sided p-value of Student's t-test that the mean of ``[E]`` differences is 0; it is below 0.05 where ``interval`` excludes 0."""
-    spread = float(paired.std(ddof=1)) / math.sqrt(len(paired))
-    if spread == 0:
-        return float(not paired.any())
-    from scipy.special import stdtr
-
-    return 2 * float(stdtr(len(paired) - 1, -abs(float(paired.mean())) / spread))
+    return float(not paired.any()) if np.ptp(paired) == 0 else corrected_t(paired, test_share=0.0).p_value
 
 
 def _rows(path: Path, columns: list[str]) -> list[list[str]]:
