@@ -20,10 +20,11 @@ HOSTILE = ("<script>alert(1)</script>", "\u202egnp.exe", "=cmd|' /C calc'!A0", "
 def hostile_table() -> PredictionTable:
     """Names that want to be markup, change the direction of text, be formulas, or be long."""
     table = table_of(right=0.7)
-    ids = (*HOSTILE, *table.case_ids[len(HOSTILE) :])
-    for row in range(len(HOSTILE)):  # the worst mistakes, which are shown
+    ids = list(table.case_ids)
+    for name, row in zip(HOSTILE, range(0, len(ids), 2), strict=False):  # the worst mistakes, of one patient each, which are shown
+        ids[row] = name
         table.probabilities[row] = [0.001, 0.999] if table.labels[row] == 0 else [0.999, 0.001]
-    return PredictionTable(HOSTILE[:2], ids, table.groups, table.folds, table.labels, table.probabilities)
+    return PredictionTable(HOSTILE[:2], tuple(ids), table.groups, table.folds, table.labels, table.probabilities)
 
 
 def contents_of(root: Path) -> dict[str, dict]:

@@ -17,12 +17,14 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from clipzoo.text import visible
+from clipzoo.text_tables import terminal_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Stand-ins that the page replaces: text and axes, grid, and the series.
 _INK, _GRID = "#010101", "#020202"
+_TEXT = 8  # points of a text inside the axes
 NUM_COLOURS = 12
 _SERIES = tuple(f"#0300{number:02x}" for number in range(NUM_COLOURS))
 _VARIABLES = {_INK: "currentColor", _GRID: "var(--line)", **{colour: f"var(--s{i})" for i, colour in enumerate(_SERIES)}}
@@ -173,7 +175,8 @@ def _draw_series(axes: Axes, series: Series) -> None:
     elif series.kind == "texts":
         axes.plot(series.x, values, color=_INK, linestyle="", marker="D", markersize=4, markerfacecolor="none", markeredgewidth=0.8)
         for x, y, text in zip(series.x, values, series.texts, strict=True):
-            axes.annotate(visible(text), (x, y), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8, parse_math=False)
+            side = _side(axes, x, visible(text))
+            axes.annotate(visible(text), (x, y), xytext=(0, 5), textcoords="offset points", ha=side, fontsize=_TEXT, parse_math=False)
     elif series.kind == "points":
         axes.plot(series.x, values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.75, markeredgewidth=0)
     elif series.kind == "limits":
@@ -186,6 +189,15 @@ def _draw_series(axes: Axes, series: Series) -> None:
         axes.plot(series.x, values, color=colour, linewidth=1.5, linestyle="--" if series.dashed else "-", drawstyle=style)
         if len(series.low):
             axes.fill_between(series.at or series.x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
+
+
+def _side(axes: Axes, x: float, text: str) -> str:
+    """How a text at ``x`` is aligned so that it ends inside the axes. The reader's font draws it, so its width is an estimate."""
+    half = terminal_columns(text) * 0.55 * _TEXT / 2
+    low, high = axes.get_xlim()
+    width = axes.get_position().width * axes.figure.get_figwidth() * 72  # points
+    left = (x - low) / (high - low) * width
+    return "left" if left < half else "right" if width - left < half else "center"
 
 
 def _as_part_of_a_page(text: str, title: str) -> str:

@@ -280,17 +280,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "mistakes_title": ("Worst mistakes", "最严重的错误"),
     "mistakes_intro": (
-        "Wrong with the largest probability; single images, also where the numbers above count groups.",
-        "以最大的概率预测错误；这里是单张图像，即使上面的数字按组计算。",
+        "Wrong with the largest probability; single images, also where the numbers above count groups, and of every group only the worst.",
+        "以最大的概率预测错误；这里是单张图像，即使上面的数字按组计算；每组只列出最差的一张。",
     ),
     "certain_title": ("Most certain correct cases", "最有把握的正确病例"),
     "certain_intro": ("One of each class.", "每个类别一例。"),
     "suspicious_title": ("Suspicious labels", "可疑标签"),
     "suspicious_intro": (
-        "Labels that models which never saw the case doubt most. Look at them; do not correct them unseen: hard and rare cases are here "
-        "too.",
-        "从未见过该病例的模型最怀疑的标签。请人工查看，不要直接修改：困难和罕见的病例也会出现在这里。",
+        "Labels that models which never saw the case doubt most; of every group only the first. Look at them; do not correct them unseen: "
+        "hard and rare cases are here too.",
+        "从未见过该病例的模型最怀疑的标签，每组只列一例。请人工查看，不要直接修改：困难和罕见的病例也会出现在这里。",
     ),
+    "others": ("and {number} more of this group", "该组还有 {number} 例"),
     "missed_title": ("Captions found last", "排名最靠后的描述"),
     "missed_intro": ("Images whose own captions are far down the list.", "自己的描述排在很后面的图像。"),
     "found_title": ("Captions found first", "排名第一的描述"),

@@ -11,6 +11,13 @@ from report_pages import page_of
 pytestmark = pytest.mark.slow
 
 
+# Texts of charts that a reader's fonts draw beyond the edge of their chart.
+_CUT_TEXTS = """() => [...document.querySelectorAll("svg.chart text")].filter(text => {
+    const [own, chart] = [text.getBoundingClientRect(), text.closest("svg").getBoundingClientRect()]
+    return own.left < chart.left - 2 || own.right > chart.right + 2 || own.top < chart.top - 2 || own.bottom > chart.bottom + 2
+}).map(text => text.textContent)"""
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("name", ["plain", "hostile", "both"])
 def test_pages(browser, contents, tmp_path, name, language):
@@ -22,6 +29,7 @@ def test_pages(browser, contents, tmp_path, name, language):
             assert visit.console == [] and visit.requests == []
             assert visit.violations() == []
             assert not visit.scrolls_sideways()
+            assert visit.page.evaluate(_CUT_TEXTS) == []
             reached = visit.focused_by_tab()
             assert reached[0].startswith("a#") and len(reached) > 3
     back = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -17,7 +17,7 @@ from sklearn import metrics
 from clipzoo.errors import CheckpointError, DataError
 from clipzoo.records.tables import RetrievalTable
 from clipzoo.report.content.answer import chance_recalls, warnings
-from clipzoo.report.content.cases import certain, mistakes, searches
+from clipzoo.report.content.cases import certain, mistakes, searches, suspicious
 from clipzoo.report.content.comparison import disagreements, of_runs, verdict
 from clipzoo.report.content.curves import reliability
 from clipzoo.report.content.few_shot import p_value
@@ -78,10 +78,17 @@ def test_numbers_follow_from_the_table(runs):
 def test_shown_cases(runs):
     labels, probabilities, rows = columns(runs[0])
     predicted = probabilities.argmax(axis=1)
-    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda row: -probabilities[row].max())[:12]
+    wrong = sorted(np.flatnonzero(predicted != labels), key=lambda row: -probabilities[row].max())
     found = mistakes(runs[0].table)
-    assert [case["case_id"] for case in found] == [rows[row]["case_id"] for row in wrong]
-    assert all(case["label"] != case["prediction"] for case in found)
+    first: dict[str, list[str]] = {}
+    for row in wrong:
+        first.setdefault(rows[row]["group"], []).append(rows[row]["case_id"])
+    assert [(case["case_id"], case["others"]) for case in found] == [(ids[0], len(ids) - 1) for ids in first.values()][:12]
+    assert all(case["label"] != case["prediction"] for case in found) and {case["others"] for case in found} == {0, 1}
+    alone = mistakes(replace(runs[0].table, groups=("",) * len(rows)))  # as of a table without groups
+    assert [case["case_id"] for case in alone] == [rows[row]["case_id"] for row in wrong[:12]]
+    doubted = suspicious(runs[0].table)
+    assert len({case["group"] for case in doubted}) == len(doubted) == 12 and {case["others"] for case in doubted} == {0, 1}
     best = certain(runs[0].table)
     assert sorted(case["label"] for case in best) == sorted({row["label"] for row in rows})
     assert all(case["label"] == case["prediction"] for case in best)

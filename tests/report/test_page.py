@@ -141,6 +141,13 @@ def test_a_dollar_is_a_dollar():
     assert all(f">{name}</text>" in drawn for name in (*names, "$x$", "$y_$", "$a$", "$b_$"))
 
 
+def test_texts_at_the_edges_begin_or_end_at_their_place():
+    texts = Series("", [0, 1, 2, 0, 2], [0, 1, 2, 1, 1], kind="texts", texts=["髋关节表面置换", "双极人工股骨头", "骨水泥型全髋", "L", "R"])
+    drawn = svg(Chart("a", [texts], bare=True, size=(3.6, 3.2)))
+    anchors = dict(reversed(found) for found in re.findall(r"text-anchor: (\w+)[^>]*>([^<]+)</text>", drawn))
+    assert anchors == {"髋关节表面置换": "start", "双极人工股骨头": "middle", "骨水泥型全髋": "end", "L": "middle", "R": "middle"}
+
+
 def test_learning_curves_of_rare_evaluations_are_joined():
     folds = {"fold_1": {"epochs": [1, 2, 3, 4], "loss": [3.0, 2.0, 1.5, 1.0], "metric": [None, 0.25, None, 0.5]}}
     content = {"training": {"metric": "accuracy", "on": "val", "folds": folds, "scored_epoch": {"fold_1": 4}}}

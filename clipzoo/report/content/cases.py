@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +37,10 @@ def shown_cases(run: RunRecords, data: Dataset | None) -> dict[str, list[dict[st
 
 
 def mistakes(table: PredictionTable) -> list[dict[str, Any]]:
-    """Wrong cases, those with the largest probability of the wrong class first."""
+    """Wrong cases, those with the largest probability of the wrong class first; see ``_first_of_groups``."""
     wrong = _rows(table, right=False)
-    ranked = wrong[np.argsort(-table.probabilities[wrong].max(axis=1), kind="stable")]
-    return [_case(table, row) for row in ranked[:MOST_MISTAKES]]
+    ranked = wrong[np.argsort(-table.probabilities[wrong].max(axis=1), kind="stable")].tolist()
+    return [{**_case(table, row), "others": others} for row, others in _first_of_groups(table.groups, ranked)[:MOST_MISTAKES]]
 
 
 def certain(table: PredictionTable) -> list[dict[str, Any]]:
@@ -51,14 +53,33 @@ def certain(table: PredictionTable) -> list[dict[str, Any]]:
 
 
 def suspicious(table: PredictionTable) -> list[dict[str, Any]]:
-    """The labels that the models doubt most, of those that count as wrong."""
+    """The labels that the models doubt most, of those that count as wrong; see ``_first_of_groups``."""
     try:
         found = SuspiciousLabels.of(table, "self_confidence", "report")
     except DataError:  # one class, or nothing labelled
         return []
     ranking = found.ranking
-    rows = [(int(ranking.rows[i]), float(ranking.scores[i]), int(ranking.suggested[i])) for i in range(len(ranking)) if ranking.is_issue[i]]
-    return [{**_case(table, row), "score": score, "suggested": table.classes[other]} for row, score, other in rows[:MOST_SUSPICIOUS]]
+    places = {int(ranking.rows[i]): i for i in range(len(ranking)) if ranking.is_issue[i]}
+    shown = []
+    for row, others in _first_of_groups(table.groups, list(places))[:MOST_SUSPICIOUS]:
+        place = places[row]
+        doubt = {"score": float(ranking.scores[place]), "suggested": table.classes[int(ranking.suggested[place])]}
+        shown.append({**_case(table, row), **doubt, "others": others})
+    return shown
+
+
+def _first_of_groups(groups: Sequence[str], rows: Sequence[int]) -> list[tuple[int, int]]:
+    """The first of ``rows`` of each group, and how many of ``rows`` follow in that group: five views of one patient are one finding.
+
+    Cases without a group stand for themselves.
+    """
+    counts: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    for row in rows:
+        group = groups[row] or f"\0{row}"
+        first.setdefault(group, row)
+        counts[group] += 1
+    return [(row, counts[group] - 1) for group, row in first.items()]
 
 
 def _rows(table: PredictionTable, *, right: bool) -> np.ndarray:
@@ -116,9 +137,11 @@ def searches(table: RetrievalTable, data: Dataset | None) -> dict[str, list[dict
     gap = own.positive_similarity - own.negative_similarity
     worst = np.lexsort((gap, -ranks))
     best = np.lexsort((-gap, ranks))
+    missed = _first_of_groups(own.group, [row for row in worst.tolist() if ranks[row] > 1])
+    found = _first_of_groups(own.group, [row for row in best.tolist() if ranks[row] == 1])
     return {
-        "missed": [_search(own, row, ranks, data) for row in worst[:MOST_SEARCHES] if ranks[row] > 1],
-        "found": [_search(own, row, ranks, data) for row in best[:MOST_SEARCHES] if ranks[row] == 1],
+        kind: [{**_search(own, row, ranks, data), "others": others} for row, others in rows[:MOST_SEARCHES]]
+        for kind, rows in (("missed", missed), ("found", found))
     }
 
 

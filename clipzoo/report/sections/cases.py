@@ -55,7 +55,8 @@ def _search(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
 
 def _where(case: dict[str, Any], words: Words) -> list[str]:
     group = f", {words('group')} {case['group']}" if case["group"] not in ("", case["case_id"]) else ""
-    return [f"{case['fold']}{group}"]
+    more = f" ({words('others', number=case['others'])})" if case.get("others") else ""
+    return [f"{case['fold']}{group}{more}"]
 
 
 def _bars(case: dict[str, Any]) -> list[tuple[str, float]]:
