@@ -313,9 +313,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "embedding_title": ("Features of the test images", "测试图像的特征"),
     "embedding_of": ("Features of {fold}", "{fold} 的特征"),
     "embedding_intro": (
-        "Out-of-fold features in two dimensions ({method}), one picture per fold, as every fold's model has a space of its own. Diamonds "
-        "are the captions of the classes, centred on their own mean.",
-        "折外特征的二维投影（{method}），每折一幅，因为各折模型的特征空间不同。菱形是各类别的描述，按其自身均值居中。",
+        "Out-of-fold features in two dimensions ({method}), one picture per fold, as every fold's model has a space of its own.",
+        "折外特征的二维投影（{method}），每折一幅，因为各折模型的特征空间不同。",
+    ),
+    "embedding_captions": (
+        "Diamonds are the captions of the classes, centred on their own mean.",
+        "菱形是各类别的描述，按其自身均值居中。",
     ),
     # --- few shots ---
     "few_shot_about": (

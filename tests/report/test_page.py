@@ -168,10 +168,14 @@ def test_images_without_a_single_class_are_drawn():
     panel = {"labels": [-1, -1, 0], "classes": ["a", "b"], "x": [0.0, 1.0, 2.0], "y": [0.0, 1.0, 0.5]}
     panel |= {"captions": ["a"], "caption_x": [0.5], "caption_y": [0.5]}
     section = embedding({"embedding": {"method": "pca", "folds": {"fold_1": panel}}}, Words("en"))
-    (figure,) = section.blocks[1].figures
-    assert [label for label, _ in figure.legend] == ["images", "a"]
+    _, captions, figures = section.blocks
+    (figure,) = figures.figures
+    assert captions.text.startswith("Diamonds") and [label for label, _ in figure.legend] == ["images", "a"]
     points = re.findall(r"<use [^>]*>", figure.svg)
     assert len(points) == 4  # two without a class, one with, one caption
+    panel |= {"captions": [], "caption_x": [], "caption_y": []}
+    section = embedding({"embedding": {"method": "pca", "folds": {"fold_1": panel}}}, Words("en"))
+    assert len(section.blocks) == 2, "no captions, nothing about diamonds"
 
 
 def test_an_explanation_belongs_to_what_it_explains():

@@ -82,6 +82,7 @@ def embedding(content: dict[str, Any], words: Words) -> Section | None:
         captions = Series("", panel["caption_x"], panel["caption_y"], kind="texts", texts=names)
         chart = Chart(words("embedding_of", fold=fold), [*series, captions], bare=True, size=(3.6, 3.2))
         figures.append(Figure(svg(chart), fold, legend))
-    return Section(
-        "embedding", words("embedding_title"), [Paragraph(words("embedding_intro", method=_METHODS[found["method"]])), Figures(figures)]
-    )
+    intro = [Paragraph(words("embedding_intro", method=_METHODS[found["method"]]))]
+    if any(panel["captions"] for panel in found["folds"].values()):
+        intro.append(Paragraph(words("embedding_captions")))
+    return Section("embedding", words("embedding_title"), [*intro, Figures(figures)])
