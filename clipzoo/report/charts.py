@@ -174,9 +174,9 @@ def _draw_series(axes: Axes, series: Series) -> None:
         axes.bar(series.x, values, color=colour, width=0.7)
     elif series.kind == "texts":
         axes.plot(series.x, values, color=_INK, linestyle="", marker="D", markersize=4, markerfacecolor="none", markeredgewidth=0.8)
-        for x, y, text in zip(series.x, values, series.texts, strict=True):
-            side = _side(axes, x, visible(text))
-            axes.annotate(visible(text), (x, y), xytext=(0, 5), textcoords="offset points", ha=side, fontsize=_TEXT, parse_math=False)
+        for x, y, text in zip(series.x, values, map(visible, series.texts), strict=True):
+            side = _side(axes, x, text)
+            axes.annotate(text, (x, y), xytext=(0, 5), textcoords="offset points", ha=side, fontsize=_TEXT, parse_math=False)
     elif series.kind == "points":
         axes.plot(series.x, values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.75, markeredgewidth=0)
     elif series.kind == "limits":

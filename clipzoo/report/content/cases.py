@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from clipzoo.errors import DataError
 from clipzoo.records.tables import DIRECTIONS, FindingsTable, PredictionTable, RetrievalTable
 from clipzoo.report.content.records import RunRecords
 from clipzoo.scoring.suspicious_labels import SuspiciousLabels
+from clipzoo.statistics.cases import group_codes
 from clipzoo.statistics.retrieval_scores import expected_ranks
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def shown_cases(run: RunRecords, data: Dataset | None) -> dict[str, list[dict[st
 def mistakes(table: PredictionTable) -> list[dict[str, Any]]:
     """Wrong cases, those with the largest probability of the wrong class first; see ``_first_of_groups``."""
     wrong = _rows(table, right=False)
-    ranked = wrong[np.argsort(-table.probabilities[wrong].max(axis=1), kind="stable")].tolist()
-    return [{**_case(table, row), "others": others} for row, others in _first_of_groups(table.groups, ranked)[:MOST_MISTAKES]]
+    ranked = wrong[np.argsort(-table.probabilities[wrong].max(axis=1), kind="stable")]
+    return [{**_case(table, ranked[i]), "others": others} for i, others in _first_of_groups(table.groups, ranked)[:MOST_MISTAKES]]
 
 
 def certain(table: PredictionTable) -> list[dict[str, Any]]:
@@ -59,27 +59,18 @@ def suspicious(table: PredictionTable) -> list[dict[str, Any]]:
     except DataError:  # one class, or nothing labelled
         return []
     ranking = found.ranking
-    places = {int(ranking.rows[i]): i for i in range(len(ranking)) if ranking.is_issue[i]}
-    shown = []
-    for row, others in _first_of_groups(table.groups, list(places))[:MOST_SUSPICIOUS]:
-        place = places[row]
-        doubt = {"score": float(ranking.scores[place]), "suggested": table.classes[int(ranking.suggested[place])]}
-        shown.append({**_case(table, row), **doubt, "others": others})
-    return shown
+    rows, scores, suggested = (values[ranking.is_issue] for values in (ranking.rows, ranking.scores, ranking.suggested))
+    return [
+        {**_case(table, rows[i]), "score": float(scores[i]), "suggested": table.classes[suggested[i]], "others": others}
+        for i, others in _first_of_groups(table.groups, rows)[:MOST_SUSPICIOUS]
+    ]
 
 
-def _first_of_groups(groups: Sequence[str], rows: Sequence[int]) -> list[tuple[int, int]]:
-    """The first of ``rows`` of each group, and how many of ``rows`` follow in that group: five views of one patient are one finding.
-
-    Cases without a group stand for themselves.
-    """
-    counts: Counter[str] = Counter()
-    first: dict[str, int] = {}
-    for row in rows:
-        group = groups[row] or f"\0{row}"
-        first.setdefault(group, row)
-        counts[group] += 1
-    return [(row, counts[group] - 1) for group, row in first.items()]
+def _first_of_groups(groups: Sequence[str], rows: np.ndarray) -> list[tuple[int, int]]:
+    """Where in ``rows`` each group comes first, and how many of its rows follow: five views of one patient are one finding."""
+    _, first, counts = np.unique(group_codes(groups)[rows], return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return list(zip(first[order].tolist(), (counts[order] - 1).tolist(), strict=True))
 
 
 def _rows(table: PredictionTable, *, right: bool) -> np.ndarray:
@@ -137,12 +128,11 @@ def searches(table: RetrievalTable, data: Dataset | None) -> dict[str, list[dict
     gap = own.positive_similarity - own.negative_similarity
     worst = np.lexsort((gap, -ranks))
     best = np.lexsort((-gap, ranks))
-    missed = _first_of_groups(own.group, [row for row in worst.tolist() if ranks[row] > 1])
-    found = _first_of_groups(own.group, [row for row in best.tolist() if ranks[row] == 1])
-    return {
-        kind: [{**_search(own, row, ranks, data), "others": others} for row, others in rows[:MOST_SEARCHES]]
-        for kind, rows in (("missed", missed), ("found", found))
-    }
+    shown = {}
+    for kind, rows in (("missed", worst[ranks[worst] > 1]), ("found", best[ranks[best] == 1])):
+        chosen = _first_of_groups(own.group, rows)[:MOST_SEARCHES]
+        shown[kind] = [{**_search(own, rows[i], ranks, data), "others": others} for i, others in chosen]
+    return shown
 
 
 def _search(own: RetrievalTable, row: int, ranks: np.ndarray, data: Dataset | None) -> dict[str, Any]:
