@@ -193,7 +193,7 @@ def summary(loaded: LoadedModel, found: list[Task], method: str, predicted: Pred
 def evaluate(arguments: argparse.Namespace) -> None:
     """Read the folders, encode every image once, run the episodes, show and write the result."""
     from clipzoo.config.plugins import import_plugins
-    from clipzoo.errors import ConfigError
+    from clipzoo.errors import ConfigError, shortened
 
     if arguments.features and arguments.out is None:
         raise ConfigError("--features: written to the folder of --out. Pass --out as well")
@@ -222,6 +222,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
         log.info(f"note: {note}")
     with model_arguments.warnings_in_a_line():
         loaded = load_one(arguments.checkpoint, **model_arguments.loading(arguments))
+        usable = [data.classes[label] for label in pool.usable]
+        trained = [name for name in usable if name in set(loaded.classes)]
+        if trained:
+            log.warning(
+                f"warning: optimistic: the model was trained on {len(trained)} of these {len(usable)} classes ({shortened(trained)}). "
+                "For its accuracy on new classes, pass folders of classes that it was not trained on"
+            )
         if probes is None:
             names = ["prototype", "linear", *(["tip"] if prediction.has_text_side(loaded) else [])]
             probes = [prediction.probe_of(name) for name in names]
@@ -239,7 +246,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     notes = episodes.remarks(points)
     command_line.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points), *(f"note: {note}" for note in notes)]))
     if arguments.out is not None:
-        about = _about(arguments, loaded.source, pool, data, notes, texts)
+        about = _about(arguments, loaded.source, pool, data, notes, texts) | {"trained_classes": trained}
         _write(arguments, points, pool, data, features, about)
 
 

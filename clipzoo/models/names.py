@@ -174,6 +174,13 @@ def _canonical(name: str, names: dict[str, dict]) -> str | None:
     return folded.get(name.replace("_", "-"))
 
 
+def _at_timm(text: str, name: str, kind: str) -> str:
+    """``' Did you mean …?'`` for a network of timm that was named without its prefix."""
+    import timm
+
+    return f" Did you mean 'timm:{text}'?" if kind == "image encoder" and timm.is_model(name) else ""
+
+
 def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: str) -> None:
     """Refuse a name, unless it may be a class in the registry.
 
@@ -183,7 +190,7 @@ def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: 
     base, colon, suffix = name.rpartition(":")
     if colon and (_canonical(base, names) or base.startswith(_PREFIXES)):
         raise RegistryError(f"{kind} '{text}': unknown suffix ':{suffix}'.{did_you_mean(suffix, _SUFFIXES)} Known: {shortened(_SUFFIXES)}")
-    near = did_you_mean(name, names)
+    near = _at_timm(text, name, kind) or did_you_mean(name, names)
     looks_like_class = name.isidentifier() and name[:1].isupper()
     if looks_like_class and name.casefold() not in {known.casefold() for known in names}:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from clipzoo.errors import DataError
@@ -32,6 +32,7 @@ class AboutEpisodes:
         texts: Sentences of each class, for methods that read them; empty if none does.
         versions: Version of clipzoo and of every library that decides.
         files: SHA-256 of each table.
+        trained_classes: Those of ``classes`` that are also names of classes that the model was trained on.
     """
 
     model: str
@@ -45,6 +46,7 @@ class AboutEpisodes:
     texts: dict[str, list[str]]
     versions: dict[str, str]
     files: dict[str, str]
+    trained_classes: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write ``folder/fewshot.json``."""

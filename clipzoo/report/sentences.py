@@ -54,6 +54,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Optimistic: the reported cases also chose the epoch (splits.select_on_test).",
         "偏乐观：报告的病例同时被用来选择轮次（splits.select_on_test）。",
     ),
+    "warn_trained_classes": (
+        "Optimistic: the model was trained on {number} of these {of} classes, so this is no accuracy for new classes.",
+        "偏乐观：这 {of} 个类别中有 {number} 个是模型训练过的，因此这不是新类别上的准确率。",
+    ),
     "warn_at_chance": (
         "Not shown to be better than chance: the interval of {metric} includes {chance}.",
         "未显示优于随机：{metric}的置信区间包含 {chance}。",

@@ -152,6 +152,13 @@ def group_codes(names: Sequence[str]) -> np.ndarray:
     return _codes([("group", name) if name else ("row", str(row)) for row, name in enumerate(names)])[1]
 
 
+def first_of_groups(groups: Sequence[str], rows: np.ndarray) -> list[tuple[int, int]]:
+    """Where in ``rows`` each group comes first, and how many of its rows follow: five views of one patient are one finding."""
+    _, first, counts = np.unique(group_codes(groups)[rows], return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return list(zip(first[order].tolist(), (counts[order] - 1).tolist(), strict=True))
+
+
 def _codes(names: Sequence) -> tuple[tuple, np.ndarray]:
     """The distinct names, sorted, and the index of each name."""
     distinct = tuple(sorted(set(names)))

@@ -244,6 +244,7 @@ def test_the_record_counts_only_classes_that_episodes_choose_from(fewshot, train
     assert ended.status == 0 and str(tmp_path / "o" / "fewshot.json") in ended.err.splitlines()[-1], ended.err
     about = AboutEpisodes.read(tmp_path / "o")
     assert (about.images, about.groups, len(about.classes)) == (24, 24, 2) and small.name not in about.classes
+    assert about.trained_classes == about.classes and "optimistic: the model was trained on 2 of these 2 classes (" in ended.err
     assert list(about.texts) == about.classes and any("1 classes left out" in note for note in about.notes)
 
 

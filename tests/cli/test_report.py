@@ -55,7 +55,7 @@ def test_few_shot_episodes(command, tmp_path):
     (folder / "episodes.csv").write_text("\n".join(["episode,classes,method,shot,accuracy", *rows]), encoding="utf-8")
     files = {name: file_sha256(folder / name) for name in ("fewshot_curve.csv", "episodes.csv")}
     note = "tip, 1 per class, in 2 of 3 episodes: alpha=1 was taken"
-    about = AboutEpisodes("塔 <b>", "髋", 90, 80, [*"abcdef"], 15, 3, [note], {"a": ["一张图"]}, {"torch": "9.9"}, files)
+    about = AboutEpisodes("塔 <b>", "髋", 90, 80, [*"abcdef"], 15, 3, [note], {"a": ["一张图"]}, {"torch": "9.9"}, files, ["b", "e"])
     ended = command("report", "fs")
     assert ended.status == 2 and "fs/fewshot.json" in ended.err and "Run fewshot evaluate --out again" in ended.err
     about.write(folder)
@@ -66,6 +66,7 @@ def test_few_shot_episodes(command, tmp_path):
         "0.700 (0.700–0.700)",
         "塔 &lt;b&gt;, tested on 90 images of 80 groups (patients) of 6 classes (folder 髋).",
         "15 queries",
+        "Optimistic: the model was trained on 2 of these 6 classes",
         note,
         "9.9",
         "一张图",

@@ -98,6 +98,7 @@ def test_text_spellings_mean_the_right_tower():
 @pytest.mark.parametrize(
     ("spell", "name", "words"),
     [
+        (image_encoder, "mobilenetv3_small_050:scratch", "Did you mean 'timm:mobilenetv3_small_050:scratch'?"),
         (image_encoder, "resnet19", "Did you mean 'resnet18'"),
         (image_encoder, "resnet", "Did you mean 'resnet"),
         (image_encoder, "ResNet18", "Did you mean 'resnet18'"),

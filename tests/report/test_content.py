@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -130,6 +131,9 @@ def test_comparison_of_runs(runs):
     assert found["only"] == {run.name: int((right[i] & (right.sum(axis=0) == 1)).sum()) for i, run in enumerate(runs)}
     assert found["differ"] == int((right != right[0]).any(axis=0).sum())  # of two classes, another prediction is another truth
     assert all(len({row["prediction"] for row in case["predictions"]}) > 1 for case in found["shown"])
+    split = Counter(row["group"] for row, differs in zip(columns(runs[0])[2], (right != right[0]).any(axis=0), strict=True) if differs)
+    assert {case["group"]: case["others"] + 1 for case in found["shown"]}.items() <= split.items(), "each group once, with its number"
+    assert len(found["shown"]) == min(12, len(split)) and any(case["others"] for case in found["shown"])
 
 
 def test_many_runs_are_compared_with_the_best(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from clipzoo.errors import DataError
 from clipzoo.records.tables import DIRECTIONS, FindingsTable, PredictionTable, RetrievalTable
 from clipzoo.report.content.records import RunRecords
 from clipzoo.scoring.suspicious_labels import SuspiciousLabels
-from clipzoo.statistics.cases import group_codes
+from clipzoo.statistics.cases import first_of_groups
 from clipzoo.statistics.retrieval_scores import expected_ranks
 
 if TYPE_CHECKING:
@@ -37,10 +36,10 @@ def shown_cases(run: RunRecords, data: Dataset | None) -> dict[str, list[dict[st
 
 
 def mistakes(table: PredictionTable) -> list[dict[str, Any]]:
-    """Wrong cases, those with the largest probability of the wrong class first; see ``_first_of_groups``."""
+    """Wrong cases, those with the largest probability of the wrong class first; see ``first_of_groups``."""
     wrong = _rows(table, right=False)
     ranked = wrong[np.argsort(-table.probabilities[wrong].max(axis=1), kind="stable")]
-    return [{**_case(table, ranked[i]), "others": others} for i, others in _first_of_groups(table.groups, ranked)[:MOST_MISTAKES]]
+    return [{**_case(table, ranked[i]), "others": others} for i, others in first_of_groups(table.groups, ranked)[:MOST_MISTAKES]]
 
 
 def certain(table: PredictionTable) -> list[dict[str, Any]]:
@@ -53,7 +52,7 @@ def certain(table: PredictionTable) -> list[dict[str, Any]]:
 
 
 def suspicious(table: PredictionTable) -> list[dict[str, Any]]:
-    """The labels that the models doubt most, of those that count as wrong; see ``_first_of_groups``."""
+    """The labels that the models doubt most, of those that count as wrong; see ``first_of_groups``."""
     try:
         found = SuspiciousLabels.of(table, "self_confidence", "report")
     except DataError:  # one class, or nothing labelled
@@ -62,15 +61,8 @@ def suspicious(table: PredictionTable) -> list[dict[str, Any]]:
     rows, scores, suggested = (values[ranking.is_issue] for values in (ranking.rows, ranking.scores, ranking.suggested))
     return [
         {**_case(table, rows[i]), "score": float(scores[i]), "suggested": table.classes[suggested[i]], "others": others}
-        for i, others in _first_of_groups(table.groups, rows)[:MOST_SUSPICIOUS]
+        for i, others in first_of_groups(table.groups, rows)[:MOST_SUSPICIOUS]
     ]
-
-
-def _first_of_groups(groups: Sequence[str], rows: np.ndarray) -> list[tuple[int, int]]:
-    """Where in ``rows`` each group comes first, and how many of its rows follow: five views of one patient are one finding."""
-    _, first, counts = np.unique(group_codes(groups)[rows], return_index=True, return_counts=True)
-    order = np.argsort(first)
-    return list(zip(first[order].tolist(), (counts[order] - 1).tolist(), strict=True))
 
 
 def _rows(table: PredictionTable, *, right: bool) -> np.ndarray:
@@ -130,7 +122,7 @@ def searches(table: RetrievalTable, data: Dataset | None) -> dict[str, list[dict
     best = np.lexsort((-gap, ranks))
     shown = {}
     for kind, rows in (("missed", worst[ranks[worst] > 1]), ("found", best[ranks[best] == 1])):
-        chosen = _first_of_groups(own.group, rows)[:MOST_SEARCHES]
+        chosen = first_of_groups(own.group, rows)[:MOST_SEARCHES]
         shown[kind] = [{**_search(own, rows[i], ranks, data), "others": others} for i, others in chosen]
     return shown
 

@@ -15,6 +15,7 @@ from clipzoo.records.tables import PredictionTable
 from clipzoo.report.content.records import RunRecords
 from clipzoo.scoring.baselines import Comparison, compare_with_trained
 from clipzoo.scoring.runs import SIGNIFICANT, FinishedRun, RunComparison, compare
+from clipzoo.statistics.cases import first_of_groups
 from clipzoo.statistics.directions import greater_is_better
 
 MOST_PAIRS = 10  # runs of which every pair is compared; of more, each with the best
@@ -73,7 +74,7 @@ def verdict(pair: dict[str, Any], metric: str, greater_is_better: bool) -> str:
 def disagreements(runs: Sequence[RunRecords]) -> dict[str, Any]:
     """Cases that the runs classify differently, and in how many cases each is right; empty for retrieval.
 
-    Sorted by how evenly the runs are split between right and wrong, then by how certain they are.
+    Sorted by how evenly the runs are split between right and wrong, then by how certain they are. One case of each group is shown.
 
     Raises:
         DataError: The runs are not of the same cases.
@@ -90,7 +91,9 @@ def disagreements(runs: Sequence[RunRecords]) -> dict[str, Any]:
     right = predicted == first.labels
     split = known & (predicted != predicted[0]).any(axis=0)
     even = np.minimum(right.sum(axis=0), (~right).sum(axis=0))
-    order = [row for row in np.lexsort((-certain.mean(axis=0), -even)) if split[row]]
+    order = np.lexsort((-certain.mean(axis=0), -even))
+    order = order[split[order]]
+    shown = [(order[i], others) for i, others in first_of_groups(first.groups, order)[:MOST_DISAGREEMENTS]]
     return {
         "cases": int(known.sum()),
         "differ": int(split.sum()),
@@ -101,6 +104,7 @@ def disagreements(runs: Sequence[RunRecords]) -> dict[str, Any]:
             {
                 "case_id": first.case_ids[row],
                 "group": first.groups[row],
+                "others": others,
                 "fold": first.folds[row],
                 "label": first.classes[int(first.labels[row])],
                 "predictions": [
@@ -113,6 +117,6 @@ def disagreements(runs: Sequence[RunRecords]) -> dict[str, Any]:
                     for i, run in enumerate(runs)
                 ],
             }
-            for row in order[:MOST_DISAGREEMENTS]
+            for row, others in shown
         ],
     }

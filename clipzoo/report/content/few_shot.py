@@ -28,11 +28,13 @@ def few_shot_content(folder: Path) -> dict[str, Any]:
     for row in _rows(folder / EPISODES_FILE, EPISODES_COLUMNS):
         accuracies.setdefault((row[2], int(row[3])), []).append(float(row[4]))
     about = AboutEpisodes.read(folder)
+    known = len(about.trained_classes)
     return {
         "format": "clipzoo report of few-shot episodes",
         "version": 2,
         "name": folder.resolve().name,
         "kind": "few-shot",
+        "warnings": [{"key": "trained_classes", "number": known, "of": len(about.classes)}] if known else [],
         "about": asdict(about),
         "points": points,
         "differences": differences({place: np.array(values) for place, values in accuracies.items()}),

@@ -34,18 +34,18 @@ def _case(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
     lines = [words("truth", label=case["label"]), words("said", prediction=case["prediction"])]
     if "suggested" in case:
         lines = [words("truth", label=case["label"]), words("suggested", label=case["suggested"])]
-    return Card(case["case_id"], pictures.of(case["case_id"], case["prediction"]), [*_where(case, words), *lines], _bars(case))
+    return Card(case["case_id"], pictures.of(case["case_id"], case["prediction"]), [*where(case, words), *lines], _bars(case))
 
 
 def _finding(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
     kind = "missed_finding" if case["present"] else "false_finding"
     lines = [words(kind, finding=case["prediction"]), words("findings_of", listed=case["label"] or words("none"))]
-    return Card(case["case_id"], pictures.of(case["case_id"], case["prediction"]), [*_where(case, words), *lines], _bars(case))
+    return Card(case["case_id"], pictures.of(case["case_id"], case["prediction"]), [*where(case, words), *lines], _bars(case))
 
 
 def _search(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
     lines = [
-        *_where(case, words),
+        *where(case, words),
         words("rank_is", rank=f"{case['rank']:g}", gallery=case["gallery"]),
         words("found_caption", caption=case["found"]),
         *(words("right_caption", caption=caption) for caption in case["right"]),
@@ -53,7 +53,8 @@ def _search(case: dict[str, Any], words: Words, pictures: Pictures) -> Card:
     return Card(case["case_id"], pictures.of(case["case_id"], case["found"]), lines)
 
 
-def _where(case: dict[str, Any], words: Words) -> list[str]:
+def where(case: dict[str, Any], words: Words) -> list[str]:
+    """The fold of a case, its group, and how many more cases of the group there are."""
     group = f", {words('group')} {case['group']}" if case["group"] not in ("", case["case_id"]) else ""
     more = f" ({words('others', number=case['others'])})" if case.get("others") else ""
     return [f"{case['fold']}{group}{more}"]

@@ -7,6 +7,7 @@ from typing import Any
 from clipzoo.report.blocks import Block, Card, Cards, Cell, Paragraph, Section, Table
 from clipzoo.report.charts import forest
 from clipzoo.report.pictures import Pictures
+from clipzoo.report.sections.cases import where
 from clipzoo.report.words import Words
 
 
@@ -127,7 +128,7 @@ def disagreements(content: dict[str, Any], words: Words, pictures: Pictures) -> 
         Card(
             case["case_id"],
             pictures.of(case["case_id"]),
-            [words("truth", label=case["label"])]
+            [*where(case, words), words("truth", label=case["label"])]
             + [
                 words("run_says", run=row["run"], prediction=row["prediction"], p=words.number(row["p"]), mark="✓" if row["right"] else "✗")
                 for row in case["predictions"]

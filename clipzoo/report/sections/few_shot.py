@@ -16,7 +16,8 @@ def answer(content: dict[str, Any], words: Words) -> Section:
     numbers = {"way": way, "episodes": number, "query": about["query"], "chance": words.number(1 / way)}
     groups = words("of_groups", groups=about["groups"]) if about["groups"] < about["images"] else ""
     what = {**about, "groups": groups, "classes": len(about["classes"])}
-    blocks: list[Block] = [Paragraph(words("few_shot_about", **what)), Paragraph(words("few_shot_intro", **numbers))]
+    blocks: list[Block] = [Paragraph(words.warning(warning), "warning") for warning in content["warnings"]]
+    blocks += [Paragraph(words("few_shot_about", **what)), Paragraph(words("few_shot_intro", **numbers))]
     blocks += [_table(points, words), Figures([_curve(points, words)])]
     if found := content["differences"]:
         blocks += [_differences(found, words), Paragraph(words("few_shot_paired"))]
