@@ -76,10 +76,10 @@ class Words:
         """Three digits; a dash if undefined."""
         return value_text(value, None)
 
-    @staticmethod
-    def value(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    def value(self, value: float | None, low: float | None = None, high: float | None = None) -> str:
         """``value (low–high)``."""
-        return value_text(value, None if low is None or high is None else (low, high))
+        shown = value_text(value, None if low is None or high is None else (low, high))
+        return shown.replace(" to ", " 至 ") if self._column else shown  # of negative limits
 
     @staticmethod
     def difference(value: float | None, low: float | None, high: float | None) -> str:
@@ -130,9 +130,8 @@ class Words:
         p_value += self("holm_of", pairs=pairs) if pairs > 1 else ""
         numbers = self.difference(found["difference"], found["low"], found["high"])
         power = "" if found["detectable"] is None else self("detectable_is", value=self.number(found["detectable"]))
-        note = f" {found['note']}" if found["note"] else ""
         sentence = self(f"sentence_{verdict.replace(' ', '_')}", **names, numbers=numbers, p=p_value, power=power)
-        return (f"T{sentence[1:]}" if sentence.startswith("the ") else sentence) + note  # names of runs stay as they are
+        return f"T{sentence[1:]}" if sentence.startswith("the ") else sentence  # names of runs stay as they are
 
 
 _CHINESE_BASELINES = {english: BASELINES[method] for method, english in DESCRIPTIONS.items()}

@@ -15,6 +15,7 @@ from report_pages import HOSTILE, page_of
 from clipzoo.report.charts import Chart, Series, forest, svg
 from clipzoo.report.pictures import Pictures
 from clipzoo.report.sections.cases import embedding
+from clipzoo.report.sections.comparison import _sentences
 from clipzoo.report.sections.training import curves
 from clipzoo.report.sentences import BASELINES, SENTENCES
 from clipzoo.report.words import Words
@@ -110,10 +111,16 @@ SENTENCES_FOLDER = Path(__file__).resolve().parents[2] / "clipzoo" / "report"
 def test_words_of_verdicts_and_warnings():
     numbers = {"difference": 0.1, "low": 0.02, "high": 0.2, "adjusted_p_value": 0.0004, "detectable": None, "note": ""}
     pair = {"first": "the trained model", "second": "kNN on frozen features", "verdict": "better", "metrics": {"accuracy": numbers}}
+    doubted = {**numbers, "note": "only 6 groups"}
+    found = {"metric": "accuracy", "greater_is_better": True, "pairs": [pair, {**pair, "metrics": {"accuracy": doubted}}]}
+    first, second, note = _sentences(found, Words("zh"))
+    assert first == second and (note.text, note.level, note.english) == ("only 6 groups", "note", True)
     assert Words("en").verdict(pair, "accuracy", True, 4) == (
         "The trained model is better than kNN on frozen features in accuracy: +0.100 (+0.020 … +0.200), p < 0.001 (Holm, 4 comparisons)."
     )
     assert Words("zh").verdict(pair, "accuracy", True, 1).startswith("训练的模型的准确率优于冻结特征上的 kNN：+0.100")
+    english, chinese = (Words(language).value(0.01, -0.02, 0.03) for language in ("en", "zh"))
+    assert (english, chinese) == ("0.010 (-0.020 to 0.030)", "0.010 (-0.020 至 0.030)")
     assert "0.167" in Words("en").warning({"key": "at_chance", "metric": "balanced_accuracy", "chance": 1 / 6})
     assert Words("en").selection("best balanced_accuracy on val; last epoch") == "best balanced accuracy on the val part, the last one"
     optimistic = "best accuracy on test, weights averaged with the starting ones (WiSE-FT), optimistic: the reported cases chose the epoch"

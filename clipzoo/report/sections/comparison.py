@@ -10,6 +10,8 @@ from clipzoo.report.pictures import Pictures
 from clipzoo.report.sections.cases import where
 from clipzoo.report.words import Words
 
+_MOST_SENTENCES = 10
+
 
 def section(content: dict[str, Any], words: Words) -> Section | None:
     """A trained model beside its baselines; ``None`` without any."""
@@ -65,9 +67,11 @@ def _pairs(found: dict[str, Any], words: Words) -> Table:
 
 
 def _sentences(found: dict[str, Any], words: Words) -> list[Block]:
-    return [Paragraph(words.verdict(pair, found["metric"], found["greater_is_better"], len(found["pairs"]))) for pair in found["pairs"]][
-        :10
-    ]
+    """A sentence of every pair, and then why their numbers may be doubted."""
+    pairs = found["pairs"][:_MOST_SENTENCES]
+    sentences = [Paragraph(words.verdict(pair, found["metric"], found["greater_is_better"], len(found["pairs"]))) for pair in pairs]
+    notes = dict.fromkeys(numbers["note"] for pair in pairs if (numbers := pair["metrics"].get(found["metric"])) and numbers["note"])
+    return [*sentences, *(Paragraph(note, "note", english=True) for note in notes)]
 
 
 def leaderboard(content: dict[str, Any], words: Words) -> Section:
