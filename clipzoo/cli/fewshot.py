@@ -223,7 +223,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     with model_arguments.warnings_in_a_line():
         loaded = load_one(arguments.checkpoint, **model_arguments.loading(arguments))
         usable = [data.classes[label] for label in pool.usable]
-        trained = [name for name in usable if name in set(loaded.classes)]
+        trained = [name for name in usable if name in loaded.classes]
         if trained:
             log.warning(
                 f"warning: optimistic: the model was trained on {len(trained)} of these {len(usable)} classes ({shortened(trained)}). "
@@ -246,7 +246,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     notes = episodes.remarks(points)
     command_line.show("\n".join([loaded.source, f"{len(data)} images; {drawn}", "", table(points), *(f"note: {note}" for note in notes)]))
     if arguments.out is not None:
-        about = _about(arguments, loaded.source, pool, data, notes, texts) | {"trained_classes": trained}
+        about = _about(arguments, loaded.source, pool, data, trained, notes, texts)
         _write(arguments, points, pool, data, features, about)
 
 
@@ -320,6 +320,7 @@ def _about(
     model: str,
     pool: EpisodePool,
     data: ImageFolderDataset,
+    trained: list[str],
     notes: list[str],
     texts: Sequence[Sequence[str]],
 ) -> dict[str, object]:
@@ -340,6 +341,7 @@ def _about(
         "notes": [*data.notes, *pool.notes, *notes],
         "texts": {data.classes[label]: list(texts[label]) for label in pool.usable} if texts else {},
         "versions": {"clipzoo": around["clipzoo"], **around["packages"]},
+        "trained_classes": trained,
     }
 
 

@@ -190,8 +190,8 @@ def _unknown(text: str, name: str, names: dict[str, dict], kind: str, families: 
     base, colon, suffix = name.rpartition(":")
     if colon and (_canonical(base, names) or base.startswith(_PREFIXES)):
         raise RegistryError(f"{kind} '{text}': unknown suffix ':{suffix}'.{did_you_mean(suffix, _SUFFIXES)} Known: {shortened(_SUFFIXES)}")
-    near = _at_timm(text, name, kind) or did_you_mean(name, names)
     looks_like_class = name.isidentifier() and name[:1].isupper()
     if looks_like_class and name.casefold() not in {known.casefold() for known in names}:
         return None
+    near = _at_timm(text, name, kind) or did_you_mean(name, names)
     raise RegistryError(f"unknown {kind} '{text}'.{near} Known: {families}, or a registered class; :pretrained or :scratch may follow")
